@@ -1,0 +1,12 @@
+"""Layers and blocks for features of several scales."""
+
+from ._convolution import ScaledConv2d as ScaledConv2d
+from ._cross_stage import CrossStageGOctConv as CrossStageGOctConv
+from ._fusion_head import FusionHead as FusionHead
+from ._goctconv import GOctConv as GOctConv
+from ._il_block import ILBlock as ILBlock
+from ._octconv import OctConv as OctConv
+from ._parallel_dilated import ParallelDilatedConv as ParallelDilatedConv
+from ._per_scale import PerScale as PerScale
+from ._per_scale import SelectScale as SelectScale
+from ._simplified import SimplifiedGOctConv as SimplifiedGOctConv

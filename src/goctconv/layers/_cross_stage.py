@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .._features import Channels
+from ._convolution import IntPair, Padding, PaddingMode
+from ._multi_scale_conv import Downsample, MultiScaleConv2d, Upsample
+
+
+class CrossStageGOctConv(MultiScaleConv2d):
+    r"""Generalised octave convolution across the stages of a network, whose strides need not start at 1.
+
+    The same computation as `GOctConv`, between features named by their *reductions*, the strides of the features with
+    respect to the image: fuse the stages 4, 8, 16 and 32 of a backbone, and give any of those resolutions.
+
+    Shapes:
+        - Input: one tensor :math:`(B, C_i, H_i, W_i)` per reduction :math:`r_i`, finest first. With pooling,
+          :math:`H_i` must be :math:`\lfloor H_0 r_0 / r_i \rfloor`; with ``downsample="bilinear"`` sizes are taken as
+          they come (backbones round up).
+        - Output: one tensor per output reduction; a plain tensor where ``out_channels`` is an integer. Its size is that
+          of the input at the same reduction, else :math:`\lfloor H_0 r_0 / r_j \rfloor`.
+
+    Args:
+        in_channels: Channels of every input (zero: absent), or an integer for a plain tensor.
+        out_channels: Channels of every output, or an integer for a plain tensor.
+        kernel_size: Height and width of the kernels.
+        stride: 1, or 2: every input is first average-pooled 2x2.
+        padding: As in `GOctConv`.
+        dilation: Spacing of the kernels' taps.
+        groups: Groups of every path's convolution.
+        bias: Whether to learn a bias, added once per output.
+        padding_mode: As in `torch.nn.Conv2d`.
+        in_reductions: Strides of the inputs, increasing; 1, 2, 4, ... if not given. Pooling needs each to be a
+            multiple of the one before.
+        out_reductions: Strides of the outputs; the first ones of ``in_reductions`` if not given.
+        downsample: "max", "avg" or "bilinear".
+        upsample: "bilinear" or "nearest".
+        device: Where the parameters are.
+        dtype: Their type.
+
+    Raises:
+        ChannelError: As `GOctConv`.
+        ScaleError: As `GOctConv`; reductions that do not increase, that do not match the channels in number, or that
+            pooling cannot connect.
+        TypeError: As `GOctConv`.
+
+    Example:
+        >>> import torch
+        >>> from goctconv import CrossStageGOctConv
+        >>> fuse = CrossStageGOctConv((40, 80, 80), 66, in_reductions=(2, 4, 8), out_reductions=(8,))
+        >>> x = torch.rand(1, 40, 32, 48), torch.rand(1, 80, 16, 24), torch.rand(1, 80, 8, 12)
+        >>> fuse(x).shape
+        torch.Size([1, 66, 8, 12])
+
+    Source: Cheng et al., TPAMI 2021, sections 3.1 and 4.3.
+    """
+
+    def __init__(
+        self,
+        in_channels: Channels,
+        out_channels: Channels,
+        kernel_size: IntPair = 1,
+        stride: IntPair = 1,
+        padding: Padding = "same",
+        dilation: IntPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        in_reductions: Sequence[int] | None = None,
+        out_reductions: Sequence[int] | None = None,
+        downsample: Downsample = "max",
+        upsample: Upsample = "bilinear",
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            in_reductions=in_reductions,
+            out_reductions=out_reductions,
+            downsample=downsample,
+            upsample=upsample,
+            device=device,
+            dtype=dtype,
+        )

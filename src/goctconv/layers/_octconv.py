@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import torch
+
+from .._features import Channels
+from ._convolution import IntPair, Padding, PaddingMode
+from ._multi_scale_conv import MultiScaleConv2d
+
+
+class OctConv(MultiScaleConv2d):
+    r"""Vanilla octave convolution: two scales in and out, average-pooling down, nearest-neighbour up.
+
+    Shapes:
+        - Input: a tuple of :math:`(B, C - \lfloor \alpha C \rfloor, H, W)` and
+          :math:`(B, \lfloor \alpha C \rfloor, \lfloor H/2 \rfloor, \lfloor W/2 \rfloor)`; a plain (B, C, H, W) tensor
+          where ``alpha_in`` is 0, as in a network's first layer.
+        - Output: the same with ``out_channels`` and ``alpha_out``; a plain tensor where ``alpha_out`` is 0, as in a
+          network's last layer.
+
+    Args:
+        in_channels: All input channels together.
+        out_channels: All output channels together.
+        kernel_size: Height and width of the kernels.
+        stride: 1, or 2: every input is first average-pooled 2x2.
+        padding: As in `GOctConv`.
+        dilation: Spacing of the kernels' taps.
+        groups: Groups of every path's convolution.
+        bias: Whether to learn a bias, added once per output scale.
+        padding_mode: As in `torch.nn.Conv2d`.
+        alpha_in: Share of the input channels at low resolution, rounded down to whole channels.
+        alpha_out: Share of the output channels at low resolution.
+        device: Where the parameters are.
+        dtype: Their type.
+
+    Raises:
+        ValueError: A share outside [0, 1]; also `ChannelError` and `ScaleError` as in `GOctConv`.
+
+    Example:
+        >>> import torch
+        >>> from goctconv import OctConv
+        >>> high, low = OctConv(3, 16, kernel_size=3, alpha_in=0)(torch.rand(1, 3, 32, 48))
+        >>> high.shape, low.shape
+        (torch.Size([1, 8, 32, 48]), torch.Size([1, 8, 16, 24]))
+
+    Source: Chen et al., "Drop an Octave: Reducing Spatial Redundancy in Convolutional Neural Networks with Octave
+    Convolution", ICCV 2019.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: IntPair,
+        stride: IntPair = 1,
+        padding: Padding = "same",
+        dilation: IntPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        alpha_in: float = 0.5,
+        alpha_out: float = 0.5,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            _split(in_channels, alpha_in, "in"),
+            _split(out_channels, alpha_out, "out"),
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            in_reductions=None,
+            out_reductions=None,
+            downsample="avg",
+            upsample="nearest",
+            device=device,
+            dtype=dtype,
+        )
+
+
+def _split(channels: int, alpha: float, side: str) -> Channels:
+    """Return channels at high and low resolution, or the integer itself where no share is asked for."""
+    if not isinstance(channels, int) or isinstance(channels, bool):
+        raise TypeError(f"{side}_channels={channels!r} must be an integer: all channels of both scales together")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha_{side}={alpha!r} must lie in [0, 1]: it is the share of channels at low resolution")
+    low = int(alpha * channels)
+    return (channels - low, low) if alpha else channels

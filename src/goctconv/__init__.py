@@ -1,5 +1,7 @@
 """Multi-scale generalised octave convolutions, learnable channel widths, light-weight saliency models for PyTorch."""
 
+import importlib
+
 from ._features import ChannelError as ChannelError
 from ._features import Channels as Channels
 from ._features import Features as Features
@@ -15,3 +17,25 @@ from .layers import PerScale as PerScale
 from .layers import ScaledConv2d as ScaledConv2d
 from .layers import SelectScale as SelectScale
 from .layers import SimplifiedGOctConv as SimplifiedGOctConv
+
+_LAZY = {
+    "CheckpointError": "models",
+    "LicenseError": "models",
+    "UnknownModelError": "models",
+    "create_model": "models",
+    "list_models": "models",
+    "models": "",
+    "saliency": "",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs more than torch only when it is asked for (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f".{_LAZY[name] or name}", __name__)
+    return getattr(module, name) if _LAZY[name] else module
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

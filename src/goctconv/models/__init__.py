@@ -1,0 +1,10 @@
+"""Networks made of the layers, registered with timm."""
+
+from . import csnet as csnet
+from ._checkpoints import CheckpointError as CheckpointError
+from ._create import UnknownModelError as UnknownModelError
+from ._create import create_model as create_model
+from ._create import list_models as list_models
+from ._csnet_channels import CSNetChannels as CSNetChannels
+from ._licenses import LicenseError as LicenseError
+from .csnet import CSNet as CSNet

@@ -1,0 +1,156 @@
+"""Reading checkpoints: from a file or an address, as plain tensors, with every mismatch named."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.error import URLError
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+StateDict: TypeAlias = dict[str, Tensor]
+
+_logger = logging.getLogger(__name__)
+_ENVELOPES = ("state_dict", "model")
+_WRAPPERS = ("_orig_mod.", "module.")
+_LISTED = 40
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, is not what it should be, or does not fit the model."""
+
+
+def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
+    """Return the tensors of a checkpoint file: safetensors, or PyTorch's format without any code in it.
+
+    A state dict inside a training checkpoint (under "state_dict" or "model") is taken out; prefixes that
+    `torch.compile` and data-parallel wrappers leave are removed.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: It is damaged, holds anything but plain data, or no tensors.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint file at {path}: check the path")
+    content = _load(path)
+    for envelope in _ENVELOPES:
+        if isinstance(content, Mapping) and isinstance(content.get(envelope), Mapping):
+            content = content[envelope]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path} holds {type(content).__name__}, expected a state dict: names and tensors")
+    strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise CheckpointError(f"{path} is no state dict: {_listed(strangers)} are not tensors")
+    return {_unwrapped(str(name)): value for name, value in content.items()}
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a file of plain tensors: {str(error).splitlines()[0]} "
+            "It is either damaged or holds pickled code, which is never run here; save the state dict alone and load that"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}. It may be truncated") from error
+
+
+def _unwrapped(name: str) -> str:
+    for wrapper in _WRAPPERS * 2:
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def load_strictly(model: nn.Module, state: StateDict, source: str) -> None:
+    """Load a state dict into a model, or change nothing and list everything that does not fit.
+
+    Counters of BatchNorm that older files lack are left as they are.
+
+    Raises:
+        CheckpointError: Tensors are missing, superfluous or of another shape.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_fit(state, expected, source)
+    model.load_state_dict({**counters(model), **state})
+
+
+def counters(model: nn.Module) -> StateDict:
+    """Return the BatchNorm counters of a model, which files may leave out."""
+    return {name: value for name, value in model.state_dict().items() if _is_counter(name)}
+
+
+def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        CheckpointError: They differ; all differences are listed.
+    """
+    missing = [name for name in expected if name not in state and not _is_counter(name)]
+    extra = [name for name in state if name not in expected]
+    misshapen = [
+        f"{name} {tuple(state[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {_listed(names)}"
+        for kind, names in (("missing", missing), ("unexpected", extra), ("of the wrong shape", misshapen))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{source} does not fit the model; nothing was loaded. Tensors " + "; ".join(problems) + ". "
+            "Check that it belongs to this architecture, with the same widths, in_chans and num_classes"
+        )
+
+
+def _is_counter(name: str) -> bool:
+    return name.endswith("num_batches_tracked")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def download(url: str, sha256: str, directory: str | os.PathLike[str] | None = None) -> Path:
+    """Return a downloaded file, from the cache if it is there, having checked its contents.
+
+    Args:
+        url: Address of the file.
+        sha256: Hexadecimal digest that its contents must have.
+        directory: Where it is kept; PyTorch's hub directory (``TORCH_HOME``) if not given.
+
+    Raises:
+        CheckpointError: The contents are not the expected ones; nothing is kept.
+        ConnectionError: The address cannot be reached.
+    """
+    folder = Path(directory) if directory else Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / f"{sha256[:8]}-{Path(url).name}"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _logger.info("downloading %s to %s", url, path)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
+        except URLError as error:
+            raise ConnectionError(
+                f"cannot download {url} ({error.reason}): fetch the file by other means and pass it as checkpoint_path="
+            ) from error
+        except RuntimeError as error:
+            raise CheckpointError(f"{url} is not the expected file, so it was not kept: {error}") from error
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != sha256:
+        raise CheckpointError(f"{path} has the sha256 {digest}, expected {sha256}: delete it to download it again")
+    return path

@@ -1,0 +1,100 @@
+"""Making models by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Any
+
+import timm
+from torch import nn
+
+from ._checkpoints import load_strictly, read_checkpoint
+from ._csnet_checkpoint import from_published, is_published_layout, widths_in
+
+_MODULES = ("csnet",)
+_WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths"}
+
+
+class UnknownModelError(ValueError):
+    """There is no model of this name."""
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Return the names of this package's models.
+
+    Args:
+        pattern: A shell pattern that the names must match.
+
+    Example:
+        >>> import goctconv
+        >>> goctconv.list_models("csnet_x1*")
+        ['csnet_x1', 'csnet_x1_2', 'csnet_x1_5', 'csnet_x1_8', 'csnet_x1_l']
+    """
+    return sorted(name for module in _MODULES for name in timm.list_models(pattern, module=module))
+
+
+def create_model(
+    name: str,
+    pretrained: bool = False,
+    *,
+    checkpoint_path: str | os.PathLike[str] | None = None,
+    accept_license: str | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Return a model by name: one of this package's, or any of timm's.
+
+    The same as ``import goctconv.models; timm.create_model(...)``, and more helpful where something is wrong. A
+    checkpoint's learned widths are read from its tensors, so that any pruned CSNet loads.
+
+    Args:
+        name: See `list_models`.
+        pretrained: Whether to download the released weights. Those that are not ours need ``accept_license``.
+        checkpoint_path: A file of weights to load: the authors' ``.pth.tar``, a state dict, or safetensors.
+        accept_license: The licence of the weights that you accept, such as "cc-by-nc-sa-4.0"; it is stored nowhere.
+            The environment variable ``GOCTCONV_ACCEPT_LICENSES`` does the same.
+        **kwargs: Arguments of the model, such as ``in_chans``, ``num_classes`` or ``channels``.
+
+    Raises:
+        UnknownModelError: No such name; the nearest ones are suggested.
+        LicenseError: The weights' licence has not been accepted.
+        CheckpointError: The weights cannot be read or do not fit; all mismatches are listed.
+        ValueError: Both ``pretrained`` and ``checkpoint_path``.
+
+    Example:
+        >>> import goctconv
+        >>> model = goctconv.create_model("csnet_x1_l")
+        >>> sum(p.numel() for p in model.parameters())
+        93647
+    """
+    _check_name(name)
+    if pretrained and checkpoint_path is not None:
+        raise ValueError("pretrained=True and checkpoint_path= both name weights: give one of them")
+    if accept_license is not None and pretrained:
+        kwargs["accept_license"] = accept_license
+    if checkpoint_path is None or name.partition(".")[0] not in list_models():
+        file = None if checkpoint_path is None else os.fspath(checkpoint_path)
+        return timm.create_model(name, pretrained=pretrained, checkpoint_path=file, **kwargs)
+    return _create_from_checkpoint(name, checkpoint_path, kwargs)
+
+
+def _check_name(name: str) -> None:
+    architecture = name.partition(".")[0]
+    if ":" in name or timm.is_model(architecture):
+        return
+    known = dict.fromkeys([*list_models(), *timm.list_models()])
+    nearest = difflib.get_close_matches(architecture, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+    raise UnknownModelError(f"unknown model {name!r}{hint} goctconv.list_models() lists this package's models")
+
+
+def _create_from_checkpoint(name: str, file: str | os.PathLike[str], kwargs: dict[str, Any]) -> nn.Module:
+    state = read_checkpoint(file)
+    model = timm.create_model(name, **kwargs)
+    widths = widths_in(state)
+    if widths and not _WIDTHS & set(kwargs) and widths != {name: getattr(model, name) for name in widths}:
+        model = timm.create_model(name, **kwargs, **widths)
+    if is_published_layout(state):
+        state = from_published(state, model)
+    load_strictly(model, state, str(file))
+    return model

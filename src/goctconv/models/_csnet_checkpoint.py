@@ -1,0 +1,182 @@
+"""CSNet's weights in the authors' layout, and the widths that only a checkpoint's tensors know."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ..layers import FusionHead, ILBlock, SimplifiedGOctConv
+from ..layers._multi_scale_conv import MultiScaleConv2d
+from ._checkpoints import StateDict, check_fit, counters
+from ._csnet_channels import DILATIONS, STAGES, BlockChannels
+
+_BLOCK_LAYERS = (("1", "conv1x1"), ("2", "conv3x3_1"), ("3", "conv3x3_2"))
+
+
+class Published(NamedTuple):
+    """Where one of our tensors lies in the authors' checkpoint."""
+
+    name: str
+    key: str
+    shape: tuple[int, ...]
+    block: tuple[slice, ...] = ()
+
+
+def is_published_layout(state: StateDict) -> bool:
+    """Whether a state dict has the authors' key names."""
+    return any(re.match(r"stage\d\.\d+\.conv1x1\.|oct_fuse\.|cls_layer\.", key) for key in state)
+
+
+def from_published(state: StateDict, model: nn.Module, *, prediction: bool = True) -> StateDict:
+    """Return the authors' tensors under our names, their whole weights cut into paths.
+
+    Args:
+        state: Tensors under the authors' names.
+        model: The CSNet that they are for; the channels of the image are taken from ``state``.
+        prediction: Whether to convert the prediction layer too.
+
+    Raises:
+        CheckpointError: Tensors are missing, superfluous or of the wrong shape, all listed under the authors' names.
+    """
+    places = list(_published_layout(model))
+    if not prediction:
+        places = [place for place in places if not place.key.startswith("cls_layer.")]
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("cls_layer.")}
+    check_fit(state, {place.key: place.shape for place in places}, "the checkpoint, in the authors' layout,")
+    converted = {place.name: state[place.key][place.block] for place in places if place.key in state}
+    return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
+
+
+def convert_for_timm(state: StateDict, model: Any) -> StateDict:
+    """Return a state dict in our layout for timm, which then adapts the first convolution and the prediction."""
+    if not is_published_layout(state):
+        return {**counters(model), **state}
+    prediction = "cls_layer.weight" in state and state["cls_layer.weight"].shape[0] == model.num_classes
+    first = state.get("stage0.0.conv1x1.conv.weight")
+    if first is not None and first.shape[1] != model.in_chans:
+        model = type(model)(**model.rebuild_arguments(in_chans=first.shape[1]))
+    return from_published(state, model, prediction=prediction)
+
+
+def _published_layout(model: nn.Module) -> Iterator[Published]:
+    for name, module in model.named_modules():
+        if isinstance(module, ILBlock):
+            stage, index = name.split(".")[1:]
+            for number, layer in _BLOCK_LAYERS:
+                yield from _conv_norm_act(module, name, number, f"stage{stage}.{index}.{layer}")
+        elif isinstance(module, FusionHead):
+            yield from _head(module, name)
+        elif name == "classifier":
+            for key, tensor in module.state_dict().items():
+                yield Published(f"{name}.{key}", f"cls_layer.{key}", tuple(tensor.shape))
+
+
+def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterator[Published]:
+    conv = getattr(block, f"conv{number}")
+    if isinstance(conv, SimplifiedGOctConv):
+        yield from _renamed(conv.convs, f"{name}.conv{number}.convs", key + ".convs.{}")
+    else:
+        yield from _paths(conv, f"{name}.conv{number}", f"{key}.conv.weight")
+    yield from _renamed(getattr(block, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
+    yield from _renamed(getattr(block, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+
+
+def _head(head: FusionHead, name: str) -> Iterator[Published]:
+    for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
+        key = f"oct_fuse.{layer}"
+        yield from _paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.weight")
+        yield from _renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
+        yield from _renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+    yield from _renamed(head.dilated.branches, f"{name}.dilated.branches", "oct_fuse.ms.convs.{}.msconv")
+    yield from _renamed(head.norm2, f"{name}.norm2", "oct_fuse.ms.convs.{}.bn")
+    yield from _renamed(head.act2, f"{name}.act2", "oct_fuse.ms.convs.{}.prelu")
+
+
+def _renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
+    """Yield the tensors of per-scale children; ``key`` has a place for the scale."""
+    for child, tensor in module.state_dict().items():
+        scale, rest = child.split(".", 1)
+        yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", tuple(tensor.shape))
+
+
+def _paths(conv: MultiScaleConv2d, name: str, key: str) -> Iterator[Published]:
+    """Yield the paths of a layer: blocks [outputs of scale j, inputs of scale i] of one weight."""
+    rows = [slice(*ends) for ends in pairwise([0, *accumulate(conv.out_widths)])]
+    columns = [slice(*ends) for ends in pairwise([0, *accumulate(conv.in_widths)])]
+    shape = (sum(conv.out_widths), sum(conv.in_widths), *conv.kernel_size)
+    for path in conv.paths:
+        source, target = (int(scale) for scale in path.split("_to_"))
+        yield Published(f"{name}.paths.{path}.weight", key, shape, (rows[target], columns[source]))
+
+
+def widths_in(state: StateDict) -> dict[str, Any] | None:
+    """Return the arguments ``channels`` and ``fuse_stages`` of the CSNet that a state dict comes from.
+
+    Both layouts are read; None if the tensors do not tell.
+    """
+    ends = r"stage{}\.(\d+)\.conv1x1\.bns\.(\d)\.weight|stages\.{}\.(\d+)\.norm1\.(\d)\.weight"
+    stages = [_nested(state, ends.format(stage, stage)) for stage in range(STAGES)]
+    if not all(list(blocks) == list(range(len(blocks))) and blocks for blocks in stages):
+        return None
+    fed = _fused_inputs(state)
+    outputs = [sum(blocks[len(blocks) - 1].values()) for blocks in stages]
+    fused = next((n for n in range(STAGES) if sum(outputs[STAGES - n :]) == fed), None)
+    if fused is None:
+        return None
+    fuse_stages = tuple(range(STAGES - fused, STAGES))
+    channels: dict[str, Any] = {
+        "stages": [
+            _block_widths(blocks, one_scale_end=stage >= 2 or stage in fuse_stages)
+            for stage, blocks in enumerate(stages)
+        ]
+    }
+    if fused:
+        fuse = _nested(state, r"()oct_fuse\.fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
+        merge = _nested(state, r"()oct_fuse\.fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
+        branches = _nested(
+            state,
+            r"oct_fuse\.ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight",
+        )
+        channels["fuse"] = [fuse.get(scale, 0) for scale in range(fused)]
+        channels["dilated"] = [
+            [branches[scale].get(branch, 0) for branch in range(len(DILATIONS))] for scale in range(fused)
+        ]
+        channels["fused"] = merge.get(0, 0)
+    return {"channels": channels, "fuse_stages": fuse_stages}
+
+
+def _nested(state: StateDict, pattern: str) -> dict[int, dict[int, int]]:
+    """Return the first dimension of all tensors whose name matches, by the two numbers in the name."""
+    found: dict[int, dict[int, int]] = defaultdict(dict)
+    for key, tensor in state.items():
+        match = re.fullmatch(pattern, key)
+        if match and tensor.dim():
+            outer, inner = (group for group in match.groups() if group is not None)
+            found[int(outer or 0)][int(inner)] = tensor.shape[0]
+    return defaultdict(dict, sorted(found.items()))
+
+
+def _fused_inputs(state: StateDict) -> int:
+    """Return the number of channels that the fusion head takes from all stages together; 0 without a head."""
+    whole = state.get("oct_fuse.fuse.conv.weight")
+    if whole is not None and whole.dim() > 1:
+        return int(whole.shape[1])
+    widths = {
+        match[1]: int(tensor.shape[1])
+        for key, tensor in state.items()
+        if (match := re.fullmatch(r"head\.fuse\.paths\.(\d)_to_\d\.weight", key)) and tensor.dim() > 1
+    }
+    return sum(widths.values())
+
+
+def _block_widths(blocks: dict[int, dict[int, int]], *, one_scale_end: bool) -> list[BlockChannels]:
+    widths: list[BlockChannels] = [[scales.get(0, 0), scales.get(1, 0)] for scales in blocks.values()]
+    last = blocks[len(blocks) - 1]
+    if one_scale_end and set(last) == {0}:
+        widths[-1] = last[0]
+    return widths

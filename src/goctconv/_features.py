@@ -116,6 +116,11 @@ def as_features(features: Tensor | Sequence[Tensor], widths: tuple[int, ...], *,
             raise ChannelError(
                 f"scale {scale} has {x.shape[1]} channels, expected {width}: this layer was made for {widths}"
             )
+        if x.shape[0] != features[0].shape[0]:
+            raise ScaleError(
+                f"scale {scale} has a batch of {x.shape[0]}, scale 0 one of {features[0].shape[0]}: "
+                "pass features of the same images"
+            )
     return tuple(features)
 
 
@@ -153,16 +158,21 @@ def check_pooled_sizes(features: Features, reductions: tuple[int, ...]) -> None:
             )
 
 
-def check_at_least_a_pixel(sizes: Sequence[Size], finest: Size) -> None:
+def check_at_least_a_pixel(kind: str, sizes: Sequence[Size], features: Features) -> None:
     """Check that no scale vanishes.
 
+    Args:
+        kind: "input" or "output", for the error.
+        sizes: Of the scales.
+        features: What the user passed, for the error.
+
     Raises:
-        ScaleError: A scale would have no pixel.
+        ScaleError: A scale has no pixel.
     """
     for scale, size in enumerate(sizes):
         if size[0] < 1 or size[1] < 1:
             raise ScaleError(
-                f"output scale {scale} would have spatial size {size} for an input of {finest}: "
+                f"{kind} scale {scale} has spatial size {size} for an input of {spatial_size(features[0])}: "
                 "the coarsest scale needs at least one pixel, so pass a larger image or use fewer scales"
             )
 

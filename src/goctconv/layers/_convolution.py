@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._features import ScaleError, Size, absent, spatial_size
+from .._features import ScaleError, Size, absent, checks_enabled, spatial_size
 
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 IntPair: TypeAlias = int | tuple[int, int]
@@ -113,9 +113,8 @@ def resolve_padding(
     needed = tuple(d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True))
     if padding == "same":
         return "same" if any(n % 2 for n in needed) else (needed[0] // 2, needed[1] // 2)
-    if padding == "valid":
-        padding = 0
-    pair = (padding, padding) if isinstance(padding, int) else tuple(padding)
+    plain = 0 if padding == "valid" else padding
+    pair = (plain, plain) if isinstance(plain, int) else tuple(plain)
     if len(pair) != 2 or not all(isinstance(p, int) and p >= 0 for p in pair):
         raise ValueError(f"padding={padding!r} must be 'same', 'valid', an integer >= 0 or a pair of them")
     if not single_scale and any(2 * p != n for p, n in zip(pair, needed, strict=True)):
@@ -143,6 +142,6 @@ def halve(x: Tensor) -> Tensor:
         ScaleError: Height or width is below 2.
     """
     size: Size = (spatial_size(x)[0] // 2, spatial_size(x)[1] // 2)
-    if size[0] < 1 or size[1] < 1:
+    if checks_enabled() and (size[0] < 1 or size[1] < 1):
         raise ScaleError(f"stride=2 needs every scale to have at least 2x2 pixels, got {spatial_size(x)}")
     return F.avg_pool2d(x, 2) if x.shape[1] else absent(x, size)

@@ -146,12 +146,14 @@ class MultiScaleConv2d(nn.Module):
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the output scales: a tensor or a tuple, as ``out_channels`` was given."""
-        inputs = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))
-        if self.downsample != "bilinear" and checks_enabled():
-            check_pooled_sizes(inputs, self.in_reductions)
-        if self.stride == 2:
-            inputs = tuple(halve(x) for x in inputs)
+        given = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))
+        inputs = given if self.stride == 1 else tuple(halve(x) for x in given)
         sizes = self._output_sizes(inputs)
+        if checks_enabled():
+            if self.downsample != "bilinear":
+                check_pooled_sizes(given, self.in_reductions)
+            check_at_least_a_pixel("input", [spatial_size(x) for x in inputs], given)
+            check_at_least_a_pixel("output", sizes, given)
         outputs = tuple(
             self._output(inputs, target, size) if width else absent(inputs[0], size)
             for target, (width, size) in enumerate(zip(self.out_widths, sizes, strict=True))
@@ -161,13 +163,10 @@ class MultiScaleConv2d(nn.Module):
     def _output_sizes(self, inputs: Features) -> list[Size]:
         finest = spatial_size(inputs[0])
         given = {reduction: spatial_size(x) for reduction, x in zip(self.in_reductions, inputs, strict=True)}
-        sizes = [
+        return [
             given[reduction] if reduction in given else reduced_size(finest, self.in_reductions[0], reduction)
             for reduction in self.out_reductions
         ]
-        if checks_enabled():
-            check_at_least_a_pixel(sizes, finest)
-        return sizes
 
     def _output(self, inputs: Features, target: int, size: Size) -> Tensor:
         terms = [self._term(x, source, target, size) for source, x in enumerate(inputs) if self.in_widths[source]]
@@ -208,8 +207,6 @@ class MultiScaleConv2d(nn.Module):
 
 
 def _resize(x: Tensor, size: Size, mode: str) -> Tensor:
-    if spatial_size(x) == size:
-        return x
     return F.interpolate(x, size, mode=mode, align_corners=False if mode == "bilinear" else None)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from .._features import Channels
+from .._features import Channels, parse_channels
 from ._convolution import IntPair, Padding, PaddingMode
 from ._multi_scale_conv import MultiScaleConv2d
 
@@ -86,6 +86,9 @@ def _split(channels: int, alpha: float, side: str) -> Channels:
     """Return channels at high and low resolution, or the integer itself where no share is asked for."""
     if not isinstance(channels, int) or isinstance(channels, bool):
         raise TypeError(f"{side}_channels={channels!r} must be an integer: all channels of both scales together")
+    parse_channels(channels, f"{side}_channels")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+        raise TypeError(f"alpha_{side}={alpha!r} must be a number in [0, 1]")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha_{side}={alpha!r} must lie in [0, 1]: it is the share of channels at low resolution")
     low = int(alpha * channels)

@@ -25,7 +25,14 @@ _LISTED = 40
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be read, is not what it should be, or does not fit the model."""
+    """A checkpoint cannot be read, is not what it should be, or does not fit the model.
+
+    ``mismatches`` is the number of tensors that do not fit.
+    """
+
+    def __init__(self, message: str, mismatches: int = 0) -> None:
+        super().__init__(message)
+        self.mismatches = mismatches
 
 
 def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
@@ -62,7 +69,7 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a file of plain tensors: {str(error).splitlines()[0]} "
-            "It is either damaged or holds pickled code, which is never run here; save the state dict alone and load that"
+            "It is damaged, or holds pickled code, which is never run here; save the state dict alone and load that"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}. It may be truncated") from error
@@ -113,7 +120,8 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...
     if problems:
         raise CheckpointError(
             f"{source} does not fit the model; nothing was loaded. Tensors " + "; ".join(problems) + ". "
-            "Check that it belongs to this architecture, with the same widths, in_chans and num_classes"
+            "Check that it belongs to this architecture, with the same widths, in_chans and num_classes",
+            len(missing) + len(extra) + len(misshapen),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from ._checkpoints import load_strictly, read_checkpoint
+from ._checkpoints import CheckpointError, load_strictly, read_checkpoint
 from ._csnet_checkpoint import from_published, is_published_layout, widths_in
 
 _MODULES = ("csnet",)
@@ -89,12 +89,18 @@ def _check_name(name: str) -> None:
 
 
 def _create_from_checkpoint(name: str, file: str | os.PathLike[str], kwargs: dict[str, Any]) -> nn.Module:
+    """Return the model with the widths of its name or, if those do not fit, with the widths that the tensors have."""
     state = read_checkpoint(file)
-    model = timm.create_model(name, **kwargs)
-    widths = widths_in(state)
-    if widths and not _WIDTHS & set(kwargs) and widths != {name: getattr(model, name) for name in widths}:
+    learned = None if _WIDTHS & set(kwargs) else widths_in(state)
+    errors = []
+    for widths in ({}, learned):
+        if widths is None:
+            continue
         model = timm.create_model(name, **kwargs, **widths)
-    if is_published_layout(state):
-        state = from_published(state, model)
-    load_strictly(model, state, str(file))
-    return model
+        try:
+            load_strictly(model, from_published(state, model) if is_published_layout(state) else state, str(file))
+        except CheckpointError as error:
+            errors.append(error)
+        else:
+            return model
+    raise min(errors, key=lambda error: error.mismatches)

@@ -1,0 +1,71 @@
+"""create_model and list_models."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+
+import goctconv
+from goctconv import UnknownModelError
+
+
+def test_names() -> None:
+    assert goctconv.list_models() == [
+        "csnet_x1",
+        "csnet_x1_2",
+        "csnet_x1_5",
+        "csnet_x1_8",
+        "csnet_x1_l",
+        "csnet_x2",
+        "csnet_x2_l",
+        "test_csnet",
+    ]
+    assert goctconv.list_models("csnet_x2*") == ["csnet_x2", "csnet_x2_l"]
+    assert timm.list_models("csnet*") == goctconv.list_models("csnet*")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("csnet_x3", "csnet_x1"), ("csnet-x2", "csnet_x2"), ("CSNet_x1_l", "csnet_x1_l"), ("resnet51", "resnet50")],
+)
+def test_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"unknown model '{name}'.*{nearest}"):
+        goctconv.create_model(name)
+
+
+def test_name_like_nothing_suggests_nothing() -> None:
+    with pytest.raises(UnknownModelError, match=r"unknown model 'zzzzqqqq'[^?]*list_models"):
+        goctconv.create_model("zzzzqqqq")
+
+
+def test_tagged_and_foreign_names() -> None:
+    assert goctconv.create_model("csnet_x1_l.duts").pretrained_cfg["tag"] == "duts"
+    assert goctconv.create_model("test_resnet").num_classes == 1000
+
+
+def test_unknown_arguments_are_refused() -> None:
+    with pytest.raises(TypeError, match="spilt"):
+        goctconv.create_model("csnet_x1", spilt=(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("csnet_x1_l", {"base_width": 30}),
+        ("csnet_x2_l", {"split": (3, 1)}),
+        ("csnet_x1_l", {"depths": (1, 1, 1, 1, 1)}),
+    ],
+)
+def test_arguments_without_effect_are_refused(name: str, arguments: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} would have no effect"):
+        goctconv.create_model(name, **arguments)
+
+
+def test_two_sources_of_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="give one of them"):
+        goctconv.create_model("csnet_x1_l", pretrained=True, checkpoint_path="weights.pth")
+
+
+def test_without_released_weights() -> None:
+    with pytest.raises(RuntimeError, match="csnet_x1"):
+        goctconv.create_model("csnet_x1", pretrained=True)

@@ -1,0 +1,1 @@
+"""Slow, obvious oracles that the tests compare the library with."""

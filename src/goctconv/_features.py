@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 Features: TypeAlias = tuple[Tensor, ...]
+"""Features of several scales: one (B, C, H, W) tensor each, finest first; an absent scale is a (B, 0, h, w) one."""
+
 Channels: TypeAlias = int | Sequence[int]
+"""Channels of plain tensors (an integer), or of every scale of a tuple of tensors (a sequence; 0: absent)."""
+
 Size: TypeAlias = tuple[int, int]
+"""Height and width in pixels."""
 
 
 class ScaleError(ValueError):
@@ -100,7 +105,7 @@ def as_features(features: Tensor | Sequence[Tensor], widths: tuple[int, ...], *,
             f"expected a tuple of {len(widths)} tensors, one per scale, got a tensor of shape "
             f"{tuple(features.shape)}: wrap it in a tuple, or make the layer with an integer of channels"
         )
-    elif not isinstance(features, tuple | list) or not all(isinstance(x, Tensor) for x in features):
+    elif not isinstance(features, (tuple, list)) or not all(isinstance(x, Tensor) for x in features):
         raise TypeError(f"expected a tuple of {len(widths)} tensors, one per scale, got {_kind(features)}")
     if len(features) != len(widths):
         raise ScaleError(
@@ -125,7 +130,7 @@ def as_features(features: Tensor | Sequence[Tensor], widths: tuple[int, ...], *,
 
 
 def _kind(features: object) -> str:
-    if isinstance(features, tuple | list):
+    if isinstance(features, (tuple, list)):
         return f"a {type(features).__name__} of {[type(x).__name__ for x in features]}"
     return f"a {type(features).__name__}"
 

@@ -7,7 +7,6 @@ from ._goctconv import GOctConv as GOctConv
 from ._il_block import ILBlock as ILBlock
 from ._octconv import OctConv as OctConv
 from ._parallel_dilated import ParallelDilatedConv as ParallelDilatedConv
-from ._parallel_dilated import even_branches as even_branches
 from ._per_scale import PerScale as PerScale
 from ._per_scale import SelectScale as SelectScale
 from ._simplified import SimplifiedGOctConv as SimplifiedGOctConv

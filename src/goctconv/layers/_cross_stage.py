@@ -10,17 +10,17 @@ from ._multi_scale_conv import Downsample, MultiScaleConv2d, Upsample
 
 
 class CrossStageGOctConv(MultiScaleConv2d):
-    r"""Generalised octave convolution across the stages of a network, whose strides need not start at 1.
+    """Generalised octave convolution across the stages of a network, whose strides need not start at 1.
 
     The same computation as `GOctConv`, between features named by their *reductions*, the strides of the features with
     respect to the image: fuse the stages 4, 8, 16 and 32 of a backbone, and give any of those resolutions.
 
     Shapes:
-        - Input: one tensor :math:`(B, C_i, H_i, W_i)` per reduction :math:`r_i`, finest first. With pooling,
-          :math:`H_i` must be :math:`\lfloor H_0 r_0 / r_i \rfloor`; with ``downsample="bilinear"`` sizes are taken as
+        - Input: one tensor (B, C_i, H_i, W_i) per reduction r_i, finest first. With pooling,
+          H_i must be H_0 * r_0 // r_i; with ``downsample="bilinear"`` sizes are taken as
           they come (backbones round up).
         - Output: one tensor per output reduction; a plain tensor where ``out_channels`` is an integer. Its size is that
-          of the input at the same reduction, else :math:`\lfloor H_0 r_0 / r_j \rfloor`.
+          of the input at the same reduction, else H_0 * r_0 // r_j.
 
     Args:
         in_channels: Channels of every input (zero: absent), or an integer for a plain tensor.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .._features import Channels, Features
+from .._features import Channels, Features, ScaleError
 from ._convolution import PaddingMode
 from ._cross_stage import CrossStageGOctConv
 from ._multi_scale_conv import Downsample, Upsample
@@ -14,15 +14,15 @@ from ._per_scale import PerScale
 
 
 class FusionHead(nn.Module):
-    r"""Cross-stage fusion: the features of several stages in, one map that has seen them all out.
+    """Cross-stage fusion: the features of several stages in, one map that has seen them all out.
 
     A 1x1 `CrossStageGOctConv` exchanges between the stages, `ParallelDilatedConv` widens the field of view of each, a
     second 1x1 `CrossStageGOctConv` brings them to one scale; each is normalised and activated.
 
     Shapes:
-        - Input: one tensor :math:`(B, C_i, H_i, W_i)` per stage in a tuple, finest first; sizes as in
+        - Input: one tensor (B, C_i, H_i, W_i) per stage in a tuple, finest first; sizes as in
           `CrossStageGOctConv`.
-        - Output: a plain tensor :math:`(B, C, H_j, W_j)` at ``out_reduction``.
+        - Output: a plain tensor (B, C, H_j, W_j) at ``out_reduction``.
 
     As in `ILBlock`, a freshly drawn head with a ``weight_scale`` of 100 needs data before ``eval()``.
 
@@ -46,7 +46,7 @@ class FusionHead(nn.Module):
 
     Raises:
         ChannelError: As `CrossStageGOctConv` and `ParallelDilatedConv`.
-        ScaleError: As `CrossStageGOctConv`.
+        ScaleError: As `CrossStageGOctConv`; an ``out_reduction`` that is none of ``in_reductions``.
         TypeError: As `CrossStageGOctConv` and `PerScale`.
 
     Example:
@@ -103,6 +103,9 @@ class FusionHead(nn.Module):
             weight_scale=weight_scale,
         )
         widths = self.dilated.out_widths
+        reductions = self.fuse.in_reductions
+        if out_reduction is not None and out_reduction not in reductions:
+            raise ScaleError(f"out_reduction={out_reduction!r} must be one of the stages' reductions {reductions}")
         self.norm2 = PerScale(norm, widths)
         self.act2 = PerScale(activation, widths)
         self.out_channels = sum(widths) if out_channels is None else out_channels

@@ -8,14 +8,14 @@ from ._multi_scale_conv import Downsample, MultiScaleConv2d, Upsample
 
 
 class GOctConv(MultiScaleConv2d):
-    r"""Generalised octave convolution: features of n scales in, features of m scales out, every pair connected.
+    """Generalised octave convolution: features of n scales in, features of m scales out, every pair connected.
 
     Output scale j is the sum over the input scales i of the path i→j: a convolution where i = j; for i < j, scale i is
-    pooled by :math:`2^{j-i}` and then convolved; for i > j, it is convolved at its low resolution and then upsampled
-    to the exact size of scale j. Scale i has :math:`1/2^i` of the finest resolution, rounded down.
+    pooled by 2**(j - i) and then convolved; for i > j, it is convolved at its low resolution and then upsampled
+    to the exact size of scale j. Scale i has 1 / 2**i of the finest resolution, rounded down.
 
     Shapes:
-        - Input: one tensor :math:`(B, C_i, \lfloor H/2^i \rfloor, \lfloor W/2^i \rfloor)` per scale, finest first, in a
+        - Input: one tensor (B, C_i, H // 2**i, W // 2**i) per scale, finest first, in a
           tuple; a plain tensor where ``in_channels`` is an integer. A scale without channels is a (B, 0, h, w) tensor.
         - Output: the same with ``out_channels``; with ``stride=2``, of the halved height and width.
 

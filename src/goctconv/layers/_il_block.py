@@ -14,12 +14,12 @@ from ._simplified import SimplifiedGOctConv
 
 
 class ILBlock(nn.Module):
-    r"""In-layer multi-scale block: a `GOctConv`, then two 3x3 `SimplifiedGOctConv`, each normalised and activated.
+    """In-layer multi-scale block: a `GOctConv`, then two 3x3 `SimplifiedGOctConv`, each normalised and activated.
 
     The first layer mixes channels and scales, the two depthwise ones mix neighbours.
 
     Shapes:
-        - Input: one tensor :math:`(B, C_i, \lfloor H/2^i \rfloor, \lfloor W/2^i \rfloor)` per scale in a tuple; a plain
+        - Input: one tensor (B, C_i, H // 2**i, W // 2**i) per scale in a tuple; a plain
           tensor where ``in_channels`` is an integer.
         - Output: the same with ``out_channels``; with ``stride=2``, halved height and width.
 

@@ -8,11 +8,11 @@ from ._multi_scale_conv import MultiScaleConv2d
 
 
 class OctConv(MultiScaleConv2d):
-    r"""Vanilla octave convolution: two scales in and out, average-pooling down, nearest-neighbour up.
+    """Vanilla octave convolution: two scales in and out, average-pooling down, nearest-neighbour up.
 
     Shapes:
-        - Input: a tuple of :math:`(B, C - \lfloor \alpha C \rfloor, H, W)` and
-          :math:`(B, \lfloor \alpha C \rfloor, \lfloor H/2 \rfloor, \lfloor W/2 \rfloor)`; a plain (B, C, H, W) tensor
+        - Input: a tuple of (B, C - int(alpha * C), H, W) and
+          (B, int(alpha * C), H // 2, W // 2); a plain (B, C, H, W) tensor
           where ``alpha_in`` is 0, as in a network's first layer.
         - Output: the same with ``out_channels`` and ``alpha_out``; a plain tensor where ``alpha_out`` is 0, as in a
           network's last layer.

@@ -20,10 +20,10 @@ from ._convolution import IntPair, PaddingMode, as_pair, check_padding_mode, res
 
 
 class ParallelDilatedConv(nn.Module):
-    r"""Parallel convolutions of growing dilation on every scale, their outputs concatenated.
+    """Parallel convolutions of growing dilation on every scale, their outputs concatenated.
 
     Shapes:
-        - Input: one tensor :math:`(B, C_i, H_i, W_i)` per scale in a tuple; a plain tensor where ``in_channels`` is an
+        - Input: one tensor (B, C_i, H_i, W_i) per scale in a tuple; a plain tensor where ``in_channels`` is an
           integer. The sizes of the scales are not compared.
         - Output: the same sizes, with the sum of a scale's branches as channels (``out_channels`` holds them).
 

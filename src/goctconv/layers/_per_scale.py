@@ -89,7 +89,7 @@ class SelectScale(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """Return the chosen scale."""
-        if not isinstance(features, tuple | list):
+        if not isinstance(features, (tuple, list)):
             raise TypeError(
                 f"expected a tuple of tensors, one per scale, got a {type(features).__name__}: "
                 "a plain tensor needs no SelectScale"

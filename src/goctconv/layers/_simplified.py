@@ -18,12 +18,12 @@ from ._convolution import (
 
 
 class SimplifiedGOctConv(nn.Module):
-    r"""Simplified generalised octave convolution: a depthwise convolution per scale, no exchange between scales.
+    """Simplified generalised octave convolution: a depthwise convolution per scale, no exchange between scales.
 
     Its cost is about 1/channels of that of `GOctConv`.
 
     Shapes:
-        - Input: one tensor :math:`(B, C_i, H_i, W_i)` per scale in a tuple; a plain tensor where ``channels`` is an
+        - Input: one tensor (B, C_i, H_i, W_i) per scale in a tuple; a plain tensor where ``channels`` is an
           integer. A scale without channels is a (B, 0, h, w) tensor. The sizes of the scales are not compared.
         - Output: the same channels and sizes; with ``stride=2``, halved height and width.
 

@@ -44,8 +44,9 @@ def create_model(
 ) -> nn.Module:
     """Return a model by name: one of this package's, or any of timm's.
 
-    The same as ``import goctconv.models; timm.create_model(...)``, and more helpful where something is wrong. A
-    checkpoint's learned widths are read from its tensors, so that any pruned CSNet loads.
+    As ``import goctconv.models; timm.create_model(...)``, with more helpful errors. A checkpoint of this package's
+    models is loaded strictly, and its learned widths are read from its tensors, so that any pruned CSNet loads; give
+    none of ``channels``, ``fuse_stages``, ``base_width``, ``split`` and ``depths`` then.
 
     Args:
         name: See `list_models`.
@@ -59,7 +60,9 @@ def create_model(
         UnknownModelError: No such name; the nearest ones are suggested.
         LicenseError: The weights' licence has not been accepted.
         CheckpointError: The weights cannot be read or do not fit; all mismatches are listed.
-        ValueError: Both ``pretrained`` and ``checkpoint_path``.
+        FileNotFoundError: There is no file at ``checkpoint_path``.
+        ConnectionError: The weights cannot be downloaded.
+        ValueError: Both ``pretrained`` and ``checkpoint_path``; arguments of the model that cannot be.
 
     Example:
         >>> import goctconv

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 from typing_extensions import NotRequired, TypedDict
 
 from .._features import ChannelError, parse_channels
-from ..layers import even_branches
+from ..layers._parallel_dilated import even_branches
 
 BlockChannels: TypeAlias = int | list[int]
 

@@ -15,6 +15,7 @@ from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, check_fit, counters
 from ._csnet_channels import DILATIONS, STAGES, BlockChannels
 
+_FIRST = "stage0.0.conv1x1.conv.weight"
 _BLOCK_LAYERS = (("1", "conv1x1"), ("2", "conv3x3_1"), ("3", "conv3x3_2"))
 
 
@@ -32,13 +33,16 @@ def is_published_layout(state: StateDict) -> bool:
     return any(re.match(r"stage\d\.\d+\.conv1x1\.|oct_fuse\.|cls_layer\.", key) for key in state)
 
 
-def from_published(state: StateDict, model: nn.Module, *, prediction: bool = True) -> StateDict:
+def from_published(
+    state: StateDict, model: nn.Module, *, prediction: bool = True, in_chans: int | None = None
+) -> StateDict:
     """Return the authors' tensors under our names, their whole weights cut into paths.
 
     Args:
         state: Tensors under the authors' names.
-        model: The CSNet that they are for; the channels of the image are taken from ``state``.
+        model: The CSNet that they are for.
         prediction: Whether to convert the prediction layer too.
+        in_chans: Channels of the image that the tensors are for; the model's if not given.
 
     Raises:
         CheckpointError: Tensors are missing, superfluous or of the wrong shape, all listed under the authors' names.
@@ -47,6 +51,8 @@ def from_published(state: StateDict, model: nn.Module, *, prediction: bool = Tru
     if not prediction:
         places = [place for place in places if not place.key.startswith("cls_layer.")]
         state = {key: tensor for key, tensor in state.items() if not key.startswith("cls_layer.")}
+    if in_chans is not None:
+        places = [_for_image(place, in_chans) for place in places]
     check_fit(state, {place.key: place.shape for place in places}, "the checkpoint, in the authors' layout,")
     converted = {place.name: state[place.key][place.block] for place in places if place.key in state}
     return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
@@ -57,10 +63,15 @@ def convert_for_timm(state: StateDict, model: Any) -> StateDict:
     if not is_published_layout(state):
         return {**counters(model), **state}
     prediction = "cls_layer.weight" in state and state["cls_layer.weight"].shape[0] == model.num_classes
-    first = state.get("stage0.0.conv1x1.conv.weight")
-    if first is not None and first.shape[1] != model.in_chans:
-        model = type(model)(**model.rebuild_arguments(in_chans=first.shape[1]))
-    return from_published(state, model, prediction=prediction)
+    first = state.get(_FIRST)
+    return from_published(state, model, prediction=prediction, in_chans=None if first is None else first.shape[1])
+
+
+def _for_image(place: Published, in_chans: int) -> Published:
+    if place.key != _FIRST:
+        return place
+    rows, _ = place.block
+    return place._replace(shape=(place.shape[0], in_chans, *place.shape[2:]), block=(rows, slice(0, in_chans)))
 
 
 def _published_layout(model: nn.Module) -> Iterator[Published]:

@@ -30,10 +30,11 @@ _SMALLEST = 2 * _REDUCTIONS[-1]
 
 
 class CSNet(TimmModel):
-    r"""CSNet: five stages of `ILBlock`, a `FusionHead` over the last of them, and a 1x1 prediction.
+    """CSNet: five stages of `ILBlock`, a `FusionHead` over the last of them, and a 1x1 prediction.
 
     Shapes:
-        - Input: (B, in_chans, H, W), H and W at least 32, any parity.
+        - Input: (B, in_chans, H, W), H and W at least 16, odd ones too; at least 32 to train on single images, because
+          BatchNorm then needs more than one pixel of the coarsest scale, 1/16.
         - Output: logits (B, num_classes, H, W); with ``num_classes=0`` the fused map at the finest fused resolution.
 
     Fresh weights act 100 times larger than they are (see `ScaledConv2d`): until BatchNorm has seen data, eval mode
@@ -79,7 +80,6 @@ class CSNet(TimmModel):
         num_classes: int = 1,
     ) -> None:
         super().__init__()
-        self.simplified = simplified
         self.fuse_stages = tuple(fuse_stages)
         self.channels = (
             published_channels(base_width, split, depths, self.fuse_stages)
@@ -110,13 +110,6 @@ class CSNet(TimmModel):
     def _make_classifier(self, num_classes: int) -> nn.Module:
         return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
 
-    def rebuild_arguments(self, **changes: Any) -> dict[str, Any]:
-        """Return the arguments that make a network like this one, with some of them changed."""
-        arguments = {
-            name: getattr(self, name) for name in ("channels", "fuse_stages", "simplified", "in_chans", "num_classes")
-        }
-        return {**arguments, **changes}
-
     def get_classifier(self) -> nn.Module:
         """Return the prediction layer."""
         return self.classifier
@@ -126,7 +119,7 @@ class CSNet(TimmModel):
         self.num_classes = num_classes
         self.classifier = self._make_classifier(num_classes)
 
-    def forward_stages(self, x: Tensor) -> list[Tensor | Features]:
+    def _forward_stages(self, x: Tensor) -> list[Tensor | Features]:
         """Return the last features of all five stages, a tuple of (high, low) where the stage ends in two scales."""
         if min(spatial_size(x)) < _SMALLEST:
             raise ScaleError(
@@ -142,7 +135,7 @@ class CSNet(TimmModel):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the fused map (B, num_features, H/2, W/2); of the extractor alone, stage 4's (B, C, H/8, W/8)."""
-        outputs = self.forward_stages(x)
+        outputs = self._forward_stages(x)
         if self.head is None:
             last: Tensor = outputs[-1]  # type: ignore[assignment]  # stage 4 ends in one scale
             return last

@@ -1,0 +1,47 @@
+"""Every example runs as its reader would run it, and does what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from markdown_blocks import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(name: str, *arguments: str, folder: Path) -> str:
+    command = [sys.executable, "-W", "error", ROOT / "examples" / name, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_own_classifier(folder: Path) -> None:
+    file = folder / "weights.pt"
+    printed = run("own_classifier.py", "--steps", "30", "--save", str(file), folder=folder)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", printed)]
+    (accuracy,) = re.findall(r"accuracy on new pictures: ([\d.]+)% \(chance: 25%\)", printed)
+    assert losses[-1] < 0.9
+    assert float(accuracy) > 80
+    assert printed.endswith("compiled with aot_eager: the same logits\nsaved and loaded again: the same logits\n")
+    assert file.stat().st_size > 4 * 16_468
+
+
+CHECKS = {"own_classifier.py": check_own_classifier}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_example(example: Path, tmp_path: Path) -> None:
+    CHECKS[example.name](tmp_path)
+
+
+def test_every_check_has_its_example() -> None:
+    assert sorted(CHECKS) == [path.name for path in EXAMPLES]

@@ -1,0 +1,119 @@
+"""``goctconv demo``: the run."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import nn
+
+from ..saliency._calibrate import calibrate_batch_norm
+from ..saliency._images import read_image
+from ..saliency._open import ImageError
+from ..saliency._predict import predict
+from ..saliency._preprocess import preprocess
+from ..saliency._render import grey_map, overlay
+from ..saliency._synthetic import synthetic_photographs
+from ._atomic import write_atomic
+from ._command import CommandError
+from ._demo_page import Card, render_page, thumbnail
+from ._inputs import find_photographs
+from ._model import create_model
+from ._progress import plural
+from ._results import save_png
+
+_UNTRAINED = (
+    "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
+    "mean something, pass trained weights: `goctconv demo --model csnet_x1_l --weights FILE`, or "
+    "`goctconv predict photos -o maps --pretrained --accept-license cc-by-nc-sa-4.0`."
+)
+_TRAINED = "Maps of {model} with the weights of `{weights}`. White is salient."
+_LARGEST = 1024  # photographs are made smaller than this on reading: the page shows thumbnails
+
+
+class _Example(NamedTuple):
+    name: str
+    photograph: Image.Image
+    mask: Image.Image | None = None
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """Write the demo's maps and page, and return the exit status.
+
+    Raises:
+        CommandError: There are no pictures, or the model cannot be used.
+    """
+    start = time.perf_counter()
+    if args.output.exists() and not args.output.is_dir():
+        raise CommandError(f"--output {args.output}: this is a file: give a folder.")
+    failures: list[str] = []
+    examples = list(_read(args, failures) if args.data else _make_up(args))
+    for failure in failures:
+        print(f"goctconv: {failure}", file=sys.stderr)
+    if not examples:
+        raise CommandError(f"--data {args.data}: no photograph in it can be read.")
+    model = _make_model(args, examples)
+    note = (_TRAINED if args.weights else _UNTRAINED).format(model=args.model, weights=args.weights)
+    try:
+        cards = [_show(model, example, args) for example in examples]
+        page = args.output / "index.html"
+        subtitle = f"{args.model} on {plural(len(cards), 'picture')}, input size {args.size}"
+        text = render_page("goctconv demo", subtitle, note, cards)
+        write_atomic(page, lambda stream: stream.write(text.encode()))
+    except OSError as error:
+        raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    print(note.replace("`", ""))
+    print(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}")
+    return 1 if failures else 0
+
+
+def _make_up(args: argparse.Namespace) -> Iterator[_Example]:
+    for index, (photograph, mask) in enumerate(synthetic_photographs(args.images, args.seed), start=1):
+        yield _Example(f"{index:04d}", photograph, mask)
+
+
+def _read(args: argparse.Namespace, failures: list[str]) -> Iterator[_Example]:
+    if not args.data.is_dir():
+        raise CommandError(f"--data {args.data}: there is no such folder: check the path.")
+    for path, stem in find_photographs([str(args.data)], args.output)[: args.images]:
+        try:
+            photograph = read_image(path)
+        except ImageError as error:  # noqa: PERF203  (each file fails on its own)
+            failures.append(str(error))
+        else:
+            photograph.thumbnail((_LARGEST, _LARGEST))
+            yield _Example(stem.as_posix(), photograph)
+
+
+def _make_model(args: argparse.Namespace, examples: list[_Example]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed)
+        model = create_model(args.model, weights=args.weights)
+    if args.weights is None:
+        # Fresh weights overflow in eval mode until the BatchNorm statistics fit them.
+        inputs = torch.cat([preprocess(example.photograph, args.size) for example in examples])
+        calibrate_batch_norm(model, torch.split(inputs, 4))
+    return model.eval()
+
+
+def _show(model: nn.Module, example: _Example, args: argparse.Namespace) -> Card:
+    grey = grey_map(predict(model, [example.photograph], size=args.size)[0])
+    saliency = Image.fromarray(grey)
+    write_atomic(_path(args.output / "maps", example.name), partial(save_png, saliency))
+    pictures = [("photograph", example.photograph), ("map", saliency), ("overlay", overlay(example.photograph, grey))]
+    if example.mask is not None:
+        write_atomic(_path(args.output / "photographs", example.name), partial(save_png, example.photograph))
+        write_atomic(_path(args.output / "masks", example.name), partial(save_png, example.mask))
+        pictures.append(("truth", example.mask))
+    return Card(example.name, [(caption, thumbnail(picture)) for caption, picture in pictures])
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.png"

@@ -1,0 +1,62 @@
+"""The model that the arguments ask for."""
+
+import argparse
+import urllib.error
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import models
+from ._command import CommandError
+
+_MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
+
+
+def load_trained_model(args: argparse.Namespace) -> nn.Module:
+    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``.
+
+    Raises:
+        CommandError: No weights are named, or they cannot be loaded.
+    """
+    if args.weights is None and not args.pretrained:
+        raise CommandError(
+            f"the maps of an untrained {args.model} mean nothing: say where its weights are.\n"
+            "  --weights FILE   a checkpoint that you have\n"
+            "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' weights (non-commercial licence)"
+        )
+    return create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
+
+
+def create_model(
+    name: str, *, weights: Path | None = None, pretrained: bool = False, accept: str | None = None
+) -> nn.Module:
+    """Build a model; every way in which this fails becomes one message."""
+    if weights is not None and not weights.is_file():
+        raise CommandError(f"--weights {weights}: there is no such file: check the path.")
+    try:
+        return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept)
+    except urllib.error.URLError as error:
+        raise CommandError(
+            f"the weights of {name} could not be downloaded ({error.reason}): check the connection, or pass a "
+            "file with --weights."
+        ) from error
+    except _MODEL_ERRORS as error:
+        raise CommandError(str(error)) from error
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; "auto" is CUDA where there is one.
+
+    Raises:
+        CommandError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise CommandError(f"--device {name}: this device cannot be used ({reason}): try --device cpu.") from error
+    return device

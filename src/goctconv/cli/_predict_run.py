@@ -1,0 +1,99 @@
+"""``goctconv predict``: the run."""
+
+import argparse
+import sys
+import time
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..saliency._network import evaluating, probabilities
+from ..saliency._open import ImageError
+from ..saliency._pipeline import default_workers, run_pipeline
+from ..saliency._preprocess import Prepared, check_size, prepare
+from ._atomic import write_atomic
+from ._command import CommandError
+from ._inputs import find_photographs
+from ._model import choose_device, load_trained_model
+from ._outputs import Task, plan_outputs
+from ._progress import plural, progress
+from ._results import make_pictures, max_pixels, save_png, wanted_kinds
+from ._stream import run_stream
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    """Write the maps that the arguments ask for, and return the exit status.
+
+    Raises:
+        CommandError: Nothing can be done: wrong inputs, outputs, weights or device.
+        KeyboardInterrupt: With how far it came.
+    """
+    if "-" in args.inputs:
+        return run_stream(args)
+    if args.output is None:
+        raise CommandError("say where the maps go: -o DIR.")
+    photographs = find_photographs(args.inputs, args.output)
+    tasks = plan_outputs(photographs, args.output, wanted_kinds(args))
+    model, device = load_trained_model(args), choose_device(args.device)
+    start = time.perf_counter()
+    written, failed = _write_maps(model, device, tasks, args)
+    if not args.quiet:
+        failures = f" ({failed} failed)" if failed else ""
+        seconds = time.perf_counter() - start
+        print(f"{plural(written, 'map')} written to {args.output}{failures} in {seconds:.1f} s", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
+    size, limit = check_size(args.size), max_pixels(args)
+    written = failed = 0
+
+    def load(task: Task) -> Prepared:
+        return prepare(task.path, size, limit)
+
+    with evaluating(model, device) as network, progress(len(tasks), quiet=args.quiet) as shown:
+        pipeline = run_pipeline(
+            tasks,
+            load,
+            lambda pixels: list(probabilities(network, pixels)),
+            partial(_write, args=args),
+            batch_size=args.batch_size,
+            workers=args.workers or default_workers(),
+        )
+        try:
+            with closing(pipeline) as outcomes:
+                for outcome in outcomes:
+                    shown.step()
+                    if outcome.error is None:
+                        written += 1
+                    else:
+                        failed += 1
+                        shown.line(f"goctconv: {_describe(outcome.source, outcome.error)}")
+        except torch.OutOfMemoryError as error:
+            raise CommandError(
+                f"{device} has not enough memory for {plural(args.batch_size, 'photograph')} at size {args.size}: "
+                "lower --batch-size or --size, or take --device cpu."
+            ) from error
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(tasks)} written") from interrupt
+    return written, failed
+
+
+def _write(task: Task, probability: NDArray[np.float32], size: tuple[int, int], *, args: argparse.Namespace) -> None:
+    for kind, picture in make_pictures(task.path, probability, size, args, list(task.outputs)):
+        write_atomic(task.outputs[kind], partial(save_png, picture))
+
+
+def _describe(task: Task, error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, OSError):
+        reason = error.strerror or error
+        return f"{task.path}: its map cannot be written ({reason}): check the output folder's space and permissions."
+    return f"{task.path}: there is not enough memory for it: make it smaller, or lower --workers and --batch-size."

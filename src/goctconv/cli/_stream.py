@@ -1,0 +1,52 @@
+"""``goctconv predict -``: from standard input to standard output."""
+
+import argparse
+import io
+import sys
+
+from ..saliency._network import evaluating, probabilities
+from ..saliency._open import ImageError
+from ..saliency._preprocess import check_size, prepare
+from ._command import CommandError
+from ._model import choose_device, load_trained_model
+from ._results import make_pictures, max_pixels, save_png, wanted_kinds
+
+_NAME = "standard input"
+
+
+def run_stream(args: argparse.Namespace) -> int:
+    """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout.
+
+    Raises:
+        CommandError: The arguments contradict each other, or the model cannot be used.
+    """
+    kind = _check(args)
+    model = load_trained_model(args)
+    data = sys.stdin.buffer.read()
+    try:
+        prepared = prepare(data, check_size(args.size), max_pixels(args), _NAME)
+        with evaluating(model, choose_device(args.device)) as network:
+            probability = probabilities(network, [prepared.pixels])[0]
+        ((_, picture),) = make_pictures(data, probability, prepared.size, args, [kind], _NAME)
+    except ImageError as error:
+        print(f"goctconv: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    png = io.BytesIO()
+    save_png(picture, png)
+    sys.stdout.buffer.write(png.getvalue())
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _check(args: argparse.Namespace) -> str:
+    if len(args.inputs) > 1:
+        raise CommandError('"-" stands for one image on standard input: give no other INPUT with it.')
+    if args.output is not None:
+        raise CommandError('the result of "-" goes to standard output: leave -o out and redirect it, like >map.png.')
+    if args.cutout and args.overlay:
+        raise CommandError("standard output takes one picture: choose --cutout or --overlay.")
+    if sys.stdout.isatty():
+        raise CommandError("a PNG would be printed on the terminal: redirect standard output, like >map.png.")
+    return wanted_kinds(args)[-1]

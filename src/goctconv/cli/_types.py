@@ -1,0 +1,38 @@
+"""Argument types whose errors say what is expected."""
+
+import argparse
+from collections.abc import Callable
+
+
+def integer_from(lowest: int) -> Callable[[str], int]:
+    """Return an argparse type for integers of at least ``lowest``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text.replace("_", "").replace(",", ""))
+        except ValueError:
+            value = lowest - 1
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}")
+        return value
+
+    return parse
+
+
+def network_size(text: str) -> int | tuple[int, int]:
+    """Parse ``224`` or ``224x320`` (height x width), each at least 32."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) >= 32 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 224 or 224x320 (height x width), at least 32")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def probability(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0 to 1")
+    return value

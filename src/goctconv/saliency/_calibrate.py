@@ -1,0 +1,69 @@
+"""BatchNorm statistics from data."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ._network import home
+
+
+def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the running statistics of every BatchNorm to their average over some batches.
+
+    A network of fresh weights cannot be run in eval mode before its running statistics fit them. Only the BatchNorm
+    layers are in training mode meanwhile (dropout is off); their momentum and all training flags are
+    restored. Where anything fails, the old statistics are restored too.
+
+    Args:
+        model: Any network with BatchNorm layers; changed in place.
+        batches: Inputs of shape (B, C, H, W), of any device. Each batch counts the same, so make them equally large.
+
+    Raises:
+        ValueError: The model has no BatchNorm with running statistics, or there are no batches.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency import calibrate_batch_norm
+        >>> norm = torch.nn.BatchNorm2d(1)
+        >>> calibrate_batch_norm(norm, [torch.full((1, 1, 2, 2), 3.0), torch.full((1, 1, 2, 2), 5.0)])
+        >>> norm.running_mean
+        tensor([4.])
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None]
+    if not layers:
+        raise ValueError(
+            f"{type(model).__name__} has no BatchNorm layer with running statistics: there is nothing to calibrate."
+        )
+    flags = {module: module.training for module in model.modules()}
+    momenta = [layer.momentum for layer in layers]
+    statistics = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
+    done = False
+    try:
+        model.eval()
+        for layer in layers:
+            layer.train()
+            layer.momentum = None  # the cumulative average
+            layer.reset_running_stats()
+        done = _run(model, batches) > 0
+    finally:
+        for module, training in flags.items():
+            module.training = training
+        for layer, momentum, saved in zip(layers, momenta, statistics, strict=True):
+            layer.momentum = momentum
+            if not done:
+                for name, buffer in layer.named_buffers():
+                    buffer.copy_(saved[name])
+    if not done:
+        raise ValueError("there are no batches to calibrate on: pass at least one tensor of shape (B, C, H, W).")
+
+
+@torch.no_grad()
+def _run(model: nn.Module, batches: Iterable[Tensor]) -> int:
+    like = home(model)
+    count = 0
+    for batch in batches:
+        model(batch.to(like))
+        count += 1
+    return count

@@ -1,0 +1,73 @@
+"""From a photograph to the network's input, as the published inference does it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._images import ImageLike, read_image
+from ._open import MAX_PIXELS
+from ._resize import resize_bilinear
+
+MIN_SIZE = 32
+_MEAN = np.array([0.485, 0.456, 0.406])
+_STD = np.array([0.229, 0.224, 0.225])
+
+
+class Prepared(NamedTuple):
+    """A photograph as the network takes it, and the (height, width) it had."""
+
+    pixels: NDArray[np.float32]
+    size: tuple[int, int]
+
+
+def check_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return the network's input size as (height, width).
+
+    Raises:
+        ValueError: ``size`` is not one or two integers of at least 32.
+    """
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side >= MIN_SIZE for side in pair):
+        raise ValueError(f"size is {size}, expected one integer or (height, width), each at least {MIN_SIZE}.")
+    return pair[0], pair[1]
+
+
+def prepare(image: ImageLike, size: tuple[int, int], max_pixels: int = MAX_PIXELS, name: str | None = None) -> Prepared:
+    """Read, resize and normalise one image; ``pixels`` has shape (3, height, width)."""
+    photograph = read_image(image, max_pixels=max_pixels, name=name)
+    scaled = resize_bilinear(np.asarray(photograph), size)
+    scaled /= 255
+    scaled -= _MEAN
+    scaled /= _STD
+    pixels = np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+    return Prepared(pixels, (photograph.height, photograph.width))
+
+
+def preprocess(image: ImageLike, size: int | Sequence[int] = 224) -> Tensor:
+    """Turn an image into a batch of one for a saliency network, as published.
+
+    RGB / 255, resized bilinearly without antialiasing, ImageNet's mean and standard deviation, in float64 until the
+    last step.
+
+    Args:
+        image: What `read_image` takes.
+        size: The network's input size: one integer or (height, width), at least 32.
+
+    Returns:
+        A float32 tensor of shape (1, 3, height, width).
+
+    Raises:
+        ImageError: The image cannot be read.
+        ValueError: ``size`` is too small.
+
+    Example:
+        >>> import numpy as np
+        >>> from goctconv.saliency import preprocess
+        >>> preprocess(np.zeros((30, 40, 3), dtype=np.uint8), size=64).shape
+        torch.Size([1, 3, 64, 64])
+    """
+    return torch.from_numpy(prepare(image, check_size(size)).pixels).unsqueeze(0)

@@ -1,0 +1,125 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from goctconv.cli._command import CommandError
+from goctconv.cli._inputs import find_photographs
+from goctconv.cli._outputs import plan_outputs
+from saliency.pictures import save
+
+KINDS = ["", "_cutout", "_overlay"]
+
+
+def found(inputs, output):
+    return [(path.name, stem.as_posix()) for path, stem in find_photographs([str(item) for item in inputs], output)]
+
+
+def planned(inputs, output, kinds=KINDS):
+    return plan_outputs(find_photographs([str(item) for item in inputs], output), output, kinds)
+
+
+def test_files_folders_and_patterns(photographs, tmp_path):
+    output = tmp_path / "maps"
+    everything = [("a.png", "a"), ("b.JPG", "b"), ("a.png", "sub/a")]
+    assert found([photographs], output) == everything
+    assert found([photographs / "sub" / "a.png"], output) == [("a.png", "a")]
+    assert found([photographs / "*.png"], output) == [("a.png", "a")]
+    assert found([photographs / "**" / "b.*"], output) == [("b.JPG", "b")]
+    assert found([photographs / "s*"], output) == [("a.png", "a")]
+
+
+def test_each_file_once(photographs, tmp_path):
+    inputs = [photographs, photographs / "a.png", photographs / "sub", photographs / "*.JPG"]
+    assert len(found(inputs, tmp_path / "maps")) == 3
+
+
+def test_a_name_that_looks_like_a_pattern(tmp_path):
+    path = save(tmp_path / "a[1].png")
+    assert found([path], tmp_path / "maps") == [("a[1].png", "a[1]")]
+
+
+@pytest.mark.parametrize("name", ["none.jpg", "none", "*.webp"])
+def test_nothing_there(photographs, tmp_path, name):
+    with pytest.raises(CommandError, match=r"there is no such file or folder|no file matches this pattern"):
+        found([photographs / name], tmp_path)
+
+
+def test_a_folder_without_images(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CommandError, match="there is no image in this folder"):
+        found([tmp_path / "empty"], tmp_path / "maps")
+
+
+def test_the_output_folder_is_not_read(photographs):
+    save(photographs / "maps" / "a.png")
+    assert len(found([photographs], photographs / "maps")) == 3
+    with pytest.raises(CommandError, match="the folder to read and the output folder too"):
+        found([photographs], photographs / "sub" / "..")
+
+
+def test_names_of_outputs(photographs, tmp_path):
+    output = tmp_path / "maps"
+    (task,) = planned([photographs / "b.JPG"], output)
+    assert task.outputs == {kind: output / f"b{kind}.png" for kind in KINDS}
+    assert planned([photographs], output)[2].outputs[""] == output / "sub" / "a.png"
+
+
+def test_dots_in_names(tmp_path):
+    path = save(tmp_path / "a.b.c.png")
+    (task,) = planned([path], tmp_path / "maps")
+    assert task.outputs["_cutout"].name == "a.b.c_cutout.png"
+
+
+def test_two_photographs_of_one_output(tmp_path):
+    first, second = save(tmp_path / "x" / "a.png"), save(tmp_path / "y" / "a.jpg")
+    with pytest.raises(CommandError, match="would both be written to") as caught:
+        planned([first, second], tmp_path / "maps")
+    assert str(first) in str(caught.value)
+    assert str(second) in str(caught.value)
+    assert len(planned([tmp_path / "x", tmp_path / "y" / ".."], tmp_path / "maps")) == 2
+
+
+def test_a_cutout_of_the_same_name_as_a_map(tmp_path):
+    inputs = [save(tmp_path / "a.jpg"), save(tmp_path / "a_cutout.jpg")]
+    assert len(planned(inputs, tmp_path / "maps", [""])) == 2
+    with pytest.raises(CommandError, match="would both be written to"):
+        planned(inputs, tmp_path / "maps")
+
+
+def test_photographs_are_not_overwritten(tmp_path):
+    path = save(tmp_path / "a.png")
+    with pytest.raises(CommandError, match="would overwrite the photograph"):
+        planned([path], tmp_path)
+    inputs = [save(tmp_path / "b.jpg"), save(tmp_path / "b_cutout.png")]
+    with pytest.raises(CommandError, match="would overwrite the photograph"):
+        planned(inputs, tmp_path / "sub" / "..")
+    assert len(planned([tmp_path / "b.jpg"], tmp_path, [""])) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_links_are_seen_through(tmp_path):
+    path = save(tmp_path / "x" / "a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    assert len(found([path, tmp_path / "link"], tmp_path / "maps")) == 1
+    with pytest.raises(CommandError, match="would overwrite"):
+        planned([path], tmp_path / "link")
+
+
+def test_case_where_the_system_ignores_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    with pytest.raises(CommandError, match="would both be written to"):
+        planned([save(tmp_path / "x" / "A.jpg"), save(tmp_path / "y" / "a.jpg")], tmp_path / "maps")
+
+
+def test_the_output_is_a_file(photographs):
+    with pytest.raises(CommandError, match="this is a file: give a folder"):
+        planned([photographs / "a.png"], photographs / "notes.txt")
+
+
+def test_many_files_are_listed_quickly(tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(2000):
+        (folder / f"{index:05}.jpg").touch()
+    assert [task.path for task in planned([folder], Path("maps"))][-1].name == "01999.jpg"

@@ -1,0 +1,82 @@
+import sys
+import types
+
+import pytest
+
+import goctconv
+from goctconv.cli import main
+from goctconv.cli._progress import plural, progress
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["demo", "--help"], ["--version"]])
+def test_help_and_version(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith((f"goctconv {goctconv.__version__}", "usage: goctconv"))
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_without_a_command_help_is_shown(capsys):
+    assert main([]) == 0
+    assert "predict" in capsys.readouterr().out
+
+
+def test_unknown_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["predictt"])
+    assert caught.value.code == 2
+    assert "predict" in capsys.readouterr().err
+
+
+class Bar:
+    def __init__(self, **options):
+        self.options, self.steps, self.lines = options, 0, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self):
+        self.steps += 1
+
+    def write(self, text, file):
+        self.lines.append((text, file))
+
+
+def test_a_bar_on_terminals_only(monkeypatch, capsys):
+    bars = []
+
+    def make(**options):
+        bars.append(Bar(**options))
+        return bars[-1]
+
+    monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=make))
+    with progress(3, quiet=False) as shown:
+        shown.step()
+        shown.line("plain")
+    assert not bars
+    assert capsys.readouterr().err == "plain\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress(3, quiet=False) as shown:
+        shown.step()
+        shown.line("above")
+    assert (bars[0].steps, bars[0].lines, bars[0].options["total"]) == (1, [("above", sys.stderr)], 3)
+    with progress(3, quiet=True):
+        assert len(bars) == 1
+
+
+def test_without_tqdm(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress(3, quiet=False) as shown:
+        shown.step()
+        shown.line("plain")
+    assert capsys.readouterr().err == "plain\n"
+
+
+def test_plural():
+    assert [plural(count, "map") for count in (0, 1, 2)] == ["0 maps", "1 map", "2 maps"]

@@ -1,0 +1,209 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from goctconv.cli import _predict_run, main
+from goctconv.models import create_model
+from goctconv.saliency import cutout, grey_map, overlay, predict
+from saliency.pictures import gradient, png_of_declared_size, save
+
+
+@pytest.fixture
+def maps(tmp_path):
+    return tmp_path / "maps"
+
+
+def expected_map(path, weights):
+    model = create_model("test_csnet", checkpoint_path=weights)
+    return predict(model, [path], size=32)[0]
+
+
+def test_folder(photographs, maps, model_options, weights, files, capsys):
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 0
+    assert files(maps) == ["a.png", "b.png", "sub/a.png"]
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.startswith(f"3 maps written to {maps} in ")
+    with Image.open(maps / "b.png") as image:
+        assert (image.mode, image.size, image.format) == ("L", (21, 33), "PNG")
+        expected = grey_map(expected_map(photographs / "b.JPG", weights))
+        assert np.abs(np.asarray(image).astype(int) - expected).max() <= 1
+
+
+def test_threshold_cutout_and_overlay(tmp_path, maps, model_options, weights, files):
+    path = save(tmp_path / "a.png", gradient(40, 50))
+    probability = expected_map(path, weights)
+    threshold = float(np.median(probability))
+    options = ["--threshold", str(threshold), "--cutout", "--overlay", "--quiet"]
+    assert main(["predict", str(path), "-o", str(maps), *model_options, *options]) == 0
+    assert files(maps) == ["a.png", "a_cutout.png", "a_overlay.png"]
+    with Image.open(maps / "a.png") as image:
+        grey = np.array(image)
+    assert set(np.unique(grey)) == {0, 255}
+    assert ((grey == 255) == (probability > threshold)).mean() > 0.99
+    photograph = Image.fromarray(gradient(40, 50))
+    for name, picture in (("a_cutout", cutout(photograph, grey)), ("a_overlay", overlay(photograph, grey))):
+        with Image.open(maps / f"{name}.png") as image:
+            assert image.mode == picture.mode
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(picture))
+
+
+def test_maps_do_not_depend_on_batches_and_workers(photographs, tmp_path, model_options):
+    results = []
+    for index, options in enumerate((["--batch-size", "1", "--workers", "1"], ["--batch-size", "5", "--workers", "4"])):
+        output = tmp_path / str(index)
+        assert main(["predict", str(photographs), "-o", str(output), *model_options, *options, "--quiet"]) == 0
+        with Image.open(output / "sub" / "a.png") as image:
+            results.append(np.asarray(image).astype(int))
+    assert np.abs(results[0] - results[1]).max() <= 1
+
+
+def test_broken_files_are_named_and_the_others_done(photographs, maps, model_options, files, capsys):
+    (photographs / "empty.jpg").touch()
+    (photographs / "cut.png").write_bytes((photographs / "a.png").read_bytes()[:60])
+    (photographs / "bomb.png").write_bytes(png_of_declared_size(60_000, 60_000))
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 1
+    assert files(maps) == ["a.png", "b.png", "sub/a.png"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    for name, what in (("empty.jpg", "empty"), ("cut.png", "image data"), ("bomb.png", "3,600,000,000 pixels")):
+        assert sum(name in line and what in line for line in lines) == 1
+    assert lines[-1].startswith(f"3 maps written to {maps} (3 failed) in ")
+
+
+def test_max_pixels(photographs, maps, model_options, capsys):
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options, "--max-pixels", "600"]) == 1
+    assert "33 = 693 pixels, but max_pixels is 600" in capsys.readouterr().err
+    assert (maps / "a.png").exists()
+
+
+def test_quiet_says_nothing_but_errors(photographs, maps, model_options, capsys):
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    (photographs / "empty.jpg").touch()
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options, "--quiet"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_rerun_replaces_the_maps(photographs, model_options, files):
+    output = photographs / "maps"  # inside of what is read: its maps are not photographs
+    for _ in range(2):
+        assert main(["predict", str(photographs), "-o", str(output), *model_options]) == 0
+    assert files(output) == ["a.png", "b.png", "sub/a.png"]
+
+
+def test_upright(tmp_path, maps, model_options):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    path = save(tmp_path / "a.jpg", gradient(20, 30), exif=exif)
+    assert main(["predict", str(path), "-o", str(maps), *model_options, "--overlay"]) == 0
+    for name in ("a.png", "a_overlay.png"):
+        with Image.open(maps / name) as image:
+            assert image.size == (20, 30)
+
+
+def fails(arguments, *messages, capsys):
+    assert main(["predict", *map(str, arguments)]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.startswith("goctconv: error: ")
+    assert "Traceback" not in captured.err
+    for message in messages:
+        assert message in captured.err
+
+
+def test_without_weights(photographs, maps, capsys):
+    fails([photographs, "-o", maps], "untrained csnet_x1_l mean nothing", "--weights", "--pretrained", capsys=capsys)
+    assert not maps.exists()
+
+
+def test_without_output(photographs, model_options, capsys):
+    fails([photographs, *model_options], "-o DIR", capsys=capsys)
+
+
+def test_wrong_weights(photographs, maps, weights, tmp_path, capsys):
+    fails([photographs, "-o", maps, "--weights", tmp_path / "no.pth"], "no.pth: there is no such file", capsys=capsys)
+    fails([photographs, "-o", maps, "--weights", photographs / "notes.txt"], "notes.txt", capsys=capsys)
+    fails([photographs, "-o", maps, "--model", "csnet_x1l", "--weights", weights], "csnet_x1_l", capsys=capsys)
+
+
+def test_pretrained_without_consent(photographs, maps, capsys, monkeypatch):
+    monkeypatch.delenv("GOCTCONV_ACCEPT_LICENSES", raising=False)
+    fails([photographs, "-o", maps, "--pretrained"], "cc-by-nc-sa-4.0", capsys=capsys)
+
+
+def test_unknown_device(photographs, maps, model_options, capsys):
+    fails([photographs, "-o", maps, *model_options, "--device", "gpu"], "--device gpu", "--device cpu", capsys=capsys)
+
+
+def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
+    model = create_model("test_csnet")
+    torch.nn.init.constant_(next(iter(model.parameters())), float("nan"))
+    torch.save(model.state_dict(), tmp_path / "nan.pth")
+    options = ["--model", "test_csnet", "--weights", tmp_path / "nan.pth", "--size", "32"]
+    fails([photographs, "-o", maps, *options], "not a number", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--size", "31"),
+        ("--size", "2x3x4"),
+        ("--size", "big"),
+        ("--batch-size", "0"),
+        ("--threshold", "127"),
+        ("--workers", "x"),
+    ],
+)
+def test_wrong_values(option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "a.jpg", "-o", "maps", *option])
+    assert caught.value.code == 2
+    assert option[1] in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_output(photographs, maps, model_options, capsys):
+    maps.mkdir(mode=0o500)
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_failed_writes_leave_nothing(photographs, maps, model_options, files, monkeypatch, capsys):
+    def disk_full(_, stream):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("goctconv.cli._predict_run.save_png", disk_full)
+    maps.mkdir()
+    (maps / "a.png").write_bytes(b"the old map")
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 1
+    assert files(maps) == ["a.png"]
+    assert (maps / "a.png").read_bytes() == b"the old map"
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_interruption(photographs, maps, model_options, files, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("goctconv.cli._predict_run.probabilities", interrupt)
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 130
+    assert capsys.readouterr().err == "goctconv: interrupted: 0 maps of 3 written\n"
+    assert not maps.exists() or files(maps) == []
+
+
+def test_a_photograph_that_changes_meanwhile(tmp_path, maps, model_options, monkeypatch, capsys):
+    path = save(tmp_path / "a.png")
+    original = _predict_run.probabilities
+
+    def change(*arguments):
+        save(path, gradient(5, 5))
+        return original(*arguments)
+
+    monkeypatch.setattr(_predict_run, "probabilities", change)
+    assert main(["predict", str(path), "-o", str(maps), *model_options, "--cutout"]) == 1
+    assert "changed its size" in capsys.readouterr().err

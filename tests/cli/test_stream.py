@@ -1,0 +1,78 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from goctconv.cli import main
+from saliency.pictures import encode, gradient
+
+
+class Standard:
+    def __init__(self, data=b"", terminal=False):
+        self.buffer = io.BytesIO(data)
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.fixture
+def run(monkeypatch, model_options):
+    def run(*arguments, data=None, terminal=False):
+        data = encode(Image.fromarray(gradient())) if data is None else data
+        stdout = Standard(terminal=terminal)
+        monkeypatch.setattr(sys, "stdin", Standard(data))
+        monkeypatch.setattr(sys, "stdout", stdout)
+        return main(["predict", "-", *arguments, *model_options]), stdout.buffer.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize(("arguments", "mode"), [((), "L"), (("--cutout",), "RGBA"), (("--overlay",), "RGB")])
+def test_the_picture_asked_for(run, arguments, mode):
+    status, data = run(*arguments)
+    assert status == 0
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", mode, (53, 37))
+
+
+def test_threshold(run):
+    with Image.open(io.BytesIO(run("--threshold", "0.5")[1])) as image:
+        assert set(np.unique(np.asarray(image))) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a.jpg",), "give no other INPUT"),
+        (("-o", "maps"), "leave -o out"),
+        (("--cutout", "--overlay"), "choose --cutout or --overlay"),
+    ],
+)
+def test_contradictions(run, arguments, message, capsys):
+    assert run(*arguments) == (2, b"")
+    assert message in capsys.readouterr().err
+
+
+def test_not_to_a_terminal(run, capsys):
+    assert run(terminal=True) == (2, b"")
+    assert "redirect" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing", encode(Image.fromarray(gradient()))[:90]])
+def test_broken_input(run, data, capsys):
+    assert run(data=data) == (1, b"")
+    assert capsys.readouterr().err.startswith("goctconv: standard input: ")
+
+
+def test_a_real_process(model_options):
+    command = [sys.executable, "-W", "error", "-m", "goctconv", "predict", "-", *model_options]
+    data = encode(Image.fromarray(gradient()))
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.returncode == 0
+    with Image.open(io.BytesIO(done.stdout)) as image:
+        assert image.size == (53, 37)

@@ -1,0 +1,126 @@
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile
+
+from goctconv.saliency import ImageError, read_image
+from saliency.pictures import encode, gradient, png_of_declared_size
+
+
+def noise(side=120):
+    return Image.fromarray(np.random.default_rng(5).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def write(tmp_path, name, data):
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+def refused(path, message, **options):
+    with pytest.raises(ImageError, match=message) as caught:
+        read_image(path, **options)
+    text = str(caught.value)
+    assert text.startswith(str(path))
+    assert "\n" not in text
+    assert ": " in text.removeprefix(str(path) + ": ")  # what is wrong: the cure
+    return text
+
+
+def test_missing(tmp_path):
+    refused(tmp_path / "none.jpg", "there is no such file: check the path")
+
+
+def test_folder(tmp_path):
+    refused(tmp_path, "this is a folder")
+
+
+def test_empty(tmp_path):
+    refused(write(tmp_path, "a.jpg", b""), "the file is empty")
+
+
+@pytest.mark.parametrize("data", [b"x", b"hello, world", b"\0" * 5000, b"<svg></svg>"])
+def test_not_an_image(tmp_path, data):
+    refused(write(tmp_path, "a.jpg", data), "not an image that Pillow can read: convert it to JPEG or PNG")
+
+
+def test_heic_is_told_what_to_install(tmp_path):
+    refused(write(tmp_path, "a.HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"), "pillow_heif")
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_truncated(tmp_path, file_format, share):
+    data = encode(noise(), file_format)
+    path = write(tmp_path, f"a.{file_format.lower()}", data[: int(len(data) * share)])
+    refused(path, "the image data (ends too early|is damaged)|not an image that Pillow can read")
+
+
+def test_truncated_files_are_called_so(tmp_path):
+    data = encode(noise(), "JPEG")
+    refused(write(tmp_path, "a.jpg", data[: len(data) // 2]), "ends too early .*: copy or download")
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "TIFF", "GIF", "JPEG"])
+def test_damaged_bytes_raise_only_image_errors(tmp_path, file_format):
+    rng = np.random.default_rng(3)
+    original = np.frombuffer(encode(noise(60), file_format), np.uint8)
+    for trial in range(30):
+        data = original.copy()
+        places = rng.integers(0, min(len(data), 400 if trial % 2 else len(data)), 6)
+        data[places] = rng.integers(0, 256, 6)
+        path = write(tmp_path, "a.img", data.tobytes())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of Pillow, on metadata that it can do without
+                read_image(path, max_pixels=10_000_000)
+        except ImageError as error:
+            assert str(path) in str(error)  # noqa: PT017  (either outcome is right)
+
+
+def test_too_many_pixels_are_refused_from_the_header(tmp_path):
+    path = write(tmp_path, "bomb.png", png_of_declared_size(30_000, 30_000))
+    refused(path, r"30000 x 30000 = 900,000,000 pixels, but max_pixels is 178,956,970")
+    refused(path, "max_pixels is 1,000", max_pixels=1000)
+
+
+def test_pillows_own_limit_neither_warns_nor_applies(tmp_path):
+    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+    path = write(tmp_path, "large.png", png_of_declared_size(10_000, 10_000))  # Image.open would warn
+    refused(path, "ends too early|damaged")  # so it came to decoding
+    path = write(tmp_path, "larger.png", png_of_declared_size(20_000, 10_000))  # Image.open would raise
+    refused(path, "ends too early|damaged", max_pixels=200_000_000)
+    assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
+
+
+def test_the_limit_is_inclusive_and_holds_for_every_source(tmp_path):
+    array = gradient(10, 10)
+    data = encode(Image.fromarray(array))
+    for source in (write(tmp_path, "a.png", data), data, array, Image.fromarray(array)):
+        assert read_image(source, max_pixels=100).size == (10, 10)
+        with pytest.raises(ImageError, match="10 x 10 = 100 pixels, but max_pixels is 99"):
+            read_image(source, max_pixels=99)
+
+
+def test_a_name_replaces_the_path():
+    with pytest.raises(ImageError, match=r"^images\[3\]: "):
+        read_image(b"nothing", name="images[3]")
+
+
+def test_damaged_pillow_image(tmp_path):
+    data = encode(noise(), "JPEG")
+    path = write(tmp_path, "a.jpg", data[: len(data) // 2])
+    with Image.open(path) as image:
+        refused_name = str(path)
+        with pytest.raises(ImageError, match="ends too early") as caught:
+            read_image(image)
+    assert str(caught.value).startswith(refused_name)
+
+
+def test_no_file_stays_open(tmp_path):
+    path = write(tmp_path, "a.png", encode(Image.fromarray(gradient())))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(path)
+        path.unlink()

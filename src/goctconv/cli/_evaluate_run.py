@@ -1,0 +1,104 @@
+"""``goctconv evaluate``: the run."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from ..saliency.metrics import METRICS, SaliencyMetrics
+from ..saliency.metrics._weighted_f import has_scipy
+from ._command import CommandError
+from ._evaluate_report import Result, check_plots, render_table, write_csv, write_json, write_plot
+from ._evaluate_scores import Tally, score_maps, score_model
+from ._evaluate_sources import Job, check_sizes, find_jobs, shorten
+from ._model import choose_device, load_trained_model
+from ._progress import Progress, plural, progress
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Print and write the metrics that the arguments ask for, and return the exit status.
+
+    Raises:
+        CommandError: Nothing can be done: wrong arguments, sizes or weights, or no image is left.
+    """
+    make = _metrics(args)
+    if args.plot is not None:
+        check_plots()
+    jobs = find_jobs(args)
+    score = _scorer(args)
+    if not args.resize:
+        check_sizes(jobs)
+    for job in jobs:
+        _note(job, args)
+    results, failed = [], False
+    with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown:
+        for job in jobs:
+            tally = score(job, make, args, shown)
+            failed |= bool(tally.failures or job.absent)
+            if tally.metrics.images:
+                results.append(_result(job, tally))
+    if not results:
+        raise CommandError("no image could be evaluated.")
+    print(render_table(results))
+    _write(results, args)
+    return 1 if failed else 0
+
+
+def _metrics(args: argparse.Namespace) -> Callable[[], SaliencyMetrics]:
+    names = args.metrics.replace(" ", "").split(",") if args.metrics else list(METRICS)
+    if not args.metrics and not has_scipy():
+        names.remove("weighted_f")
+        _say("weighted F is left out: it needs scipy, pip install goctconv[eval].", args)
+    try:
+        first = SaliencyMetrics(args.protocol, names)
+    except (ValueError, ImportError) as error:
+        raise CommandError(str(error)) from error
+    return partial(SaliencyMetrics, first.protocol, first.metrics)
+
+
+def _scorer(
+    args: argparse.Namespace,
+) -> Callable[[Job, Callable[[], SaliencyMetrics], argparse.Namespace, Progress], Tally]:
+    if args.predictions is not None:
+        return score_maps
+    model, device = load_trained_model(args), choose_device(args.device)
+    return partial(score_model, model=model, device=device)
+
+
+def _result(job: Job, tally: Tally) -> Result:
+    try:
+        scores = tally.metrics.compute()
+    except ValueError as error:
+        raise CommandError(f"{job.source}: {error}") from error
+    return Result(job, scores, tally.failures)
+
+
+def _note(job: Job, args: argparse.Namespace) -> None:
+    """Name the files without a partner."""
+    if job.absent:
+        print(
+            f"goctconv: {job.data.name}: {plural(len(job.absent), 'image')} missing, left out: {shorten(job.absent)}",
+            file=sys.stderr,
+        )
+    if job.data.lone_images:
+        _say(
+            f"{job.data.name}: {plural(len(job.data.lone_images), 'extra file')}: {shorten(job.data.lone_images)}", args
+        )
+
+
+def _say(text: str, args: argparse.Namespace) -> None:
+    if not args.quiet:
+        print(f"goctconv: {text}", file=sys.stderr)
+
+
+def _write(results: list[Result], args: argparse.Namespace) -> None:
+    model = None
+    if args.predictions is None:
+        size = [args.size, args.size] if isinstance(args.size, int) else list(args.size)
+        model = {"name": args.model, "weights": str(args.weights) if args.weights else "pretrained", "size": size}
+    if args.json is not None:
+        write_json(args.json, results, model)
+    if args.csv is not None:
+        write_csv(args.csv, results)
+    if args.plot is not None:
+        write_plot(args.plot, results)

@@ -1,0 +1,134 @@
+"""``goctconv evaluate``: which files are compared with which."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..saliency._datasets import data_set_name, find_pairs
+from ..saliency._images import image_size
+from ..saliency._open import MAX_PIXELS, ImageError, open_path
+from ..saliency._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders
+from ._command import CommandError
+from ._progress import plural
+
+
+class Job(NamedTuple):
+    """A data set whose pairs are (map or photograph, mask), and where it came from."""
+
+    source: str
+    data: DataSet
+
+    @property
+    def absent(self) -> tuple[Path, ...]:
+        """Masks that nothing can be compared with, and files of a list that do not exist."""
+        return self.data.lone_masks + self.data.missing
+
+
+def find_jobs(args: argparse.Namespace) -> list[Job]:
+    """Return the data sets that the arguments mean.
+
+    Raises:
+        CommandError: The arguments contradict each other, or a data set is not found.
+    """
+    _check(args)
+    try:
+        jobs = list(_from_folders(args) if args.masks else _from_data_sets(args))
+    except (DataSetError, OSError) as error:
+        raise CommandError(str(error)) from error
+    repeated = {name for name, count in Counter(job.data.name for job in jobs).items() if count > 1}
+    if repeated and args.predictions:
+        raise CommandError(
+            f"{plural(len(jobs), 'data set')} with the name {min(repeated)}, so it is open which of them its "
+            "predictions are for: rename a folder, or run them one by one."
+        )
+    return [Job(job.source, job.data) for job in jobs]
+
+
+def check_sizes(jobs: Iterable[Job]) -> None:
+    """Compare the sizes in the files' headers; what cannot be read is reported later.
+
+    Raises:
+        CommandError: Some differ.
+    """
+    different = [text for job in jobs for pair in job.data.pairs if (text := _compare_sizes(pair))]
+    if different:
+        raise CommandError(
+            f"{plural(len(different), 'map')} of another size than the mask: {shorten(different, '; ')}. Pass --resize "
+            "to resize the maps to their masks."
+        )
+
+
+def shorten(names: Iterable[object], separator: str = ", ", limit: int = 10) -> str:
+    """Join the first names, and say how many more there are."""
+    texts = [str(name) for name in names]
+    more = f"{separator}and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more
+
+
+def _check(args: argparse.Namespace) -> None:
+    with_model = args.weights is not None or args.pretrained
+    if args.predictions and with_model:
+        raise CommandError(
+            "--predictions are maps that exist, --weights and --pretrained make them: give one of these."
+        )
+    if bool(args.datasets) == bool(args.masks):
+        raise CommandError(
+            "say what to compare with: DATASET folders, or --masks DIR with --predictions DIR or --images DIR"
+            + (", not both." if args.masks else ".")
+        )
+    if args.masks and bool(args.predictions) == bool(args.images):
+        raise CommandError("--masks DIR goes with --predictions DIR (maps) or with --images DIR (photographs).")
+    if args.images and not args.masks:
+        raise CommandError("--images DIR goes with --masks DIR; a DATASET has its own photographs.")
+
+
+def _from_folders(args: argparse.Namespace) -> Iterator[Job]:
+    yield Job(str(args.masks), pair_folders(args.predictions or args.images, args.masks, data_set_name(args.masks)))
+
+
+def _from_data_sets(args: argparse.Namespace) -> Iterator[Job]:
+    for source in args.datasets:
+        data = find_pairs(source)
+        if args.predictions is not None:
+            folder = _maps_of(args.predictions, data.name, alone=len(args.datasets) == 1)
+            masks = {pair.name: pair.mask for pair in data.pairs} | {mask.stem: mask for mask in data.lone_masks}
+            paired = match(data.name, _name_maps(folder, masks), masks)
+            if not paired.pairs:
+                raise DataSetError(
+                    f"no map in {folder} has the name of a mask of {source}, like {min(masks)}.png: names must agree."
+                )
+            data = DataSet(data.name, paired.pairs, paired.lone_images, paired.lone_masks, data.missing)
+        yield Job(source, data)
+
+
+def _maps_of(folder: Path, name: str, *, alone: bool) -> Path:
+    if (folder / name).is_dir():
+        return folder / name
+    if alone:
+        return folder
+    raise CommandError(f"--predictions {folder}: there is no subfolder {name} in it, which this data set's maps need.")
+
+
+def _name_maps(folder: Path, masks: Iterable[str]) -> dict[str, Path]:
+    """Return maps by the names of pairs; a list's names may begin with folders that the maps do not have."""
+    maps = name_files(folder, files_below(folder))
+    short = {Path(name).name: name for name in masks}
+    return {name if name in masks else short.get(name, name): path for name, path in maps.items()}
+
+
+def _compare_sizes(pair: ImagePair) -> str | None:
+    try:
+        sizes = [_size(pair.image), _size(pair.mask)]
+    except ImageError:
+        return None
+    (height, width), (mask_height, mask_width) = sizes
+    if sizes[0] == sizes[1]:
+        return None
+    return f"{pair.image} is {width} x {height}, its mask {mask_width} x {mask_height}"
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with open_path(path, MAX_PIXELS) as image:
+        return image_size(image)

@@ -1,0 +1,151 @@
+"""Adding up metrics over a data set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from ._image_scores import score_images
+from ._inputs import to_levels
+from ._protocol import Protocol, get_protocol
+from ._results import METRICS, SaliencyScores, check_metrics
+from ._summary import Sums, summarize
+from ._weighted_f import load_scipy
+
+
+class SaliencyMetrics:
+    """Metrics of salient object detection, added up batch by batch.
+
+    One pass counts the pixels of each level, on the device where the maps lie, and nearly all metrics follow from
+    the counts; the weighted F alone looks at each image again, on the CPU. Sums are kept in float64. Objects can be
+    pickled and copied, so several processes can share the work: each updates its own, then one merges them all.
+
+    Args:
+        protocol: "paper", "pysodmetrics", or a `Protocol`.
+        metrics: Names of those to compute; all of them by default. "weighted_f" needs the extra ``[eval]``.
+
+    Raises:
+        ImportError: "weighted_f" is asked for and scipy is not installed.
+        ValueError: The protocol or a metric is unknown.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency.metrics import SaliencyMetrics
+        >>> metrics = SaliencyMetrics(metrics=["max_f", "mae"])
+        >>> for _ in range(2):
+        ...     metrics.update(torch.full((3, 1, 5, 7), 0.8), torch.ones(3, 1, 5, 7, dtype=torch.bool))
+        >>> round(metrics.compute().mae, 6)
+        0.2
+    """
+
+    def __init__(self, protocol: str | Protocol = "paper", metrics: Sequence[str] | None = None) -> None:
+        self.protocol = get_protocol(protocol)
+        self.metrics = check_metrics(tuple(METRICS) if metrics is None else metrics)
+        if "weighted_f" in self.metrics:
+            load_scipy()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._images = 0
+        self._empty_masks = 0
+        self._sums: Sums = {}
+
+    @property
+    def images(self) -> int:
+        """How many images have been counted."""
+        return self._images
+
+    @torch.no_grad()
+    def update(self, prediction: Tensor, mask: Tensor) -> None:
+        """Count a batch of maps against their masks.
+
+        Args:
+            prediction: Of shape (H, W), (B, H, W) or (B, 1, H, W): probabilities from 0 to 1, or 8-bit levels (uint8).
+            mask: The same size; bool, 8-bit levels (uint8, 0 to 255), or floating point from 0 to 1.
+
+        Raises:
+            TypeError: One is not a tensor, or of another type.
+            ValueError: Sizes differ, or values are out of range or not a number. Nothing is counted then.
+        """
+        levels, masks = to_levels(prediction, mask, self.protocol.rounding)
+        scores = score_images(levels, masks, self.protocol, self.metrics)
+        empty = scores.pop("empty")
+        counted = 1 - empty if self.protocol.empty_masks == "skip" else np.ones_like(empty)
+        for name, values in scores.items():
+            total = values.sum(axis=0) if name == "mae" else np.einsum("b,b...->...", counted, values)
+            self._sums[name] = self._sums.get(name, 0) + total
+        self._images += len(empty)
+        self._empty_masks += int(empty.sum())
+
+    def compute(self) -> SaliencyScores:
+        """Return the metrics of all images so far.
+
+        Raises:
+            ValueError: There are no images yet, or none that counts.
+        """
+        if not self._images:
+            raise ValueError("there are no images to average: call update(prediction, mask) first.")
+        if self.protocol.empty_masks == "skip" and self._images == self._empty_masks:
+            raise ValueError(
+                f"the masks of all {self._images} images are empty, and the protocol {self.protocol.name!r} skips "
+                'these: check the masks, or take a protocol with empty_masks="count".'
+            )
+        return summarize(self.protocol, self.metrics, self._images, self._empty_masks, self._sums)
+
+    def merge(self, other: "SaliencyMetrics") -> Self:
+        """Add the images that another object has counted.
+
+        Returns:
+            This object, which has changed; ``other`` has not.
+
+        Raises:
+            TypeError: ``other`` is something else.
+            ValueError: Its protocol or its metrics differ.
+        """
+        if not isinstance(other, SaliencyMetrics):
+            raise TypeError(f"cannot merge a {type(other).__name__}, expected SaliencyMetrics.")
+        self._check_same(other.protocol, other.metrics, "the other object")
+        state = other.state_dict()
+        for name, values in state["sums"].items():
+            self._sums[name] = self._sums.get(name, 0) + values.numpy()
+        self._images += state["images"]
+        self._empty_masks += state["empty_masks"]
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values, which ``torch.load(weights_only=True)`` accepts."""
+        return {
+            "protocol": self.protocol.to_dict(),
+            "metrics": list(self.metrics),
+            "images": self._images,
+            "empty_masks": self._empty_masks,
+            "sums": {name: torch.as_tensor(values, dtype=torch.float64).clone() for name, values in self._sums.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace the state by one that `state_dict` returned.
+
+        Raises:
+            ValueError: It is of another protocol or other metrics.
+        """
+        self._check_same(Protocol(**state["protocol"]), tuple(state["metrics"]), "the state")
+        self._images, self._empty_masks = int(state["images"]), int(state["empty_masks"])
+        self._sums = {name: values.cpu().numpy().copy() for name, values in state["sums"].items()}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(protocol={self.protocol.name!r}, metrics={self.metrics}, images={self._images})"
+
+    def _check_same(self, protocol: Protocol, metrics: tuple[str, ...], whose: str) -> None:
+        if protocol != self.protocol:
+            raise ValueError(
+                f"{whose} has another protocol: [{protocol}] instead of [{self.protocol}]. Their numbers cannot be "
+                "averaged: evaluate all images by one protocol."
+            )
+        if metrics != self.metrics:
+            raise ValueError(
+                f"{whose} has the metrics {metrics} instead of {self.metrics}: construct all with the same metrics."
+            )

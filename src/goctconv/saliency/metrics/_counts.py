@@ -1,0 +1,99 @@
+"""Counting pixels: the one pass over an image that nearly all metrics need."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._protocol import Protocol
+
+LEVELS = 256
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """How many pixels of each image have which level, in background and foreground, in each part of the image.
+
+    Args:
+        parts: Shape (B, Q, 2, 256). Q is 4 (upper left, upper right, lower left, lower right of the foreground's
+            centroid) or 1. Then background and foreground, then the map's levels.
+        offsets: Shape (B, 256): each level, less the lowest one where the protocol rescales.
+        span: Shape (B,): the offset that stands for the probability 1.
+        bins: Shape (B, 256): the level that a level becomes by the protocol's rescaling; None without.
+    """
+
+    parts: Counts
+    offsets: Counts
+    span: Counts
+    bins: NDArray[np.intp] | None
+
+    @cached_property
+    def values(self) -> Floats:
+        """The probabilities that levels stand for: (B, 256); of levels that do not occur, outside 0 to 1."""
+        return np.asarray(self.offsets / self.span[:, None])
+
+    @cached_property
+    def joint(self) -> Counts:
+        """Pixels per image, background or foreground, and level: (B, 2, 256)."""
+        return np.asarray(self.parts.sum(axis=1))
+
+    @cached_property
+    def pixels(self) -> Counts:
+        """Pixels per image: (B,)."""
+        return np.asarray(self.joint.sum(axis=(1, 2)))
+
+    @cached_property
+    def foreground(self) -> Counts:
+        """Foreground pixels of the masks: (B,)."""
+        return np.asarray(self.joint[:, 1].sum(axis=1))
+
+
+def count_levels(levels: Tensor, foreground: Tensor, protocol: Protocol, *, quadrants: bool) -> Histograms:
+    """Count the pixels of a batch.
+
+    Args:
+        levels: The maps, uint8 of shape (B, H, W).
+        foreground: The binary masks, bool of the same shape and device.
+        protocol: Says whether maps are rescaled.
+        quadrants: Count apart what lies on different sides of the foreground's centroid.
+    """
+    batch, parts = levels.shape[0], 4 if quadrants else 1
+    bins = parts * 2 * LEVELS
+    codes = torch.arange(0, batch * bins, bins, device=levels.device, dtype=torch.int32)[:, None, None]
+    if quadrants:
+        right, lower = (side.to(levels.device, torch.int32) for side in _beyond_centroid(foreground))
+        codes = codes + right[:, None, :] * (2 * LEVELS) + lower[:, :, None] * (4 * LEVELS)
+    codes = torch.add(codes, foreground, alpha=LEVELS).add_(levels)
+    counted = torch.bincount(codes.flatten(), minlength=batch * bins).cpu().numpy()
+    histogram = counted.reshape(batch, parts, 2, LEVELS).astype(np.int64, copy=False)
+    return Histograms(histogram, *_rescaling(histogram.sum(axis=(1, 2)) > 0, rescale=protocol.rescale))
+
+
+def _beyond_centroid(foreground: Tensor) -> tuple[Tensor, Tensor]:
+    """Return which columns (B, W) lie right of the foreground's centroid and which rows (B, H) below it."""
+    sides = []
+    for axis in (1, 2):
+        profile = foreground.sum(dim=axis).cpu().numpy()  # pixels per column, then per row
+        positions = np.arange(profile.shape[1])
+        centroid = np.rint(profile @ positions / np.maximum(profile.sum(axis=1), 1))
+        sides.append(torch.from_numpy(positions > centroid[:, None]))
+    return sides[0], sides[1]
+
+
+def _rescaling(present: NDArray[np.bool_], *, rescale: bool) -> tuple[Counts, Counts, NDArray[np.intp] | None]:
+    """Return offsets, span and bins of images, given which levels occur in them."""
+    levels = np.broadcast_to(np.arange(LEVELS), present.shape)
+    if not rescale:
+        return levels, np.full(len(present), LEVELS - 1), None
+    low, high = present.argmax(axis=1), LEVELS - 1 - present[:, ::-1].argmax(axis=1)
+    constant = low == high
+    low, high = np.where(constant, 0, low)[:, None], np.where(constant, LEVELS - 1, high)[:, None]
+    # In this order, because the rounding decides on which side of a whole level the result falls.
+    stretched = (levels / 255 - low / 255) / (high / 255 - low / 255)
+    bins = (np.clip(stretched, 0, 1) * 255).astype(np.intp)
+    return levels - low, (high - low)[:, 0], bins

@@ -1,0 +1,126 @@
+"""What a set of maps scored."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ._protocol import Protocol
+
+METRICS: dict[str, str] = {
+    "max_f": "max F",
+    "mean_f": "mean F",
+    "adaptive_f": "adaptive F",
+    "weighted_f": "weighted F",
+    "s_measure": "S-measure",
+    "max_e": "max E",
+    "mean_e": "mean E",
+    "adaptive_e": "adaptive E",
+    "mae": "MAE",
+}
+
+
+@dataclass(frozen=True)
+class SaliencyCurves:
+    """Averages over a data set at each threshold, ascending in 8-bit levels.
+
+    Args:
+        thresholds: The 8-bit levels.
+        precision: The share of the predicted pixels that are right.
+        recall: The share of the objects' pixels that are predicted.
+        f: F, averaged as the protocol says.
+        e: The E-measure, where it was asked for.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency.metrics import SaliencyMetrics
+        >>> metrics = SaliencyMetrics(metrics=["max_f"])
+        >>> metrics.update(torch.tensor([[0.2, 0.9]]), torch.tensor([[False, True]]))
+        >>> metrics.compute().curves.precision[100]
+        1.0
+    """
+
+    thresholds: tuple[float, ...]
+    precision: tuple[float, ...]
+    recall: tuple[float, ...]
+    f: tuple[float, ...]
+    e: tuple[float, ...] | None = None
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return each curve as a list."""
+        return {name: list(curve) for name, curve in asdict(self).items() if curve is not None}
+
+
+@dataclass(frozen=True)
+class SaliencyScores:
+    """Metrics of a set of maps; None is what was not asked for.
+
+    Args:
+        protocol: How they were computed.
+        images: How many maps they average.
+        empty_masks: How many of their masks have no foreground.
+        curves: Precision, recall and F (and E) at each threshold.
+        max_f: The largest F over the thresholds.
+        mean_f: The mean F over the thresholds.
+        adaptive_f: F at twice each map's mean.
+        weighted_f: The F of Margolin et al. (2014).
+        s_measure: The structure measure of Fan et al. (2017).
+        max_e: The largest enhanced-alignment measure (Fan et al., 2018) over the thresholds.
+        mean_e: Its mean over the thresholds.
+        adaptive_e: It at twice each map's mean.
+        mae: The mean absolute error.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency.metrics import SaliencyMetrics
+        >>> metrics = SaliencyMetrics(metrics=["max_f", "mae"])
+        >>> metrics.update(torch.tensor([[0.2, 0.9]]), torch.tensor([[False, True]]))
+        >>> print(metrics.compute())
+        max F     1.0000
+        MAE       0.1510
+        1 image, protocol paper: maps truncated to 8 bits, not rescaled; 256 thresholds, >; ...
+    """
+
+    protocol: Protocol
+    images: int
+    empty_masks: int
+    curves: SaliencyCurves
+    max_f: float | None = None
+    mean_f: float | None = None
+    adaptive_f: float | None = None
+    weighted_f: float | None = None
+    s_measure: float | None = None
+    max_e: float | None = None
+    mean_e: float | None = None
+    adaptive_e: float | None = None
+    mae: float | None = None
+
+    def scores(self) -> dict[str, float]:
+        """Return the metrics that were asked for, by name, in the order in which they are printed."""
+        values = {name: getattr(self, name) for name in METRICS}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def __str__(self) -> str:
+        names = [METRICS[name] for name in self.scores()]
+        width = max(map(len, names), default=0) + 4
+        lines = [f"{name:<{width}} {value:.4f}" for name, value in zip(names, self.scores().values(), strict=True)]
+        images = "1 image" if self.images == 1 else f"{self.images} images"
+        empty = f" ({self.empty_masks} with empty masks)" if self.empty_masks else ""
+        return "\n".join([*lines, f"{images}{empty}, protocol {self.protocol}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON takes it, the protocol's settings and the curves included."""
+        result: dict[str, Any] = {"images": self.images, "empty_masks": self.empty_masks, "scores": self.scores()}
+        return {"protocol": self.protocol.to_dict(), **result, "curves": self.curves.to_dict()}
+
+
+def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in their order of printing, each once.
+
+    Raises:
+        ValueError: One is unknown, or there are none.
+    """
+    unknown = [name for name in names if name not in METRICS]
+    if isinstance(names, str) or unknown or not names:
+        what = repr(names) if isinstance(names, str) else ", ".join(map(repr, unknown)) or "empty"
+        raise ValueError(f"metrics is or holds {what}, expected a list of some of: {', '.join(METRICS)}.")
+    return tuple(name for name in METRICS if name in names)

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from .._version import __version__
 from ._command import Command, CommandError
 from ._demo import DEMO
+from ._export import EXPORT
+from ._info import INFO
 from ._predict import PREDICT
 
-COMMANDS: tuple[Command, ...] = (PREDICT, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, INFO, EXPORT, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = "exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted"

@@ -24,6 +24,7 @@ _LAZY = {
     "UnknownModelError": "models",
     "create_model": "models",
     "list_models": "models",
+    "deployment": "",
     "models": "",
     "saliency": "",
 }

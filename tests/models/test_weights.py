@@ -19,13 +19,7 @@ from goctconv import CheckpointError, LicenseError
 from goctconv.models import _build
 from goctconv.models._csnet_checkpoint import _published_layout, from_published, widths_in
 from reference.conditioning import calibrated
-
-PRUNED: dict[str, Any] = {
-    "stages": [[[3, 2]], [[4, 0], [0, 5]], [[4, 4], 5], [[4, 3], [2, 0], 7], [[3, 6], 8]],
-    "fuse": [2, 3, 0],
-    "dilated": [[0, 1, 0, 0, 2], [1, 0, 2, 0, 0], [0, 0, 0, 0, 0]],
-    "fused": 9,
-}
+from reference.pruned import PRUNED
 
 
 def image(height: int = 65, width: int = 80) -> Tensor:

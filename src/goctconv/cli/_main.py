@@ -10,9 +10,11 @@ from .._version import __version__
 from ._command import Command, CommandError
 from ._demo import DEMO
 from ._evaluate import EVALUATE
+from ._export import EXPORT
+from ._info import INFO
 from ._predict import PREDICT
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, INFO, EXPORT, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = "exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted"

@@ -19,7 +19,8 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
     Raises:
         CommandError: No weights are named, or they cannot be loaded.
     """
-    if args.weights is None and not args.pretrained:
+    saved = args.model.startswith(("local-dir:", "hf-hub:"))
+    if args.weights is None and not args.pretrained and not saved:
         raise CommandError(
             f"the maps of an untrained {args.model} mean nothing: say where its weights are.\n"
             "  --weights FILE   a checkpoint that you have\n"

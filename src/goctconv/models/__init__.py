@@ -5,6 +5,7 @@ from ._checkpoints import CheckpointError as CheckpointError
 from ._create import UnknownModelError as UnknownModelError
 from ._create import create_model as create_model
 from ._create import list_models as list_models
+from ._csnet import CSNet as CSNet
 from ._csnet_channels import CSNetChannels as CSNetChannels
 from ._licenses import LicenseError as LicenseError
-from .csnet import CSNet as CSNet
+from ._macs import count_macs as count_macs

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from timm.models import build_model_with_cfg, resolve_pretrained_cfg
+from timm.models import build_model_with_cfg, register_notrace_module, resolve_pretrained_cfg
 from torch import nn
 
+from ..layers import ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
+from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, download, read_checkpoint
+from ._hub import HubModel
 from ._licenses import require_license
 
 # Files of others that we point to, by address; everything else is loaded as timm does.
@@ -22,14 +25,11 @@ RELEASED_SHA256 = {
     ),
 }
 
+_HUBS = ("hf-hub", "local-dir")
 
-class TimmModel(nn.Module):
-    """A network that timm makes; of the arguments that timm keeps with it, the licence consent is forgotten."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_model_args":
-            value = {key: argument for key, argument in value.items() if key != "accept_license"}
-        super().__setattr__(name, value)
+# Layers whose forward compares sizes: torch.fx keeps them whole, as timm's tracing keeps its own such layers.
+for _layer in (MultiScaleConv2d, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv):
+    register_notrace_module(_layer)
 
 
 def build_model(
@@ -38,6 +38,7 @@ def build_model(
     *,
     pretrained: bool,
     filter_fn: Callable[[StateDict, nn.Module], StateDict],
+    out_indices: tuple[int, ...],
     arguments: dict[str, Any],
 ) -> nn.Module:
     """Build a registered model as timm does, reading weights from files and addresses with our own checks.
@@ -47,6 +48,7 @@ def build_model(
         variant: Its registered name.
         pretrained: Whether to load weights.
         filter_fn: Turns a state dict of foreign layout into one of the model's.
+        out_indices: The features that ``features_only`` gives by default.
         arguments: What timm and the user passed: configuration, consent, and arguments of the class.
 
     Raises:
@@ -55,10 +57,19 @@ def build_model(
         ConnectionError: They cannot be downloaded.
     """
     accepted = arguments.pop("accept_license", None)
+    feature_cls = arguments.pop("feature_cls", "getter")
+    if feature_cls != "getter":
+        raise ValueError(
+            f"feature_cls={feature_cls!r}: a stage may end in several scales, which only 'getter' turns into one "
+            "tensor per stage; leave it out"
+        )
     overlay = dict(arguments.pop("pretrained_cfg_overlay", None) or {})
+    license_name = None
     if pretrained:
         cfg = asdict(resolve_pretrained_cfg(variant, arguments.get("pretrained_cfg"), overlay))
         state = _released_or_local(cfg, variant, accepted, arguments.get("cache_dir"))
+        if cfg.get("source") in _HUBS or not (cfg.get("file") or cfg.get("state_dict")):
+            license_name = cfg.get("license")
         if state is not None:
             overlay["state_dict"] = state
     model = build_model_with_cfg(
@@ -67,17 +78,19 @@ def build_model(
         pretrained,
         pretrained_cfg_overlay=overlay,
         pretrained_filter_fn=filter_fn,
-        feature_cfg={"feature_cls": "getter"},
+        feature_cfg={"feature_cls": "getter", "out_indices": out_indices},
         **arguments,
     )
     for attribute in ("pretrained_cfg", "default_cfg"):
         getattr(model, attribute).pop("state_dict", None)
+    if isinstance(model, HubModel) and license_name:
+        model.weights_license = license_name
     return model
 
 
 def _released_or_local(cfg: dict[str, Any], name: str, accepted: str | None, cache: Any) -> StateDict | None:
     """Return the tensors of a local file or of a released one, None for sources that timm itself handles."""
-    if cfg.get("source") in {"hf-hub", "local-dir"} or cfg.get("state_dict"):
+    if cfg.get("source") in _HUBS or cfg.get("state_dict"):
         return None
     if cfg.get("file"):
         return read_checkpoint(cfg["file"])

@@ -68,8 +68,8 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code, which is never "
-            "run here; save the state dict alone and load that"
+            f"{path} is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code, which is "
+            "never run here; save the state dict alone and load that"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}. It may be truncated") from error

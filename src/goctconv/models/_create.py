@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Any
+from typing import Any, cast
 
 import timm
 from torch import nn
 
 from ._checkpoints import CheckpointError, load_strictly, read_checkpoint
-from ._csnet_checkpoint import from_published, is_published_layout, widths_in
+from ._csnet_checkpoint import PUBLISHED_LICENSE, from_published, is_published_layout, widths_in
+from ._hub import HubModel
 
 _MODULES = ("csnet",)
+_SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
+_WRAPPER = ("features_only", "out_indices", "feature_cls")
 _WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths"}
 
 
@@ -49,7 +52,8 @@ def create_model(
     none of ``channels``, ``fuse_stages``, ``base_width``, ``split`` and ``depths`` then.
 
     Args:
-        name: See `list_models`.
+        name: See `list_models`; or "local-dir:DIRECTORY" or "hf-hub:OWNER/NAME" for a network that was saved, which
+            comes with its weights.
         pretrained: Whether to download the released weights. Those that are not ours need ``accept_license``.
         checkpoint_path: A file of weights to load: the authors' ``.pth.tar``, a state dict, or safetensors.
         accept_license: The licence of the weights that you accept, such as "cc-by-nc-sa-4.0"; it is stored nowhere.
@@ -75,10 +79,12 @@ def create_model(
         raise ValueError("pretrained=True and checkpoint_path= both name weights: give one of them")
     if accept_license is not None and pretrained:
         kwargs["accept_license"] = accept_license
-    if checkpoint_path is None or name.partition(".")[0] not in list_models():
-        file = None if checkpoint_path is None else os.fspath(checkpoint_path)
+    file = None if checkpoint_path is None else os.fspath(checkpoint_path)
+    if name.startswith(_SAVED):
+        return timm.create_model(name, pretrained=file is None, checkpoint_path=file, **kwargs)
+    if file is None or name.partition(".")[0] not in list_models():
         return timm.create_model(name, pretrained=pretrained, checkpoint_path=file, **kwargs)
-    return _create_from_checkpoint(name, checkpoint_path, kwargs)
+    return _create_from_checkpoint(name, file, kwargs)
 
 
 def _check_name(name: str) -> None:
@@ -91,19 +97,25 @@ def _check_name(name: str) -> None:
     raise UnknownModelError(f"unknown model {name!r}{hint} goctconv.list_models() lists this package's models")
 
 
-def _create_from_checkpoint(name: str, file: str | os.PathLike[str], kwargs: dict[str, Any]) -> nn.Module:
+def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.Module:
     """Return the model with the widths of its name or, if those do not fit, with the widths that the tensors have."""
     state = read_checkpoint(file)
+    wrapped = {key: kwargs.pop(key) for key in _WRAPPER if key in kwargs}
     learned = None if _WIDTHS & set(kwargs) else widths_in(state)
     errors = []
     for widths in ({}, learned):
         if widths is None:
             continue
-        model = timm.create_model(name, **kwargs, **widths)
+        model = cast("HubModel", timm.create_model(name, **kwargs, **widths))
         try:
-            load_strictly(model, from_published(state, model) if is_published_layout(state) else state, str(file))
+            load_strictly(model, from_published(state, model) if is_published_layout(state) else state, file)
         except CheckpointError as error:
             errors.append(error)
-        else:
-            return model
+            continue
+        if is_published_layout(state):
+            model.weights_license = PUBLISHED_LICENSE
+        if wrapped.get("features_only"):
+            overlay = {"state_dict": model.state_dict()}
+            return timm.create_model(name, True, pretrained_cfg_overlay=overlay, **kwargs, **widths, **wrapped)
+        return model
     raise min(errors, key=lambda error: error.mismatches)

@@ -15,6 +15,7 @@ from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, check_fit, counters
 from ._csnet_channels import DILATIONS, STAGES, BlockChannels
 
+PUBLISHED_LICENSE = "cc-by-nc-sa-4.0"
 _FIRST = "stage0.0.conv1x1.conv.weight"
 _BLOCK_LAYERS = (("1", "conv1x1"), ("2", "conv3x3_1"), ("3", "conv3x3_2"))
 
@@ -62,6 +63,7 @@ def convert_for_timm(state: StateDict, model: Any) -> StateDict:
     """Return a state dict in our layout for timm, which then adapts the first convolution and the prediction."""
     if not is_published_layout(state):
         return {**counters(model), **state}
+    model.weights_license = PUBLISHED_LICENSE
     prediction = "cls_layer.weight" in state and state["cls_layer.weight"].shape[0] == model.num_classes
     first = state.get(_FIRST)
     return from_published(state, model, prediction=prediction, in_chans=None if first is None else first.shape[1])

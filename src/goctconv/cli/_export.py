@@ -1,0 +1,43 @@
+"""``goctconv export``: its arguments."""
+
+import argparse
+from pathlib import Path
+
+from ._command import Command
+
+_DESCRIPTION = """\
+Write a trained network as one ONNX file that takes any batch, height and width from 32, and has been compared with the
+original before it is written. Needs pip install 'goctconv[onnx]'.
+
+The input "image" is RGB / 255, less the ImageNet mean (0.485, 0.456, 0.406), over the standard deviation
+(0.229, 0.224, 0.225); the output "logits" becomes a probability by the logistic function."""
+
+_EXAMPLES = """\
+examples:
+  goctconv export csnet_x1_l --weights csnet-L-x1.pth.tar --onnx csnet.onnx
+  goctconv export local-dir:my-network --onnx my-network.onnx"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
+    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
+    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="file to write")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ._export_run import run_export  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+
+    return run_export(args)
+
+
+EXPORT = Command(
+    name="export",
+    summary="write a trained network as ONNX",
+    description=_DESCRIPTION,
+    examples=_EXAMPLES,
+    add_arguments=_add_arguments,
+    run=_run,
+)

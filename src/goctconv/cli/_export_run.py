@@ -1,0 +1,26 @@
+"""``goctconv export``: the run."""
+
+import argparse
+import logging
+import sys
+
+from ..deployment import ExportError, export_onnx
+from ._command import CommandError
+from ._model import load_trained_model
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write the ONNX file, and return the exit status.
+
+    Raises:
+        CommandError: The network has no weights, cannot be exported, or the file cannot be written.
+    """
+    model = load_trained_model(args)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        export_onnx(model, args.onnx)
+    except (ExportError, ImportError, OSError) as error:
+        raise CommandError(str(error)) from error
+    kilobytes = args.onnx.stat().st_size / 1000
+    print(f"{args.onnx}: {kilobytes:,.0f} KB, equal to the original at four sizes", file=sys.stderr)
+    return 0

@@ -1,0 +1,49 @@
+"""``goctconv info``: the run."""
+
+import argparse
+
+from torch import nn
+
+from ..models import CSNet, count_macs
+from ._model import create_model
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """Print the costs and widths of a network, and return the exit status.
+
+    Raises:
+        CommandError: There is no such network, or its weights do not load.
+    """
+    model = create_model(args.model, weights=args.weights)
+    print("\n".join([*_costs(args.model, model, args.size), *(_widths(model) if isinstance(model, CSNet) else [])]))
+    return 0
+
+
+def _costs(name: str, model: nn.Module, size: int | tuple[int, int]) -> list[str]:
+    height, width = (size, size) if isinstance(size, int) else size
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    kilobytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) / 1000
+    rows = [
+        ("parameters", f"{parameters:,}"),
+        ("size", f"{kilobytes:,.0f} KB"),
+        (f"MACs at {height}x{width}", f"{count_macs(model, (height, width)) / 1e9:.4f} G (convolutions)"),
+    ]
+    if isinstance(model, CSNet):
+        paper = count_macs(model, (height, width), convention="paper")
+        rows.append(("", f"{paper / 1e9:.4f} G (as the paper counts)"))
+    return [name, *(f"  {label:<20} {value}" for label, value in rows)]
+
+
+def _widths(model: CSNet) -> list[str]:
+    lines = ["  channels of each block (high low, or one scale)"]
+    for stage, blocks in enumerate(model.channels["stages"]):
+        shown = [str(width) if isinstance(width, int) else "{} {}".format(*width) for width in blocks]
+        lines.append(f"    stage {stage}              {' | '.join(shown)}")
+    if model.fuse_stages:
+        lines += [
+            f"    fused stages         {' '.join(map(str, model.fuse_stages))}",
+            f"    fuse                 {' '.join(map(str, model.channels['fuse']))}",
+            f"    dilated 1 2 4 8 16   {' | '.join(' '.join(map(str, row)) for row in model.channels['dilated'])}",
+            f"    fused                {model.channels['fused']}",
+        ]
+    return lines

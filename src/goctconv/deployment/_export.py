@@ -1,0 +1,114 @@
+"""ONNX files that are checked before they are written."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_CHECKED = ((1, 64, 64), (3, 67, 83), (1, 33, 95), (3, 96, 50))
+
+
+class ExportError(RuntimeError):
+    """The exported network does not compute what the original computes; no file was written."""
+
+
+def export_onnx(
+    model: nn.Module, file: str | os.PathLike[str], *, in_chans: int | None = None, tolerance: float = 1e-4
+) -> None:
+    """Write a network as one ONNX file with dynamic batch, height and width.
+
+    The exported network runs in ONNX Runtime on images of four sizes, odd ones too, one and three at a time; only if
+    its output equals the network's, the file is written, whole or not at all. The input is named "image", the output
+    "logits".
+
+    Args:
+        model: A network (B, C, H, W) → (B, K, H, W) for H, W ≥ 32, with trained or calibrated weights. It is left as it
+            is; a copy in eval mode and float32 is exported.
+        file: Where to; an older file is replaced.
+        in_chans: Channels of the image; by default those that the model names in ``in_chans``, else 3.
+        tolerance: Largest difference that is accepted, relative to the largest output.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is missing.
+        ExportError: The outputs differ, or the network's own output is not finite.
+
+    Example:
+        >>> import goctconv
+        >>> from goctconv.deployment import export_onnx
+        >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
+        >>> export_onnx(model, "csnet.onnx")  # doctest: +SKIP
+    """
+    runtime = _onnx_runtime()
+    channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
+    network = copy.deepcopy(model).cpu().float().eval()
+    images = _images(channels)
+    with torch.no_grad():
+        expected = [network(image) for image in images]
+    for image, output in zip(images, expected, strict=True):
+        if not torch.isfinite(output).all():
+            raise ExportError(
+                f"the network's own output for an image of {tuple(image.shape)} is not finite, so nothing can be "
+                "checked: load trained weights, or calibrate its BatchNorm"
+            )
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".goctconv-") as folder:
+        temporary = Path(folder) / path.name
+        _export(network, images[1], temporary)
+        _check(runtime, temporary, images, expected, tolerance)
+        temporary.replace(path)
+
+
+def _onnx_runtime() -> Any:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"ONNX export needs {', '.join(missing)}: install them with pip install 'goctconv[onnx]'")
+    return importlib.import_module("onnxruntime")
+
+
+def _images(channels: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(batch, channels, h, w, generator=generator) for batch, h, w in _CHECKED]
+
+
+def _export(network: nn.Module, image: Tensor, file: Path) -> None:
+    smallest = {0: ("batch", 1), 2: ("height", 32), 3: ("width", 32)}
+    dims = {axis: torch.export.Dim(name, min=least) for axis, (name, least) in smallest.items()}
+    program = torch.onnx.export(
+        network,
+        (image,),
+        dynamo=True,
+        dynamic_shapes=(dims,),
+        input_names=["image"],
+        output_names=["logits"],
+        verbose=False,
+    )
+    if program is None:  # only the exporter without dynamo returns None
+        raise ExportError("torch.onnx.export returned no program")
+    for node in program.model.graph:  # stack traces, which name files of this machine and outweigh the weights
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    program.save(str(file), external_data=False)
+
+
+def _check(runtime: Any, file: Path, images: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for image, output in zip(images, expected, strict=True):
+        (found,) = session.run(None, {"image": image.numpy()})
+        if found.shape != tuple(output.shape):
+            raise ExportError(f"for {tuple(image.shape)} ONNX Runtime gives {found.shape}, torch {tuple(output.shape)}")
+        difference = float((torch.from_numpy(found) - output).abs().max() / output.abs().max().clamp_min(1e-30))
+        if not difference <= tolerance:
+            raise ExportError(
+                f"for an image of {tuple(image.shape)} the exported network differs by {difference:.1e} of the largest "
+                f"output, more than tolerance={tolerance:g}; nothing was written"
+            )

@@ -1,0 +1,39 @@
+"""goctconv info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import goctconv
+from goctconv.cli import main
+
+
+def test_costs_and_widths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "csnet_x1_l"]) == 0
+    shown = capsys.readouterr().out
+    for expected in ("93,647", "375 KB", "0.2843 G", "0.4355 G", "19 13 | 19 17 | 20 12 | 34", "12 24 24", "2 2 4 5 4"):
+        assert expected in shown
+
+
+def test_widths_of_a_saved_network_and_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    goctconv.create_model("csnet_x1", split=(3, 1), fuse_stages=()).save_pretrained(tmp_path)
+    assert main(["info", f"local-dir:{tmp_path}", "--size", "64x96"]) == 0
+    shown = capsys.readouterr().out
+    assert "15 5" in shown
+    assert "64x96" in shown
+    assert "fuse" not in shown
+
+
+def test_other_networks_of_timm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "resnet18"]) == 0
+    shown = capsys.readouterr().out
+    assert "11,689,512" in shown
+    assert "1.81" in shown
+    assert "paper" not in shown
+
+
+def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "csnet_x9"]) == 2
+    assert "did you mean" in capsys.readouterr().err

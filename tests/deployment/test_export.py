@@ -1,0 +1,87 @@
+"""ONNX files compute what the network computes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import goctconv
+from goctconv.deployment import ExportError, export_onnx
+from reference.conditioning import calibrated
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+pytestmark = [
+    # torch and onnxscript warn about each other's and their own names while they export
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch"),
+]
+
+
+@torch.no_grad()
+def largest_difference(file: Path, model: nn.Module, x: Tensor) -> float:
+    (found,) = onnxruntime.InferenceSession(str(file)).run(None, {"image": x.numpy()})
+    return float((torch.from_numpy(found) - model(x)).abs().max())
+
+
+def test_tiny_network_at_other_sizes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = calibrated(goctconv.create_model("test_csnet", in_chans=1), torch.randn(4, 1, 64, 64)).train()
+    file = tmp_path / "new" / "net.onnx"
+    export_onnx(model, file)
+    assert model.training
+    assert [path.name for path in file.parent.iterdir()] == ["net.onnx"]
+    assert b"/site-packages/" not in file.read_bytes()
+    model.eval()
+    for batch, height, width in ((1, 224, 224), (3, 45, 131), (2, 32, 32), (1, 99, 77)):
+        assert largest_difference(file, model, torch.randn(batch, 1, height, width)) < 1e-4
+
+
+@pytest.mark.slow
+def test_released_network_at_four_sizes(shared: Path, tmp_path: Path) -> None:
+    model = goctconv.create_model("csnet_x1_l", checkpoint_path=shared / "weights" / "csnet-L-x1.pth.tar").eval()
+    export_onnx(model, tmp_path / "net.onnx")
+    for batch in (1, 3):
+        for height, width in ((224, 224), (67, 83), (33, 95), (160, 288)):
+            assert largest_difference(tmp_path / "net.onnx", model, torch.randn(batch, 3, height, width)) < 1e-4
+
+
+class Different(nn.Module):
+    """Computes something else while it is exported than when it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y if torch.compiler.is_exporting() else 2 * y
+
+
+def test_a_wrong_export_is_not_written(tmp_path: Path) -> None:
+    file = tmp_path / "net.onnx"
+    file.write_bytes(b"older")
+    with pytest.raises(ExportError, match=r"differs by .* nothing was written"):
+        export_onnx(Different(), file)
+    assert file.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_untrained_network_is_refused(tmp_path: Path) -> None:
+    model = goctconv.create_model("csnet_x1")
+    with pytest.raises(ExportError, match=r"not finite.*calibrate"):
+        export_onnx(model, tmp_path / "net.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
+    with pytest.raises(ImportError, match=r"needs onnxscript: .*goctconv\[onnx\]"):
+        export_onnx(nn.Conv2d(3, 1, 1), tmp_path / "net.onnx")

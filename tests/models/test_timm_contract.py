@@ -1,0 +1,238 @@
+"""What timm asks of its own models, restated for every registered one; BatchNorm is calibrated first."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import FeatureInfo, GraphExtractNet, get_graph_node_names, group_parameters
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+import goctconv
+from reference.conditioning import calibrated
+
+NAMES = goctconv.list_models()
+SIZE = 64
+
+
+def image(batch: int = 2, channels: int = 3) -> Tensor:
+    return torch.randn(batch, channels, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+
+
+@functools.cache
+def _prepared(name: str, **kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    model = timm.create_model(name, **kwargs)
+    return calibrated(model, image(4, kwargs.get("in_chans", 3)))
+
+
+def prepared(name: str, **kwargs: Any) -> nn.Module:
+    return copy.deepcopy(_prepared(name, **kwargs))
+
+
+@torch.no_grad()
+def outputs(function: Any, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_with_and_without_checkpointing(name: str, batch: int) -> None:
+    model = prepared(name)
+    expected = outputs(model, image(batch))
+    assert expected.shape[0] == batch
+    assert not torch.isnan(expected).any()
+    model.set_grad_checkpointing()
+    assert_close(outputs(model, image(batch)), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_backward_reaches_every_parameter(name: str) -> None:
+    model = prepared(name, num_classes=42).train()
+    logits = model(image())
+    logits.mean().backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == []
+    assert logits.shape[1] == 42
+    assert not torch.isnan(logits).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_checkpointing_changes_neither_gradients_nor_statistics(name: str) -> None:
+    plain, saving = prepared(name).train(), prepared(name).train()
+    saving.set_grad_checkpointing(enable=True)
+    for model in (plain, saving):
+        model(image()).square().mean().backward()
+    for (key, expected), actual in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        assert_close(actual.grad, expected.grad, rtol=0, atol=0, msg=lambda text, key=key: f"{key}: {text}")
+    for (key, expected), actual in zip(plain.named_buffers(), saving.buffers(), strict=True):
+        assert torch.equal(actual, expected), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_configuration(name: str) -> None:
+    model = prepared(name)
+    cfg, keys = model.default_cfg, set(model.state_dict())
+    assert cfg["num_classes"] == model.num_classes == 1
+    assert f"{cfg['classifier']}.weight" in keys
+    first_conv = [cfg["first_conv"]] if isinstance(cfg["first_conv"], str) else cfg["first_conv"]
+    assert first_conv
+    assert {f"{conv}.weight" for conv in first_conv} <= keys
+    assert cfg["origin_url"].startswith("https://")
+    assert {len(cfg["mean"]), len(cfg["std"]), cfg["input_size"][0]} == {3}
+    has_weights = bool(cfg.get("url"))
+    assert has_weights == (name in {"csnet_x1_l", "csnet_x2_l"})
+    assert cfg.get("license") == ("cc-by-nc-sa-4.0" if has_weights else None)
+    assert timm.is_model_pretrained(name) == has_weights
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_head_can_be_taken_off(name: str) -> None:
+    model = prepared(name)
+    features = outputs(model.forward_features, image())
+    assert features.shape[1] == model.num_features
+    assert outputs(model.forward_head, features, pre_logits=True).shape[1] == model.head_hidden_size
+    assert outputs(model.forward_head, features).shape[-2:] == (2 * features.shape[-2], 2 * features.shape[-1])
+    for arguments in ((0,), (0, "")):
+        model.reset_classifier(*arguments)
+        assert_close(outputs(model, image()), features, rtol=0, atol=0)
+    assert outputs(prepared(name, num_classes=0), image()).shape == features.shape
+    model.reset_classifier(7)
+    assert outputs(model, image()).shape == (2, 7, SIZE, SIZE)
+    assert model.get_classifier().out_channels == 7
+    with pytest.raises(ValueError, match="global_pool='avg'"):
+        model.reset_classifier(7, "avg")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_channel_and_five_classes(name: str) -> None:
+    model = prepared(name, in_chans=1, num_classes=5)
+    assert outputs(model, image(2, 1)).shape == (2, 5, SIZE, SIZE)
+
+
+def check_features(features: list[Tensor], info: FeatureInfo, batch: int) -> None:
+    assert len(features) == len(info.channels())
+    for feature, channels, reduction in zip(features, info.channels(), info.reduction(), strict=True):
+        assert feature.shape == (batch, channels, SIZE // reduction, SIZE // reduction)
+        assert not torch.isnan(feature).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_only(name: str) -> None:
+    model = prepared(name, features_only=True)
+    assert model.feature_info.reduction() == [1, 2, 4, 8]
+    check_features(outputs(model, image()), model.feature_info, 2)
+    assert not any(key.startswith(("model.head", "model.classifier")) for key in model.state_dict())
+
+
+@pytest.mark.parametrize("indices", [(0,), (1, 2), (0, 3), (-1,), (-3, -2)])
+@pytest.mark.parametrize("name", NAMES)
+def test_some_features_only(name: str, indices: tuple[int, ...]) -> None:
+    model = prepared(name, features_only=True, out_indices=indices)
+    check_features(outputs(model, image()), model.feature_info, 2)
+    kept = {int(key.split(".")[2]) for key in model.state_dict()}
+    assert kept == set(range(max(index % 4 for index in indices) + 2))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_intermediates(name: str) -> None:
+    model = prepared(name)
+    info = FeatureInfo(model.feature_info, len(model.feature_info))
+    final, features = outputs(model.forward_intermediates, image())
+    check_features(features, info, 2)
+    assert_close(final, outputs(model.forward_features, image()), rtol=0, atol=0)
+    for indices, expected in ((2, features[-2:]), ([0, 2], [features[0], features[2]]), ([-1], features[-1:])):
+        alone = outputs(model.forward_intermediates, image(), indices=indices, norm=True, intermediates_only=True)
+        assert_close(alone, expected, rtol=0, atol=0)
+    early, some = outputs(model.forward_intermediates, image(), indices=[1], stop_early=True)
+    assert_close([early, *some], [features[1], features[1]], rtol=0, atol=0)
+    with pytest.raises(ValueError, match="output_fmt='NLC'"):
+        model.forward_intermediates(image(), output_fmt="NLC")
+    model.train().set_grad_checkpointing()
+    again, _ = outputs(model.forward_intermediates, image())
+    assert again.shape == final.shape
+
+
+def test_finest_scale_with_channels_represents_a_stage() -> None:
+    model = timm.create_model("csnet_x1", split=(0, 1), features_only=True)
+    assert model.feature_info.reduction() == [2, 2, 4, 8]
+    assert [tuple(f.shape[1:]) for f in model(image())] == [(20, 32, 32), (40, 32, 32), (80, 16, 16), (80, 8, 8)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fx_graph(name: str) -> None:
+    model = prepared(name)
+    train_nodes, eval_nodes = get_graph_node_names(model)
+    graph = GraphExtractNet(model, [eval_nodes[-1]]).eval()
+    assert_close(outputs(graph, image()), outputs(model, image()), rtol=0, atol=0)
+    learner = GraphExtractNet(prepared(name).train(), [train_nodes[-1]]).train()
+    learner(image()).mean().backward()
+    assert all(parameter.grad is not None for parameter in learner.parameters())
+
+
+def test_other_feature_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"feature_cls='hook'.*leave it out"):
+        timm.create_model("test_csnet", features_only=True, feature_cls="hook")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_group_by_depth(name: str) -> None:
+    model = prepared(name)
+    for coarse, least in ((True, 5), (False, 5 if name == "test_csnet" else 18)):
+        groups = group_parameters(model, model.group_matcher(coarse=coarse))
+        assert sum(len(keys) for keys in groups.values()) == len(list(model.parameters()))
+        assert len(groups) >= least
+    assert model.no_weight_decay() == set()
+
+
+@pytest.mark.parametrize("features_only", [False, True])
+def test_weights_adapt_to_other_images_and_features(tmp_path: Path, features_only: bool) -> None:
+    source = prepared("test_csnet")
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    for in_chans in (1, 3, 5):
+        model = timm.create_model(
+            "test_csnet",
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(tmp_path / "weights.pth")},
+            in_chans=in_chans,
+            features_only=features_only,
+        ).eval()
+        inner = model.model if features_only else model
+        assert_close(inner.stages[1][0].conv1.paths["0_to_0"].weight, source.stages[1][0].conv1.paths["0_to_0"].weight)
+        assert not torch.isnan(torch.cat([x.flatten() for x in outputs(model, image(2, in_chans))])).any()
+
+
+def test_features_of_a_checkpoint_with_its_own_widths(tmp_path: Path) -> None:
+    source = prepared("csnet_x1_l")
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    model = goctconv.create_model("csnet_x2", checkpoint_path=tmp_path / "weights.pth", features_only=True).eval()
+    assert model.feature_info.channels() == [10, 34, 38, 50]
+    expected = outputs(source.forward_intermediates, image(), intermediates_only=True)
+    assert_close(outputs(model, image()), expected, rtol=0, atol=0)
+
+
+def test_listing_and_tags() -> None:
+    assert set(timm.list_models("csnet*")) == {name for name in NAMES if name.startswith("csnet")}
+    assert timm.list_pretrained("csnet*") == ["csnet_x1_l.duts", "csnet_x2_l.duts"]
+
+
+def test_encoder_of_segmentation_models_pytorch() -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    unet = smp.Unet("tu-csnet_x2", encoder_weights=None, encoder_depth=3, decoder_channels=(64, 32, 16))
+    optimizer = torch.optim.SGD(unet.parameters(), 0.1)
+    target = (image()[:, :1] > 0).float()
+    losses = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(unet(image()), target)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    assert all(parameter.grad is not None for parameter in unet.encoder.parameters())

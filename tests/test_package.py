@@ -23,7 +23,17 @@ PACKAGE = SOURCE / "goctconv"
 API = ROOT / "tests" / "public_api.txt"
 
 # Who may import whom: a file imports what has its own rank or a lower one. "" is `import goctconv` itself.
-RANKS = {"_version": 0, "_features": 0, "layers": 1, "models": 2, "deployment": 2, "saliency": 3, "": 4, "cli": 4, "__main__": 5}
+RANKS = {
+    "_version": 0,
+    "_features": 0,
+    "layers": 1,
+    "models": 2,
+    "deployment": 2,
+    "saliency": 3,
+    "": 4,
+    "cli": 4,
+    "__main__": 5,
+}
 ROOT_FILE_RANK = 1  # what goctconv/__init__.py loads at once; the rest it loads when asked
 ONLY_IN = {"timm": {"models", "cli"}, "PIL": {"saliency", "cli"}, "torchvision": set()}
 

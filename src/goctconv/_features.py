@@ -40,7 +40,7 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
         ChannelError: A width is negative, all are zero, or there is no scale.
     """
     given = tuple(channels) if isinstance(channels, Sequence) else (channels,)
-    widths = tuple(_integer(width, f"{name}={channels!r}") for width in given)
+    widths = tuple(width_of(width, f"{name}={channels!r}") for width in given)
     if any(width < 0 for width in widths):
         raise ChannelError(f"{name}={channels!r}: a scale cannot have a negative width; use 0 for an absent one")
     if not any(widths):
@@ -57,11 +57,14 @@ def parse_reductions(reductions: Sequence[int] | None, scales: int, name: str) -
     """Return the stride of every scale with respect to the finest resolution: 1, 2, 4, ... if none are given.
 
     Raises:
+        TypeError: They are no sequence of integers.
         ScaleError: Their number is not that of the scales, or they are not strictly increasing from 1 or more.
     """
     if reductions is None:
         return tuple(2**scale for scale in range(scales))
-    parsed = tuple(_integer(reduction, f"{name}={reductions!r}") for reduction in reductions)
+    if not isinstance(reductions, Sequence):
+        raise TypeError(f"{name}={reductions!r} must be a sequence of strides, one per scale")
+    parsed = tuple(width_of(reduction, f"{name}={reductions!r}") for reduction in reductions)
     if len(parsed) != scales:
         raise ScaleError(f"{name}={reductions!r} names {len(parsed)} scales, but the channels name {scales}")
     if parsed[0] < 1 or any(a >= b for a, b in itertools.pairwise(parsed)):
@@ -69,7 +72,12 @@ def parse_reductions(reductions: Sequence[int] | None, scales: int, name: str) -
     return parsed
 
 
-def _integer(value: object, context: str) -> int:
+def width_of(value: object, context: str) -> int:
+    """Return an integer, having refused bools and floats.
+
+    Raises:
+        TypeError: It is no integer.
+    """
     if isinstance(value, bool):
         raise TypeError(f"{context}: expected an integer, got the bool {value!r}")
     try:

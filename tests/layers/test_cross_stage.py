@@ -172,3 +172,8 @@ def test_refuses_arguments(changes, error, message):
 def test_refuses_features(features, error, message):
     with pytest.raises(error, match=message):
         CrossStageGOctConv((3, 2), (5,), in_reductions=(4, 16), out_reductions=(4,))(features)
+
+
+def test_extra_repr_hides_default_reductions():
+    assert CrossStageGOctConv((6, 10), 4).extra_repr() == "(6, 10), 4"
+    assert CrossStageGOctConv((6, 10), 4, in_reductions=(4, 8)).extra_repr() == "(6, 10), 4, in_reductions=(4, 8)"

@@ -68,6 +68,7 @@ LAYERS = {
     "goctconv_reflect": Layer(lambda **to: GOctConv((3, 5), (2, 7), 3, padding_mode="reflect", **to), (3, 5)),
     "simplified": Layer(lambda **to: SimplifiedGOctConv((3, 5), 3, **to), (3, 5)),
     "simplified_scaled": Layer(lambda **to: SimplifiedGOctConv((3, 0, 5), 3, weight_scale=100.0, **to), (3, 0, 5)),
+    "il_block_vanilla": Layer(lambda **to: ILBlock((3, 5), (2, 7), 3, 2, simplified=False, **to), (3, 5)),
     "cross_stage": Layer(
         lambda **to: CrossStageGOctConv((3, 5, 2), 7, in_reductions=(2, 4, 8), out_reductions=(4,), **to),
         (3, 5, 2),

@@ -109,3 +109,7 @@ def test_refuses_wrong_kind():
         OctConv(6, 8, 3)(torch.zeros(1, 6, 8, 8))
     with pytest.raises(TypeError, match="tuple"):
         OctConv(6, 8, 3, alpha_in=0)((torch.zeros(1, 6, 8, 8),))
+
+
+def test_extra_repr_shows_no_resampling_that_cannot_be_chosen():
+    assert OctConv(6, 8, 3).extra_repr() == "(3, 3), (4, 4), kernel_size=(3, 3)"

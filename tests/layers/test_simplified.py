@@ -82,8 +82,7 @@ def test_weight_scale_spares_bias():
 def test_reset_parameters_redraws():
     layer = SimplifiedGOctConv((5, 3), 3)
     before = [p.detach().clone() for p in layer.parameters()]
-    for convolution in layer.convs.values():
-        convolution.reset_parameters()
+    layer.reset_parameters()
     assert not any(torch.equal(a, b) for a, b in zip(before, layer.parameters(), strict=True))
 
 

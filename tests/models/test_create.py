@@ -43,6 +43,16 @@ def test_tagged_and_foreign_names() -> None:
     assert goctconv.create_model("test_resnet").num_classes == 1000
 
 
+def test_unknown_tag_names_the_known_ones() -> None:
+    with pytest.raises(UnknownModelError, match=r"csnet_x1_l has no weights 'dutz'; it has duts"):
+        goctconv.create_model("csnet_x1_l.dutz")
+
+
+def test_name_must_be_a_string() -> None:
+    with pytest.raises(TypeError, match="name=None must be a string"):
+        goctconv.create_model(None)
+
+
 def test_unknown_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="spilt"):
         goctconv.create_model("csnet_x1", spilt=(3, 1))

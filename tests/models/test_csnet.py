@@ -112,6 +112,31 @@ def test_stages_fed_to_the_head(fuse_stages: tuple[int, ...], reduction: int, fe
         assert model(torch.randn(1, 3, 65, 83)).shape == (1, 1, 65, 83)
 
 
+@pytest.mark.parametrize(("fuse_stages", "reduction"), [((4,), 8), ((2, 3, 4), 2), ((1, 2, 3, 4), 1), ((), 8)])
+def test_prediction_upsamples_to_the_image_by_itself(fuse_stages: tuple[int, ...], reduction: int) -> None:
+    model = calibrated(CSNet(fuse_stages=fuse_stages), torch.randn(4, 3, 64, 64))
+    x = torch.randn(1, 3, 64, 80)
+    with torch.no_grad():
+        features = model.forward_features(x)
+        assert features.shape[-2:] == (64 // reduction, 80 // reduction)
+        assert torch.equal(model.forward_head(features), model(x))
+
+
+def test_new_prediction_layer_is_where_the_network_is() -> None:
+    model = CSNet(base_width=4).double()
+    model.reset_classifier(3)
+    assert model.classifier.weight.dtype == torch.float64
+    hollow = CSNet(base_width=4).to("meta")
+    hollow.reset_classifier(3)
+    assert hollow.classifier.weight.device.type == "meta"
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_classes", -1), ("in_chans", 0)])
+def test_impossible_numbers_of_channels(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name}={value} must be at least"):
+        CSNet(**{name: value})
+
+
 def test_learned_widths_with_an_absent_scale_and_branches() -> None:
     channels = {
         "stages": [[[3, 0]], [[0, 5], [2, 3]], [[4, 4], 5], [[4, 0], 7], [[0, 6], 8]],
@@ -142,6 +167,8 @@ def test_split_rounds_each_scale() -> None:
         ({"split": (0, 0)}, r"split=\(0, 0\)"),
         ({"split": (1, 2, 3)}, r"split=\(1, 2, 3\)"),
         ({"depths": (1, 2, 3)}, r"depths=\(1, 2, 3\)"),
+        ({"split": (float("nan"), 1)}, "split=.*nan"),
+        ({"base_width": 1}, "base_width=1 is too narrow"),
         ({"fuse_stages": (0, 1)}, r"fuse_stages=\(0, 1\)"),
         ({"fuse_stages": (4, 2)}, r"fuse_stages=\(4, 2\)"),
     ],
@@ -169,6 +196,8 @@ def learned(**changes: Any) -> dict[str, Any]:
         (lambda: learned(fuse=[1, 2]), ChannelError, "3 fused stages"),
         (lambda: learned(dilated=[[1] * 5] * 2), ChannelError, "3 fused stages"),
         (lambda: learned(dilated=[[1] * 4] * 3), ChannelError, "5 widths per scale"),
+        (lambda: learned(dilated=[[1.7, 1, 1, 1, 1]] * 3), TypeError, "dilated.*1.7"),
+        (lambda: learned(dilated=[[True, 1, 1, 1, 1]] * 3), TypeError, "dilated.*True"),
         (lambda: learned(fused=0), ChannelError, "fused"),
     ],
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 import goctconv
 from goctconv import CheckpointError, LicenseError
 from goctconv.models import _build
+from goctconv.models._checkpoints import read_checkpoint
 from goctconv.models._csnet_checkpoint import _published_layout, from_published, widths_in
 from reference.conditioning import calibrated
 from reference.pruned import PRUNED
@@ -56,6 +57,8 @@ def saved(state: dict[str, Tensor], path: Path, *, form: str) -> Path:
         "plain": state,
         "state_dict": {"epoch": 3, "state_dict": state, "best": 0.1},
         "data_parallel": {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+        "compiled_data_parallel": {f"module._orig_mod.{key}": value for key, value in state.items()},
+        "averaged": {"state_dict": {}, "state_dict_ema": state},
         "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
     }[form]
     torch.save(content, file)
@@ -63,7 +66,9 @@ def saved(state: dict[str, Tensor], path: Path, *, form: str) -> Path:
 
 
 @pytest.mark.parametrize("layout", [in_published_layout, lambda model: model.state_dict()], ids=["authors", "ours"])
-@pytest.mark.parametrize("form", ["plain", "state_dict", "data_parallel", "compiled", "safetensors"])
+@pytest.mark.parametrize(
+    "form", ["plain", "state_dict", "data_parallel", "compiled", "compiled_data_parallel", "averaged", "safetensors"]
+)
 def test_any_pruned_checkpoint_loads_with_its_own_widths(
     layout: Callable[[torch.nn.Module], dict[str, Tensor]], form: str, tmp_path: Path
 ) -> None:
@@ -81,6 +86,14 @@ def test_fused_stages_are_read_from_the_tensors(
 ) -> None:
     model = goctconv.create_model("csnet_x1", fuse_stages=fuse_stages, split=(3, 1))
     assert widths_in(layout(model)) == {"channels": model.channels, "fuse_stages": fuse_stages}
+
+
+def test_other_choices_of_stages_must_be_named(tmp_path: Path) -> None:
+    model = goctconv.create_model("csnet_x1", fuse_stages=(2, 4))
+    file = saved(model.state_dict(), tmp_path, form="plain")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        goctconv.create_model("csnet_x1", checkpoint_path=file)
+    assert goctconv.create_model("csnet_x1", checkpoint_path=file, fuse_stages=(2, 4)).fuse_stages == (2, 4)
 
 
 def test_counters_may_be_absent(tmp_path: Path) -> None:
@@ -129,6 +142,7 @@ def test_every_mismatch_is_listed(layout: Callable[[torch.nn.Module], dict[str, 
     with pytest.raises(CheckpointError) as caught:
         goctconv.create_model("csnet_x1_l", checkpoint_path=saved(state, tmp_path, form="plain"))
     message = str(caught.value)
+    assert "weights.pth.tar" in message
     assert f"1 missing: {gone}" in message
     assert "1 unexpected: surplus.weight" in message
     assert f"1 of the wrong shape: {bent} (1, 2, 3) instead of" in message
@@ -197,6 +211,34 @@ def test_truncated_file(name: str, tmp_path: Path) -> None:
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"truncated|damaged"):
         goctconv.create_model("csnet_x1", checkpoint_path=file)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_file_is_always_one_clear_error(zipped: bool, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(pruned().state_dict(), file, _use_new_zipfile_serialization=zipped)
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in random.integers(0, 4096, size=20):  # where the pickled structure lies
+            damaged[place] = random.integers(256)
+        file.write_bytes(damaged)
+        try:
+            read_checkpoint(file)
+        except CheckpointError as error:
+            assert str(file) in str(error)  # noqa: PT017  # a damaged byte may also do no harm
+
+
+def test_foreign_networks_are_read_as_safely(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(Payload(), file)
+    with pytest.raises(CheckpointError, match="pickled code"):
+        goctconv.create_model("test_resnet", checkpoint_path=file)
+    model = timm.create_model("test_resnet")
+    torch.save({"state_dict": model.state_dict()}, file)
+    other = goctconv.create_model("test_resnet", checkpoint_path=file)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -277,12 +319,12 @@ def test_unreachable_address(
 
 
 def test_published_digests() -> None:
-    digests = sorted(_build.RELEASED_SHA256.values())
-    assert [digest[:8] for digest in digests] == ["581f02da", "8d72d13a"]
+    digests = {Path(url).name: digest[:8] for url, digest in _build.RELEASED_SHA256.items()}
+    assert digests == {"csnet-L-x1.pth.tar": "581f02da", "csnet-L-x2.pth.tar": "8d72d13a"}
     configured = {timm.get_pretrained_cfg(name).url for name in ("csnet_x1_l", "csnet_x2_l")}
     assert configured == set(_build.RELEASED_SHA256)
 
 
 def test_released_digest_is_that_of_the_file(shared: Path) -> None:
     digest = hashlib.sha256((shared / "weights" / "csnet-L-x1.pth.tar").read_bytes()).hexdigest()
-    assert digest in _build.RELEASED_SHA256.values()
+    assert digest == _build.RELEASED_SHA256[timm.get_pretrained_cfg("csnet_x1_l").url]

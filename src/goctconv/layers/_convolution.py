@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ def as_pair(value: IntPair, name: str) -> tuple[int, int]:
     Raises:
         ValueError: It is neither an integer nor two, or one is below 1.
     """
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
     if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in pair):
         raise ValueError(f"{name}={value!r} must be a positive integer, or a pair of them (height, width)")
     return pair[0], pair[1]
@@ -114,8 +115,8 @@ def resolve_padding(
     if padding == "same":
         return "same" if any(n % 2 for n in needed) else (needed[0] // 2, needed[1] // 2)
     plain = 0 if padding == "valid" else padding
-    pair = (plain, plain) if isinstance(plain, int) else tuple(plain)
-    if len(pair) != 2 or not all(isinstance(p, int) and p >= 0 for p in pair):
+    pair = (plain, plain) if isinstance(plain, int) else tuple(plain) if isinstance(plain, Sequence) else ()
+    if len(pair) != 2 or not all(isinstance(p, int) and not isinstance(p, bool) and p >= 0 for p in pair):
         raise ValueError(f"padding={padding!r} must be 'same', 'valid', an integer >= 0 or a pair of them")
     if not single_scale and any(2 * p != n for p, n in zip(pair, needed, strict=True)):
         raise ScaleError(
@@ -133,6 +134,23 @@ def check_padding_mode(padding_mode: str) -> None:
     """
     if padding_mode not in get_args(PaddingMode):
         raise ValueError(f"padding_mode={padding_mode!r} must be one of {get_args(PaddingMode)}")
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Convolve, having checked that a padding made of the image itself finds enough of it.
+
+    Raises:
+        ScaleError: Reflection needs more pixels than its width, circular padding as many; there are fewer.
+    """
+    if conv.padding_mode in {"reflect", "circular"} and checks_enabled():
+        needed = tuple(d * (k - 1) - d * (k - 1) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+        least = tuple(n + (conv.padding_mode == "reflect") for n in needed)
+        if any(side < n for side, n in zip(spatial_size(x), least, strict=True)):
+            raise ScaleError(
+                f"padding_mode={conv.padding_mode!r} with kernel_size={conv.kernel_size} and dilation={conv.dilation} "
+                f"needs at least {least} pixels, got {spatial_size(x)}: pass a larger image, or pad with 'replicate'"
+            )
+    return cast("Tensor", conv(x))
 
 
 def halve(x: Tensor) -> Tensor:

@@ -57,6 +57,8 @@ class CrossStageGOctConv(MultiScaleConv2d):
     Source: Cheng et al., TPAMI 2021, sections 3.1 and 4.3.
     """
 
+    default_kernel_size = (1, 1)
+
     def __init__(
         self,
         in_channels: Channels,

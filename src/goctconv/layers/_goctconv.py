@@ -33,7 +33,7 @@ class GOctConv(MultiScaleConv2d):
         padding_mode: "zeros", "reflect", "replicate" or "circular".
         downsample: How a fine scale reaches a coarse one: "max" or "avg" pooling, or "bilinear" resampling to the
             coarse scale's own size. With "bilinear" the sizes of the inputs are taken as they come, and the size of
-            output scale j is that of input scale j as given.
+            output scale j is that of input scale j as given, even if that scale has no channels.
         upsample: How a coarse scale reaches a fine one: "bilinear" (half-pixel centres) or "nearest".
         device: Where the parameters are.
         dtype: Their type.

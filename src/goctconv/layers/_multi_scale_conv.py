@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,7 @@ from ._convolution import (
     as_pair,
     check_padding_mode,
     check_stride,
+    convolve,
     halve,
     resolve_padding,
     undrawn_conv2d,
@@ -51,6 +52,10 @@ class MultiScaleConv2d(nn.Module):
     Every scale has a *reduction*, its stride with respect to the image. A path from one reduction to a larger one
     resamples first and convolves at the coarse resolution; a path to a smaller one convolves first.
     """
+
+    # What extra_repr need not show
+    default_kernel_size: ClassVar[tuple[int, int] | None] = None
+    default_resampling: ClassVar[tuple[str, str]] = ("max", "bilinear")
 
     def __init__(
         self,
@@ -154,10 +159,9 @@ class MultiScaleConv2d(nn.Module):
                 check_pooled_sizes(given, self.in_reductions)
             check_at_least_a_pixel("input", [spatial_size(x) for x in inputs], given)
             check_at_least_a_pixel("output", sizes, given)
-        outputs = tuple(
-            self._output(inputs, target, size) if width else absent(inputs[0], size)
-            for target, (width, size) in enumerate(zip(self.out_widths, sizes, strict=True))
-        )
+        present = {j: self._output(inputs, j, sizes[j]) for j, width in enumerate(self.out_widths) if width}
+        like = next(iter(present.values()))  # under autocast its type is not that of the inputs
+        outputs = tuple(present[j] if j in present else absent(like, size) for j, size in enumerate(sizes))
         return outputs[0] if isinstance(self.out_channels, int) else outputs
 
     def _output_sizes(self, inputs: Features) -> list[Size]:
@@ -176,10 +180,10 @@ class MultiScaleConv2d(nn.Module):
         conv = self._path(source, target)
         before, after = self.in_reductions[source], self.out_reductions[target]
         if before > after:
-            return _resize(conv(x), size, self.upsample)
+            return _resize(convolve(conv, x), size, self.upsample)
         if before < after:
             x = _resize(x, size, "bilinear") if self.downsample == "bilinear" else self._pool(x, after // before)
-        return cast("Tensor", conv(x))
+        return convolve(conv, x)
 
     def _path(self, source: int, target: int) -> nn.Conv2d:
         return cast("nn.Conv2d", self.paths[_path_name(source, target)])
@@ -189,19 +193,20 @@ class MultiScaleConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""
-        parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"]
-        octaves = _octaves(self.in_reductions, self.out_reductions)
+        octaves = parse_reductions(None, len(self.in_widths), "in_reductions")
+        parts = [f"{self.in_channels}, {self.out_channels}"]
         optional = (
+            ("kernel_size", self.kernel_size, self.default_kernel_size),
             ("stride", self.stride, 1),
             ("padding", self.padding, resolve_padding("same", self.kernel_size, self.dilation, single_scale=True)),
             ("dilation", self.dilation, (1, 1)),
             ("groups", self.groups, 1),
             ("bias", self.has_bias, True),
             ("padding_mode", self.padding_mode, "zeros"),
-            ("in_reductions", self.in_reductions, self.in_reductions if octaves else None),
-            ("out_reductions", self.out_reductions, self.out_reductions if octaves else None),
-            ("downsample", self.downsample, "max"),
-            ("upsample", self.upsample, "bilinear"),
+            ("in_reductions", self.in_reductions, octaves),
+            ("out_reductions", self.out_reductions, _continued(self.in_reductions, len(self.out_widths))),
+            ("downsample", self.downsample, self.default_resampling[0]),
+            ("upsample", self.upsample, self.default_resampling[1]),
         )
         return ", ".join(parts + [f"{name}={value!r}" for name, value, default in optional if value != default])
 
@@ -218,10 +223,6 @@ def _continued(reductions: tuple[int, ...], scales: int) -> tuple[int, ...]:
     """Return the first ``scales`` reductions, going on by doubling where there are more outputs than inputs."""
     extra = scales - len(reductions)
     return reductions[:scales] + tuple(reductions[-1] * 2 ** (step + 1) for step in range(extra))
-
-
-def _octaves(*reductions: tuple[int, ...]) -> bool:
-    return all(given == tuple(2**scale for scale in range(len(given))) for given in reductions)
 
 
 def _check_poolable(in_reductions: tuple[int, ...], out_reductions: tuple[int, ...]) -> None:

@@ -46,6 +46,8 @@ class OctConv(MultiScaleConv2d):
     Convolution", ICCV 2019.
     """
 
+    default_resampling = ("avg", "nearest")
+
     def __init__(
         self,
         in_channels: int,

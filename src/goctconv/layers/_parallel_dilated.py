@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from .._features import (
     parse_channels,
     spatial_size,
 )
-from ._convolution import IntPair, PaddingMode, as_pair, check_padding_mode, resolve_padding, scaled_conv2d
+from ._convolution import IntPair, PaddingMode, as_pair, check_padding_mode, convolve, resolve_padding, scaled_conv2d
 
 
 class ParallelDilatedConv(nn.Module):
@@ -74,9 +74,9 @@ class ParallelDilatedConv(nn.Module):
         super().__init__()
         self.in_widths = parse_channels(in_channels, "in_channels")
         self.in_channels = as_given(in_channels, self.in_widths)
+        if not isinstance(dilations, Sequence) or not dilations:
+            raise ValueError(f"dilations={dilations!r} must be a sequence of at least one dilation")
         self.dilations = tuple(dilations)
-        if not self.dilations:
-            raise ValueError("dilations=() must name at least one dilation")
         self.kernel_size = as_pair(kernel_size, "kernel_size")
         check_padding_mode(padding_mode)
         plain = isinstance(self.in_channels, int)
@@ -116,7 +116,7 @@ class ParallelDilatedConv(nn.Module):
 
     def _concatenated(self, scale: int, x: Tensor) -> Tensor:
         convs: nn.ModuleDict = self.branches[str(scale)]  # type: ignore[assignment]  # ModuleDict of ModuleDict
-        return torch.cat([conv(x) for conv in convs.values()], dim=1)
+        return torch.cat([convolve(cast("nn.Conv2d", conv), x) for conv in convs.values()], dim=1)
 
     def extra_repr(self) -> str:
         """Return the widths; the convolutions below show the rest."""

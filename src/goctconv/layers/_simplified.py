@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from ._convolution import (
     as_pair,
     check_padding_mode,
     check_stride,
+    convolve,
     halve,
     resolve_padding,
     scaled_conv2d,
@@ -109,7 +112,8 @@ class SimplifiedGOctConv(nn.Module):
         if self.stride == 2:
             inputs = tuple(halve(x) for x in inputs)
         outputs = tuple(
-            self.convs[str(scale)](x) if x.shape[1] else absent(x, spatial_size(x)) for scale, x in enumerate(inputs)
+            convolve(cast("nn.Conv2d", self.convs[str(scale)]), x) if x.shape[1] else absent(x, spatial_size(x))
+            for scale, x in enumerate(inputs)
         )
         return outputs[0] if isinstance(self.channels, int) else outputs
 

@@ -12,6 +12,7 @@ from torch import nn
 from ..layers import ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, download, read_checkpoint
+from ._csnet_checkpoint import PUBLISHED_LICENSE
 from ._hub import HubModel
 from ._licenses import require_license
 
@@ -97,5 +98,5 @@ def _released_or_local(cfg: dict[str, Any], name: str, accepted: str | None, cac
     url = cfg.get("url")
     if url not in RELEASED_SHA256:
         return None
-    require_license(cfg["license"], name, cfg["origin_url"], accepted)
+    require_license(cfg.get("license") or PUBLISHED_LICENSE, name, cfg["origin_url"], accepted)
     return read_checkpoint(download(url, RELEASED_SHA256[url], cache))

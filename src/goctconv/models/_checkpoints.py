@@ -7,21 +7,19 @@ import logging
 import os
 import pickle
 from collections.abc import Iterable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.error import URLError
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 StateDict: TypeAlias = dict[str, Tensor]
 
 _logger = logging.getLogger(__name__)
-_ENVELOPES = ("state_dict", "model")
+_ENVELOPES = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's order: averaged weights first
 _WRAPPERS = ("_orig_mod.", "module.")
-_LISTED = 40
 
 
 class CheckpointError(ValueError):
@@ -38,7 +36,8 @@ class CheckpointError(ValueError):
 def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
     """Return the tensors of a checkpoint file: safetensors, or PyTorch's format without any code in it.
 
-    A state dict inside a training checkpoint (under "state_dict" or "model") is taken out; prefixes that
+    A state dict inside a training checkpoint (under "state_dict" or "model", or averaged under "state_dict_ema" or
+    "model_ema", which then goes first, as in timm) is taken out; prefixes that
     `torch.compile` and data-parallel wrappers leave are removed.
 
     Raises:
@@ -71,7 +70,7 @@ def _load(path: Path) -> Any:
             f"{path} is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code, which is "
             "never run here; save the state dict alone and load that"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # on damaged data the unpickler raises anything
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}. It may be truncated") from error
 
 
@@ -79,7 +78,7 @@ def _code_in(path: Path) -> str:
     """Return what a checkpoint would have run, for the error."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError):
+    except Exception:  # noqa: BLE001  # the file is damaged: there is no more to say
         return ""
     return f" (it asks for {_listed(names)})" if names else ""
 
@@ -161,9 +160,10 @@ def download(url: str, sha256: str, directory: str | os.PathLike[str] | None = N
         _logger.info("downloading %s to %s", url, path)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
-        except URLError as error:
+        except (OSError, HTTPException) as error:
             raise ConnectionError(
-                f"cannot download {url} ({error.reason}): fetch the file by other means and pass it as checkpoint_path="
+                f"cannot download {url} ({getattr(error, 'reason', error)}): "
+                "fetch the file by other means and pass it as checkpoint_path="
             ) from error
         except RuntimeError as error:
             raise CheckpointError(f"{url} is not the expected file, so it was not kept: {error}") from error

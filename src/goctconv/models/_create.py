@@ -77,19 +77,31 @@ def create_model(
     _check_name(name)
     if pretrained and checkpoint_path is not None:
         raise ValueError("pretrained=True and checkpoint_path= both name weights: give one of them")
-    if accept_license is not None and pretrained:
+    ours = name.partition(".")[0] in list_models()
+    if accept_license is not None and pretrained and ours:
         kwargs["accept_license"] = accept_license
+    if name.startswith(_SAVED) and checkpoint_path is None:
+        return timm.create_model(name, pretrained=True, **kwargs)
     file = None if checkpoint_path is None else os.fspath(checkpoint_path)
-    if name.startswith(_SAVED):
-        return timm.create_model(name, pretrained=file is None, checkpoint_path=file, **kwargs)
-    if file is None or name.partition(".")[0] not in list_models():
-        return timm.create_model(name, pretrained=pretrained, checkpoint_path=file, **kwargs)
-    return _create_from_checkpoint(name, file, kwargs)
+    if file is None:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    if ours:
+        return _create_from_checkpoint(name, file, kwargs)
+    model = timm.create_model(name, **kwargs)
+    load_strictly(model, read_checkpoint(file), file)
+    return model
 
 
 def _check_name(name: str) -> None:
-    architecture = name.partition(".")[0]
-    if ":" in name or timm.is_model(architecture):
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r} must be a string, such as 'csnet_x1'")
+    architecture, _, tag = name.partition(".")
+    if ":" in name or (timm.is_model(architecture) and not tag):
+        return
+    if timm.is_model(architecture):
+        tags = [known.partition(".")[2] for known in timm.list_models(f"{architecture}.*", include_tags=True)]
+        if tag not in tags:
+            raise UnknownModelError(f"{architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}")
         return
     known = dict.fromkeys([*list_models(), *timm.list_models()])
     nearest = difflib.get_close_matches(architecture, known, n=3, cutoff=0.5)
@@ -108,7 +120,7 @@ def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.
             continue
         model = cast("HubModel", timm.create_model(name, **kwargs, **widths))
         try:
-            load_strictly(model, from_published(state, model) if is_published_layout(state) else state, file)
+            load_strictly(model, from_published(state, model, file) if is_published_layout(state) else state, file)
         except CheckpointError as error:
             errors.append(error)
             continue

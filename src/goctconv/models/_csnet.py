@@ -10,7 +10,7 @@ from timm.models import register_notrace_function
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._features import Features, ScaleError, Size, spatial_size
+from .._features import Features, ScaleError, Size, spatial_size, width_of
 from ..layers import FusionHead, ILBlock
 from ._csnet_channels import (
     DILATIONS,
@@ -88,6 +88,9 @@ class CSNet(HubModel):
             else parse_csnet_channels(channels, self.fuse_stages)
         )
         self.simplified = simplified
+        for name, value, least in (("in_chans", in_chans, 1), ("num_classes", num_classes, 0)):
+            if width_of(value, f"{name}={value!r}") < least:
+                raise ValueError(f"{name}={value!r} must be at least {least}")
         self.in_chans = in_chans
         self.num_classes = num_classes
         self.grad_checkpointing = False
@@ -96,6 +99,7 @@ class CSNet(HubModel):
         self.feature_info = [_feature_info(self.channels, stage) for stage in _FEATURE_STAGES]
         self.num_features = self.channels["fused"] if self.fuse_stages else self.feature_info[-1]["num_chs"]
         self.head_hidden_size = self.num_features
+        self._reduction = _REDUCTIONS[self.fuse_stages[0] if self.fuse_stages else -1]
         self.classifier = self._make_classifier(num_classes)
 
     def _make_head(self) -> FusionHead:
@@ -241,13 +245,14 @@ class CSNet(HubModel):
 
         Args:
             x: The fused map.
-            size: Height and width of the logits; twice the map's if not given.
+            size: Height and width of the logits; if not given, the map's times its reduction, which is 2 in the
+                published networks. Images of odd sizes need it, for the map was rounded down.
             pre_logits: Whether to return the map itself.
         """
         if pre_logits or not self.num_classes:
             return x
         if size is None:
-            size = 2 * x.shape[-2], 2 * x.shape[-1]
+            size = self._reduction * x.shape[-2], self._reduction * x.shape[-1]
         return F.interpolate(self.classifier(x), size, mode="bilinear", align_corners=False)
 
     def forward(self, x: Tensor) -> Tensor:

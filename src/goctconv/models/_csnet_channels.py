@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 
 from typing_extensions import NotRequired, TypedDict
 
-from .._features import ChannelError, parse_channels
+from .._features import ChannelError, parse_channels, width_of
 from ..layers._parallel_dilated import even_branches
 
 BlockChannels: TypeAlias = int | list[int]
@@ -52,6 +52,10 @@ def published_channels(
         if stage >= 2 or stage in fuse_stages:
             blocks[-1] = width
         stages.append(blocks)
+    if not any(stages[0][0] if isinstance(stages[0][0], list) else [1]):
+        raise ChannelError(
+            f"base_width={base_width} is too narrow for split={split!r}: both shares round to 0 channels"
+        )
     if not fuse_stages:
         return {"stages": stages}
     fuse = [cast("int", stages[stage][-1]) // 3 for stage in fuse_stages]
@@ -63,7 +67,7 @@ def _check_rules(
     base_width: int, split: tuple[float, float], depths: Sequence[int], fuse_stages: Sequence[int]
 ) -> None:
     parse_channels(base_width, "base_width")
-    if len(split) != 2 or min(split) < 0 or sum(split) <= 0:
+    if len(split) != 2 or not all(0 <= share < float("inf") for share in split) or sum(split) == 0:
         raise ChannelError(
             f"split={split!r} must be two shares >= 0, high and low resolution, such as (5, 5) or (1, 0)"
         )
@@ -120,7 +124,10 @@ def parse_csnet_channels(channels: Any, fuse_stages: Sequence[int]) -> CSNetChan
 
 def _parse_head(channels: Any, scales: int) -> Any:
     fuse = list(parse_channels(tuple(channels["fuse"]), "channels['fuse']"))
-    dilated = [[int(width) for width in branches] for branches in channels["dilated"]]
+    dilated = [
+        [width_of(width, f"channels['dilated'][{scale}]={branches!r}") for width in branches]
+        for scale, branches in enumerate(channels["dilated"])
+    ]
     for name, rows in (("fuse", fuse), ("dilated", dilated)):
         if len(rows) != scales:
             raise ChannelError(f"channels[{name!r}]={rows!r} must have one entry for each of {scales} fused stages")

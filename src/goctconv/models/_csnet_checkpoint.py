@@ -13,10 +13,12 @@ from torch import nn
 from ..layers import FusionHead, ILBlock, SimplifiedGOctConv
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, check_fit, counters
-from ._csnet_channels import DILATIONS, STAGES, BlockChannels
+from ._csnet_channels import DILATIONS, FIRST_FUSABLE_STAGE, STAGES, BlockChannels
 
 PUBLISHED_LICENSE = "cc-by-nc-sa-4.0"
 _FIRST = "stage0.0.conv1x1.conv.weight"
+# The published choices, the last n stages: of others, such as (2, 4), the tensors do not tell which stages they fuse.
+_FUSABLE = tuple(tuple(range(first, STAGES)) for first in range(STAGES, FIRST_FUSABLE_STAGE - 1, -1))
 _BLOCK_LAYERS = (("1", "conv1x1"), ("2", "conv3x3_1"), ("3", "conv3x3_2"))
 
 
@@ -35,13 +37,19 @@ def is_published_layout(state: StateDict) -> bool:
 
 
 def from_published(
-    state: StateDict, model: nn.Module, *, prediction: bool = True, in_chans: int | None = None
+    state: StateDict,
+    model: nn.Module,
+    source: str = "the checkpoint",
+    *,
+    prediction: bool = True,
+    in_chans: int | None = None,
 ) -> StateDict:
     """Return the authors' tensors under our names, their whole weights cut into paths.
 
     Args:
         state: Tensors under the authors' names.
         model: The CSNet that they are for.
+        source: What they come from, for the error.
         prediction: Whether to convert the prediction layer too.
         in_chans: Channels of the image that the tensors are for; the model's if not given.
 
@@ -54,7 +62,7 @@ def from_published(
         state = {key: tensor for key, tensor in state.items() if not key.startswith("cls_layer.")}
     if in_chans is not None:
         places = [_for_image(place, in_chans) for place in places]
-    check_fit(state, {place.key: place.shape for place in places}, "the checkpoint, in the authors' layout,")
+    check_fit(state, {place.key: place.shape for place in places}, f"{source}, in the authors' layout,")
     converted = {place.name: state[place.key][place.block] for place in places if place.key in state}
     return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
 
@@ -138,26 +146,25 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
         return None
     fed = _fused_inputs(state)
     outputs = [sum(blocks[len(blocks) - 1].values()) for blocks in stages]
-    fused = next((n for n in range(STAGES) if sum(outputs[STAGES - n :]) == fed), None)
-    if fused is None:
+    fuse_stages = next((stages for stages in _FUSABLE if sum(outputs[stage] for stage in stages) == fed), None)
+    if fuse_stages is None:
         return None
-    fuse_stages = tuple(range(STAGES - fused, STAGES))
     channels: dict[str, Any] = {
         "stages": [
             _block_widths(blocks, one_scale_end=stage >= 2 or stage in fuse_stages)
             for stage, blocks in enumerate(stages)
         ]
     }
-    if fused:
+    if fuse_stages:
         fuse = _nested(state, r"()oct_fuse\.fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
         merge = _nested(state, r"()oct_fuse\.fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
         branches = _nested(
             state,
             r"oct_fuse\.ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight",
         )
-        channels["fuse"] = [fuse.get(scale, 0) for scale in range(fused)]
+        channels["fuse"] = [fuse.get(scale, 0) for scale in range(len(fuse_stages))]
         channels["dilated"] = [
-            [branches[scale].get(branch, 0) for branch in range(len(DILATIONS))] for scale in range(fused)
+            [branches[scale].get(branch, 0) for branch in range(len(DILATIONS))] for scale in range(len(fuse_stages))
         ]
         channels["fused"] = merge.get(0, 0)
     return {"channels": channels, "fuse_stages": fuse_stages}

@@ -1,4 +1,4 @@
-"""Multi-scale generalised octave convolutions, learnable channel widths, light-weight saliency models for PyTorch."""
+"""Multi-scale generalised octave convolutions and light-weight saliency models for PyTorch."""
 
 import importlib
 
@@ -17,6 +17,32 @@ from .layers import PerScale as PerScale
 from .layers import ScaledConv2d as ScaledConv2d
 from .layers import SelectScale as SelectScale
 from .layers import SimplifiedGOctConv as SimplifiedGOctConv
+
+__all__ = [
+    "ChannelError",
+    "Channels",
+    "CheckpointError",
+    "CrossStageGOctConv",
+    "Features",
+    "FusionHead",
+    "GOctConv",
+    "ILBlock",
+    "LicenseError",
+    "OctConv",
+    "ParallelDilatedConv",
+    "PerScale",
+    "ScaleError",
+    "ScaledConv2d",
+    "SelectScale",
+    "SimplifiedGOctConv",
+    "UnknownModelError",
+    "__version__",
+    "create_model",
+    "deployment",
+    "list_models",
+    "models",
+    "saliency",
+]
 
 _LAZY = {
     "CheckpointError": "models",

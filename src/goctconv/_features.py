@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
         TypeError: A width is not an integer.
         ChannelError: A width is negative, all are zero, or there is no scale.
     """
+    if not isinstance(channels, Sequence | SupportsIndex) or isinstance(channels, str):
+        raise TypeError(f"{name}={channels!r} must be an integer, or a tuple or list of integers, one per scale")
     given = tuple(channels) if isinstance(channels, Sequence) else (channels,)
     widths = tuple(width_of(width, f"{name}={channels!r}") for width in given)
     if any(width < 0 for width in widths):

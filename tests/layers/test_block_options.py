@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from goctconv import FusionHead, GOctConv, ILBlock, ScaleError
+from goctconv import ChannelError, FusionHead, GOctConv, ILBlock, ScaleError
 from reference import octave
 from reference.compare import as_arrays, assert_features_equal, random_features, sizes_of
 from reference.parameters import calibrate, norms, path_weights, slopes
@@ -94,3 +94,9 @@ def test_absent_output_has_the_type_of_the_present_ones_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         outputs = layer((torch.rand(1, 3, 8, 8), torch.rand(1, 2, 4, 4)))
     assert [y.dtype for y in outputs] == [torch.bfloat16, torch.bfloat16]
+
+
+@pytest.mark.parametrize(("inputs", "fuse"), [(8, 4), ((8, 8), 4), ((8, 8), (4, 4, 4))])
+def test_head_needs_a_width_for_each_stage(inputs, fuse):
+    with pytest.raises(ChannelError, match="must be one width for each stage"):
+        FusionHead(inputs, fuse)

@@ -114,3 +114,15 @@ def test_select_scale_refuses():
         SelectScale(2)(random_features((3, 5), [(13, 17), (6, 8)]))
     with pytest.raises(TypeError, match="tuple"):
         SelectScale(0)(torch.zeros(2, 3, 8, 10))
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Dropout])
+def test_refuses_classes_that_take_no_channels(kind):
+    with pytest.raises(TypeError, match=f"{kind.__name__} takes no number of channels.*lambda channels"):
+        PerScale(kind, (8, 4))
+
+
+@pytest.mark.parametrize("make", [nn.BatchNorm2d(8), nn.ReLU(), None])
+def test_refuses_what_makes_no_modules(make):
+    with pytest.raises(TypeError, match="must be a function of the number of channels"):
+        PerScale(make, (8, 4))

@@ -26,7 +26,14 @@ def test_names() -> None:
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("csnet_x3", "csnet_x1"), ("csnet-x2", "csnet_x2"), ("CSNet_x1_l", "csnet_x1_l"), ("resnet51", "resnet50")],
+    [
+        ("csnet_x3", "csnet_x1"),
+        ("CSNet", "csnet_x1 or"),
+        ("csnet", "csnet_x1 or"),
+        ("csnet-x2", "csnet_x2"),
+        ("CSNet_x1_l", "csnet_x1_l"),
+        ("resnet51", "resnet50"),
+    ],
 )
 def test_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UnknownModelError, match=f"unknown model '{name}'.*{nearest}"):
@@ -34,7 +41,7 @@ def test_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
 
 
 def test_name_like_nothing_suggests_nothing() -> None:
-    with pytest.raises(UnknownModelError, match=r"unknown model 'zzzzqqqq'[^?]*list_models"):
+    with pytest.raises(UnknownModelError, match=r"unknown model 'zzzzqqqq'[^?]*: goctconv.list_models"):
         goctconv.create_model("zzzzqqqq")
 
 
@@ -77,5 +84,15 @@ def test_two_sources_of_weights_are_refused() -> None:
 
 
 def test_without_released_weights() -> None:
-    with pytest.raises(RuntimeError, match="csnet_x1"):
-        goctconv.create_model("csnet_x1", pretrained=True)
+    for create in (goctconv.create_model, timm.create_model):
+        with pytest.raises(ValueError, match="no weights were released for csnet_x1; they exist for csnet_x1_l"):
+            create("csnet_x1", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"pretrained": "weights.pth"}, "checkpoint_path="), ({"accept_license": True}, "the licence's name")],
+)
+def test_arguments_of_the_wrong_kind(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        goctconv.create_model("csnet_x1_l", **arguments)

@@ -160,6 +160,25 @@ def test_other_number_of_classes_is_an_error(tmp_path: Path) -> None:
         goctconv.create_model("csnet_x1", checkpoint_path=file, num_classes=4)
 
 
+def test_format_is_known_by_content_not_by_name(tmp_path: Path) -> None:
+    model = pruned()
+    for form, wrong in (("safetensors", "weights.pth"), ("plain", "other.safetensors")):
+        file = saved(model.state_dict(), tmp_path, form=form).rename(tmp_path / wrong)
+        loaded = goctconv.create_model("csnet_x1", checkpoint_path=file)
+        torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layout", [in_published_layout, lambda model: model.state_dict()], ids=["authors", "ours"])
+def test_timm_lists_every_mismatch_too(layout: Callable[[torch.nn.Module], dict[str, Tensor]], tmp_path: Path) -> None:
+    state = layout(goctconv.create_model("test_csnet"))
+    gone = next(iter(state))
+    del state[gone]
+    state["surplus.weight"] = torch.zeros(2)
+    file = saved(state, tmp_path, form="plain")
+    with pytest.raises(CheckpointError, match=f"1 missing: {gone}; 1 unexpected: surplus.weight"):
+        timm.create_model("test_csnet", pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+
+
 def test_timm_adapts_image_channels_and_classes(tmp_path: Path) -> None:
     model = goctconv.create_model("test_csnet")
     for state in (model.state_dict(), in_published_layout(model)):
@@ -184,11 +203,12 @@ class Payload:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as a checkpoint"),
+        (b"", r"is empty \(0 bytes\)"),
         (b"not a checkpoint at all", "plain tensors|cannot be read"),
-        ({"state_dict": {}}, "expected a state dict"),
-        ([1, 2], "holds list"),
-        ({"stages": torch.zeros(1), "epoch": 3}, "epoch are not tensors"),
+        ({"state_dict": {}}, "holds an empty dict, expected a state dict"),
+        ({"net": {"a": torch.zeros(1)}}, "under state_dict_ema, model_ema, state_dict, model: net: no tensor"),
+        ([1, 2], "holds a list"),
+        ({"stages": torch.zeros(1), "epoch": 3}, "epoch: no tensor"),
         (Payload(), r"asks for builtins\.exec.*pickled code"),
     ],
 )

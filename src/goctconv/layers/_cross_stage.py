@@ -34,7 +34,9 @@ class CrossStageGOctConv(MultiScaleConv2d):
         padding_mode: As in `torch.nn.Conv2d`.
         in_reductions: Strides of the inputs, increasing; 1, 2, 4, ... if not given. Pooling needs each to be a
             multiple of the one before.
-        out_reductions: Strides of the outputs; the first ones of ``in_reductions`` if not given.
+        out_reductions: Strides of the outputs; if not given the first ones of ``in_reductions``, going on by doubling.
+            An output finer than all inputs has a multiple of the finest one's size, which may be some pixels short of
+            the image's.
         downsample: "max", "avg" or "bilinear".
         upsample: "bilinear" or "nearest".
         device: Where the parameters are.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from .._features import Channels, Features, ScaleError
+from .._features import ChannelError, Channels, Features, ScaleError
 from ._convolution import PaddingMode
 from ._cross_stage import CrossStageGOctConv
 from ._multi_scale_conv import Downsample, Upsample
@@ -36,8 +36,8 @@ class FusionHead(nn.Module):
         out_reduction: Stride of the output, one of ``in_reductions``; by default the finest.
         dilations: Of the parallel branches.
         padding_mode: Of the dilated convolutions.
-        weight_scale: Factor of the dilated weights in the forward pass: 100 in CSNet, 1 in CSF.
-        downsample: As in `GOctConv`; "max" in CSNet, "bilinear" in CSF.
+        weight_scale: Factor of the dilated weights in the forward pass: 100 in CSNet; 1 for plain convolutions.
+        downsample: As in `GOctConv`; "max" in CSNet; "bilinear" suits backbones, whose sizes may be rounded up.
         upsample: As in `GOctConv`.
         norm: Called with a number of channels, returns the normalisation of one scale.
         activation: Called with a number of channels, returns the activation of one scale.
@@ -45,7 +45,7 @@ class FusionHead(nn.Module):
         dtype: Their type.
 
     Raises:
-        ChannelError: As `CrossStageGOctConv` and `ParallelDilatedConv`.
+        ChannelError: As `CrossStageGOctConv` and `ParallelDilatedConv`; not one width for each stage.
         ScaleError: As `CrossStageGOctConv`; an ``out_reduction`` that is none of ``in_reductions``.
         TypeError: As `CrossStageGOctConv` and `PerScale`.
 
@@ -80,6 +80,11 @@ class FusionHead(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        for name, widths in (("in_channels", in_channels), ("fuse_channels", fuse_channels)):
+            if not (
+                isinstance(in_channels, Sequence) and isinstance(widths, Sequence) and len(widths) == len(in_channels)
+            ):
+                raise ChannelError(f"{name}={widths!r} must be one width for each stage of in_channels={in_channels!r}")
 
         def exchange(inputs: Channels, outputs: Channels, reductions: Sequence[int] | None) -> CrossStageGOctConv:
             return CrossStageGOctConv(

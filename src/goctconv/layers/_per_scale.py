@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from .._features import Channels, Features, ScaleError, as_features, as_given, parse_channels
 
+_WITHOUT_CHANNELS = ("torch.nn.modules.activation", "torch.nn.modules.dropout")
+
 
 class PerScale(nn.Module):
     """Apply a module of its own to every scale: normalisation, activation, dropout.
@@ -17,14 +19,16 @@ class PerScale(nn.Module):
         - Output: what the modules return, in the same arrangement.
 
     Args:
-        make: Called with the channels of each non-empty scale, returns its module; only the modules are kept.
+        make: Called with the channels of each non-empty scale, returns its module; only the modules are kept. A class
+            will do if channels are its first argument, as in `torch.nn.BatchNorm2d` and `torch.nn.PReLU`; for others
+            write ``lambda channels: torch.nn.ReLU()``.
         channels: Channels of every scale (zero: absent), or an integer for a plain tensor.
 
     Raises:
         ChannelError: A negative width or no channels at all; at the call, the wrong number of channels at a scale.
         ScaleError: At the call, the wrong number of scales.
-        TypeError: ``make`` returns something else than a module; at the call, a tensor where a tuple is expected or
-            the reverse.
+        TypeError: ``make`` is a module, an activation that takes no channels, or returns no module; at the call, a
+            tensor where a tuple is expected or the reverse.
 
     Example:
         >>> import torch
@@ -43,6 +47,7 @@ class PerScale(nn.Module):
         super().__init__()
         self.widths = parse_channels(channels, "channels")
         self.channels = as_given(channels, self.widths)
+        _check_factory(make)
         for scale, width in enumerate(self.widths):
             if width:
                 module = make(width)
@@ -58,6 +63,20 @@ class PerScale(nn.Module):
         inputs = as_features(features, self.widths, plain=isinstance(self.channels, int))
         outputs = tuple(getattr(self, str(scale))(x) if self.widths[scale] else x for scale, x in enumerate(inputs))
         return outputs[0] if isinstance(self.channels, int) else outputs
+
+
+def _check_factory(make: Callable[[int], nn.Module]) -> None:
+    if isinstance(make, nn.Module) or not callable(make):
+        raise TypeError(
+            f"make={make!r} must be a function of the number of channels, or a class such as torch.nn.BatchNorm2d, "
+            "for every scale needs a module of its own"
+        )
+    kind = getattr(make, "__module__", "")
+    if isinstance(make, type) and make is not nn.PReLU and kind in _WITHOUT_CHANNELS:
+        raise TypeError(
+            f"{make.__name__} takes no number of channels: it would become another of its arguments; "
+            f"pass lambda channels: torch.nn.{make.__name__}()"
+        )
 
 
 class SelectScale(nn.Module):

@@ -73,6 +73,11 @@ def build_model(
             license_name = cfg.get("license")
         if state is not None:
             overlay["state_dict"] = state
+        elif not any(cfg.get(source) for source in ("state_dict", "file", "url", "hf_hub_id")):
+            raise ValueError(
+                f"pretrained=True: no weights were released for {variant}; they exist for csnet_x1_l and csnet_x2_l. "
+                "Leave it out, or load a file of yours with checkpoint_path="
+            )
     model = build_model_with_cfg(
         model_cls,
         variant,

@@ -53,18 +53,27 @@ def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
             content = content[envelope]
             break
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds {type(content).__name__}, expected a state dict: names and tensors")
+        kind = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        raise CheckpointError(f"{path} holds {kind}, expected a state dict: names and tensors")
     strangers = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strangers:
-        raise CheckpointError(f"{path} is no state dict: {_listed(strangers)} are not tensors")
+        raise CheckpointError(
+            f"{path} is no state dict, nor does it hold one under {', '.join(_ENVELOPES)}: "
+            f"{_listed(strangers)}: no tensor"
+        )
     return {_unwrapped(str(name)): value for name, value in content.items()}
 
 
 def _load(path: Path) -> Any:
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    if not start:
+        raise CheckpointError(f"{path} is empty (0 bytes): it was not saved whole")
     try:
-        if path.suffix == ".safetensors":
+        if start[8:] == b"{":  # safetensors, whatever its name: the length of the header, then the header
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:  # by its name, torch.load would take it for another format
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code, which is "
@@ -107,7 +116,9 @@ def counters(model: nn.Module) -> StateDict:
     return {name: value for name, value in model.state_dict().items() if _is_counter(name)}
 
 
-def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: str) -> None:
+def check_fit(
+    state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: str = "the checkpoint"
+) -> None:
     """Compare names and shapes.
 
     Raises:
@@ -128,7 +139,8 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...
     if problems:
         raise CheckpointError(
             f"{source} does not fit the model; nothing was loaded. Tensors " + "; ".join(problems) + ". "
-            "Check that it belongs to this architecture, with the same widths, in_chans and num_classes",
+            "Check that it belongs to this architecture, with the same widths, in_chans and num_classes; "
+            "timm.create_model(..., pretrained=True, pretrained_cfg_overlay={'file': FILE}) adapts the last two",
             len(missing) + len(extra) + len(misshapen),
         )
 

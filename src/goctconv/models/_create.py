@@ -66,7 +66,8 @@ def create_model(
         CheckpointError: The weights cannot be read or do not fit; all mismatches are listed.
         FileNotFoundError: There is no file at ``checkpoint_path``.
         ConnectionError: The weights cannot be downloaded.
-        ValueError: Both ``pretrained`` and ``checkpoint_path``; arguments of the model that cannot be.
+        ValueError: Both ``pretrained`` and ``checkpoint_path``; ``pretrained`` where nothing was released; arguments of
+            the model that cannot be.
 
     Example:
         >>> import goctconv
@@ -75,6 +76,10 @@ def create_model(
         93647
     """
     _check_name(name)
+    if not isinstance(pretrained, bool):
+        raise TypeError(f"pretrained={pretrained!r} must be True or False; a file goes to checkpoint_path=")
+    if accept_license is not None and not isinstance(accept_license, str):
+        raise TypeError(f"accept_license={accept_license!r} must be the licence's name, such as 'cc-by-nc-sa-4.0'")
     if pretrained and checkpoint_path is not None:
         raise ValueError("pretrained=True and checkpoint_path= both name weights: give one of them")
     ours = name.partition(".")[0] in list_models()
@@ -103,10 +108,12 @@ def _check_name(name: str) -> None:
         if tag not in tags:
             raise UnknownModelError(f"{architecture} has no weights {tag!r}; it has {', '.join(tags) or 'none'}")
         return
+    wanted = architecture.lower().replace("-", "_")
     known = dict.fromkeys([*list_models(), *timm.list_models()])
-    nearest = difflib.get_close_matches(architecture, known, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
-    raise UnknownModelError(f"unknown model {name!r}{hint} goctconv.list_models() lists this package's models")
+    nearest = [ours for ours in list_models() if wanted in ours][:3] if wanted else []
+    nearest = nearest or difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    raise UnknownModelError(f"unknown model {name!r}: {hint}goctconv.list_models() lists this package's models")
 
 
 def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.Module:

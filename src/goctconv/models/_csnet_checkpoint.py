@@ -70,11 +70,24 @@ def from_published(
 def convert_for_timm(state: StateDict, model: Any) -> StateDict:
     """Return a state dict in our layout for timm, which then adapts the first convolution and the prediction."""
     if not is_published_layout(state):
-        return {**counters(model), **state}
+        return {**counters(model), **_checked_for_timm(state, model)}
     model.weights_license = PUBLISHED_LICENSE
     prediction = "cls_layer.weight" in state and state["cls_layer.weight"].shape[0] == model.num_classes
     first = state.get(_FIRST)
     return from_published(state, model, prediction=prediction, in_chans=None if first is None else first.shape[1])
+
+
+def _checked_for_timm(state: StateDict, model: Any) -> StateDict:
+    """Return a state dict of our layout, having checked all but what timm adapts: image and prediction channels."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in expected.keys() & state.keys():
+        found = tuple(state[name].shape)
+        if name.startswith("stages.0.0.conv1.") and len(found) == 4:
+            expected[name] = (expected[name][0], found[1], *expected[name][2:])
+    same_classes = "classifier.weight" in state and state["classifier.weight"].shape[0] == model.num_classes
+    kept = {name: tensor for name, tensor in state.items() if same_classes or not name.startswith("classifier.")}
+    check_fit(kept, {name: expected[name] for name in expected if same_classes or not name.startswith("classifier.")})
+    return state
 
 
 def _for_image(place: Published, in_chans: int) -> Published:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.torch_version import TorchVersion
 
 import goctconv
 from reference.conditioning import calibrated
@@ -78,6 +79,10 @@ def test_compiles_into_one_graph(name: str) -> None:
         assert relative(outputs(compiled, x), outputs(model, x)) < 1e-5
 
 
+@pytest.mark.skipif(
+    TorchVersion(torch.__version__) < (2, 10),
+    reason="torch 2.6 and 2.9 fix the parity of pooled sizes while they export; 2.15 does not",
+)
 @pytest.mark.parametrize("name", HEAVY)
 def test_exports_with_dynamic_batch_and_size(name: str) -> None:
     model = prepared(name)

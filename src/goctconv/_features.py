@@ -39,7 +39,7 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
         TypeError: A width is not an integer.
         ChannelError: A width is negative, all are zero, or there is no scale.
     """
-    if not isinstance(channels, Sequence | SupportsIndex) or isinstance(channels, str):
+    if not isinstance(channels, (Sequence, SupportsIndex)):
         raise TypeError(f"{name}={channels!r} must be an integer, or a tuple or list of integers, one per scale")
     given = tuple(channels) if isinstance(channels, Sequence) else (channels,)
     widths = tuple(width_of(width, f"{name}={channels!r}") for width in given)

@@ -1,11 +1,17 @@
+import io
 import re
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
 from goctconv.cli import main
-from saliency.pictures import save
+from goctconv.cli.demo import _run as demo_run
+from goctconv.models import create_model
+from goctconv.saliency import calibrate_batch_norm, predict, preprocess
+from goctconv.saliency._synthetic import synthetic_photographs
+from saliency.pictures import gradient, save
 
 
 @pytest.fixture
@@ -71,6 +77,70 @@ def test_names_are_escaped(tmp_path, output):
     options = ["--model", "test_csnet", "--size", "32"]
     assert main(["demo", "--data", str(tmp_path / "data"), "-o", str(output), *options]) == 0
     assert "&lt;i&gt;&amp;" in (output / "index.html").read_text(encoding="utf-8")
+
+
+def test_names_that_standard_output_cannot_encode(tmp_path, photographs, model_options, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["demo", "--data", str(photographs), "-o", str(tmp_path / "dé"), *model_options]) == 0
+    assert rb"d\xe9" in stdout.buffer.getvalue()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
+def test_names_that_are_no_text(tmp_path, output, model_options, files):
+    save(tmp_path / "data" / "caf\udce9.png")
+    assert main(["demo", "--data", str(tmp_path / "data"), "-o", str(output), *model_options]) == 0
+    assert files(output) == ["index.html", "maps/caf\udce9.png"]
+    assert r"caf\udce9" in (output / "index.html").read_text(encoding="utf-8")
+
+
+def test_seeds_beyond_64_bits(capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--seed", "99999999999999999999999"])
+    assert "99999999999999999999999" in capsys.readouterr().err
+
+
+def test_pictures_are_taken_as_they_are_needed(output, monkeypatch):
+    taken, seen = [], []
+
+    def pictures(count, _):
+        for index in range(count):
+            taken.append(index)
+            yield Image.fromarray(gradient(8, 9)), Image.new("L", (9, 8))
+
+    def look(*arguments, **options):
+        seen.append(len(taken))
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(demo_run, "synthetic_photographs", pictures)
+    monkeypatch.setattr(demo_run, "predict", look)
+    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "35", "--size", "32"]) == 0
+    assert seen == [32] * 32 + [33, 34, 35]
+
+
+def test_an_untrained_network_is_calibrated(output, monkeypatch):
+    used = []
+
+    def look(model, *arguments, **options):
+        used.append(model)
+        return predict(model, *arguments, **options)
+
+    monkeypatch.setattr(demo_run, "predict", look)
+    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "5", "--size", "32"]) == 0
+    torch.manual_seed(0)
+    expected = create_model("test_csnet")
+    inputs = torch.cat([preprocess(photograph, 32) for photograph, _ in synthetic_photographs(5, 0)])
+    calibrate_batch_norm(expected, inputs.split(4))
+    torch.testing.assert_close(used[0].state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
+def test_not_enough_memory(output, monkeypatch, capsys):
+    def exhausted(*_, **__):
+        torch.empty(10**14)
+
+    monkeypatch.setattr(demo_run, "predict", exhausted)
+    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "1", "--size", "32"]) == 2
+    assert capsys.readouterr().err.startswith("goctconv: error: there is not enough memory: lower --size")
 
 
 def test_errors(tmp_path, photographs, output, capsys):

@@ -4,19 +4,21 @@ from pathlib import Path
 import pytest
 
 from goctconv.cli._command import CommandError
-from goctconv.cli._inputs import find_photographs
-from goctconv.cli._outputs import plan_outputs
+from goctconv.cli.predict._inputs import find_photographs
+from goctconv.cli.predict._outputs import plan_outputs
 from saliency.pictures import save
 
 KINDS = ["", "_cutout", "_overlay"]
 
 
 def found(inputs, output):
-    return [(path.name, stem.as_posix()) for path, stem in find_photographs([str(item) for item in inputs], output)]
+    photographs, problems = find_photographs([str(item) for item in inputs], output)
+    assert not problems
+    return [(path.name, stem.as_posix()) for path, stem in photographs]
 
 
 def planned(inputs, output, kinds=KINDS):
-    return plan_outputs(find_photographs([str(item) for item in inputs], output), output, kinds)
+    return plan_outputs(find_photographs([str(item) for item in inputs], output)[0], output, kinds)
 
 
 def test_files_folders_and_patterns(photographs, tmp_path):
@@ -56,6 +58,65 @@ def test_the_output_folder_is_not_read(photographs):
     assert len(found([photographs], photographs / "maps")) == 3
     with pytest.raises(CommandError, match="the folder to read and the output folder too"):
         found([photographs], photographs / "sub" / "..")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_a_pattern_finds_what_it_can(tmp_path):
+    folder = tmp_path / "photographs"
+    path = save(folder / "a.png")
+    (folder / "empty").mkdir()
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    photographs, problems = find_photographs([str(folder / "*")], tmp_path / "maps")
+    assert [photograph.path for photograph in photographs] == [path]
+    assert [problem.split(": ")[:2] for problem in problems] == [
+        [str(folder / "empty"), "there is no image in this folder or its subfolders"],
+        [str(folder / "gone.png"), "there is no such file or folder"],
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["*", "**/*.png", "*/**"])
+def test_a_pattern_leaves_the_output_folder_out(tmp_path, pattern):
+    save(tmp_path / "x" / "a.png")
+    save(tmp_path / "x" / "maps" / "sub" / "a.png")
+    save(tmp_path / "x" / "y" / "b.png")
+    names = {name for name, _ in found([tmp_path / "x" / pattern], tmp_path / "x" / "maps")}
+    assert names == ({"b.png"} if pattern == "*/**" else {"a.png", "b.png"})
+    with pytest.raises(CommandError, match="no file matches this pattern"):
+        found([tmp_path / "x" / "m*"], tmp_path / "x" / "maps")
+
+
+def test_a_pattern_of_photographs_in_the_output_folder(tmp_path):
+    save(tmp_path / "x" / "a.jpg")
+    assert found([tmp_path / "x" / "*.jpg"], tmp_path) == [("a.jpg", "a")]
+
+
+def test_the_same_folder_twice(photographs, tmp_path):
+    assert len(found([photographs, photographs], tmp_path / "maps")) == 3
+
+
+def test_unreadable_folders_are_named(photographs, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def deny(path):
+        if os.path.basename(path) == "sub":  # noqa: PTH119
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    found_ones, problems = find_photographs([str(photographs)], tmp_path / "maps")
+    assert len(found_ones) == 2
+    assert problems == [
+        f"{photographs / 'sub'}: this folder cannot be read (Permission denied): check its permissions."
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links")
+def test_links_to_folders_are_not_followed(tmp_path):
+    save(tmp_path / "x" / "a.png")
+    save(tmp_path / "y" / "b.png")
+    (tmp_path / "x" / "loop").symlink_to(tmp_path / "x")
+    (tmp_path / "x" / "other").symlink_to(tmp_path / "y")
+    assert found([tmp_path / "x"], tmp_path / "maps") == [("a.png", "a")]
 
 
 def test_names_of_outputs(photographs, tmp_path):

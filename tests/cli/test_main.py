@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import types
 
@@ -5,6 +6,7 @@ import pytest
 
 import goctconv
 from goctconv.cli import main
+from goctconv.cli._messages import printable, say, tell
 from goctconv.cli._progress import plural, progress
 
 
@@ -76,6 +78,30 @@ def test_without_tqdm(monkeypatch, capsys):
         shown.step()
         shown.line("plain")
     assert capsys.readouterr().err == "plain\n"
+
+
+def test_without_standard_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    with progress(3, quiet=False) as shown:
+        shown.line("nowhere")
+    assert capsys.readouterr().out == ""
+
+
+def test_help_needs_neither_timm_nor_pillow():
+    code = "import sys; from goctconv.cli._main import *; build_parser(); print({'timm', 'PIL'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_names_are_printable():
+    assert printable("café 一.jpg") == "café 一.jpg"
+    assert printable("a\n\r\t\x1b\x9b\u202e\udce9") == r"a\n\r\t\x1b\x9b\u202e\udce9"
+
+
+def test_messages_do_not_steer_the_terminal(capsys):
+    say("a\nb\x1b")
+    tell("a\nb\x1b")
+    assert capsys.readouterr() == ("a\nb\\x1b\n", "a\\nb\\x1b\n")
 
 
 def test_plural():

@@ -1,13 +1,16 @@
 import os
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from goctconv.cli import _predict_run, main
+from goctconv.cli import main
+from goctconv.cli.predict import _run as predict_run
 from goctconv.models import create_model
 from goctconv.saliency import cutout, grey_map, overlay, predict
+from goctconv.saliency._network import probabilities
 from saliency.pictures import gradient, png_of_declared_size, save
 
 
@@ -105,6 +108,39 @@ def test_upright(tmp_path, maps, model_options):
             assert image.size == (20, 30)
 
 
+def test_a_rerun_of_a_pattern(photographs, model_options, files):
+    (photographs / "notes.txt").unlink()
+    (photographs / "sub" / "a.png").rename(photographs / "sub" / "c.png")
+    output = photographs / "maps"
+    for _ in range(2):
+        assert main(["predict", str(photographs / "*"), "-o", str(output), *model_options]) == 0
+    assert files(output) == ["a.png", "b.png", "c.png"]
+
+
+def test_missing_files_fail_alone(photographs, maps, model_options, files, capsys):
+    arguments = [str(photographs / "missing.jpg"), str(photographs / "a.png"), "x" * 300]
+    assert main(["predict", *arguments, "-o", str(maps), *model_options]) == 1
+    assert files(maps) == ["a.png"]
+    missing, long_name, summary = capsys.readouterr().err.splitlines()
+    assert missing == f"goctconv: {arguments[0]}: there is no such file or folder: check the path."
+    assert long_name.startswith("goctconv: xxx")
+    assert summary.startswith(f"1 map written to {maps} (2 failed) in ")
+
+
+def test_nothing_at_all(tmp_path, maps, capsys):
+    fails([tmp_path / "a.jpg", tmp_path / "b", "-o", maps], "a.jpg: there is no", "\n" + str(tmp_path), capsys=capsys)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the file system refuses such names")
+def test_control_characters_in_names(tmp_path, maps, model_options, capsys):
+    (tmp_path / "a\n\x1b[31m\udc80.jpg").touch()
+    assert main(["predict", str(tmp_path), "-o", str(maps), *model_options]) == 1
+    said = capsys.readouterr().err
+    assert f"goctconv: {tmp_path}/a\\n\\x1b[31m\\udc80.jpg: the file is empty" in said
+    assert len(said.splitlines()) == 2
+    assert said.replace("\n", "").isprintable()
+
+
 def fails(arguments, *messages, capsys):
     assert main(["predict", *map(str, arguments)]) == 2
     captured = capsys.readouterr()
@@ -136,7 +172,39 @@ def test_pretrained_without_consent(photographs, maps, capsys, monkeypatch):
 
 
 def test_unknown_device(photographs, maps, model_options, capsys):
-    fails([photographs, "-o", maps, *model_options, "--device", "gpu"], "--device gpu", "--device cpu", capsys=capsys)
+    for device in ("gpu", "meta"):
+        options = [*model_options, "--device", device]
+        fails([photographs, "-o", maps, *options], f"--device {device}", "try --device cpu", capsys=capsys)
+
+
+def test_consent_that_is_not_needed(photographs, maps, model_options, capsys):
+    options = [*model_options, "--accept-license", "cc-by-nc-sa-4.0"]
+    fails([photographs, "-o", maps, *options], "--accept-license goes with --pretrained", capsys=capsys)
+
+
+@pytest.mark.parametrize("size", ["99999999", "9999999999x9999999999"])
+def test_sizes_beyond_memory(photographs, maps, model_options, size, capsys):
+    fails([photographs, "-o", maps, *model_options, "--size", size], f"--size {size[:8]}", "memory", capsys=capsys)
+
+
+def test_batches_beyond_memory(photographs, maps, model_options, monkeypatch, capsys):
+    def allocate(*_):
+        torch.empty(10**14)
+
+    monkeypatch.setattr(predict_run, "probabilities", allocate)
+    fails([photographs, "-o", maps, *model_options], "lower --batch-size or --size.", capsys=capsys)
+
+
+def test_batch_size(photographs, maps, model_options, monkeypatch):
+    sizes = []
+
+    def count(model, pixels):
+        sizes.append(len(pixels))
+        return probabilities(model, pixels)
+
+    monkeypatch.setattr(predict_run, "probabilities", count)
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options, "--batch-size", "2"]) == 0
+    assert sizes == [2, 1]
 
 
 def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
@@ -156,6 +224,7 @@ def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
         ("--batch-size", "0"),
         ("--threshold", "127"),
         ("--workers", "x"),
+        ("--batch-size", "9999999999999999999"),
     ],
 )
 def test_wrong_values(option, capsys):
@@ -177,7 +246,7 @@ def test_failed_writes_leave_nothing(photographs, maps, model_options, files, mo
         stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("goctconv.cli._predict_run.save_png", disk_full)
+    monkeypatch.setattr("goctconv.cli.predict._run.save_png", disk_full)
     maps.mkdir()
     (maps / "a.png").write_bytes(b"the old map")
     assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 1
@@ -190,20 +259,38 @@ def test_interruption(photographs, maps, model_options, files, monkeypatch, caps
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goctconv.cli._predict_run.probabilities", interrupt)
+    monkeypatch.setattr("goctconv.cli.predict._run.probabilities", interrupt)
     assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 130
     assert capsys.readouterr().err == "goctconv: interrupted: 0 maps of 3 written\n"
     assert not maps.exists() or files(maps) == []
 
 
+def test_interruption_counts_the_files_that_are_there(photographs, maps, model_options, files, monkeypatch, capsys):
+    calls = []
+
+    def interrupt(model, pixels):
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            while not maps.exists() or len(files(maps)) < 2:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        return probabilities(model, pixels)
+
+    monkeypatch.setattr(predict_run, "probabilities", interrupt)
+    options = [*model_options, "--batch-size", "1", "--workers", "2"]
+    assert main(["predict", str(photographs), "-o", str(maps), *options]) == 130
+    assert files(maps) == ["a.png", "b.png"]
+    assert capsys.readouterr().err == "goctconv: interrupted: 2 maps of 3 written\n"
+
+
 def test_a_photograph_that_changes_meanwhile(tmp_path, maps, model_options, monkeypatch, capsys):
     path = save(tmp_path / "a.png")
-    original = _predict_run.probabilities
+    original = predict_run.probabilities
 
     def change(*arguments):
         save(path, gradient(5, 5))
         return original(*arguments)
 
-    monkeypatch.setattr(_predict_run, "probabilities", change)
+    monkeypatch.setattr(predict_run, "probabilities", change)
     assert main(["predict", str(path), "-o", str(maps), *model_options, "--cutout"]) == 1
     assert "changed its size" in capsys.readouterr().err

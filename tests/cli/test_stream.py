@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,39 @@ def test_not_to_a_terminal(run, capsys):
 def test_broken_input(run, data, capsys):
     assert run(data=data) == (1, b"")
     assert capsys.readouterr().err.startswith("goctconv: standard input: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["predict", "-"], ["info"]])
+def test_a_full_disk(command, model_options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", Standard(encode(Image.fromarray(gradient()))))
+    arguments = [*command, "test_csnet"] if command == ["info"] else [*command, *model_options]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "goctconv: error: standard output cannot be written (No space left on device).\n"
+    )
+
+
+@pytest.mark.parametrize(("stream", "name"), [("stdin", "standard input"), ("stdout", "standard output")])
+def test_closed_streams(stream, name, model_options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", Standard())
+    monkeypatch.setattr(sys, stream, None)
+    assert main(["predict", "-", *model_options]) == 2
+    assert capsys.readouterr().err.startswith(f"goctconv: error: {name} is closed")
+
+
+def test_input_that_cannot_be_read(monkeypatch, model_options, capsys):
+    class Folder(io.RawIOBase):
+        buffer = property(lambda self: self)
+
+        def read(self):
+            raise IsADirectoryError(21, "Is a directory")
+
+    monkeypatch.setattr(sys, "stdin", Folder())
+    assert main(["predict", "-", *model_options]) == 2
+    assert capsys.readouterr().err == "goctconv: error: standard input cannot be read (Is a directory).\n"
 
 
 def test_a_real_process(model_options):

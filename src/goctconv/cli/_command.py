@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class CommandError(ValueError):
-    """The command cannot run; the message is complete and is all that the user sees."""
+    """The command cannot run; its arguments are the lines that the user sees."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Command:
         summary: One line for ``goctconv --help``.
         description: The first paragraph of the subcommand's own help.
         examples: The last paragraph of it.
-        add_arguments: Declares the arguments. Must not import torch: help should come at once.
+        add_arguments: Declares the arguments. Must not import timm, Pillow or the networks: help should come at
+            once.
         run: Does the work and returns the exit status.
     """
 

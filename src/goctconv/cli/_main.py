@@ -1,18 +1,18 @@
 """From the command line to a subcommand, and from its errors to an exit status."""
 
 import argparse
-import os
-import sys
 import warnings
 from collections.abc import Sequence
 
 from .._version import __version__
 from ._command import Command, CommandError
-from ._demo import DEMO
-from ._evaluate import EVALUATE
-from ._export import EXPORT
-from ._info import INFO
-from ._predict import PREDICT
+from ._memory import out_of_memory
+from ._messages import discard_stdout, say
+from .demo import DEMO
+from .evaluate import EVALUATE
+from .export import EXPORT
+from .info import INFO
+from .predict import PREDICT
 
 COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, INFO, EXPORT, DEMO)
 
@@ -48,14 +48,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.filterwarnings("ignore", module="PIL")  # on metadata that it can do without
             status: int = args.run(args)
     except CommandError as error:
-        print(f"goctconv: error: {error}", file=sys.stderr)
+        for number, line in enumerate(error.args):
+            say(line if number else f"goctconv: error: {line}")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        say("goctconv: error: there is not enough memory: lower --size, --batch-size or --workers.")
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"goctconv: interrupted{interrupt}", file=sys.stderr)
+        say(f"goctconv: interrupted{interrupt}")
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone: end quietly, and keep Python from complaining when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()  # its reader has gone: end quietly
         return 1
     return status
 

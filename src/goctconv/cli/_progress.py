@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from ._messages import printable, say
+
 
 class Progress(Protocol):
     """A bar that counts files and lets lines be printed above it."""
@@ -22,7 +24,7 @@ class _Plain:
         pass
 
     def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
 
 class _Bar:
@@ -33,13 +35,13 @@ class _Bar:
         self._bar.update()
 
     def line(self, text: str) -> None:
-        self._bar.write(text, file=sys.stderr)
+        self._bar.write(printable(text), file=sys.stderr)
 
 
 @contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Progress]:
     """Show a bar on stderr where it is a terminal and tqdm is installed; plain lines otherwise."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield _Plain()
         return
     try:

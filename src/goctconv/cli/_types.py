@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Callable
 
+_HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's seeds and slices need
+
 
 def integer_from(lowest: int) -> Callable[[str], int]:
     """Return an argparse type for integers of at least ``lowest``."""
@@ -12,8 +14,8 @@ def integer_from(lowest: int) -> Callable[[str], int]:
             value = int(text.replace("_", "").replace(",", ""))
         except ValueError:
             value = lowest - 1
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}")
+        if not lowest <= value <= _HIGHEST:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {lowest} to 10**18")
         return value
 
     return parse

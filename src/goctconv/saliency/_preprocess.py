@@ -12,7 +12,7 @@ from ._images import ImageLike, read_image
 from ._open import MAX_PIXELS
 from ._resize import resize_bilinear
 
-MIN_SIZE = 32
+MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 

@@ -67,4 +67,9 @@ def _binary_error(histograms: Histograms) -> Floats:
 
 def _weighted(levels: Tensor, foreground: Tensor, histograms: Histograms) -> Floats:
     maps, masks = levels.cpu().numpy(), foreground.cpu().numpy()
-    return np.array([weighted_f(*image) for image in zip(maps, masks, histograms.values, strict=True)])
+    scores = []
+    for saliency, mask, offsets, span in zip(maps, masks, histograms.offsets, histograms.span, strict=True):
+        chance = np.add(saliency, offsets[0], dtype=np.float64)
+        chance /= span
+        scores.append(weighted_f(chance, mask))
+    return np.array(scores)

@@ -11,6 +11,7 @@ from ._counts import Floats
 
 _REACH = 3  # of the 7 x 7 Gaussian
 _SIGMA = 5.0
+_BLOCK = 12_000  # pixels whose sums fit the processor's cache
 _TINY = np.finfo(np.float64).eps
 _DECAY = np.log(0.5) / 5  # the weight of a false alarm goes half of the way from 1 to 2 in 5 pixels
 
@@ -37,7 +38,7 @@ def has_scipy() -> bool:
     return importlib.util.find_spec("scipy") is not None
 
 
-def weighted_f(levels: NDArray[np.uint8], foreground: NDArray[np.bool_], values: Floats) -> float:
+def weighted_f(chance: Floats, foreground: NDArray[np.bool_]) -> float:
     """Return the weighted F of one image (beta 1).
 
     Errors inside the object count less where the surroundings are right (a Gaussian mean, to which a pixel outside
@@ -45,15 +46,13 @@ def weighted_f(levels: NDArray[np.uint8], foreground: NDArray[np.bool_], values:
     that are equally near, scipy's distance transform decides. Without foreground it is 0.
 
     Args:
-        levels: The map's levels, shape (H, W).
+        chance: The map: probabilities of shape (H, W).
         foreground: The binary mask.
-        values: The probability of each level, shape (256,).
     """
     size = int(np.count_nonzero(foreground))
     if size == 0:
         return 0.0
     ndimage = load_scipy()
-    chance = values[levels]
     box = _grow(_bounding_box(foreground), foreground.shape)
     window = _union(box, _bounding_box(chance > 0))  # nothing outside it has any weight
     inside, chance = foreground[window], chance[window]
@@ -67,25 +66,38 @@ def weighted_f(levels: NDArray[np.uint8], foreground: NDArray[np.bool_], values:
 
 def _missed(ndimage: Any, inside: NDArray[np.bool_], chance: Floats, nearest: NDArray[np.int32], box: Box) -> float:
     """Return the weighted error inside the object, summed."""
-    inside, error = inside[box], 1 - chance[box]
-    rows, columns = (indices[box][~inside] for indices in nearest)
-    error[~inside] = 1 - chance[rows, columns]
+    position = nearest[0][box] * np.int32(inside.shape[1])
+    position += nearest[1][box]
+    error = 1 - chance.ravel().take(position)  # a pixel inside is its own nearest one
     kernel = np.exp(-0.5 * (np.arange(-_REACH, _REACH + 1) / _SIGMA) ** 2)
     kernel /= kernel.sum()
     around = ndimage.correlate1d(error, kernel, axis=0, mode="constant")
     around = ndimage.correlate1d(around, kernel, axis=1, mode="constant")
-    return float(np.minimum(error, around)[inside].sum())
+    return float(np.minimum(error, around, out=around)[inside[box]].sum())
 
 
 def _false_alarms(inside: NDArray[np.bool_], chance: Floats, nearest: NDArray[np.int32]) -> float:
-    """Return the weighted error outside the object, summed."""
+    """Return the weighted error outside the object, summed.
+
+    A few rows at a time and in place: fresh memory for each step of the formula takes three times as long.
+    """
     height, width = inside.shape
-    down = nearest[0] - np.arange(height, dtype=np.int32)[:, None]
-    right = nearest[1] - np.arange(width, dtype=np.int32)
-    where = ~inside & (chance > 0)
-    distance = np.sqrt((down * down + right * right)[where], dtype=np.float64)
-    # Not the product @: it wakes all of BLAS's threads, for a sum that takes a tenth of a millisecond.
-    return float((chance[where] * (2 - np.exp(_DECAY * distance))).sum())
+    rows, columns = np.arange(height, dtype=np.int32)[:, None], np.arange(width, dtype=np.int32)
+    total = -float(chance[inside].sum())  # below, pixels inside have distance 0 and so weight 1
+    step = max(1, _BLOCK // width)
+    for start in range(0, height, step):
+        block = slice(start, start + step)
+        square, across = nearest[0, block] - rows[block], nearest[1, block] - columns
+        square *= square
+        across *= across
+        square += across
+        weight = np.sqrt(square, dtype=np.float64)
+        weight *= _DECAY
+        np.exp(weight, out=weight)
+        np.subtract(2, weight, out=weight)
+        weight *= chance[block]
+        total += float(weight.sum())
+    return total
 
 
 def _bounding_box(where: NDArray[np.bool_]) -> Box:

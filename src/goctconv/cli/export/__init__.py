@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ._command import Command
+from .._command import Command
 
 _DESCRIPTION = """\
 Write a trained network as one ONNX file that takes any batch, height and width from 32, and has been compared with the
@@ -27,8 +27,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="file to write")
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._export_run import run_export  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_export  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
 
     return run_export(args)
 
@@ -39,5 +39,5 @@ EXPORT = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=_start,
 )

@@ -2,16 +2,17 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..saliency._datasets import data_set_name, find_pairs
-from ..saliency._images import image_size
-from ..saliency._open import MAX_PIXELS, ImageError, open_path
-from ..saliency._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders
-from ._command import CommandError
-from ._progress import plural
+from ...saliency._datasets import data_set_name, find_pairs
+from ...saliency._images import image_size
+from ...saliency._open import MAX_PIXELS, ImageError, open_path
+from ...saliency._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders
+from .._command import CommandError
+from .._progress import plural
 
 
 class Job(NamedTuple):
@@ -34,16 +35,13 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
     """
     _check(args)
     try:
-        jobs = list(_from_folders(args) if args.masks else _from_data_sets(args))
+        if args.masks:
+            images = args.predictions or args.images
+            return [Job(str(args.masks), pair_folders(images, args.masks, data_set_name(args.masks)))]
+        jobs = _unique_names([Job(source, find_pairs(source)) for source in args.datasets])
+        return [_take_maps(job, args.predictions, len(jobs)) for job in jobs] if args.predictions else jobs
     except (DataSetError, OSError) as error:
-        raise CommandError(str(error)) from error
-    repeated = {name for name, count in Counter(job.data.name for job in jobs).items() if count > 1}
-    if repeated and args.predictions:
-        raise CommandError(
-            f"{plural(len(jobs), 'data set')} with the name {min(repeated)}, so it is open which of them its "
-            "predictions are for: rename a folder, or run them one by one."
-        )
-    return [Job(job.source, job.data) for job in jobs]
+        raise CommandError(*str(error).splitlines()) from error
 
 
 def check_sizes(jobs: Iterable[Job]) -> None:
@@ -84,23 +82,22 @@ def _check(args: argparse.Namespace) -> None:
         raise CommandError("--images DIR goes with --masks DIR; a DATASET has its own photographs.")
 
 
-def _from_folders(args: argparse.Namespace) -> Iterator[Job]:
-    yield Job(str(args.masks), pair_folders(args.predictions or args.images, args.masks, data_set_name(args.masks)))
+def _unique_names(jobs: list[Job]) -> list[Job]:
+    """Call data sets of the same name by what the user typed."""
+    count = Counter(job.data.name for job in jobs)
+    return [Job(job.source, replace(job.data, name=job.source)) if count[job.data.name] > 1 else job for job in jobs]
 
 
-def _from_data_sets(args: argparse.Namespace) -> Iterator[Job]:
-    for source in args.datasets:
-        data = find_pairs(source)
-        if args.predictions is not None:
-            folder = _maps_of(args.predictions, data.name, alone=len(args.datasets) == 1)
-            masks = {pair.name: pair.mask for pair in data.pairs} | {mask.stem: mask for mask in data.lone_masks}
-            paired = match(data.name, _name_maps(folder, masks), masks)
-            if not paired.pairs:
-                raise DataSetError(
-                    f"no map in {folder} has the name of a mask of {source}, like {min(masks)}.png: names must agree."
-                )
-            data = DataSet(data.name, paired.pairs, paired.lone_images, paired.lone_masks, data.missing)
-        yield Job(source, data)
+def _take_maps(job: Job, predictions: Path, count: int) -> Job:
+    """Replace the photographs by maps of the same names."""
+    folder = _maps_of(predictions, job.data.name, alone=count == 1)
+    masks = {pair.name: pair.mask for pair in job.data.pairs} | {mask.stem: mask for mask in job.data.lone_masks}
+    paired = match(job.data.name, _name_maps(folder, masks), masks)
+    if not paired.pairs:
+        raise DataSetError(
+            f"no map in {folder} has the name of a mask of {job.source}, like {min(masks)}.png: names must agree."
+        )
+    return Job(job.source, replace(paired, missing=job.data.missing))
 
 
 def _maps_of(folder: Path, name: str, *, alone: bool) -> Path:

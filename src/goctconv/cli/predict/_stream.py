@@ -4,11 +4,12 @@ import argparse
 import io
 import sys
 
-from ..saliency._network import evaluating, probabilities
-from ..saliency._open import ImageError
-from ..saliency._preprocess import check_size, prepare
-from ._command import CommandError
-from ._model import choose_device, load_trained_model
+from ...saliency._network import evaluating, probabilities
+from ...saliency._open import ImageError
+from ...saliency._preprocess import prepare
+from .._command import CommandError
+from .._messages import say, write_bytes
+from .._model import choose_device, input_size, load_trained_model
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 
 _NAME = "standard input"
@@ -18,26 +19,35 @@ def run_stream(args: argparse.Namespace) -> int:
     """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout.
 
     Raises:
-        CommandError: The arguments contradict each other, or the model cannot be used.
+        CommandError: The arguments contradict each other, the model cannot be used, or a stream is closed or broken.
     """
     kind = _check(args)
     model = load_trained_model(args)
-    data = sys.stdin.buffer.read()
+    data = _read_stdin()
+    size = input_size(args.size)
     try:
-        prepared = prepare(data, check_size(args.size), max_pixels(args), _NAME)
+        prepared = prepare(data, size, max_pixels(args), _NAME)
         with evaluating(model, choose_device(args.device)) as network:
             probability = probabilities(network, [prepared.pixels])[0]
         ((_, picture),) = make_pictures(data, probability, prepared.size, args, [kind], _NAME)
     except ImageError as error:
-        print(f"goctconv: {error}", file=sys.stderr)
+        say(f"goctconv: {error}")
         return 1
     except ValueError as error:
         raise CommandError(str(error)) from error
     png = io.BytesIO()
     save_png(picture, png)
-    sys.stdout.buffer.write(png.getvalue())
-    sys.stdout.buffer.flush()
+    write_bytes(png.getvalue())
     return 0
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise CommandError("standard input is closed: redirect an image to it, like <cat.jpg.")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise CommandError(f"standard input cannot be read ({error.strerror or error}).") from error
 
 
 def _check(args: argparse.Namespace) -> str:
@@ -47,6 +57,8 @@ def _check(args: argparse.Namespace) -> str:
         raise CommandError('the result of "-" goes to standard output: leave -o out and redirect it, like >map.png.')
     if args.cutout and args.overlay:
         raise CommandError("standard output takes one picture: choose --cutout or --overlay.")
+    if sys.stdout is None:
+        raise CommandError("standard output is closed: redirect it, like >map.png.")
     if sys.stdout.isatty():
         raise CommandError("a PNG would be printed on the terminal: redirect standard output, like >map.png.")
     return wanted_kinds(args)[-1]

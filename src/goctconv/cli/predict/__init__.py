@@ -3,14 +3,15 @@
 import argparse
 from pathlib import Path
 
-from ._command import Command
-from ._types import integer_from, network_size, probability
+from .._command import Command
+from .._types import integer_from, network_size, probability
 
 _DESCRIPTION = """\
 Write the saliency map of each photograph as DIR/NAME.png: 8-bit grey, white is salient, at the photograph's own size.
 
-INPUT are image files, folders (with their subfolders, which DIR then has too), patterns like 'photos/*.jpg', or a
-single "-": the bytes of an image on standard input give those of a PNG on standard output.
+INPUT are image files, folders (with their subfolders, which DIR then has too; links to folders in them are not
+followed), patterns like 'photos/*.jpg', or a single "-": the bytes of an image on standard input give those of a PNG on
+standard output. What cannot be read is named, and the rest is done.
 Files of the same names that are already in DIR are replaced."""
 
 _EXAMPLES = """\
@@ -60,8 +61,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._predict_run import run_predict  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_predict  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
 
     return run_predict(args)
 
@@ -72,5 +73,5 @@ PREDICT = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=_start,
 )

@@ -4,8 +4,9 @@ import argparse
 
 from torch import nn
 
-from ..models import CSNet, count_macs
-from ._model import create_model
+from ...models import CSNet, count_macs
+from .._messages import tell
+from .._model import create_model
 
 
 def run_info(args: argparse.Namespace) -> int:
@@ -15,7 +16,7 @@ def run_info(args: argparse.Namespace) -> int:
         CommandError: There is no such network, or its weights do not load.
     """
     model = create_model(args.model, weights=args.weights)
-    print("\n".join([*_costs(args.model, model, args.size), *(_widths(model) if isinstance(model, CSNet) else [])]))
+    tell("\n".join([*_costs(args.model, model, args.size), *(_widths(model) if isinstance(model, CSNet) else [])]))
     return 0
 
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ._command import Command
-from ._types import integer_from, network_size
+from .._command import Command
+from .._types import integer_from, network_size
 
 _DESCRIPTION = """\
 Compare saliency maps with masks and print the metrics of each data set.
@@ -65,8 +65,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._evaluate_run import run_evaluate  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_evaluate  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
 
     return run_evaluate(args)
 
@@ -77,5 +77,5 @@ EVALUATE = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=_start,
 )

@@ -1,26 +1,28 @@
 """``goctconv predict``: the run."""
 
 import argparse
-import sys
 import time
 from contextlib import closing
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..saliency._network import evaluating, probabilities
-from ..saliency._open import ImageError
-from ..saliency._pipeline import default_workers, run_pipeline
-from ..saliency._preprocess import Prepared, check_size, prepare
-from ._atomic import write_atomic
-from ._command import CommandError
+from ...saliency._network import evaluating, probabilities
+from ...saliency._open import ImageError
+from ...saliency._pipeline import default_workers, run_pipeline
+from ...saliency._preprocess import Prepared, prepare
+from .._atomic import write_atomic
+from .._command import CommandError
+from .._memory import out_of_memory
+from .._messages import say
+from .._model import choose_device, input_size, load_trained_model
+from .._progress import plural, progress
 from ._inputs import find_photographs
-from ._model import choose_device, load_trained_model
 from ._outputs import Task, plan_outputs
-from ._progress import plural, progress
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 from ._stream import run_stream
 
@@ -36,21 +38,25 @@ def run_predict(args: argparse.Namespace) -> int:
         return run_stream(args)
     if args.output is None:
         raise CommandError("say where the maps go: -o DIR.")
-    photographs = find_photographs(args.inputs, args.output)
+    photographs, problems = find_photographs(args.inputs, args.output)
     tasks = plan_outputs(photographs, args.output, wanted_kinds(args))
     model, device = load_trained_model(args), choose_device(args.device)
     start = time.perf_counter()
+    for problem in problems:
+        say(f"goctconv: {problem}")
     written, failed = _write_maps(model, device, tasks, args)
+    failed += len(problems)
     if not args.quiet:
         failures = f" ({failed} failed)" if failed else ""
         seconds = time.perf_counter() - start
-        print(f"{plural(written, 'map')} written to {args.output}{failures} in {seconds:.1f} s", file=sys.stderr)
+        say(f"{plural(written, 'map')} written to {args.output}{failures} in {seconds:.1f} s")
     return 1 if failed else 0
 
 
 def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
-    size, limit = check_size(args.size), max_pixels(args)
-    written = failed = 0
+    size, limit = input_size(args.size), max_pixels(args)
+    writer = _Writer(args)
+    failed = 0
 
     def load(task: Task) -> Prepared:
         return prepare(task.path, size, limit)
@@ -60,7 +66,7 @@ def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args:
             tasks,
             load,
             lambda pixels: list(probabilities(network, pixels)),
-            partial(_write, args=args),
+            writer.write,
             batch_size=args.batch_size,
             workers=args.workers or default_workers(),
         )
@@ -68,26 +74,36 @@ def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args:
             with closing(pipeline) as outcomes:
                 for outcome in outcomes:
                     shown.step()
-                    if outcome.error is None:
-                        written += 1
-                    else:
+                    if outcome.error is not None:
                         failed += 1
                         shown.line(f"goctconv: {_describe(outcome.source, outcome.error)}")
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise CommandError(
                 f"{device} has not enough memory for {plural(args.batch_size, 'photograph')} at size {args.size}: "
-                "lower --batch-size or --size, or take --device cpu."
+                "lower --batch-size or --size" + ("." if device.type == "cpu" else ", or take --device cpu.")
             ) from error
         except ValueError as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(tasks)} written") from interrupt
-    return written, failed
+            raise KeyboardInterrupt(f": {plural(writer.written, 'map')} of {len(tasks)} written") from interrupt
+    return writer.written, failed
 
 
-def _write(task: Task, probability: NDArray[np.float32], size: tuple[int, int], *, args: argparse.Namespace) -> None:
-    for kind, picture in make_pictures(task.path, probability, size, args, list(task.outputs)):
-        write_atomic(task.outputs[kind], partial(save_png, picture))
+class _Writer:
+    """Writes the results of photographs, in any thread, and counts the photographs whose results are complete."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.written = 0
+        self._args = args
+        self._lock = Lock()
+
+    def write(self, task: Task, probability: NDArray[np.float32], size: tuple[int, int]) -> None:
+        for kind, picture in make_pictures(task.path, probability, size, self._args, list(task.outputs)):
+            write_atomic(task.outputs[kind], partial(save_png, picture))
+        with self._lock:
+            self.written += 1
 
 
 def _describe(task: Task, error: Exception) -> str:
@@ -96,4 +112,4 @@ def _describe(task: Task, error: Exception) -> str:
     if isinstance(error, OSError):
         reason = error.strerror or error
         return f"{task.path}: its map cannot be written ({reason}): check the output folder's space and permissions."
-    return f"{task.path}: there is not enough memory for it: make it smaller, or lower --workers and --batch-size."
+    return f"{task.path}: not enough memory for it: lower --workers, --batch-size or --size, or make it smaller."

@@ -12,18 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..saliency._images import read_image
-from ..saliency._network import evaluating, probabilities
-from ..saliency._open import ImageError
-from ..saliency._pairs import ImagePair
-from ..saliency._pipeline import default_workers, run_pipeline
-from ..saliency._preprocess import Prepared, check_size, prepare
-from ..saliency._render import grey_map
-from ..saliency._resize import resize_bilinear
-from ..saliency.metrics import SaliencyMetrics
-from ._command import CommandError
-from ._evaluate_sources import Job
-from ._progress import Progress, plural
+from ...saliency._images import read_image
+from ...saliency._network import evaluating, probabilities
+from ...saliency._open import ImageError
+from ...saliency._pairs import ImagePair
+from ...saliency._pipeline import default_workers, run_pipeline
+from ...saliency._preprocess import Prepared, prepare
+from ...saliency._render import grey_map
+from ...saliency._resize import resize_bilinear
+from ...saliency.metrics import SaliencyMetrics
+from .._command import CommandError
+from .._memory import out_of_memory
+from .._model import input_size
+from .._progress import Progress, plural
+from ._sources import Job
 
 Levels = NDArray[np.uint8]
 
@@ -81,7 +83,7 @@ def score_model(
     Raises:
         CommandError: The model's output is no map, or the device has not enough memory.
     """
-    tally, size = Tally(make()), check_size(args.size)
+    tally, size = Tally(make()), input_size(args.size)
 
     def load(pair: ImagePair) -> Prepared:
         return prepare(pair.image, size)
@@ -103,10 +105,12 @@ def score_model(
             with closing(pipeline) as outcomes:
                 for outcome in outcomes:
                     tally.add(outcome.source, outcome.value, outcome.error, shown)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             raise CommandError(
                 f"{device} has not enough memory for {plural(args.batch_size, 'photograph')} at size {args.size}: "
-                "lower --batch-size or --size, or take --device cpu."
+                "lower --batch-size or --size" + ("." if device.type == "cpu" else ", or take --device cpu.")
             ) from error
         except ValueError as error:
             raise CommandError(str(error)) from error

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ._command import Command
-from ._types import integer_from, network_size
+from .._command import Command
+from .._types import integer_from, network_size
 
 _DESCRIPTION = """\
 Run a network on a few pictures, made up or your own, and write a page that shows its maps.
@@ -34,8 +34,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=integer_from(0), default=0, metavar="N", help="of pictures and weights")
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._demo_run import run_demo  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_demo  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
 
     return run_demo(args)
 
@@ -46,5 +46,5 @@ DEMO = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=_start,
 )

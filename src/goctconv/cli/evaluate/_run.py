@@ -1,18 +1,18 @@
 """``goctconv evaluate``: the run."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 
-from ..saliency.metrics import METRICS, SaliencyMetrics
-from ..saliency.metrics._weighted_f import has_scipy
-from ._command import CommandError
-from ._evaluate_report import Result, check_plots, render_table, write_csv, write_json, write_plot
-from ._evaluate_scores import Tally, score_maps, score_model
-from ._evaluate_sources import Job, check_sizes, find_jobs, shorten
-from ._model import choose_device, load_trained_model
-from ._progress import Progress, plural, progress
+from ...saliency.metrics import METRICS, SaliencyMetrics
+from ...saliency.metrics._weighted_f import has_scipy
+from .._command import CommandError
+from .._messages import say, tell
+from .._model import choose_device, load_trained_model
+from .._progress import Progress, plural, progress
+from ._report import Result, check_plots, render_table, write_csv, write_json, write_plot
+from ._scores import Tally, score_maps, score_model
+from ._sources import Job, check_sizes, find_jobs, shorten
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
                 results.append(_result(job, tally))
     if not results:
         raise CommandError("no image could be evaluated.")
-    print(render_table(results))
+    tell(render_table(results))
     _write(results, args)
     return 1 if failed else 0
 
@@ -48,7 +48,8 @@ def _metrics(args: argparse.Namespace) -> Callable[[], SaliencyMetrics]:
     names = args.metrics.replace(" ", "").split(",") if args.metrics else list(METRICS)
     if not args.metrics and not has_scipy():
         names.remove("weighted_f")
-        _say("weighted F is left out: it needs scipy, pip install goctconv[eval].", args)
+        if not args.quiet:
+            say("goctconv: weighted F is left out: it needs scipy, pip install goctconv[eval].")
     try:
         first = SaliencyMetrics(args.protocol, names)
     except (ValueError, ImportError) as error:
@@ -76,26 +77,18 @@ def _result(job: Job, tally: Tally) -> Result:
 def _note(job: Job, args: argparse.Namespace) -> None:
     """Name the files without a partner."""
     if job.absent:
-        print(
-            f"goctconv: {job.data.name}: {plural(len(job.absent), 'image')} missing, left out: {shorten(job.absent)}",
-            file=sys.stderr,
-        )
-    if job.data.lone_images:
-        _say(
-            f"{job.data.name}: {plural(len(job.data.lone_images), 'extra file')}: {shorten(job.data.lone_images)}", args
-        )
-
-
-def _say(text: str, args: argparse.Namespace) -> None:
-    if not args.quiet:
-        print(f"goctconv: {text}", file=sys.stderr)
+        say(f"goctconv: {job.data.name}: {plural(len(job.absent), 'image')} missing, left out: {shorten(job.absent)}")
+    extra = job.data.lone_images
+    if extra and not args.quiet:
+        say(f"goctconv: {job.data.name}: {plural(len(extra), 'extra file')}: {shorten(extra)}")
 
 
 def _write(results: list[Result], args: argparse.Namespace) -> None:
     model = None
     if args.predictions is None:
         size = [args.size, args.size] if isinstance(args.size, int) else list(args.size)
-        model = {"name": args.model, "weights": str(args.weights) if args.weights else "pretrained", "size": size}
+        weights = str(args.weights) if args.weights else "pretrained" if args.pretrained else None
+        model = {"name": args.model, "weights": weights, "size": size}
     if args.json is not None:
         write_json(args.json, results, model)
     if args.csv is not None:

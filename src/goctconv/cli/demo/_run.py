@@ -1,10 +1,10 @@
 """``goctconv demo``: the run."""
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,20 +12,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..saliency._calibrate import calibrate_batch_norm
-from ..saliency._images import read_image
-from ..saliency._open import ImageError
-from ..saliency._predict import predict
-from ..saliency._preprocess import preprocess
-from ..saliency._render import grey_map, overlay
-from ..saliency._synthetic import synthetic_photographs
-from ._atomic import write_atomic
-from ._command import CommandError
-from ._demo_page import Card, render_page, thumbnail
-from ._inputs import find_photographs
-from ._model import create_model
-from ._progress import plural
-from ._results import save_png
+from ...saliency._calibrate import calibrate_batch_norm
+from ...saliency._images import read_image
+from ...saliency._open import ImageError
+from ...saliency._predict import predict
+from ...saliency._preprocess import preprocess
+from ...saliency._render import grey_map, overlay
+from ...saliency._synthetic import synthetic_photographs
+from .._atomic import write_atomic
+from .._command import CommandError
+from .._messages import printable, say, tell
+from .._model import create_model, input_size
+from .._progress import plural
+from ..predict._inputs import find_photographs
+from ..predict._results import save_png
+from ._page import Card, render_page, thumbnail
 
 _UNTRAINED = (
     "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
@@ -33,6 +34,7 @@ _UNTRAINED = (
     "`goctconv predict photos -o maps --pretrained --accept-license cc-by-nc-sa-4.0`."
 )
 _TRAINED = "Maps of {model} with the weights of `{weights}`. White is salient."
+_CALIBRATED_ON = 32  # pictures; of the others, one is in memory at a time
 _LARGEST = 1024  # photographs are made smaller than this on reading: the page shows thumbnails
 
 
@@ -51,26 +53,26 @@ def run_demo(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: give a folder.")
+    input_size(args.size)
     failures: list[str] = []
-    examples = list(_read(args, failures) if args.data else _make_up(args))
-    for failure in failures:
-        print(f"goctconv: {failure}", file=sys.stderr)
-    if not examples:
+    examples = iter(_read(args, failures) if args.data else _make_up(args))
+    first = list(islice(examples, _CALIBRATED_ON))
+    if not first:
         raise CommandError(f"--data {args.data}: no photograph in it can be read.")
-    model = _make_model(args, examples)
+    model = _make_model(args, first)
     note = (_TRAINED if args.weights else _UNTRAINED).format(model=args.model, weights=args.weights)
     try:
-        cards = [_show(model, example, args) for example in examples]
+        cards = [_show(model, example, args) for example in chain(first, examples)]
         page = args.output / "index.html"
         subtitle = f"{args.model} on {plural(len(cards), 'picture')}, input size {args.size}"
         text = render_page("goctconv demo", subtitle, note, cards)
-        write_atomic(page, lambda stream: stream.write(text.encode()))
+        write_atomic(page, lambda stream: stream.write(text.encode(errors="backslashreplace")))
     except OSError as error:
         raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
     except ValueError as error:
         raise CommandError(str(error)) from error
-    print(note.replace("`", ""))
-    print(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}")
+    tell(note.replace("`", ""))
+    tell(printable(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}"))
     return 1 if failures else 0
 
 
@@ -80,16 +82,25 @@ def _make_up(args: argparse.Namespace) -> Iterator[_Example]:
 
 
 def _read(args: argparse.Namespace, failures: list[str]) -> Iterator[_Example]:
+    """Yield the photographs of ``--data``; what is wrong with others is said and appended to ``failures``."""
     if not args.data.is_dir():
         raise CommandError(f"--data {args.data}: there is no such folder: check the path.")
-    for path, stem in find_photographs([str(args.data)], args.output)[: args.images]:
+    photographs, problems = find_photographs([str(args.data)], args.output)
+    for problem in problems:
+        _fail(problem, failures)
+    for path, stem in photographs[: args.images]:
         try:
             photograph = read_image(path)
         except ImageError as error:  # noqa: PERF203  (each file fails on its own)
-            failures.append(str(error))
+            _fail(str(error), failures)
         else:
             photograph.thumbnail((_LARGEST, _LARGEST))
             yield _Example(stem.as_posix(), photograph)
+
+
+def _fail(problem: str, failures: list[str]) -> None:
+    failures.append(problem)
+    say(f"goctconv: {problem}")
 
 
 def _make_model(args: argparse.Namespace, examples: list[_Example]) -> nn.Module:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ._command import Command
-from ._types import network_size
+from .._command import Command
+from .._types import network_size
 
 _DESCRIPTION = """\
 Print what a network costs and how wide it is: parameters, bytes, multiply-accumulate operations, and the channels of
@@ -25,8 +25,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._info_run import run_info  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_info  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
 
     return run_info(args)
 
@@ -37,5 +37,5 @@ INFO = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=_start,
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ._command import CommandError
+from .._command import CommandError
 from ._inputs import Photograph, real_path
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..saliency._images import ImageLike, read_image
-from ..saliency._open import MAX_PIXELS, ImageError
-from ..saliency._render import cutout, grey_map, overlay
+from ...saliency._images import ImageLike, read_image
+from ...saliency._open import MAX_PIXELS, ImageError
+from ...saliency._render import cutout, grey_map, overlay
 
 MAP, CUTOUT, OVERLAY = "", "_cutout", "_overlay"  # as they end the file's name
 

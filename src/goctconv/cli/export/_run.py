@@ -2,11 +2,11 @@
 
 import argparse
 import logging
-import sys
 
-from ..deployment import ExportError, export_onnx
-from ._command import CommandError
-from ._model import load_trained_model
+from ...deployment import ExportError, export_onnx
+from .._command import CommandError
+from .._messages import say
+from .._model import load_trained_model
 
 
 def run_export(args: argparse.Namespace) -> int:
@@ -22,5 +22,5 @@ def run_export(args: argparse.Namespace) -> int:
     except (ExportError, ImportError, OSError) as error:
         raise CommandError(str(error)) from error
     kilobytes = args.onnx.stat().st_size / 1000
-    print(f"{args.onnx}: {kilobytes:,.0f} KB, equal to the original at four sizes", file=sys.stderr)
+    say(f"{args.onnx}: {kilobytes:,.0f} KB, equal to the original at four sizes")
     return 0

@@ -7,7 +7,14 @@ import ast
 from markdown_blocks import ROOT
 
 SOURCE = ROOT / "src"
-PACKAGES = ("goctconv", "goctconv.layers", "goctconv.models", "goctconv.deployment", "goctconv.saliency", "goctconv.saliency.metrics")
+PACKAGES = (
+    "goctconv",
+    "goctconv.layers",
+    "goctconv.models",
+    "goctconv.deployment",
+    "goctconv.saliency",
+    "goctconv.saliency.metrics",
+)
 
 
 def public_names(package: str) -> list[str]:

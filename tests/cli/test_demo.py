@@ -6,11 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
+import goctconv
 from goctconv.cli import main
 from goctconv.cli.demo import _run as demo_run
 from goctconv.models import create_model
 from goctconv.saliency import calibrate_batch_norm, predict, preprocess
 from goctconv.saliency._synthetic import synthetic_photographs
+from reference.conditioning import calibrated
 from saliency.pictures import gradient, save
 
 
@@ -24,15 +26,15 @@ def test_made_up_pictures(output, files, capsys):
     arguments = ["demo", "--output", str(output), "--model", "test_csnet", "--images", "3", "--size", "64"]
     assert main(arguments) == 0
     assert torch.equal(torch.get_rng_state(), state)
-    names = [f"{folder}/000{index}.png" for folder in ("maps", "masks", "photographs") for index in (1, 2, 3)]
-    assert files(output) == ["index.html", *names]
+    names = [f"{folder}/000{index}.png" for folder in ("images", "maps", "masks") for index in (1, 2, 3)]
+    assert files(output) == sorted(["index.html", *names])
     for index in (1, 2, 3):
         sizes = set()
-        for folder in ("maps", "masks", "photographs"):
+        for folder in ("images", "maps", "masks"):
             with Image.open(output / folder / f"000{index}.png") as image:
                 sizes.add(image.size)
         assert len(sizes) == 1
-    page = (output / "index.html").read_text(encoding="utf-8")
+    page = re.sub("</?span>", "", (output / "index.html").read_text(encoding="utf-8"))
     assert page.count("<img ") == 12
     said = capsys.readouterr().out
     for text in (page, said):
@@ -156,3 +158,30 @@ def test_errors(tmp_path, photographs, output, capsys):
     (tmp_path / "bad" / "a.jpg").touch()
     assert main(["demo", "--data", str(tmp_path / "bad"), "-o", str(output)]) == 2
     assert "no photograph in it can be read" in capsys.readouterr().err
+
+
+def test_rotated_photographs(tmp_path, output):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (50, 40), "teal").save(photographs / "turned.jpg", exif=exif)
+    arguments = ["demo", "--data", str(photographs), "-o", str(output), "--model", "test_csnet", "--size", "32"]
+    assert main(arguments) == 0
+    with Image.open(output / "maps" / "turned.png") as image:
+        assert image.size == (40, 50)
+
+
+def test_weights_are_named_with_their_network(tmp_path, output, capsys):
+    model = goctconv.create_model("test_csnet")
+    torch.manual_seed(0)
+    calibrated(model, torch.randn(4, 3, 64, 64))
+    torch.save(model.state_dict(), tmp_path / "own.pth")
+    arguments = ["demo", "-o", str(output), "--model", "csnet_x1", "--images", "1", "--size", "64"]
+    assert main([*arguments, "--weights", str(tmp_path / "own.pth")]) == 0
+    page = (output / "index.html").read_text(encoding="utf-8")
+    for text in (page, capsys.readouterr().out):
+        assert "a network of 6,395 parameters" in text
+        assert "mean nothing" not in text
+    assert 'class="note"' in page
+    assert main([*arguments, "--accept-license", "cc-by-nc-sa-4.0"]) == 2

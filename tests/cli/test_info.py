@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import goctconv
 from goctconv.cli import main
@@ -37,3 +38,15 @@ def test_other_networks_of_timm(capsys: pytest.CaptureFixture[str]) -> None:
 def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "csnet_x9"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_misfit_is_told_briefly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(goctconv.create_model("test_resnet").state_dict(), file)
+    assert main(["info", "csnet_x1", "--weights", str(file)]) == 2
+    told = capsys.readouterr().err
+    assert "missing: stages.0.0.conv1.paths.0_to_0.weight" in told
+    assert ", ..." in told
+    assert len(told) < 2000
+    assert main(["info", "csnet_x1", "--weights", str(tmp_path)]) == 2
+    assert "this is a folder" in capsys.readouterr().err

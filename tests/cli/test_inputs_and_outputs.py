@@ -28,7 +28,22 @@ def test_files_folders_and_patterns(photographs, tmp_path):
     assert found([photographs / "sub" / "a.png"], output) == [("a.png", "a")]
     assert found([photographs / "*.png"], output) == [("a.png", "a")]
     assert found([photographs / "**" / "b.*"], output) == [("b.JPG", "b")]
-    assert found([photographs / "s*"], output) == [("a.png", "a")]
+    assert found([photographs / "s*"], output) == [("a.png", "sub/a")]
+    assert set(everything) < set(found([photographs / "*"], output))
+
+
+def test_pipes_are_not_read(photographs, tmp_path):
+    os.mkfifo(photographs / "pipe.jpg")
+    for source in (photographs, photographs / "*", photographs / "pipe.jpg"):
+        found_there, problems = find_photographs([str(source), str(photographs / "a.png")], tmp_path / "maps")
+        assert all(photograph.path.name != "pipe.jpg" for photograph in found_there)
+        assert [problem for problem in problems if "pipe.jpg: this is a pipe or device" in problem] == problems != []
+
+
+def test_the_cure_for_equal_names_fits(photographs, tmp_path):
+    (photographs / "a.jpeg").write_bytes((photographs / "b.JPG").read_bytes())
+    with pytest.raises(CommandError, match=r"a\.jpeg and .*a\.png would both .* or rename one\.$"):
+        planned([photographs], tmp_path / "maps")
 
 
 def test_each_file_once(photographs, tmp_path):

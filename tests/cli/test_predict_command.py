@@ -114,7 +114,7 @@ def test_a_rerun_of_a_pattern(photographs, model_options, files):
     output = photographs / "maps"
     for _ in range(2):
         assert main(["predict", str(photographs / "*"), "-o", str(output), *model_options]) == 0
-    assert files(output) == ["a.png", "b.png", "c.png"]
+    assert files(output) == ["a.png", "b.png", "sub/c.png"]
 
 
 def test_missing_files_fail_alone(photographs, maps, model_options, files, capsys):

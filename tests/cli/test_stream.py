@@ -49,7 +49,7 @@ def test_threshold(run):
     ("arguments", "message"),
     [
         (("a.jpg",), "give no other INPUT"),
-        (("-o", "maps"), "leave -o out"),
+        (("-o", "maps"), "drop -o"),
         (("--cutout", "--overlay"), "choose --cutout or --overlay"),
     ],
 )

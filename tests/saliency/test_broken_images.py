@@ -1,3 +1,4 @@
+import io
 import warnings
 
 import numpy as np
@@ -124,3 +125,29 @@ def test_no_file_stays_open(tmp_path):
         warnings.simplefilter("error")
         read_image(path)
         path.unlink()
+
+
+def test_a_damaged_png_is_refused_wherever_pillow_refuses_it():
+    random = np.random.default_rng(0)
+    stream = io.BytesIO()
+    Image.fromarray(random.integers(256, size=(40, 50, 3), dtype=np.uint8)).save(stream, "PNG")
+    whole, refused = stream.getvalue(), 0
+    for place in random.integers(60, len(whole) - 20, size=40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        try:
+            Image.open(io.BytesIO(damaged)).load()
+        except (OSError, SyntaxError):
+            refused += 1
+            with pytest.raises(ImageError):
+                read_image(bytes(damaged))
+    assert refused > 30
+
+
+def test_an_upright_image_is_not_turned_again():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (50, 40), "teal").save(stream, "JPEG", exif=exif)
+    once = read_image(stream.getvalue())
+    assert once.size == read_image(once).size == (40, 50)

@@ -74,3 +74,8 @@ def test_batches_take_the_type_of_the_model():
     model = Brightness().double()
     calibrate_batch_norm(model, batches())
     assert model.norm.running_mean.dtype == torch.float64
+
+
+def test_one_tensor_is_not_several_batches():
+    with pytest.raises(TypeError, match=r"batches is one tensor of shape \(2, 3, 4, 4\).*\[tensor\]"):
+        calibrate_batch_norm(torch.nn.BatchNorm2d(3), torch.zeros(2, 3, 4, 4))

@@ -207,3 +207,9 @@ def test_preprocess():
     # Computed in float64 and rounded once, all but a few values are equal; in float32, a third would differ.
     assert (result != expected).float().mean() < 0.001
     assert preprocess(encode(Image.fromarray(array))).shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize("model", ["csnet_x1_l", lambda x: x])
+def test_a_model_is_a_module(model):
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
+        predict(model, [])

@@ -56,3 +56,33 @@ def test_sizes_must_agree(render):
 def test_strength_is_a_share():
     with pytest.raises(ValueError, match="strength is 2"):
         overlay(Image.new("RGB", (5, 7)), np.zeros((7, 5), np.uint8), strength=2)
+
+
+@pytest.mark.parametrize("value", [1.2, -0.1, float("nan"), 200.0])
+def test_grey_map_refuses_what_is_no_probability(value):
+    with pytest.raises(ValueError, match="expected probabilities from 0 to 1"):
+        grey_map(np.array([[0.5, value]]))
+
+
+def test_grey_map_refuses_a_stack():
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 4\), expected \(height, width\)"):
+        grey_map(np.zeros((2, 3, 4)))
+
+
+@pytest.mark.parametrize("render", [cutout, overlay])
+def test_arguments_of_the_wrong_kind_are_named(render):
+    image, grey = Image.new("RGB", (3, 2)), np.zeros((2, 3), np.uint8)
+    with pytest.raises(TypeError, match="expected a Pillow image"):
+        render(np.asarray(image), grey)
+    with pytest.raises(TypeError, match=r"use grey_map\(probability\)"):
+        render(image, grey / 255)
+
+
+def test_overlay_of_a_grey_photograph_is_in_colour():
+    assert overlay(Image.new("L", (3, 2)), np.full((2, 3), 255, np.uint8)).mode == "RGB"
+
+
+@pytest.mark.parametrize("color", [(300, 0, 0), (0, 0), (0.5, 0, 0)])
+def test_colours_are_checked(color):
+    with pytest.raises(ValueError, match="color is"):
+        overlay(Image.new("RGB", (3, 2)), np.zeros((2, 3), np.uint8), color=color)

@@ -1,10 +1,10 @@
 """The model that the arguments ask for."""
 
 import argparse
-import urllib.error
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from torch import nn
 
@@ -12,6 +12,7 @@ from .. import models
 from ..saliency._preprocess import check_size
 from ._command import CommandError
 
+_LISTED = 5
 _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
@@ -23,11 +24,12 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
     """
     saved = args.model.startswith(("local-dir:", "hf-hub:"))
     if args.weights is None and not args.pretrained and not saved:
-        raise CommandError(
-            f"the maps of an untrained {args.model} mean nothing: say where its weights are.",
-            "  --weights FILE   a checkpoint that you have",
-            "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' weights (non-commercial licence)",
-        )
+        ways = ["  --weights FILE   a checkpoint that you have"]
+        if timm.is_model_pretrained(args.model):
+            ways.append(
+                "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' (non-commercial licence)"
+            )
+        raise CommandError(f"the maps of an untrained {args.model} mean nothing: say where its weights are.", *ways)
     if args.accept_license is not None and not args.pretrained:
         raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out.")
     return create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
@@ -38,16 +40,33 @@ def create_model(
 ) -> nn.Module:
     """Build a model; every way in which this fails becomes one message."""
     if weights is not None and not weights.is_file():
-        raise CommandError(f"--weights {weights}: there is no such file: check the path.")
+        what = "this is a folder" if weights.is_dir() else "there is no such file"
+        raise CommandError(f"--weights {weights}: {what}: check the path.")
     try:
         return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept)
-    except urllib.error.URLError as error:
+    except models.LicenseError as error:
         raise CommandError(
-            f"the weights of {name} could not be downloaded ({error.reason}): check the connection, or pass a "
-            "file with --weights."
+            f"the weights of {name} are the work of others, licensed CC BY-NC-SA 4.0 (not for commercial use). "
+            "Read the licence; if you accept it, add --accept-license cc-by-nc-sa-4.0. "
+            "A file that you have loads with --weights."
         ) from error
+    except ConnectionError as error:
+        raise CommandError(f"{error}".replace("pass it as checkpoint_path=", "pass it with --weights")) from error
+    except models.CheckpointError as error:
+        raise _misfit(name, weights, error) from error
     except _MODEL_ERRORS as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(str(error).replace("checkpoint_path=", "--weights")) from error
+
+
+def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> CommandError:
+    """Return the first few tensors of each kind that do not fit; the library's own error has them all."""
+    if not error.problems:
+        return CommandError(str(error))
+    lines = [
+        f"  {len(tensors)} {kind}: {', '.join(tensors[:_LISTED])}{', ...' if len(tensors) > _LISTED else ''}"
+        for kind, tensors in error.problems.items()
+    ]
+    return CommandError(f"the weights in {weights} do not fit {name}. Of their tensors are", *lines)
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,12 +25,12 @@ _WRAPPERS = ("_orig_mod.", "module.")
 class CheckpointError(ValueError):
     """A checkpoint cannot be read, is not what it should be, or does not fit the model.
 
-    ``mismatches`` is the number of tensors that do not fit.
+    ``problems`` lists the tensors that do not fit, by what is wrong with them.
     """
 
-    def __init__(self, message: str, mismatches: int = 0) -> None:
+    def __init__(self, message: str, problems: Mapping[str, Sequence[str]] | None = None) -> None:
         super().__init__(message)
-        self.mismatches = mismatches
+        self.problems = dict(problems or {})
 
 
 def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
@@ -131,17 +131,15 @@ def check_fit(
         for name, shape in expected.items()
         if name in state and tuple(state[name].shape) != shape
     ]
-    problems = [
-        f"{len(names)} {kind}: {_listed(names)}"
-        for kind, names in (("missing", missing), ("unexpected", extra), ("of the wrong shape", misshapen))
-        if names
-    ]
+    kinds = {"missing": missing, "unexpected": extra, "of the wrong shape": misshapen}
+    problems = {kind: names for kind, names in kinds.items() if names}
     if problems:
+        listed = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in problems.items())
         raise CheckpointError(
-            f"{source} does not fit the model; nothing was loaded. Tensors " + "; ".join(problems) + ". "
+            f"{source} does not fit the model; nothing was loaded. Tensors: {listed}. "
             "Check that it belongs to this architecture, with the same widths, in_chans and num_classes; "
             "timm.create_model(..., pretrained=True, pretrained_cfg_overlay={'file': FILE}) adapts the last two",
-            len(missing) + len(extra) + len(misshapen),
+            problems,
         )
 
 

@@ -137,4 +137,4 @@ def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.
             overlay = {"state_dict": model.state_dict()}
             return timm.create_model(name, True, pretrained_cfg_overlay=overlay, **kwargs, **widths, **wrapped)
         return model
-    raise min(errors, key=lambda error: error.mismatches)
+    raise min(errors, key=lambda error: sum(len(names) for names in error.problems.values()))

@@ -21,6 +21,7 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: Inputs of shape (B, C, H, W), of any device. Each batch counts the same, so make them equally large.
 
     Raises:
+        TypeError: ``batches`` is a single tensor.
         ValueError: The model has no BatchNorm with running statistics, or there are no batches.
 
     Example:
@@ -31,6 +32,10 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         >>> norm.running_mean
         tensor([4.])
     """
+    if isinstance(batches, Tensor):
+        raise TypeError(
+            f"batches is one tensor of shape {tuple(batches.shape)}, expected several batches: pass a list, [tensor]."
+        )
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None]
     if not layers:
         raise ValueError(

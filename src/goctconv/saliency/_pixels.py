@@ -39,8 +39,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Returns:
         The upright image; may be ``image`` itself.
     """
+    image.load()  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
     turn = _UPRIGHT.get(orientation(image))
-    image.load()
     if image.mode.startswith("I") or image.mode == "F":
         image = Image.fromarray(_scale_grey(np.asarray(image))).convert("RGB")
     elif _is_transparent(image):
@@ -48,7 +48,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     elif image.mode != "RGB":
         image = image.convert("RGB")
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    upright = image.transpose(turn)
+    upright.info.clear()  # of its EXIF data, which would have it turned again
+    return upright
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -53,6 +53,8 @@ def predict(
         >>> [saliency.shape for saliency in predict(model, [np.zeros((30, 40, 3), np.uint8)])]
         [(30, 40)]
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
     _refuse_single(images)
     network_size = check_size(size)
     if batch_size < 1:

@@ -9,6 +9,7 @@ from PIL import Image
 from ._resize import resized_blocks
 
 OVERLAY_COLOR = (255, 45, 85)
+_ROUNDING = 1e-5  # by which resizing may leave the range
 
 
 def grey_map(
@@ -25,7 +26,7 @@ def grey_map(
         An array of shape ``size``: probability x 255, truncated.
 
     Raises:
-        ValueError: ``threshold`` is not between 0 and 1.
+        ValueError: ``threshold`` or a value of the map is not between 0 and 1.
 
     Example:
         >>> import numpy as np
@@ -35,6 +36,15 @@ def grey_map(
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}, expected a probability from 0 to 1.")
+    if probability.ndim != 2 or not probability.size:
+        raise ValueError(f"the map has shape {probability.shape}, expected (height, width): pass one map at a time.")
+    low, high = float(probability.min()), float(probability.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
+        raise ValueError(
+            f"the map's values run from {low:g} to {high:g}, expected probabilities from 0 to 1: apply a sigmoid to "
+            "logits, and divide a grey map by 255."
+        )
+    probability = np.clip(probability, 0, 1)
     shape = (probability.shape[0], probability.shape[1]) if size is None else size
     result = np.empty(shape, dtype=np.uint8)
     for rows, block in resized_blocks(probability, shape, dtype=np.float32):
@@ -56,6 +66,7 @@ def cutout(photograph: Image.Image, grey: NDArray[np.uint8]) -> Image.Image:
         An image of mode ``RGBA``.
 
     Raises:
+        TypeError: They are no Pillow image and 8-bit map.
         ValueError: The sizes differ.
 
     Example:
@@ -65,7 +76,7 @@ def cutout(photograph: Image.Image, grey: NDArray[np.uint8]) -> Image.Image:
         >>> cutout(Image.new("RGB", (1, 1), "red"), np.array([[128]], np.uint8)).getpixel((0, 0))
         (255, 0, 0, 128)
     """
-    _check_size(photograph, grey)
+    _check(photograph, grey)
     result = photograph.convert("RGBA")
     result.putalpha(Image.fromarray(grey))
     return result
@@ -90,7 +101,8 @@ def overlay(
         An image of mode ``RGB``.
 
     Raises:
-        ValueError: The sizes differ, or ``strength`` is not between 0 and 1.
+        TypeError: They are no Pillow image and 8-bit map.
+        ValueError: The sizes differ, ``strength`` is not between 0 and 1, or ``color`` is no colour.
 
     Example:
         >>> import numpy as np
@@ -102,12 +114,21 @@ def overlay(
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}, expected a share from 0 to 1.")
-    _check_size(photograph, grey)
+    if len(color) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in color):
+        raise ValueError(f"color is {color!r}, expected red, green and blue from 0 to 255.")
+    _check(photograph, grey)
     share = Image.fromarray(grey).point([round(strength * level) for level in range(256)])
-    return Image.composite(Image.new("RGB", photograph.size, color), photograph, share)
+    return Image.composite(Image.new("RGB", photograph.size, color), photograph.convert("RGB"), share)
 
 
-def _check_size(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
+def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
+    if not isinstance(photograph, Image.Image):
+        raise TypeError(
+            f"the photograph is of type {type(photograph).__name__}, expected a Pillow image: use read_image(...)."
+        )
+    if not isinstance(grey, np.ndarray) or grey.dtype != np.uint8:
+        kind = grey.dtype if isinstance(grey, np.ndarray) else type(grey).__name__
+        raise TypeError(f"the map is of type {kind}, expected an 8-bit array: use grey_map(probability).")
     expected = (photograph.height, photograph.width)
     if grey.shape != expected:
         raise ValueError(

@@ -9,8 +9,8 @@ from .._types import integer_from, network_size
 _DESCRIPTION = """\
 Run a network on a few pictures, made up or your own, and write a page that shows its maps.
 
-Without --weights the network is untrained and its maps mean nothing: this shows that everything works, not what a
-trained network sees."""
+Without --weights or --pretrained the network is untrained and its maps mean nothing: this shows that everything works,
+not what a trained network sees."""
 
 _EXAMPLES = """\
 examples:
@@ -24,7 +24,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", "-o", type=Path, default=Path("goctconv-demo"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument("--model", default="csnet_x1", metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load (default: untrained)")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load (default: untrained)")
+    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
+    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
     parser.add_argument(
         "--size", type=network_size, default=224, metavar="N|HxW", help="input size of the net (default: %(default)s)"
     )

@@ -20,12 +20,15 @@ body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 1200px; background:
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { margin: 0 0 .25rem; font-size: 1.6rem; }
 p { margin: .25rem 0 1rem; color: var(--soft); }
-code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }
-.note { padding: .8rem 1rem; border-radius: 10px; background: var(--note); color: var(--note-ink); }
+code { font: .9em ui-monospace, monospace; }
+code span { white-space: nowrap; }
+.note { padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
+.warning { border-color: transparent; background: var(--note); color: var(--note-ink); }
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
 .card { padding: .8rem; border: 1px solid var(--line); border-radius: 12px; background: var(--card); }
 .card h2 { margin: 0 0 .5rem; font-size: .95rem; font-weight: 600; overflow-wrap: anywhere; }
-.row { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fit, minmax(110px, 1fr)); }
+.row { display: grid; gap: .5rem; align-items: start; grid-template-columns: repeat(2, 1fr); }
+@media (min-width: 640px) { .row { grid-template-columns: repeat(auto-fit, minmax(90px, 1fr)); } }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--line); }
 figcaption { margin-top: .2rem; color: var(--soft); font-size: .8rem; }
@@ -50,7 +53,7 @@ def thumbnail(picture: Image.Image) -> str:
     return f'width="{small.width}" height="{small.height}" src="data:image/jpeg;base64,{encoded}"'
 
 
-def render_page(title: str, subtitle: str, note: str, cards: Sequence[Card]) -> str:
+def render_page(title: str, subtitle: str, note: str, cards: Sequence[Card], *, warning: bool) -> str:
     """Return the page as HTML.
 
     Args:
@@ -58,17 +61,24 @@ def render_page(title: str, subtitle: str, note: str, cards: Sequence[Card]) -> 
         subtitle: One line below it.
         note: What has to be said plainly; may hold ``code`` in backticks.
         cards: One per photograph, their pictures made by `thumbnail`.
+        warning: Whether the note warns.
     """
     parts = html.escape(note).split("`")
-    marked = "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+    marked = "".join(_code(part) if index % 2 else part for index, part in enumerate(parts))
+    kind = "note warning" if warning else "note"
     body = "\n".join(_render_card(card) for card in cards)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(subtitle)}</p>\n"
-        f'<p class="note">{marked}</p>\n<main class="cards">\n{body}\n</main>\n</body>\n</html>\n'
+        f'<p class="{kind}">{marked}</p>\n<main class="cards">\n{body}\n</main>\n</body>\n</html>\n'
     )
+
+
+def _code(text: str) -> str:
+    """Return code whose lines break between words alone, not inside of options."""
+    return "<code>" + " ".join(f"<span>{word}</span>" for word in text.split()) + "</code>"
 
 
 def _render_card(card: Card) -> str:

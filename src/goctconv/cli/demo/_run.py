@@ -30,10 +30,11 @@ from ._page import Card, render_page, thumbnail
 
 _UNTRAINED = (
     "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
-    "mean something, pass trained weights: `goctconv demo --model csnet_x1_l --weights FILE`, or "
-    "`goctconv predict photos -o maps --pretrained --accept-license cc-by-nc-sa-4.0`."
+    "mean something, download the authors' weights (licence CC BY-NC-SA 4.0, not for commercial use) with "
+    "`goctconv demo --model csnet_x1_l --pretrained --accept-license cc-by-nc-sa-4.0`, or load a file of yours with "
+    "`--weights FILE`."
 )
-_TRAINED = "Maps of {model} with the weights of `{weights}`. White is salient."
+_TRAINED = "Maps of a network of {parameters:,} parameters with the weights of `{weights}`. White is salient."
 _CALIBRATED_ON = 32  # pictures; of the others, one is in memory at a time
 _LARGEST = 1024  # photographs are made smaller than this on reading: the page shows thumbnails
 
@@ -54,18 +55,28 @@ def run_demo(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: give a folder.")
     input_size(args.size)
+    if args.accept_license is not None and not args.pretrained:
+        raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out.")
+    tell(
+        f"running {args.model} on pictures of {args.data}" if args.data else f"drawing {plural(args.images, 'picture')}"
+    )
     failures: list[str] = []
     examples = iter(_read(args, failures) if args.data else _make_up(args))
     first = list(islice(examples, _CALIBRATED_ON))
     if not first:
         raise CommandError(f"--data {args.data}: no photograph in it can be read.")
     model = _make_model(args, first)
-    note = (_TRAINED if args.weights else _UNTRAINED).format(model=args.model, weights=args.weights)
+    trained = args.weights or args.pretrained
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    note = (_TRAINED if trained else _UNTRAINED).format(
+        model=args.model, parameters=parameters, weights=args.weights or args.model
+    )
     try:
         cards = [_show(model, example, args) for example in chain(first, examples)]
         page = args.output / "index.html"
-        subtitle = f"{args.model} on {plural(len(cards), 'picture')}, input size {args.size}"
-        text = render_page("goctconv demo", subtitle, note, cards)
+        kind = "photograph" if args.data else "made-up picture"
+        subtitle = f"{args.model} on {plural(len(cards), kind)}, input size {args.size}"
+        text = render_page("goctconv demo", subtitle, note, cards, warning=not trained)
         write_atomic(page, lambda stream: stream.write(text.encode(errors="backslashreplace")))
     except OSError as error:
         raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
@@ -106,8 +117,8 @@ def _fail(problem: str, failures: list[str]) -> None:
 def _make_model(args: argparse.Namespace, examples: list[_Example]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        model = create_model(args.model, weights=args.weights)
-    if args.weights is None:
+        model = create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
+    if args.weights is None and not args.pretrained:
         # Fresh weights overflow in eval mode until the BatchNorm statistics fit them.
         inputs = torch.cat([preprocess(example.photograph, args.size) for example in examples])
         calibrate_batch_norm(model, torch.split(inputs, 4))
@@ -118,11 +129,16 @@ def _show(model: nn.Module, example: _Example, args: argparse.Namespace) -> Card
     grey = grey_map(predict(model, [example.photograph], size=args.size)[0])
     saliency = Image.fromarray(grey)
     write_atomic(_path(args.output / "maps", example.name), partial(save_png, saliency))
-    pictures = [("photograph", example.photograph), ("map", saliency), ("overlay", overlay(example.photograph, grey))]
+    made_up = example.mask is not None
+    pictures = [
+        ("picture" if made_up else "photograph", example.photograph),
+        ("map", saliency),
+        ("overlay", overlay(example.photograph, grey)),
+    ]
     if example.mask is not None:
-        write_atomic(_path(args.output / "photographs", example.name), partial(save_png, example.photograph))
+        write_atomic(_path(args.output / "images", example.name), partial(save_png, example.photograph))
         write_atomic(_path(args.output / "masks", example.name), partial(save_png, example.mask))
-        pictures.append(("truth", example.mask))
+        pictures.append(("true mask", example.mask))
     return Card(example.name, [(caption, thumbnail(picture)) for caption, picture in pictures])
 
 

@@ -24,7 +24,9 @@ examples:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help='files, folders, patterns, or "-"')
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the maps; made where missing")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help='folder for the maps; needed unless INPUT is "-"'
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary; errors only")
 
     model = parser.add_argument_group("model")

@@ -75,23 +75,28 @@ class _Search:
         if not paths:
             self.problems.append(f"{pattern}: no file matches this pattern: check it, and quote it for the shell.")
         for path in paths:
-            self._add_path(path)
+            self._add_path(path, Path(path.name))
 
     def _is_output(self, path: Path) -> bool:
         return os.path.join(real_path(path, self._parents), "").startswith(os.path.join(self._output, ""))  # noqa: PTH118
 
-    def _add_path(self, path: Path) -> None:
+    def _add_path(self, path: Path, below: Path = Path()) -> None:
+        """Add a file or folder; the results of a folder's files go below ``below``."""
         try:
             if path.is_dir():
-                self._add_folder(path)
-            elif path.exists():
+                self._add_folder(path, below)
+            elif path.is_file():
                 self._add_file(path, Path(path.stem))
+            elif path.exists():
+                self.problems.append(
+                    f"{path}: this is a pipe or device, not a file: copy it to a file, or pass it to -."
+                )
             else:
                 self.problems.append(f"{path}: there is no such file or folder: check the path.")
         except OSError as error:  # such as a folder on the way that may not be entered
             self.problems.append(f"{path}: this cannot be read ({error.strerror or error}).")
 
-    def _add_folder(self, root: Path) -> None:
+    def _add_folder(self, root: Path, below: Path) -> None:
         if os.path.realpath(root) == self._output:
             self.problems.append(
                 f"{root} is the folder to read and the output folder too, so the next run would take maps for "
@@ -110,7 +115,10 @@ class _Search:
                 if suffix.lower() in IMAGE_SUFFIXES:
                     count += 1
                     here = Path(folder)
-                    self._add_file(here / name, here.relative_to(root) / stem)
+                    if (here / name).exists() and not (here / name).is_file():
+                        self.problems.append(f"{here / name}: this is a pipe or device, not a file: it was not read.")
+                    else:
+                        self._add_file(here / name, below / here.relative_to(root) / stem)
         if not count and len(self.problems) == problems:
             self.problems.append(
                 f"{root}: there is no image in this folder or its subfolders: expected files that end in .jpg, .png, "

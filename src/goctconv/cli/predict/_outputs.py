@@ -41,9 +41,11 @@ def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequenc
                     "folder with -o."
                 )
             if key in writers:
+                same = writers[key].parent == task.path.parent
+                cure = "rename one" if same else "rename one, or pass the folder that holds both (subfolders are kept)"
                 raise CommandError(
-                    f"{writers[key]} and {task.path} would both be written to {target}: run them with different -o, "
-                    "rename one, or pass the folder that holds both (subfolders are kept)."
+                    f"{writers[key]} and {task.path} would both be written to {target}: run them with different -o, or "
+                    f"{cure}."
                 )
             writers[key] = task.path
     return tasks

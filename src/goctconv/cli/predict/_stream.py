@@ -54,7 +54,7 @@ def _check(args: argparse.Namespace) -> str:
     if len(args.inputs) > 1:
         raise CommandError('"-" stands for one image on standard input: give no other INPUT with it.')
     if args.output is not None:
-        raise CommandError('the result of "-" goes to standard output: leave -o out and redirect it, like >map.png.')
+        raise CommandError('the result of "-" goes to standard output: drop -o, and redirect it, like >map.png.')
     if args.cutout and args.overlay:
         raise CommandError("standard output takes one picture: choose --cutout or --overlay.")
     if sys.stdout is None:

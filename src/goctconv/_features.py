@@ -122,6 +122,12 @@ def as_features(features: Tensor | Sequence[Tensor], widths: tuple[int, ...], *,
             f"expected {len(widths)} scales with {widths} channels, got {len(features)}"
             f" with {tuple(x.shape[1] if x.dim() > 1 else None for x in features)}"
         )
+    if checks_enabled():
+        _check_shapes(features, widths)
+    return tuple(features)
+
+
+def _check_shapes(features: Sequence[Tensor], widths: tuple[int, ...]) -> None:
     for scale, (x, width) in enumerate(zip(features, widths, strict=True)):
         if x.dim() != 4:
             raise ScaleError(
@@ -136,7 +142,6 @@ def as_features(features: Tensor | Sequence[Tensor], widths: tuple[int, ...], *,
                 f"scale {scale} has a batch of {x.shape[0]}, scale 0 one of {features[0].shape[0]}: "
                 "pass features of the same images"
             )
-    return tuple(features)
 
 
 def _kind(features: object) -> str:

@@ -176,6 +176,15 @@ def test_fx_graph(name: str) -> None:
     assert all(parameter.grad is not None for parameter in learner.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning", "ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_jit_trace(name: str) -> None:
+    model = prepared(name)
+    traced = torch.jit.trace(model, image())
+    for x in (image(), image(1), torch.randn(1, 3, 67, 83)):
+        assert_close(outputs(traced, x), outputs(model, x), rtol=0, atol=1e-5 * float(outputs(model, x).abs().max()))
+
+
 def test_other_feature_classes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"feature_cls='hook'.*leave it out"):
         timm.create_model("test_csnet", features_only=True, feature_cls="hook")

@@ -153,7 +153,7 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return cast("Tensor", conv(x))
 
 
-def halve(x: Tensor) -> Tensor:
+def halve(x: Tensor, width: int) -> Tensor:
     """Average-pool 2x2 with stride 2, the stride of all layers here; a scale without channels only shrinks.
 
     Raises:
@@ -162,4 +162,4 @@ def halve(x: Tensor) -> Tensor:
     size: Size = (spatial_size(x)[0] // 2, spatial_size(x)[1] // 2)
     if checks_enabled() and (size[0] < 1 or size[1] < 1):
         raise ScaleError(f"stride=2 needs every scale to have at least 2x2 pixels, got {spatial_size(x)}")
-    return F.avg_pool2d(x, 2) if x.shape[1] else absent(x, size)
+    return F.avg_pool2d(x, 2) if width else absent(x, size)

@@ -152,7 +152,7 @@ class MultiScaleConv2d(nn.Module):
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the output scales: a tensor or a tuple, as ``out_channels`` was given."""
         given = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))
-        inputs = given if self.stride == 1 else tuple(halve(x) for x in given)
+        inputs = given if self.stride == 1 else tuple(map(halve, given, self.in_widths))
         sizes = self._output_sizes(inputs)
         if checks_enabled():
             if self.downsample != "bilinear":

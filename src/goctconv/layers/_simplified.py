@@ -110,10 +110,10 @@ class SimplifiedGOctConv(nn.Module):
         """Convolve every scale by itself; returns a tensor or a tuple, as ``channels`` was given."""
         inputs = as_features(features, self.widths, plain=isinstance(self.channels, int))
         if self.stride == 2:
-            inputs = tuple(halve(x) for x in inputs)
+            inputs = tuple(map(halve, inputs, self.widths))
         outputs = tuple(
-            convolve(cast("nn.Conv2d", self.convs[str(scale)]), x) if x.shape[1] else absent(x, spatial_size(x))
-            for scale, x in enumerate(inputs)
+            convolve(cast("nn.Conv2d", self.convs[str(scale)]), x) if width else absent(x, spatial_size(x))
+            for scale, (x, width) in enumerate(zip(inputs, self.widths, strict=True))
         )
         return outputs[0] if isinstance(self.channels, int) else outputs
 

@@ -10,7 +10,7 @@ from timm.models import register_notrace_function
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._features import Features, ScaleError, Size, spatial_size, width_of
+from .._features import Features, ScaleError, Size, checks_enabled, spatial_size, width_of
 from ..layers import FusionHead, ILBlock
 from ._csnet_channels import (
     DILATIONS,
@@ -267,7 +267,7 @@ def check_image(x: Tensor) -> None:
     Raises:
         ScaleError: It has not.
     """
-    if min(spatial_size(x)) < _SMALLEST:
+    if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
         raise ScaleError(
             f"the image has {spatial_size(x)} pixels; the coarsest of CSNet's scales is 1/{_SMALLEST}, so it needs "
             f"at least {_SMALLEST}x{_SMALLEST}: resize or pad it"

@@ -85,3 +85,33 @@ def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(ImportError, match=r"needs onnxscript: .*goctconv\[onnx\]"):
         export_onnx(nn.Conv2d(3, 1, 1), tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_are_exported_in_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = nn.Conv2d(3, 1, 3, padding=1).to(dtype)
+    export_onnx(model, tmp_path / "net.onnx")
+    assert model.weight.dtype == dtype
+    assert largest_difference(tmp_path / "net.onnx", model.float(), torch.randn(2, 3, 40, 50)) < 1e-5
+
+
+class Raises(nn.Module):
+    """Takes no image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise AssertionError(x.shape)
+
+
+class Twice(nn.Module):
+    """Returns two tensors."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize(("model", "message"), [(Twice(), "returns a tuple"), (Raises(), "does not run on an image")])
+def test_what_cannot_be_exported_is_named(model: nn.Module, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=message):
+        export_onnx(model, tmp_path / "net.onnx")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        export_onnx(model, tmp_path)

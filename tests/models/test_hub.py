@@ -99,7 +99,9 @@ def test_licence_of_the_weights_is_inherited(shared: Path, tmp_path: Path) -> No
     file = shared / "weights" / "csnet-L-x1.pth.tar"
     model = goctconv.create_model("csnet_x2", checkpoint_path=file)
     through_timm = timm.create_model("csnet_x1_l", pretrained=True, pretrained_cfg_overlay={"file": str(file)})
-    assert model.weights_license == through_timm.weights_license == "cc-by-nc-sa-4.0"
+    features = goctconv.create_model("csnet_x1_l", checkpoint_path=file, features_only=True).model
+    for each in (model, through_timm, features):
+        assert each.weights_license == "cc-by-nc-sa-4.0"
     for generation in range(2):
         folder = tmp_path / str(generation)
         model.save_pretrained(folder)
@@ -141,6 +143,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         CSNet().save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         CSNet.from_pretrained(tmp_path)
+    for nowhere in (tmp_path / "gone", "gone", __file__):
+        with pytest.raises(FileNotFoundError, match="neither a directory nor OWNER/NAME"):
+            CSNet.from_pretrained(nowhere)
     features = timm.create_model("csnet_x1", features_only=True, out_indices=(0,)).model
     with pytest.raises(ValueError, match="prune_intermediate_layers"):
         features.model_args()
@@ -150,12 +155,15 @@ class FakeHub:
     """Keeps what is uploaded."""
 
     uploads: dict[str, dict[str, bytes]]
+    private: dict[str, bool]
 
     def __init__(self, token: str | None = None) -> None:
         self.token = token
 
-    def create_repo(self, repo_id: str, **_: object) -> Any:
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
+        assert exist_ok
         FakeHub.uploads.setdefault(repo_id, {})
+        FakeHub.private[repo_id] = private
         return type("Repo", (), {"repo_id": repo_id})
 
     def file_exists(self, repo_id: str, name: str) -> bool:
@@ -168,9 +176,12 @@ class FakeHub:
 
 def test_push_to_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(FakeHub, "uploads", {}, raising=False)
+    monkeypatch.setattr(FakeHub, "private", {}, raising=False)
     monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
     model = pruned()
     assert model.push_to_hub("me/net", license="mit") == "hf-hub:me/net"
+    model.push_to_hub("me/secret", private=True)
+    assert FakeHub.private == {"me/net": False, "me/secret": True}
     files = FakeHub.uploads["me/net"]
     assert set(files) == {"README.md", "config.json", "model.safetensors"}
     files["README.md"] = b"mine"

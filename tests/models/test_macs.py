@@ -65,6 +65,12 @@ def test_any_network_and_image() -> None:
     assert count_macs(model, (64, 96)) < count_macs(model, (96, 96))
 
 
+@pytest.mark.parametrize("size", [(224,), (3, 224, 224)])
+def test_a_size_is_height_and_width(size: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be one integer, or height and width"):
+        count_macs(nn.Identity(), size)
+
+
 def test_unknown_convention() -> None:
     with pytest.raises(ValueError, match="convention='thop'"):
         count_macs(nn.Identity(), convention="thop")

@@ -1,4 +1,8 @@
-"""What timm asks of its own models, restated for every registered one; BatchNorm is calibrated first."""
+"""What timm asks of its own models, restated for every registered one; BatchNorm is calibrated first.
+
+Of timm's checks only TorchScript's `torch.jit.script` has no counterpart here: PyTorch has deprecated it, and it cannot
+compile features that are a tensor in one layer and a tuple in another. `torch.jit.trace` is checked in its place.
+"""
 
 from __future__ import annotations
 
@@ -85,6 +89,11 @@ def test_default_configuration(name: str) -> None:
     assert first_conv
     assert {f"{conv}.weight" for conv in first_conv} <= keys
     assert cfg["origin_url"].startswith("https://")
+    assert (cfg["interpolation"], cfg["crop_pct"], cfg["crop_mode"]) == ("bilinear", 1.0, "squash")
+    least = cfg["min_input_size"]
+    assert outputs(model, torch.randn(1, *least)).shape == (1, 1, *least[1:])
+    if cfg.get("pool_size"):
+        assert outputs(model.forward_features, torch.randn(1, *cfg["input_size"])).shape[-2:] == cfg["pool_size"]
     assert {len(cfg["mean"]), len(cfg["std"]), cfg["input_size"][0]} == {3}
     has_weights = bool(cfg.get("url"))
     assert has_weights == (name in {"csnet_x1_l", "csnet_x2_l"})
@@ -102,6 +111,7 @@ def test_head_can_be_taken_off(name: str) -> None:
     for arguments in ((0,), (0, "")):
         model.reset_classifier(*arguments)
         assert_close(outputs(model, image()), features, rtol=0, atol=0)
+        assert not any(key.startswith("classifier") for key in model.state_dict())
     assert outputs(prepared(name, num_classes=0), image()).shape == features.shape
     model.reset_classifier(7)
     assert outputs(model, image()).shape == (2, 7, SIZE, SIZE)
@@ -159,6 +169,19 @@ def test_forward_intermediates(name: str) -> None:
     assert again.shape == final.shape
 
 
+def test_a_shortened_network_predicts_from_what_is_left() -> None:
+    model = prepared("csnet_x1")
+    assert model.prune_intermediate_layers([2]) == [2]
+    model.reset_classifier(1)
+    assert (model.num_features, model.head_hidden_size) == (80, 80)
+    features = outputs(model.forward_features, image())
+    assert features.shape == (2, 80, SIZE // 4, SIZE // 4)
+    assert outputs(model.forward_head, features).shape == outputs(model, image()).shape == (2, 1, SIZE, SIZE)
+    with pytest.raises(ValueError, match="num_classes=-1"):
+        model.reset_classifier(-1)
+    assert model.num_classes == 1
+
+
 def test_finest_scale_with_channels_represents_a_stage() -> None:
     model = timm.create_model("csnet_x1", split=(0, 1), features_only=True)
     assert model.feature_info.reduction() == [2, 2, 4, 8]
@@ -201,12 +224,13 @@ def test_parameters_group_by_depth(name: str) -> None:
 
 
 @pytest.mark.parametrize("features_only", [False, True])
-def test_weights_adapt_to_other_images_and_features(tmp_path: Path, features_only: bool) -> None:
-    source = prepared("test_csnet")
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_adapt_to_other_images_and_features(name: str, tmp_path: Path, features_only: bool) -> None:
+    source = prepared(name)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     for in_chans in (1, 3, 5):
         model = timm.create_model(
-            "test_csnet",
+            name,
             pretrained=True,
             pretrained_cfg_overlay={"file": str(tmp_path / "weights.pth")},
             in_chans=in_chans,

@@ -50,21 +50,35 @@ def export_onnx(
     channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
     network = copy.deepcopy(model).cpu().float().eval()
     images = _images(channels)
-    with torch.no_grad():
-        expected = [network(image) for image in images]
+    path = Path(file)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the file to write in it")
+    expected = [_output(network, image) for image in images]
     for image, output in zip(images, expected, strict=True):
         if not torch.isfinite(output).all():
             raise ExportError(
                 f"the network's own output for an image of {tuple(image.shape)} is not finite, so nothing can be "
                 "checked: load trained weights, or calibrate its BatchNorm"
             )
-    path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".goctconv-") as folder:
         temporary = Path(folder) / path.name
         _export(network, images[1], temporary)
         _check(runtime, temporary, images, expected, tolerance)
         temporary.replace(path)
+
+
+@torch.no_grad()
+def _output(network: nn.Module, image: Tensor) -> Tensor:
+    try:
+        output = network(image)
+    except Exception as error:  # whatever it raises, it cannot be checked
+        raise ExportError(
+            f"the network does not run on an image of {tuple(image.shape)} ({error}); it must take any size from 32x32"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise ExportError(f"the network returns a {type(output).__name__}, expected one tensor: wrap it to return that")
+    return output
 
 
 def _onnx_runtime() -> Any:
@@ -82,15 +96,21 @@ def _images(channels: int) -> list[Tensor]:
 def _export(network: nn.Module, image: Tensor, file: Path) -> None:
     smallest = {0: ("batch", 1), 2: ("height", 32), 3: ("width", 32)}
     dims = {axis: torch.export.Dim(name, min=least) for axis, (name, least) in smallest.items()}
-    program = torch.onnx.export(
-        network,
-        (image,),
-        dynamo=True,
-        dynamic_shapes=(dims,),
-        input_names=["image"],
-        output_names=["logits"],
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            network,
+            (image,),
+            dynamo=True,
+            dynamic_shapes=(dims,),
+            input_names=["image"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    except Exception as error:  # whatever the exporter raises
+        raise ExportError(
+            f"torch.onnx.export cannot export this {type(network).__name__}: {error}. "
+            "Of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
+        ) from error
     if program is None:  # only the exporter without dynamo returns None
         raise ExportError("torch.onnx.export returned no program")
     for node in program.model.graph:  # stack traces, which name files of this machine and outweigh the weights

@@ -135,6 +135,8 @@ def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.
             model.weights_license = PUBLISHED_LICENSE
         if wrapped.get("features_only"):
             overlay = {"state_dict": model.state_dict()}
-            return timm.create_model(name, True, pretrained_cfg_overlay=overlay, **kwargs, **widths, **wrapped)
+            features = timm.create_model(name, True, pretrained_cfg_overlay=overlay, **kwargs, **widths, **wrapped)
+            cast("HubModel", features.model).weights_license = model.weights_license
+            return features
         return model
     raise min(errors, key=lambda error: sum(len(names) for names in error.problems.values()))

@@ -144,6 +144,8 @@ class CSNet(HubModel):
         """
         if global_pool:
             raise ValueError(f"global_pool={global_pool!r}: CSNet predicts maps and pools nothing; leave it out")
+        if width_of(num_classes, f"num_classes={num_classes!r}") < 0:
+            raise ValueError(f"num_classes={num_classes!r} must be at least 0")
         self.num_classes = num_classes
         like = next(self.parameters())
         self.classifier = self._make_classifier(num_classes).to(like.device, like.dtype)
@@ -213,6 +215,7 @@ class CSNet(HubModel):
         if cut or prune_head:
             self.head = None
             self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+            self._reduction = self.feature_info[last]["reduction"]
             self.reset_classifier(0)
         return taken
 

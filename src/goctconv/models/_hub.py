@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -105,12 +106,14 @@ class HubModel(nn.Module):
             **kwargs: Arguments of the model to change, such as ``num_classes``.
 
         Raises:
-            FileNotFoundError: The directory has no ``config.json``.
+            FileNotFoundError: There is no such directory, nor a repository of that form; or no ``config.json`` in it.
             TypeError: What was saved is not of this class.
         """
         path = Path(source)
         if path.is_dir() and not (path / "config.json").is_file():
             raise FileNotFoundError(f"{path} has no config.json: it was not written by save_pretrained")
+        if not path.is_dir() and (path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source))):
+            raise FileNotFoundError(f"{source} is neither a directory nor OWNER/NAME on the Hugging Face Hub")
         scheme = "local-dir" if path.is_dir() else "hf-hub"
         model = timm.create_model(f"{scheme}:{source}", pretrained=True, **kwargs)
         if not isinstance(model, cls):

@@ -37,7 +37,7 @@ def count_macs(
         in_chans: Channels of the image; by default those that the model names in ``in_chans``, else 3.
 
     Raises:
-        ValueError: An unknown convention.
+        ValueError: An unknown convention, or an input size that is none.
 
     Example:
         >>> import goctconv
@@ -50,7 +50,10 @@ def count_macs(
     """
     if convention not in {"conv", "paper"}:
         raise ValueError(f"convention={convention!r} must be 'conv' or 'paper'")
-    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+    size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+    if len(size) != 2:
+        raise ValueError(f"input_size={input_size!r} must be one integer, or height and width")
+    height, width = size
     channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
     hollow = copy.deepcopy(model).to("meta").eval()
     extras = _Extras(hollow) if convention == "paper" else None

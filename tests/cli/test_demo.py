@@ -182,6 +182,24 @@ def test_weights_are_named_with_their_network(tmp_path, output, capsys):
     page = (output / "index.html").read_text(encoding="utf-8")
     for text in (page, capsys.readouterr().out):
         assert "a network of 6,395 parameters" in text
+        assert "csnet_x1" not in text
         assert "mean nothing" not in text
     assert 'class="note"' in page
     assert main([*arguments, "--accept-license", "cc-by-nc-sa-4.0"]) == 2
+
+
+def test_saved_networks_are_shown_as_they_are(tmp_path, output, monkeypatch):
+    model = create_model("test_csnet")
+    calibrate_batch_norm(model, [torch.randn(4, 3, 64, 64)])
+    model.save_pretrained(tmp_path / "saved")
+    used = []
+
+    def look(network, *arguments, **options):
+        used.append(network)
+        return predict(network, *arguments, **options)
+
+    monkeypatch.setattr(demo_run, "predict", look)
+    arguments = ["--model", f"local-dir:{tmp_path / 'saved'}", "--images", "1", "--size", "64"]
+    assert main(["demo", "-o", str(output), *arguments]) == 0
+    torch.testing.assert_close(used[0].state_dict(), model.state_dict(), rtol=0, atol=0)
+    assert "mean nothing" not in (output / "index.html").read_text(encoding="utf-8")

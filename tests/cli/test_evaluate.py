@@ -284,3 +284,19 @@ def test_the_released_weights(shared, tmp_path):
     published = {"max_f": 0.9158, "mean_f": 0.8610, "mae": 0.0632}
     assert found["images"] == 200
     assert {name: found["scores"][name] for name in published} == pytest.approx(published, rel=0, abs=0.0005)
+
+
+def test_maps_that_could_belong_to_several_masks_are_refused(tmp_path, capsys):
+    for folder in ("a", "b"):
+        save(tmp_path / folder / "1.jpg", gradient(20, 30))
+        save(tmp_path / folder / "1.png", gradient(20, 30)[..., 0])
+    (tmp_path / "pairs.lst").write_text("a/1.jpg a/1.png\nb/1.jpg b/1.png\n")
+    maps = tmp_path / "maps"
+    save(maps / "1.png", gradient(20, 30)[..., 0])
+    assert main(["evaluate", str(tmp_path / "pairs.lst"), "--predictions", str(maps)]) == 2
+    assert "could belong to a/1 or b/1" in capsys.readouterr().err
+    (maps / "a").mkdir()
+    (maps / "1.png").rename(maps / "a" / "1.png")
+    assert main(["evaluate", str(tmp_path / "pairs.lst"), "--predictions", str(maps)]) == 1
+    save(maps / "b" / "1.png", gradient(20, 30)[..., 0])
+    assert main(["evaluate", str(tmp_path / "pairs.lst"), "--predictions", str(maps)]) == 0

@@ -46,7 +46,7 @@ def test_a_misfit_is_told_briefly(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["info", "csnet_x1", "--weights", str(file)]) == 2
     told = capsys.readouterr().err
     assert "missing: stages.0.0.conv1.paths.0_to_0.weight" in told
-    assert ", ..." in told
+    assert " more" in told
     assert len(told) < 2000
     assert main(["info", "csnet_x1", "--weights", str(tmp_path)]) == 2
     assert "this is a folder" in capsys.readouterr().err

@@ -6,18 +6,20 @@ import pytest
 
 import goctconv
 from goctconv.cli import main
+from goctconv.cli._main import COMMANDS
 from goctconv.cli._messages import printable, say, tell
 from goctconv.cli._progress import plural, progress
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["demo", "--help"], ["--version"]])
-def test_help_and_version(arguments, capsys):
+@pytest.mark.parametrize("arguments", [["--help"], *([command.name, "--help"] for command in COMMANDS), ["--version"]])
+def test_help_and_version(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "88")
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith((f"goctconv {goctconv.__version__}", "usage: goctconv"))
-    assert max(map(len, text.splitlines())) <= 120
+    assert max(map(len, text.splitlines())) <= 88
 
 
 def test_without_a_command_help_is_shown(capsys):

@@ -1,4 +1,5 @@
 import os
+import re
 import time
 
 import numpy as np
@@ -212,7 +213,38 @@ def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
     torch.nn.init.constant_(next(iter(model.parameters())), float("nan"))
     torch.save(model.state_dict(), tmp_path / "nan.pth")
     options = ["--model", "test_csnet", "--weights", tmp_path / "nan.pth", "--size", "32"]
-    fails([photographs, "-o", maps, *options], "not a number", capsys=capsys)
+    fails([photographs, "-o", maps, *options], "not a number", "--weights FILE", capsys=capsys)
+    evaluated = ["evaluate", "--images", str(photographs), "--masks", str(photographs), "--resize"]
+    for command in (evaluated, ["demo", "--images", "1", "-o", str(maps)]):
+        assert main([*command, *map(str, options)]) == 2
+        said = capsys.readouterr().err
+        assert "not a number (NaN)" in said
+        assert "calibrate_batch_norm" not in said
+
+
+def test_cures_are_those_of_the_command_line(photographs, maps, weights, capsys):
+    for options, message in (
+        (["--model", "csnet_x1", "--pretrained"], "--pretrained: no weights were released .* --weights FILE"),
+        (["--model", "csnet_x9", "--weights", weights], "there are csnet_x1, csnet_x1_2"),
+    ):
+        assert main(["predict", str(photographs), "-o", str(maps), *map(str, options)]) == 2
+        said = capsys.readouterr().err
+        assert re.search(message, said)
+        assert not re.search("checkpoint_path|pretrained=|list_models", said)
+
+
+def test_tensors_that_do_not_fit(photographs, maps, weights, tmp_path, capsys):
+    state = torch.load(weights, weights_only=True)
+    names = list(state)[:7]
+    torch.save({name: value for name, value in state.items() if name not in names}, tmp_path / "part.pth")
+    options = ["--model", "test_csnet", "--weights", str(tmp_path / "part.pth")]
+    assert main(["predict", str(photographs), "-o", str(maps), *options]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"goctconv: error: the weights in {tmp_path / 'part.pth'} do not fit test_csnet:"
+    missing = [name for name in names if not name.endswith("num_batches_tracked")]
+    listed = ", ".join(missing[:5])
+    more = f", and {len(missing) - 5} more" if len(missing) > 5 else ""
+    assert said[1:] == [f"  {len(missing)} tensors missing: {listed}{more}"]
 
 
 @pytest.mark.parametrize(

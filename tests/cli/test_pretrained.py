@@ -35,5 +35,7 @@ def test_consent_on_the_command_line(arguments, tmp_path, files):
 @pytest.mark.parametrize("consent", [[], ["--accept-license", "mit"]])
 def test_without_consent(arguments, consent, tmp_path, capsys):
     assert main([*arguments, *consent]) == 2
-    assert "cc-by-nc-sa-4.0" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "add --accept-license cc-by-nc-sa-4.0" in said
+    assert ("(not mit)" in said) == bool(consent)
     assert not (tmp_path / "cache").exists()

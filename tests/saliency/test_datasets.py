@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from goctconv.saliency import DataSetError, find_pairs
@@ -118,3 +120,24 @@ def test_what_is_not_found(tmp_path):
     touch(tmp_path / "bare", "images/a.txt", "masks/a.png")
     with pytest.raises(DataSetError, match=r"images: there is no image"):
         find_pairs(tmp_path / "bare")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes")
+def test_pipes_are_not_taken(tmp_path):
+    touch(tmp_path, "images/a.jpg", "GT/a.png", "GT/b.png")
+    os.mkfifo(tmp_path / "images" / "b.jpg")
+    data = find_pairs(tmp_path)
+    assert [pair.name for pair in data] == ["a"]
+    assert data.lone_masks == (tmp_path / "GT" / "b.png",)
+
+
+def test_a_list_may_begin_with_a_byte_order_mark_and_names_each_photograph_once(tmp_path):
+    for name in ("a/1.jpg", "a/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listed = tmp_path / "pairs.lst"
+    listed.write_text("a/1.jpg a/1.png\n", encoding="utf-8-sig")
+    assert [pair.name for pair in find_pairs(listed)] == ["a/1"]
+    listed.write_text("a/1.jpg a/1.png\na/1.jpg a/1.png\n")
+    with pytest.raises(DataSetError, match="a/1 stands on two lines"):
+        find_pairs(listed)

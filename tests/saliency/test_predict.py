@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_single_image_is_refused(image):
         predict(Brightness(), image)
 
 
-@pytest.mark.parametrize("size", [31, 0, -5, (224, 16), (1, 2, 3), (64.0, 64.0)])
+@pytest.mark.parametrize("size", [31, 0, -5, (224, 16), (1, 2, 3), ()])
 def test_sizes_below_32_are_refused(size):
     with pytest.raises(ValueError, match="each at least 32"):
         predict(Brightness(), [], size=size)
@@ -86,6 +87,16 @@ def test_sizes_below_32_are_refused(size):
 def test_batch_size_is_checked():
     with pytest.raises(ValueError, match="batch_size is 0"):
         predict(Brightness(), [], batch_size=0)
+    with pytest.raises(TypeError, match=r"batch_size is 8\.0, expected an integer"):
+        predict(Brightness(), [], batch_size=8.0)
+
+
+@pytest.mark.parametrize("size", [224.0, (64.0, 64), "224", None])
+def test_sizes_are_integers(size):
+    for call in (partial(predict, Brightness(), []), partial(preprocess, gradient())):
+        with pytest.raises(TypeError, match=r"size is .* expected one integer"):
+            call(size=size)
+    assert preprocess(gradient(), size=np.int64(32)).shape == (1, 3, 32, 32)
 
 
 def state(model):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from goctconv.saliency import cutout, grey_map, overlay, resize_bilinear
@@ -58,7 +59,7 @@ def test_strength_is_a_share():
         overlay(Image.new("RGB", (5, 7)), np.zeros((7, 5), np.uint8), strength=2)
 
 
-@pytest.mark.parametrize("value", [1.2, -0.1, float("nan"), 200.0])
+@pytest.mark.parametrize("value", [1.2, 1.000005, -0.1, float("nan"), 200.0])
 def test_grey_map_refuses_what_is_no_probability(value):
     with pytest.raises(ValueError, match="expected probabilities from 0 to 1"):
         grey_map(np.array([[0.5, value]]))
@@ -78,11 +79,19 @@ def test_arguments_of_the_wrong_kind_are_named(render):
         render(image, grey / 255)
 
 
+@pytest.mark.parametrize("probability", [[[0.5]], torch.rand(2, 3)])
+def test_grey_map_takes_arrays(probability):
+    with pytest.raises(TypeError, match="expected a NumPy array"):
+        grey_map(probability)
+
+
 def test_overlay_of_a_grey_photograph_is_in_colour():
-    assert overlay(Image.new("L", (3, 2)), np.full((2, 3), 255, np.uint8)).mode == "RGB"
+    painted = overlay(Image.new("L", (3, 2)), np.full((2, 3), 255, np.uint8), color=[0, 0, 9], strength=1)
+    assert painted.mode == "RGB"
+    assert painted.getpixel((0, 0)) == (0, 0, 9)
 
 
-@pytest.mark.parametrize("color", [(300, 0, 0), (0, 0), (0.5, 0, 0)])
+@pytest.mark.parametrize("color", [(300, 0, 0), (0, 0), (0.5, 0, 0), 5, "red"])
 def test_colours_are_checked(color):
     with pytest.raises(ValueError, match="color is"):
         overlay(Image.new("RGB", (3, 2)), np.zeros((2, 3), np.uint8), color=color)

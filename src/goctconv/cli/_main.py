@@ -1,6 +1,8 @@
 """From the command line to a subcommand, and from its errors to an exit status."""
 
 import argparse
+import shutil
+import textwrap
 import warnings
 from collections.abc import Sequence
 
@@ -75,10 +77,21 @@ def build_parser() -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(
             command.name,
             help=command.summary,
-            description=command.description,
-            epilog=command.examples,
+            description=_fill(command.description),
+            epilog=_fill(command.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def _fill(text: str) -> str:
+    """Wrap the paragraphs of a help text to the terminal, as argparse does; those with indented lines stay."""
+    width = max(shutil.get_terminal_size().columns - 2, 20)
+    return "\n\n".join(
+        paragraph
+        if "\n  " in paragraph
+        else textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False)
+        for paragraph in text.split("\n\n")
+    )

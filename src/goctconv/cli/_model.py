@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 from .. import models
+from ..saliency._network import NotANumberError
 from ..saliency._preprocess import check_size
 from ._command import CommandError
+from ._progress import plural, shorten
 
 _LISTED = 5
+_SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
@@ -22,14 +25,27 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
     Raises:
         CommandError: No weights are named, or a consent that they do not need, or they cannot be loaded.
     """
-    saved = args.model.startswith(("local-dir:", "hf-hub:"))
-    if args.weights is None and not args.pretrained and not saved:
+    if not is_trained(args):
         ways = ["  --weights FILE   a checkpoint that you have"]
         if timm.is_model_pretrained(args.model):
             ways.append(
                 "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' (non-commercial licence)"
             )
         raise CommandError(f"the maps of an untrained {args.model} mean nothing: say where its weights are.", *ways)
+    return create_asked_model(args)
+
+
+def is_trained(args: argparse.Namespace) -> bool:
+    """Return whether the arguments name weights; saved networks come with theirs."""
+    return args.weights is not None or args.pretrained or args.model.startswith(_SAVED)
+
+
+def create_asked_model(args: argparse.Namespace) -> nn.Module:
+    """Build ``args.model``, with weights where the arguments name some.
+
+    Raises:
+        CommandError: They cannot be loaded, or there is a consent that they do not need.
+    """
     if args.accept_license is not None and not args.pretrained:
         raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out.")
     return create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
@@ -45,28 +61,49 @@ def create_model(
     try:
         return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept)
     except models.LicenseError as error:
+        instead = f" (not {accept})" if accept else ""
         raise CommandError(
             f"the weights of {name} are the work of others, licensed CC BY-NC-SA 4.0 (not for commercial use). "
-            "Read the licence; if you accept it, add --accept-license cc-by-nc-sa-4.0. "
+            f"Read the licence; if you accept it, add --accept-license cc-by-nc-sa-4.0{instead}. "
             "A file that you have loads with --weights."
         ) from error
-    except ConnectionError as error:
-        raise CommandError(f"{error}".replace("pass it as checkpoint_path=", "pass it with --weights")) from error
     except models.CheckpointError as error:
         raise _misfit(name, weights, error) from error
     except _MODEL_ERRORS as error:
-        raise CommandError(str(error).replace("checkpoint_path=", "--weights")) from error
+        raise CommandError(_in_options(str(error))) from error
+
+
+def unusable(error: ValueError) -> CommandError:
+    """Return what to say of a model whose output is no map."""
+    if isinstance(error, NotANumberError):
+        return CommandError(
+            "the model's output is not a number (NaN): its weights are untrained or damaged: give trained ones with "
+            "--weights FILE."
+        )
+    return CommandError(str(error))
+
+
+def _in_options(message: str) -> str:
+    """Replace Python's cures in a message by those of the command line."""
+    for python, option in (
+        ("pretrained=True: no", "--pretrained: no"),
+        ("checkpoint_path=", "--weights FILE"),
+        ("goctconv.list_models() lists this package's models", f"there are {', '.join(models.list_models())}"),
+    ):
+        message = message.replace(python, option)
+    return message
 
 
 def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> CommandError:
     """Return the first few tensors of each kind that do not fit; the library's own error has them all."""
     if not error.problems:
-        return CommandError(str(error))
+        return CommandError(_in_options(str(error)))
     lines = [
-        f"  {len(tensors)} {kind}: {', '.join(tensors[:_LISTED])}{', ...' if len(tensors) > _LISTED else ''}"
+        f"  {plural(len(tensors), 'tensor')} {kind}: {shorten(tensors, limit=_LISTED)}"
         for kind, tensors in error.problems.items()
     ]
-    return CommandError(f"the weights in {weights} do not fit {name}. Of their tensors are", *lines)
+    where = f"in {weights} " if weights else ""
+    return CommandError(f"the weights {where}do not fit {name}:", *lines)
 
 
 def choose_device(name: str) -> torch.device:

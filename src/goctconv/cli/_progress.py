@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -56,3 +56,10 @@ def progress(total: int, *, quiet: bool) -> Iterator[Progress]:
 def plural(count: int, noun: str) -> str:
     """Return "1 map", "2 maps"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shorten(names: Iterable[object], separator: str = ", ", limit: int = 10) -> str:
+    """Join the first names, and say how many more there are."""
+    texts = [str(name) for name in names]
+    more = f"{separator}and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more

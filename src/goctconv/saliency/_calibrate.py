@@ -21,7 +21,7 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: Inputs of shape (B, C, H, W), of any device. Each batch counts the same, so make them equally large.
 
     Raises:
-        TypeError: ``batches`` is a single tensor.
+        TypeError: ``batches`` is a single tensor or holds something else, or ``model`` is no network.
         ValueError: The model has no BatchNorm with running statistics, or there are no batches.
 
     Example:
@@ -32,6 +32,8 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         >>> norm.running_mean
         tensor([4.])
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
     if isinstance(batches, Tensor):
         raise TypeError(
             f"batches is one tensor of shape {tuple(batches.shape)}, expected several batches: pass a list, [tensor]."
@@ -69,6 +71,11 @@ def _run(model: nn.Module, batches: Iterable[Tensor]) -> int:
     like = home(model)
     count = 0
     for batch in batches:
+        if not isinstance(batch, Tensor):
+            raise TypeError(
+                f"batches[{count}] is of type {type(batch).__name__}, expected a tensor of shape (B, C, H, W): make "
+                "one of an image with preprocess(image)."
+            )
         model(batch.to(like))
         count += 1
     return count

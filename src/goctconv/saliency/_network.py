@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
+class NotANumberError(ValueError):
+    """A network's output is not a number."""
+
+
 @contextmanager
 def evaluating(model: nn.Module, device: torch.device | str | None = None) -> Iterator[nn.Module]:
     """Lend the model in eval mode on a device.
@@ -55,7 +59,8 @@ def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> ND
         Probabilities of shape (B, H, W).
 
     Raises:
-        ValueError: The output has another shape, or is not a number.
+        NotANumberError: The output is not a number.
+        ValueError: It has another shape.
     """
     inputs = torch.from_numpy(np.stack(pixels)).to(home(model))
     if inputs.device.type == "cpu":
@@ -70,7 +75,7 @@ def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> ND
         )
     maps = torch.sigmoid(logits[:, 0].float()).cpu()
     if torch.isnan(maps).any():
-        raise ValueError(
+        raise NotANumberError(
             "the model's output is not a number (NaN): its weights are untrained, or its BatchNorm statistics do not "
             "fit them. Load trained weights, or call goctconv.saliency.calibrate_batch_norm(model, batches) first."
         )

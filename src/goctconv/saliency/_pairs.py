@@ -84,7 +84,7 @@ def match(name: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> D
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and its subfolders, sorted, without hidden ones.
+    """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices.
 
     Raises:
         DataSetError: It is not a folder.
@@ -95,7 +95,8 @@ def files_below(folder: Path) -> list[Path]:
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         found += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-    return [path for path in found if path.suffix.lower() in _SUFFIXES]
+    images = [path for path in found if path.suffix.lower() in _SUFFIXES]
+    return [path for path in images if path.is_file() or not path.exists()]  # broken links are named on reading
 
 
 def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
@@ -125,10 +126,15 @@ def read_list(path: Path) -> DataSet:
         DataSetError: The list is malformed, or none of its files exist.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataSetError(f"{path}: the list cannot be read ({error}): expected text, one pair per line.") from error
     pairs = [_read_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.name in seen:
+            raise DataSetError(f"{path}: {pair.name} stands on two lines: each photograph counts once, so remove one.")
+        seen.add(pair.name)
     missing = {file for pair in pairs for file in (pair.image, pair.mask) if not file.is_file()}
     complete = tuple(pair for pair in pairs if not missing & {pair.image, pair.mask})
     if not pairs:

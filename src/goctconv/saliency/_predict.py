@@ -43,7 +43,7 @@ def predict(
 
     Raises:
         ImageError: An image cannot be read.
-        TypeError: ``images`` is a single image.
+        TypeError: ``images`` is a single image, ``model`` no network, or ``size`` or ``batch_size`` no integer.
         ValueError: ``size`` or ``batch_size`` is too small, or the model's output is not a map.
 
     Example:
@@ -57,6 +57,8 @@ def predict(
         raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
     _refuse_single(images)
     network_size = check_size(size)
+    if not hasattr(batch_size, "__index__"):
+        raise TypeError(f"batch_size is {batch_size!r}, expected an integer of at least 1.")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
 

@@ -1,6 +1,7 @@
 """From a photograph to the network's input, as the published inference does it."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -28,12 +29,16 @@ def check_size(size: int | Sequence[int]) -> tuple[int, int]:
     """Return the network's input size as (height, width).
 
     Raises:
-        ValueError: ``size`` is not one or two integers of at least 32.
+        TypeError: ``size`` is not of integers.
+        ValueError: They are not one or two, or less than 32.
     """
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side >= MIN_SIZE for side in pair):
-        raise ValueError(f"size is {size}, expected one integer or (height, width), each at least {MIN_SIZE}.")
-    return pair[0], pair[1]
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    expected = f"expected one integer or (height, width), each at least {MIN_SIZE}."
+    if not all(isinstance(side, Integral) for side in pair):
+        raise TypeError(f"size is {size!r}, {expected}")
+    if len(pair) != 2 or min(pair) < MIN_SIZE:
+        raise ValueError(f"size is {size}, {expected}")
+    return int(pair[0]), int(pair[1])
 
 
 def prepare(image: ImageLike, size: tuple[int, int], max_pixels: int = MAX_PIXELS, name: str | None = None) -> Prepared:
@@ -62,6 +67,7 @@ def preprocess(image: ImageLike, size: int | Sequence[int] = 224) -> Tensor:
 
     Raises:
         ImageError: The image cannot be read.
+        TypeError: ``size`` is not of integers.
         ValueError: ``size`` is too small.
 
     Example:

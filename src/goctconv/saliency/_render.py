@@ -9,7 +9,7 @@ from PIL import Image
 from ._resize import resized_blocks
 
 OVERLAY_COLOR = (255, 45, 85)
-_ROUNDING = 1e-5  # by which resizing may leave the range
+_ROUNDING = 1e-6  # by which resizing may leave the range
 
 
 def grey_map(
@@ -26,6 +26,7 @@ def grey_map(
         An array of shape ``size``: probability x 255, truncated.
 
     Raises:
+        TypeError: The map is no NumPy array.
         ValueError: ``threshold`` or a value of the map is not between 0 and 1.
 
     Example:
@@ -36,6 +37,11 @@ def grey_map(
     """
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}, expected a probability from 0 to 1.")
+    if not isinstance(probability, np.ndarray):
+        raise TypeError(
+            f"the map is of type {type(probability).__name__}, expected a NumPy array: pass numpy.asarray(map), or "
+            "map.detach().cpu().numpy() of a tensor."
+        )
     if probability.ndim != 2 or not probability.size:
         raise ValueError(f"the map has shape {probability.shape}, expected (height, width): pass one map at a time.")
     low, high = float(probability.min()), float(probability.max())
@@ -114,11 +120,12 @@ def overlay(
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength is {strength}, expected a share from 0 to 1.")
-    if len(color) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in color):
+    levels = tuple(color) if isinstance(color, (tuple, list)) else ()
+    if len(levels) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
         raise ValueError(f"color is {color!r}, expected red, green and blue from 0 to 255.")
     _check(photograph, grey)
     share = Image.fromarray(grey).point([round(strength * level) for level in range(256)])
-    return Image.composite(Image.new("RGB", photograph.size, color), photograph.convert("RGB"), share)
+    return Image.composite(Image.new("RGB", photograph.size, levels), photograph.convert("RGB"), share)
 
 
 def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:

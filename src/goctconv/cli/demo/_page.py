@@ -28,7 +28,9 @@ code span { white-space: nowrap; }
 .card { padding: .8rem; border: 1px solid var(--line); border-radius: 12px; background: var(--card); }
 .card h2 { margin: 0 0 .5rem; font-size: .95rem; font-weight: 600; overflow-wrap: anywhere; }
 .row { display: grid; gap: .5rem; align-items: start; grid-template-columns: repeat(2, 1fr); }
-@media (min-width: 640px) { .row { grid-template-columns: repeat(auto-fit, minmax(90px, 1fr)); } }
+.row figure:last-child:nth-child(odd) { grid-column: span 2; }
+@media (min-width: 640px) { .row figure:last-child:nth-child(odd) { grid-column: auto; }
+  .row { grid-template-columns: repeat(auto-fit, minmax(90px, 1fr)); } }
 figure { margin: 0; }
 img { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--line); }
 figcaption { margin-top: .2rem; color: var(--soft); font-size: .8rem; }
@@ -37,7 +39,7 @@ figcaption { margin-top: .2rem; color: var(--soft); font-size: .8rem; }
 
 @dataclass(frozen=True)
 class Card:
-    """One photograph and what was made of it: (caption, picture) pairs."""
+    """One picture and what was made of it: (caption, picture) pairs."""
 
     title: str
     pictures: Sequence[tuple[str, str]]
@@ -60,7 +62,7 @@ def render_page(title: str, subtitle: str, note: str, cards: Sequence[Card], *, 
         title: The heading.
         subtitle: One line below it.
         note: What has to be said plainly; may hold ``code`` in backticks.
-        cards: One per photograph, their pictures made by `thumbnail`.
+        cards: One per picture, their pictures made by `thumbnail`.
         warning: Whether the note warns.
     """
     parts = html.escape(note).split("`")

@@ -22,7 +22,7 @@ from ...saliency._synthetic import synthetic_photographs
 from .._atomic import write_atomic
 from .._command import CommandError
 from .._messages import printable, say, tell
-from .._model import create_model, input_size
+from .._model import create_asked_model, input_size, is_trained, unusable
 from .._progress import plural
 from ..predict._inputs import find_photographs
 from ..predict._results import save_png
@@ -55,18 +55,14 @@ def run_demo(args: argparse.Namespace) -> int:
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: give a folder.")
     input_size(args.size)
-    if args.accept_license is not None and not args.pretrained:
-        raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out.")
-    tell(
-        f"running {args.model} on pictures of {args.data}" if args.data else f"drawing {plural(args.images, 'picture')}"
-    )
+    tell(f"reading the pictures in {args.data}" if args.data else f"drawing {plural(args.images, 'picture')}")
     failures: list[str] = []
     examples = iter(_read(args, failures) if args.data else _make_up(args))
     first = list(islice(examples, _CALIBRATED_ON))
     if not first:
         raise CommandError(f"--data {args.data}: no photograph in it can be read.")
     model = _make_model(args, first)
-    trained = args.weights or args.pretrained
+    trained = is_trained(args)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     note = (_TRAINED if trained else _UNTRAINED).format(
         model=args.model, parameters=parameters, weights=args.weights or args.model
@@ -75,13 +71,14 @@ def run_demo(args: argparse.Namespace) -> int:
         cards = [_show(model, example, args) for example in chain(first, examples)]
         page = args.output / "index.html"
         kind = "photograph" if args.data else "made-up picture"
-        subtitle = f"{args.model} on {plural(len(cards), kind)}, input size {args.size}"
+        named = args.weights.name if args.weights else args.model  # its widths are those of the file
+        subtitle = f"{named} on {plural(len(cards), kind)}, input size {args.size}"
         text = render_page("goctconv demo", subtitle, note, cards, warning=not trained)
         write_atomic(page, lambda stream: stream.write(text.encode(errors="backslashreplace")))
     except OSError as error:
         raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise unusable(error) from error
     tell(note.replace("`", ""))
     tell(printable(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}"))
     return 1 if failures else 0
@@ -117,8 +114,8 @@ def _fail(problem: str, failures: list[str]) -> None:
 def _make_model(args: argparse.Namespace, examples: list[_Example]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        model = create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
-    if args.weights is None and not args.pretrained:
+        model = create_asked_model(args)
+    if not is_trained(args):
         # Fresh weights overflow in eval mode until the BatchNorm statistics fit them.
         inputs = torch.cat([preprocess(example.photograph, args.size) for example in examples])
         calibrate_batch_norm(model, torch.split(inputs, 4))

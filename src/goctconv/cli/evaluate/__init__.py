@@ -19,7 +19,7 @@ them: --weights or --pretrained. Files without a partner are named and left out.
 _EXAMPLES = """\
 examples:
   goctconv evaluate --predictions maps --masks ECSSD/GT
-  goctconv evaluate ECSSD DUTS-TE --predictions maps --json scores.json --plot curves.png
+  goctconv evaluate ECSSD DUTS-TE --predictions maps --json all.json --plot curves.png
   goctconv evaluate ECSSD PASCAL-S --weights csnet-L-x1.pth.tar
   goctconv evaluate --images photos --masks masks --weights FILE --protocol pysodmetrics
 

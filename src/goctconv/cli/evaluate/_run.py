@@ -9,10 +9,10 @@ from ...saliency.metrics._weighted_f import has_scipy
 from .._command import CommandError
 from .._messages import say, tell
 from .._model import choose_device, load_trained_model
-from .._progress import Progress, plural, progress
+from .._progress import Progress, plural, progress, shorten
 from ._report import Result, check_plots, render_table, write_csv, write_json, write_plot
 from ._scores import Tally, score_maps, score_model
-from ._sources import Job, check_sizes, find_jobs, shorten
+from ._sources import Job, check_sizes, find_jobs
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -26,10 +26,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
         check_plots()
     jobs = find_jobs(args)
     score = _scorer(args)
-    if not args.resize:
-        check_sizes(jobs)
     for job in jobs:
         _note(job, args)
+    if not args.resize:
+        check_sizes(jobs)
     results, failed = [], False
     with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown:
         for job in jobs:

@@ -23,7 +23,7 @@ from ...saliency._resize import resize_bilinear
 from ...saliency.metrics import SaliencyMetrics
 from .._command import CommandError
 from .._memory import out_of_memory
-from .._model import input_size
+from .._model import input_size, unusable
 from .._progress import Progress, plural
 from ._sources import Job
 
@@ -113,7 +113,7 @@ def score_model(
                 "lower --batch-size or --size" + ("." if device.type == "cpu" else ", or take --device cpu.")
             ) from error
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise unusable(error) from error
     return tally
 
 

@@ -12,7 +12,7 @@ from ...saliency._images import image_size
 from ...saliency._open import MAX_PIXELS, ImageError, open_path
 from ...saliency._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders
 from .._command import CommandError
-from .._progress import plural
+from .._progress import plural, shorten
 
 
 class Job(NamedTuple):
@@ -56,13 +56,6 @@ def check_sizes(jobs: Iterable[Job]) -> None:
             f"{plural(len(different), 'map')} of another size than the mask: {shorten(different, '; ')}. Pass --resize "
             "to resize the maps to their masks."
         )
-
-
-def shorten(names: Iterable[object], separator: str = ", ", limit: int = 10) -> str:
-    """Join the first names, and say how many more there are."""
-    texts = [str(name) for name in names]
-    more = f"{separator}and {len(texts) - limit} more" if len(texts) > limit else ""
-    return separator.join(texts[:limit]) + more
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -110,9 +103,19 @@ def _maps_of(folder: Path, name: str, *, alone: bool) -> Path:
 
 def _name_maps(folder: Path, masks: Iterable[str]) -> dict[str, Path]:
     """Return maps by the names of pairs; a list's names may begin with folders that the maps do not have."""
-    maps = name_files(folder, files_below(folder))
-    short = {Path(name).name: name for name in masks}
-    return {name if name in masks else short.get(name, name): path for name, path in maps.items()}
+    named: dict[str, Path] = {}
+    known = set(masks)
+    for name, path in name_files(folder, files_below(folder)).items():
+        wanted = [name] if name in known else [mask for mask in known if Path(mask).name == name]
+        if len(wanted) > 1:
+            raise DataSetError(
+                f"{path} could belong to {' or '.join(sorted(wanted))}: put the maps into folders as the list does."
+            )
+        key = wanted[0] if wanted else name
+        if key in named:
+            raise DataSetError(f"{named[key]} and {path} are both maps of {key}: remove one.")
+        named[key] = path
+    return named
 
 
 def _compare_sizes(pair: ImagePair) -> str | None:

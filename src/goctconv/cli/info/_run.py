@@ -5,6 +5,7 @@ import argparse
 from torch import nn
 
 from ...models import CSNet, count_macs
+from .._command import CommandError
 from .._messages import tell
 from .._model import create_model
 
@@ -13,10 +14,14 @@ def run_info(args: argparse.Namespace) -> int:
     """Print the costs and widths of a network, and return the exit status.
 
     Raises:
-        CommandError: There is no such network, or its weights do not load.
+        CommandError: There is no such network, its weights do not load, or it does not take images of this size.
     """
     model = create_model(args.model, weights=args.weights)
-    tell("\n".join([*_costs(args.model, model, args.size), *(_widths(model) if isinstance(model, CSNet) else [])]))
+    try:
+        costs = _costs(args.model, model, args.size)
+    except Exception as error:  # networks of others raise anything on sizes that they do not take
+        raise CommandError(f"{args.model} does not run at --size {args.size}: {error}") from error
+    tell("\n".join([*costs, *(_widths(model) if isinstance(model, CSNet) else [])]))
     return 0
 
 

@@ -115,10 +115,11 @@ class _Search:
                 if suffix.lower() in IMAGE_SUFFIXES:
                     count += 1
                     here = Path(folder)
-                    if (here / name).exists() and not (here / name).is_file():
-                        self.problems.append(f"{here / name}: this is a pipe or device, not a file: it was not read.")
+                    path = here / name
+                    if path.is_file() or not path.exists():  # broken links are named on reading
+                        self._add_file(path, below / here.relative_to(root) / stem)
                     else:
-                        self._add_file(here / name, below / here.relative_to(root) / stem)
+                        self.problems.append(f"{path}: this is a pipe or device, not a file: it was not read.")
         if not count and len(self.problems) == problems:
             self.problems.append(
                 f"{root}: there is no image in this folder or its subfolders: expected files that end in .jpg, .png, "

@@ -19,7 +19,7 @@ from .._atomic import write_atomic
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._messages import say
-from .._model import choose_device, input_size, load_trained_model
+from .._model import choose_device, input_size, load_trained_model, unusable
 from .._progress import plural, progress
 from ._inputs import find_photographs
 from ._outputs import Task, plan_outputs
@@ -85,7 +85,7 @@ def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args:
                 "lower --batch-size or --size" + ("." if device.type == "cpu" else ", or take --device cpu.")
             ) from error
         except ValueError as error:
-            raise CommandError(str(error)) from error
+            raise unusable(error) from error
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f": {plural(writer.written, 'map')} of {len(tasks)} written") from interrupt
     return writer.written, failed

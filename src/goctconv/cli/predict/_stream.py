@@ -9,7 +9,7 @@ from ...saliency._open import ImageError
 from ...saliency._preprocess import prepare
 from .._command import CommandError
 from .._messages import say, write_bytes
-from .._model import choose_device, input_size, load_trained_model
+from .._model import choose_device, input_size, load_trained_model, unusable
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 
 _NAME = "standard input"
@@ -34,7 +34,7 @@ def run_stream(args: argparse.Namespace) -> int:
         say(f"goctconv: {error}")
         return 1
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise unusable(error) from error
     png = io.BytesIO()
     save_png(picture, png)
     write_bytes(png.getvalue())

@@ -17,12 +17,14 @@ from .layers import PerScale as PerScale
 from .layers import ScaledConv2d as ScaledConv2d
 from .layers import SelectScale as SelectScale
 from .layers import SimplifiedGOctConv as SimplifiedGOctConv
+from .optim import DynamicWeightDecay as DynamicWeightDecay
 
 __all__ = [
     "ChannelError",
     "Channels",
     "CheckpointError",
     "CrossStageGOctConv",
+    "DynamicWeightDecay",
     "Features",
     "FusionHead",
     "GOctConv",
@@ -41,6 +43,7 @@ __all__ = [
     "deployment",
     "list_models",
     "models",
+    "optim",
     "saliency",
 ]
 

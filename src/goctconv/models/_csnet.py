@@ -25,6 +25,7 @@ from ._recompute import recomputed
 _REDUCTIONS = (1, 1, 2, 4, 8)
 _SMALLEST = 2 * _REDUCTIONS[-1]
 _FEATURE_STAGES = (1, 2, 3, 4)
+_COST_EXPONENTS = (3, 3, 2, 1, 0)
 
 
 class CSNet(HubModel):
@@ -131,6 +132,39 @@ class CSNet(HubModel):
             "in_chans": self.in_chans,
             "num_classes": self.num_classes,
         }
+
+    def dynamic_decay_names(self) -> list[str]:
+        """Return the BatchNorm layers that dynamic weight decay was published for: all in the blocks, none in the head.
+
+        Example:
+            >>> from goctconv import DynamicWeightDecay, create_model
+            >>> import torch
+            >>> model = create_model("csnet_x1")
+            >>> adam = torch.optim.Adam(model.parameters(), 1e-4, betas=(0.9, 0.99), weight_decay=5e-3)
+            >>> optimizer = DynamicWeightDecay(adam, model, include=model.dynamic_decay_names())
+        """
+        return list(self.dynamic_decay_cost())
+
+    def dynamic_decay_cost(self, expand: float = 2.0) -> dict[str, float]:
+        """Return the published cost of the layers of `dynamic_decay_names`, by the resolution of what they put out.
+
+        It is ``expand`` to the power of 3, 3, 2, 1, 0 for stages 0 to 4, plus 1 for the finer one of two scales.
+
+        Args:
+            expand: The base; 1 makes all layers equal, as in the published training.
+        """
+        costs = {}
+        for name, module in self.stages.named_modules():
+            stage, _, rest = name.partition(".")
+            if isinstance(module, nn.BatchNorm2d):
+                scale = int(rest.rpartition(".")[2])
+                scales = self._scales_of(int(stage), int(rest.partition(".")[0]))
+                costs[f"stages.{name}"] = float(expand ** (_COST_EXPONENTS[int(stage)] + scales - 1 - scale))
+        return costs
+
+    def _scales_of(self, stage: int, block: int) -> int:
+        width = self.channels["stages"][stage][block]
+        return 1 if isinstance(width, int) else len(width)
 
     def get_classifier(self) -> nn.Module:
         """Return the prediction layer."""

@@ -1,0 +1,282 @@
+"""Follow a BatchNorm's output, operation by operation, to the activation that is applied to it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ._recipes import Learned, Recipe, Slot, Step
+
+_aten = torch.ops.aten
+_IDENTITIES = {"alias", "clone", "detach", "_to_copy", "contiguous", "lift_fresh", "positive", "_conj"}
+_VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "expand"}
+_LINEAR = {"add", "sub", "rsub", "mul", "div", "neg"}
+_PRODUCTS = {"mul", "div"}
+_WITHOUT_TAG = {"hardswish", "_prelu_kernel", "prelu"}  # elementwise, though PyTorch does not tag them so
+
+
+@dataclass(eq=False)
+class Value:
+    """An elementwise function of one BatchNorm's output; the output itself where there is no operation."""
+
+    call: Call
+    operation: Any = None
+    operands: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The values that it is computed from."""
+        return [operand for operand in self.operands if isinstance(operand, Value)]
+
+    @property
+    def is_nonlinear(self) -> bool:
+        """Whether the operation itself is, in the BatchNorm's output."""
+        name = _name(self.operation)
+        return self.operation is not None and (name not in _LINEAR or (name in _PRODUCTS and len(self.inputs) > 1))
+
+    def contains(self, other: Value) -> bool:
+        """Whether the other one is a step on the way to this one."""
+        return self is other or any(value.contains(other) for value in self.inputs)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a BatchNorm: what came out, and what was found of it since.
+
+    Attributes:
+        output: What the BatchNorm returned.
+        activation: The activation, as far as the forward pass has come; None if there is none yet.
+        is_combined: Whether it combines several functions of the output, as x·sigmoid(x) does.
+        is_internal: Whether the BatchNorm applies it itself.
+        modules: Modules called on the output alone, by what they returned.
+        reading_macs: Multiply-accumulate operations, per channel, of the convolutions that read the channel.
+        writing_macs: The same of the convolution that the BatchNorm normalises.
+        shape: Of the activation, as far as it is known.
+        measured: Its metric, (B, C), where it counts.
+        measured_reproduced: The same to the last bit as it will be where the activation must be reproduced.
+    """
+
+    observe: Callable[[Call, Tensor], None]
+    output: Tensor | None = None
+    activation: Value | None = None
+    is_combined: bool = False
+    is_internal: bool = False
+    modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)
+    reading_macs: float = 0.0
+    writing_macs: float = 0.0
+    shape: torch.Size | None = None
+    measured: Tensor | None = None
+    measured_reproduced: Tensor | None = None
+
+    def advance(self, value: Value, tensor: Tensor) -> None:
+        """Take a new function of the output into account: is it, or does it complete, the activation?"""
+        if self.is_internal or not self._is_activation(value):
+            return
+        self.activation = value
+        self.observe(self, tensor)
+
+    def _is_activation(self, value: Value) -> bool:
+        if self.activation is None:
+            return value.is_nonlinear
+        if len(value.inputs) > 1 and value.contains(self.activation):
+            self.is_combined = self.is_combined or any(not one.contains(self.activation) for one in value.inputs)
+            return self.is_combined
+        return self.is_combined and value.inputs == [self.activation] and not value.is_nonlinear
+
+    def recipe(self) -> Recipe:
+        """Return how to read the activation."""
+        if self.is_internal or self.activation is None:
+            return Recipe((), None, "its own activation" if self.is_internal else "its output")
+        steps: list[Step] = []
+        self._write(self.activation, steps, {})
+        module, name = self.modules.get(self.activation, (None, ""))
+        described = f"{name} ({type(module).__name__})" if module is not None else _name(self.activation.operation)
+        return Recipe(tuple(steps), module, described)
+
+    def _write(self, value: Value, steps: list[Step], slots: dict[Value, Slot]) -> Slot:
+        if value.operation is None:
+            return Slot(0)
+        if value not in slots:
+            operands = tuple(
+                self._write(operand, steps, slots) if isinstance(operand, Value) else operand
+                for operand in value.operands
+            )
+            steps.append(Step(value.operation, operands, value.keywords))
+            slots[value] = Slot(len(steps))
+        return slots[value]
+
+
+class Follower(TorchDispatchMode):
+    """Sees every operation of a forward pass, and knows which tensors are functions of one BatchNorm's output alone.
+
+    Tensors are known by their storages, which views share and in-place operations keep.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.muted = False
+        self.norm_calls: list[Call] = []
+        self._values: dict[int, tuple[StorageWeakRef, torch.Size, Value]] = {}
+        self._parameters: dict[int, tuple[StorageWeakRef, nn.Parameter]] = {}
+        self._macs: dict[int, tuple[StorageWeakRef, float]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operation, and note what it makes of tensors that are followed."""
+        result = func(*args, **(kwargs or {}))
+        if not self.muted:
+            self._note(func, args, kwargs or {}, result)
+        return result
+
+    def follow(self, tensor: Tensor, call: Call) -> None:
+        """Begin with a BatchNorm's output."""
+        self._set(tensor, Value(call))
+
+    def alias(self, tensor: Tensor, source: Tensor) -> None:
+        """Treat a tensor as equal to another one, as dropout's output is for this purpose."""
+        value = self.value_of(source)
+        if value is not None:
+            self._set(tensor, value)
+
+    def value_of(self, tensor: Tensor) -> Value | None:
+        """Return what a tensor is known to be; views that rearrange all of its elements included."""
+        reference, shape, value = self._values.get(_key(tensor), (None, None, None))
+        if reference is None or shape is None or reference.expired() or shape.numel() != tensor.numel():
+            return None
+        return value
+
+    def macs_behind(self, tensor: Tensor) -> float:
+        """Return the multiply-accumulate operations for one channel of a convolution's output; 0 of other tensors."""
+        reference, macs = self._macs.get(_key(tensor), (None, 0.0))
+        return 0.0 if reference is None or reference.expired() else macs
+
+    def _set(self, tensor: Tensor, value: Value) -> None:
+        if _key(tensor):
+            self._values[_key(tensor)] = (_reference(tensor), tensor.shape, value)
+
+    def _note(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
+        name = _name(func)
+        if "batch_norm" in name:
+            self._note_batch_norm(args, result)
+        elif name in _MACS and isinstance(result, Tensor) and _key(result):
+            self._note_macs(name, args, result)
+        elif isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
+            if name in _VIEWS or name in _IDENTITIES:
+                self._note_same(args[0], result)
+            else:
+                value = self._elementwise(func, args, keywords, result)
+                if value is not None:
+                    self._set(result, value)
+                    value.call.advance(value, result)
+                elif func._schema.is_mutable:
+                    self._values.pop(_key(result), None)
+
+    def _note_batch_norm(self, args: tuple[Any, ...], result: Any) -> None:
+        output = result[0] if isinstance(result, tuple | list) and result else result
+        if self.norm_calls and isinstance(output, Tensor) and output.shape == args[0].shape:
+            self.follow(output, self.norm_calls[-1])
+
+    def _note_same(self, source: Tensor, result: Tensor) -> None:
+        parameter = self._parameter_of(source)
+        if parameter is not None and _key(result):
+            self._parameters[_key(result)] = (_reference(result), parameter)
+        elif _key(source) != _key(result):
+            value = self.value_of(source)
+            if value is not None and source.numel() == result.numel():
+                self._set(result, value)
+
+    def _parameter_of(self, tensor: Tensor) -> nn.Parameter | None:
+        if isinstance(tensor, nn.Parameter):
+            return tensor
+        reference, parameter = self._parameters.get(_key(tensor), (None, None))
+        return None if reference is None or reference.expired() else parameter
+
+    def _elementwise(
+        self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Tensor
+    ) -> Value | None:
+        if not (torch.Tag.pointwise in func.tags or _name(func) in _WITHOUT_TAG):
+            return None
+        operands = tuple(self._operand(arg) for arg in args)
+        inputs = [operand for operand in operands if isinstance(operand, Value)]
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        followed = [arg for arg, operand in zip(args, operands, strict=True) if isinstance(operand, Value)]
+        if (
+            not inputs
+            or None in [operand for operand, arg in zip(operands, args, strict=True) if arg is not None]
+            or any(isinstance(one, Tensor) for one in keywords.values())
+            or any(one.call is not inputs[0].call for one in inputs)
+            or any(one.shape != result.shape for one in followed)
+        ):
+            return None
+        shape = self._values[_key(followed[0])][1]
+        if len(tensors) > len(followed) and shape != followed[0].shape:
+            return None  # a parameter meets a rearranged view: which channel is which is not known
+        return Value(inputs[0].call, _functional(func), operands, keywords)
+
+    def _operand(self, arg: Any) -> Any:
+        """Return a value, a parameter or a number; None for a tensor that is something else."""
+        if not isinstance(arg, Tensor):
+            return arg
+        parameter = self._parameter_of(arg)
+        if parameter is not None:
+            return Learned(parameter, tuple(arg.shape)) if parameter.numel() == arg.numel() else None
+        return self.value_of(arg)
+
+    def _note_macs(self, name: str, args: tuple[Any, ...], result: Tensor) -> None:
+        source, outputs, inputs = _MACS[name](args)
+        channels = result.shape[1] if name == "convolution" else result.shape[-1]
+        self._macs[_key(result)] = (_reference(result), outputs(result) / channels)
+        value = self.value_of(source)
+        if value is not None:
+            value.call.reading_macs += outputs(result) / inputs
+
+
+def _convolution(args: tuple[Any, ...]) -> tuple[Tensor, Callable[[Tensor], float], int]:
+    source, weight, is_transposed = args[0], args[1], args[6]
+    macs_per = weight.numel() / weight.shape[0]  # of one output element; of one input element if transposed
+
+    def macs(result: Tensor) -> float:
+        return (source if is_transposed else result).numel() * macs_per
+
+    return source, macs, source.shape[1]
+
+
+def _linear(position: int) -> Callable[[tuple[Any, ...]], tuple[Tensor, Callable[[Tensor], float], int]]:
+    def counted(args: tuple[Any, ...]) -> tuple[Tensor, Callable[[Tensor], float], int]:
+        source = args[position]
+        return source, lambda result: float(result.numel() * source.shape[-1]), source.shape[-1]
+
+    return counted
+
+
+_MACS = {"convolution": _convolution, "addmm": _linear(1), "mm": _linear(0), "linear": _linear(0)}
+
+
+def _name(func: Any) -> str:
+    """Return an operation's name without overload, in-place ones under the name of their functional twins."""
+    if func is None:
+        return ""
+    name: str = func.overloadpacket.__name__
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def _functional(func: Any) -> Any:
+    if not func._schema.is_mutable:
+        return func
+    return getattr(getattr(_aten, _name(func)), func._overloadname)
+
+
+def _reference(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def _key(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else 0  # sparse ones have no storage

@@ -1,0 +1,82 @@
+"""Param groups: the scales γ go into groups of their own, with every other setting kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+
+COEFFICIENT = "dynamic_weight_decay"
+"""Key of a param group: λ of the scales in it."""
+
+
+def separate(optimizer: Optimizer, scales: set[nn.Parameter], coefficient: float) -> None:
+    """Move scales out of every param group that holds others too, into one behind them, with no ordinary decay.
+
+    LBFGS knows one group only, and no weight decay; it keeps it.
+    """
+    for group in list(optimizer.param_groups):
+        chosen = [index for index, parameter in enumerate(group["params"]) if parameter in scales]
+        if not chosen:
+            continue
+        if isinstance(optimizer, LBFGS):
+            group[COEFFICIENT] = coefficient
+        elif len(chosen) == len(group["params"]):
+            group.update(_own_settings(group, coefficient))
+        else:
+            optimizer.add_param_group(_split(group, chosen, coefficient))
+
+
+def _split(group: dict[str, Any], chosen: list[int], coefficient: float) -> dict[str, Any]:
+    names = group.get("param_names")
+    settings = {key: value for key, value in group.items() if key not in {"params", "param_names"}}
+    settings = {key: value.clone() if isinstance(value, Tensor) else value for key, value in settings.items()}
+    taken: list[Any] = [group["params"][index] for index in chosen]
+    if names is not None:
+        taken = [(names[index], group["params"][index]) for index in chosen]
+        group["param_names"] = [name for index, name in enumerate(names) if index not in chosen]
+    group["params"] = [parameter for index, parameter in enumerate(group["params"]) if index not in chosen]
+    return {**settings, **_own_settings(group, coefficient), "params": taken}
+
+
+def _own_settings(group: dict[str, Any], coefficient: float) -> dict[str, Any]:
+    return {COEFFICIENT: coefficient, **({"weight_decay": 0.0} if "weight_decay" in group else {})}
+
+
+def groups_by_scale(optimizer: Optimizer) -> dict[nn.Parameter, dict[str, Any]]:
+    """Return the param group of every parameter."""
+    return {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def check_coefficient(value: Any, name: str) -> None:
+    """Check that a coefficient of decay is one.
+
+    Raises:
+        ValueError: It is negative, infinite or NaN.
+        TypeError: It is no number.
+    """
+    if isinstance(value, Tensor):
+        return  # a tensor of a captured step: reading it would wait for the device
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}={value!r} must be a number, 0 or larger; 3.0 is published")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}={value!r} must be finite and not negative; 3.0 is published, 0 is no decay")
+
+
+def has_scheduler(optimizer: Optimizer) -> bool:
+    """Whether a learning-rate scheduler counts this optimizer's steps."""
+    return hasattr(optimizer.step, "_wrapped_by_lr_sched") or "step" in vars(optimizer)
+
+
+def learning_rate(group: dict[str, Any]) -> float | Tensor:
+    """Return a group's learning rate."""
+    rate: float | Tensor = group["lr"]
+    return rate
+
+
+def device_of(group: dict[str, Any]) -> torch.device | None:
+    """Return where a group's parameters are; None if it has none."""
+    return group["params"][0].device if group["params"] else None

@@ -1,0 +1,127 @@
+"""What an optimizer with dynamic weight decay tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """What was measured of the activations behind one BatchNorm for the last step.
+
+    Attributes:
+        metric: M of every channel, (C,): the mean over images, before the factor ``cost``.
+        images: The number of images; under data parallelism those of all processes.
+        activation: What was read: a module's name, an operation, or "its output".
+        cost: The factor of M.
+    """
+
+    metric: Tensor
+    images: int
+    activation: str
+    cost: float
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How many scales γ have faded.
+
+    Attributes:
+        threshold: A channel counts as faded if abs(γ) is below it.
+        layers: Faded channels and all channels of every layer.
+
+    Example:
+        >>> from goctconv.optim import Sparsity
+        >>> print(Sparsity(1e-20, {"bn1": (3, 64), "layer1.0.bn1": (29, 64)}))
+        32 of 128 channels (25.0%) are below 1e-20
+    """
+
+    threshold: float
+    layers: dict[str, tuple[int, int]]
+
+    @property
+    def faded(self) -> int:
+        """The number of faded channels."""
+        return sum(faded for faded, _ in self.layers.values())
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return sum(channels for _, channels in self.layers.values())
+
+    @property
+    def fraction(self) -> float:
+        """The share of channels that have faded."""
+        return self.faded / self.channels
+
+    def __str__(self) -> str:
+        return f"{self.faded} of {self.channels} channels ({self.fraction:.1%}) are below {self.threshold:g}"
+
+
+@dataclass
+class History:
+    """γ and M of every layer over the steps of a training run, for plots.
+
+    Attributes:
+        every: The number of steps from one entry to the next; 0 if nothing is recorded.
+        steps: The numbers of the steps that were recorded, from 1.
+
+    Example:
+        >>> import torch
+        >>> from goctconv import DynamicWeightDecay
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+        >>> optimizer = DynamicWeightDecay(torch.optim.SGD(model.parameters(), lr=0.1), model, history=1)
+        >>> for _ in range(3):
+        ...     model(torch.rand(4, 3, 8, 8)).mean().backward()
+        ...     optimizer.step()
+        >>> optimizer.history.steps, optimizer.history.scale("1").shape
+        ([1, 2, 3], torch.Size([3, 8]))
+    """
+
+    every: int
+    steps: list[int] = field(default_factory=list)
+    _scales: list[dict[str, Tensor]] = field(default_factory=list, repr=False)
+    _metrics: list[dict[str, Tensor]] = field(default_factory=list, repr=False)
+
+    @property
+    def layers(self) -> list[str]:
+        """The names of the layers that were recorded at every step."""
+        return [name for name in self._scales[0] if all(name in one for one in self._scales)] if self._scales else []
+
+    def scale(self, layer: str) -> Tensor:
+        """Return γ of a layer after each recorded step, (steps, C) in float32.
+
+        Raises:
+            KeyError: There is no record of such a layer.
+        """
+        return self._stacked(self._scales, layer)
+
+    def metric(self, layer: str) -> Tensor:
+        """Return M of a layer at each recorded step, (steps, C) in float32; 0 where it was not run.
+
+        Raises:
+            KeyError: There is no record of such a layer.
+        """
+        return self._stacked(self._metrics, layer)
+
+    def scales(self) -> Tensor:
+        """Return γ of all layers after each recorded step, (steps, sum of C) in float32."""
+        if not self.layers:
+            return torch.empty(len(self.steps), 0)
+        return torch.cat([self.scale(layer) for layer in self.layers], 1)
+
+    def record(self, step: int, scales: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
+        """Add an entry; the tensors are copied to the processor's memory."""
+        self.steps.append(step)
+        for store, values in ((self._scales, scales), (self._metrics, metrics)):
+            store.append({name: value.detach().to("cpu", torch.float32, copy=True) for name, value in values.items()})
+
+    def _stacked(self, store: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
+        if layer not in self.layers:
+            reason = "history=0 records nothing" if not self.every else f"there are {', '.join(self.layers) or 'none yet'}"
+            raise KeyError(f"history has no layer {layer!r}: {reason}")
+        return torch.stack([one[layer] for one in store])

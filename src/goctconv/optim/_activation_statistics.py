@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._errors import StatisticsError
@@ -53,7 +54,7 @@ class ActivationStatistics:
 
     def after_norm(self, module: nn.Module, _: Any, output: Tensor) -> None:
         """Read the activation, or wait for the module that computes it: the BatchNorm's forward hook."""
-        if not (module.training and torch.is_grad_enabled()):
+        if not (module.training and torch.is_grad_enabled()) or isinstance(output, FakeTensor):
             return
         if torch.compiler.is_compiling():
             self._add_compiled(output)

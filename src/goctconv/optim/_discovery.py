@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
@@ -145,7 +145,7 @@ class ActivationFinder:
 
         It is measured at once, for an in-place operation may follow.
         """
-        counts = not self._is_fake and module.training and torch.is_grad_enabled() and layer.counts_this_pass()
+        counts = module.training and torch.is_grad_enabled() and layer.counts_this_pass()
 
         def observe(call: Call, activation: Tensor) -> None:
             follower = self._follower
@@ -155,7 +155,7 @@ class ActivationFinder:
             try:
                 activation = _in_layout(call, activation.detach())
                 call.shape = activation.shape
-                if counts:
+                if counts and not isinstance(activation, FakeTensor):
                     call.measured = layer.metric(activation)
                     call.measured_reproduced = layer.measure_reproduced(activation)
             finally:

@@ -12,6 +12,7 @@ PACKAGES = (
     "goctconv.layers",
     "goctconv.models",
     "goctconv.deployment",
+    "goctconv.optim",
     "goctconv.saliency",
     "goctconv.saliency.metrics",
 )

@@ -27,6 +27,7 @@ RANKS = {
     "_version": 0,
     "_features": 0,
     "layers": 1,
+    "optim": 1,
     "models": 2,
     "deployment": 2,
     "saliency": 3,

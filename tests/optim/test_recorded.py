@@ -94,7 +94,9 @@ def difference(actual: Tensor, expected: np.ndarray) -> float:
 
 
 def test_losses(recorded: dict[str, np.ndarray], run: Run) -> None:
-    torch.testing.assert_close(torch.tensor(run.bce, dtype=torch.float64), torch.from_numpy(recorded["bce"]), rtol=TOLERANCE, atol=0)
+    torch.testing.assert_close(
+        torch.tensor(run.bce, dtype=torch.float64), torch.from_numpy(recorded["bce"]), rtol=TOLERANCE, atol=0
+    )
     assert len(run.bce) == 10
 
 

@@ -23,7 +23,7 @@ class Sums(NamedTuple):
     """A copy of what was summed."""
 
     total: Tensor
-    count: Tensor
+    images: Tensor
     is_fresh: bool
 
 
@@ -136,7 +136,7 @@ class ActivationStatistics:
         self.reset()
         if sums is not None:
             self.allocate(len(sums.total), sums.total.dtype, sums.total.device)
-            for tensor, saved in ((self.total, sums.total), (self.count, sums.count)):
+            for tensor, saved in ((self.total, sums.total), (self.count, sums.images)):
                 cast("Tensor", tensor).copy_(saved)
             self.is_fresh = sums.is_fresh
 
@@ -173,13 +173,13 @@ class ActivationStatistics:
             return self.metric(output)
         if _is_small(output):
             return self.metric(recipe.reproduce(output))
-        return torch.cat([self.metric(recipe.reproduce(image)) for image in output.split(1)])
+        return torch.cat([self.metric(recipe.reproduce(image)) for image in output.split(1)])  # type: ignore[no-untyped-call]  # Tensor.split is not typed
 
     def measure_reproduced(self, activation: Tensor) -> Tensor:
         """Return the metric of an activation, summed in the order in which a reproduced one would be."""
         if _is_small(activation):
             return self.metric(activation)
-        return torch.cat([self.metric(image) for image in activation.split(1)])
+        return torch.cat([self.metric(image) for image in activation.split(1)])  # type: ignore[no-untyped-call]  # Tensor.split is not typed
 
 
 def _is_small(output: Tensor) -> bool:
@@ -201,4 +201,4 @@ def owner_of(norm: _BatchNorm) -> ActivationStatistics | None:
 
 
 def _in_backward() -> bool:
-    return torch._C._current_graph_task_id() != -1  # type: ignore[attr-defined]  # not public, stable since torch 1.13
+    return torch._C._current_graph_task_id() != -1  # not public, but what torch.utils.checkpoint asks too

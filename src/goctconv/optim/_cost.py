@@ -27,12 +27,14 @@ def check_cost(cost: Cost, names: list[str]) -> None:
     if isinstance(cost, str):
         near = difflib.get_close_matches(cost, _MEASURED, n=1)
         meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"cost={cost!r} must be None, 'resolution', 'macs' or a factor for every layer{meant}")
+        raise ValueError(f"cost={cost!r} must be 'resolution', 'macs' or factors of the layers{meant}")  # noqa: TRY004
     if not isinstance(cost, Mapping):
         raise TypeError(f"cost={cost!r} must be None, 'resolution', 'macs' or a mapping from layers to factors")
     missing = [name for name in names if name not in cost]
     if missing:
-        raise ValueError(f"cost has no factor for {', '.join(missing[:3])}: give one for each of the {len(names)} layers")
+        raise ValueError(
+            f"cost has no factor for {', '.join(missing[:3])}: give one for each of the {len(names)} layers"
+        )
     for name in names:
         if not (math.isfinite(cost[name]) and cost[name] >= 0):
             raise ValueError(f"cost: the factor of {name!r} is {cost[name]!r}; it must be finite and not negative")

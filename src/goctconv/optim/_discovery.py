@@ -36,7 +36,10 @@ class ActivationFinder:
     """
 
     def __init__(
-        self, model: nn.Module, layers: Mapping[_BatchNorm, ActivationStatistics], keep: Callable[[RemovableHandle], None]
+        self,
+        model: nn.Module,
+        layers: Mapping[_BatchNorm, ActivationStatistics],
+        keep: Callable[[RemovableHandle], None],
     ) -> None:
         self._layers = layers
         self._names = {module: name for name, module in model.named_modules()}
@@ -198,7 +201,8 @@ class ActivationFinder:
                     self._end(failed=True)
                     raise StatisticsError(
                         f"the activations of {name or 'the model'!r} could not be traced while torch.compile does "
-                        f"({type(error).__name__}: {error}): run one training forward of the model before it is compiled"
+                        f"({type(error).__name__}: {error}): "
+                        "run one training forward of the model before it is compiled"
                     ) from error
             self._frames.clear()
             self._end(failed=False)
@@ -222,5 +226,5 @@ def _called_while_compiling(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **keywords: Any) -> Any:
         return method(*args, **keywords)
 
-    function: Callable[..., Any] = torch.compiler.assume_constant_result(call)
+    function: Callable[..., Any] = torch.compiler.assume_constant_result(call)  # type: ignore[no-untyped-call]
     return function

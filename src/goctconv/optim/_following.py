@@ -113,14 +113,14 @@ class Call:
         return slots[value]
 
 
-class Follower(TorchDispatchMode):
+class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
     """Sees every operation of a forward pass, and knows which tensors are functions of one BatchNorm's output alone.
 
     Tensors are known by their storages, which views share and in-place operations keep.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not typed
         self.muted = False
         self.norm_calls: list[Call] = []
         self._values: dict[int, tuple[StorageWeakRef, torch.Size, Value]] = {}
@@ -148,15 +148,13 @@ class Follower(TorchDispatchMode):
 
     def value_of(self, tensor: Tensor) -> Value | None:
         """Return what a tensor is known to be; views that rearrange all of its elements included."""
-        reference, shape, value = self._values.get(_key(tensor), (None, None, None))
-        if reference is None or shape is None or reference.expired() or shape.numel() != tensor.numel():
-            return None
-        return value
+        reference, shape, value = self._values.get(_key(tensor), (None, torch.Size(), None))
+        return value if _is_alive(reference) and shape.numel() == tensor.numel() else None
 
     def macs_behind(self, tensor: Tensor) -> float:
         """Return the multiply-accumulate operations for one channel of a convolution's output; 0 of other tensors."""
         reference, macs = self._macs.get(_key(tensor), (None, 0.0))
-        return 0.0 if reference is None or reference.expired() else macs
+        return macs if _is_alive(reference) else 0.0
 
     def _set(self, tensor: Tensor, value: Value) -> None:
         if _key(tensor):
@@ -197,11 +195,9 @@ class Follower(TorchDispatchMode):
         if isinstance(tensor, nn.Parameter):
             return tensor
         reference, parameter = self._parameters.get(_key(tensor), (None, None))
-        return None if reference is None or reference.expired() else parameter
+        return parameter if _is_alive(reference) else None
 
-    def _elementwise(
-        self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Tensor
-    ) -> Value | None:
+    def _elementwise(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Tensor) -> Value | None:
         if not (torch.Tag.pointwise in func.tags or _name(func) in _WITHOUT_TAG):
             return None
         operands = tuple(self._operand(arg) for arg in args)
@@ -244,7 +240,8 @@ def _convolution(args: tuple[Any, ...]) -> tuple[Tensor, Callable[[Tensor], floa
     macs_per = weight.numel() / weight.shape[0]  # of one output element; of one input element if transposed
 
     def macs(result: Tensor) -> float:
-        return (source if is_transposed else result).numel() * macs_per
+        elements: int = (source if is_transposed else result).numel()
+        return float(elements * macs_per)
 
     return source, macs, source.shape[1]
 
@@ -275,7 +272,11 @@ def _functional(func: Any) -> Any:
 
 
 def _reference(tensor: Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]  # torch's own is not typed
+
+
+def _is_alive(reference: StorageWeakRef | None) -> bool:
+    return reference is not None and not reference.expired()  # type: ignore[no-untyped-call]  # torch's own
 
 
 def _key(tensor: Tensor) -> int:

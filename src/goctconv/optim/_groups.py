@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
@@ -46,7 +45,7 @@ def _own_settings(group: dict[str, Any], coefficient: float) -> dict[str, Any]:
     return {COEFFICIENT: coefficient, **({"weight_decay": 0.0} if "weight_decay" in group else {})}
 
 
-def groups_by_scale(optimizer: Optimizer) -> dict[nn.Parameter, dict[str, Any]]:
+def groups_by_parameter(optimizer: Optimizer) -> dict[nn.Parameter, dict[str, Any]]:
     """Return the param group of every parameter."""
     return {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
 
@@ -68,15 +67,4 @@ def check_coefficient(value: Any, name: str) -> None:
 
 def has_scheduler(optimizer: Optimizer) -> bool:
     """Whether a learning-rate scheduler counts this optimizer's steps."""
-    return hasattr(optimizer.step, "_wrapped_by_lr_sched") or "step" in vars(optimizer)
-
-
-def learning_rate(group: dict[str, Any]) -> float | Tensor:
-    """Return a group's learning rate."""
-    rate: float | Tensor = group["lr"]
-    return rate
-
-
-def device_of(group: dict[str, Any]) -> torch.device | None:
-    """Return where a group's parameters are; None if it has none."""
-    return group["params"][0].device if group["params"] else None
+    return hasattr(optimizer.step, "_wrapped_by_lr_sched")

@@ -42,4 +42,4 @@ def remove_idle_hooks(model: nn.Module) -> None:
             for key in [key for key, hook in hooks.items() if hook is idle_hook]:
                 del hooks[key]
                 for companion in companions:
-                    companion.pop(key, None)  # type: ignore[attr-defined]  # a dict per option, keyed like the hooks
+                    companion.pop(key, None)

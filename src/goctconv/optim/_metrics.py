@@ -17,7 +17,9 @@ def global_average_pool(activation: Tensor) -> Tensor:
     """|mean over pixels|, the published metric."""
     if activation.dim() == 2:
         return activation.abs().to(precise(activation.dtype))
-    return activation.mean(_spatial(activation), dtype=precise(activation.dtype)).abs()
+    mean: Tensor = activation.mean(_spatial(activation), dtype=precise(activation.dtype))
+    magnitude: Tensor = mean.abs()
+    return magnitude
 
 
 def absolute_mean(activation: Tensor) -> Tensor:
@@ -80,4 +82,5 @@ def _pixels(activation: Tensor) -> int:
 def _norm(activation: Tensor, order: float) -> Tensor:
     if activation.dim() == 2:
         return activation.abs().to(precise(activation.dtype))
-    return torch.linalg.vector_norm(activation, order, _spatial(activation), dtype=precise(activation.dtype))
+    norm: Tensor = torch.linalg.vector_norm(activation, order, _spatial(activation), dtype=precise(activation.dtype))
+    return norm

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Slot(NamedTuple):
     """An operand: an earlier value, 0 the BatchNorm's output."""
 
-    index: int
+    position: int
 
 
 class Learned(NamedTuple):
@@ -50,7 +50,7 @@ class Recipe:
             filled = []
             for operand in operands:
                 if isinstance(operand, Slot):
-                    filled.append(values[operand.index])
+                    filled.append(values[operand.position])
                 elif isinstance(operand, Learned):
                     filled.append(operand.parameter.detach().to(output.dtype).view(operand.shape))
                 else:
@@ -65,7 +65,6 @@ class Recipe:
 
 def _identity(step: Step) -> tuple[Any, ...]:
     operands = [
-        (id(operand.parameter), operand.shape) if isinstance(operand, Learned) else operand
-        for operand in step.operands
+        (id(operand.parameter), operand.shape) if isinstance(operand, Learned) else operand for operand in step.operands
     ]
     return step.operation, operands, step.keywords

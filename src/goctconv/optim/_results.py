@@ -18,6 +18,17 @@ class LayerStatistics:
         images: The number of images; under data parallelism those of all processes.
         activation: What was read: a module's name, an operation, or "its output".
         cost: The factor of M.
+
+    Example:
+        >>> import torch
+        >>> from goctconv import DynamicWeightDecay
+        >>> model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.ReLU())
+        >>> optimizer = DynamicWeightDecay(torch.optim.SGD(model.parameters(), lr=0.1), model)
+        >>> model(torch.rand(16, 4)).mean().backward()
+        >>> optimizer.step()
+        >>> statistics = optimizer.metrics()["0"]
+        >>> statistics.metric.shape, statistics.images, statistics.activation, statistics.cost
+        (torch.Size([4]), 16, '1 (ReLU)', 1.0)
     """
 
     metric: Tensor
@@ -122,6 +133,8 @@ class History:
 
     def _stacked(self, store: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
         if layer not in self.layers:
-            reason = "history=0 records nothing" if not self.every else f"there are {', '.join(self.layers) or 'none yet'}"
+            reason = (
+                "history=0 records nothing" if not self.every else f"there are {', '.join(self.layers) or 'none yet'}"
+            )
             raise KeyError(f"history has no layer {layer!r}: {reason}")
         return torch.stack([one[layer] for one in store])

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
 Selector: TypeAlias = str | nn.Module | Callable[[str, nn.Module], bool]
@@ -76,13 +76,16 @@ def select(
             modules.append(selector)
         matched = {id(norm) for module in modules for norm in module.modules()} & {id(norm) for norm in norms.values()}
         if not matched:
-            raise ValueError(f"{argument}: {_describe(selector)} matches no BatchNorm with a scale{_hint(selector, norms)}")
+            raise ValueError(
+                f"{argument}: {_describe(selector)} matches no BatchNorm with a scale{_hint(selector, norms)}"
+            )
         chosen |= matched
     return {name: norm for name, norm in norms.items() if id(norm) in chosen}
 
 
 def _each(selection: Selection, argument: str) -> list[Selector]:
-    selectors = [selection] if isinstance(selection, str | nn.Module) or callable(selection) else list(selection)
+    is_one = isinstance(selection, str | nn.Module) or callable(selection) or not isinstance(selection, Iterable)
+    selectors = [cast("Selector", selection)] if is_one else list(cast("Iterable[Selector]", selection))
     for selector in selectors:
         if not (isinstance(selector, str | nn.Module) or callable(selector)):
             raise TypeError(

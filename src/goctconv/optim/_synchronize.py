@@ -37,7 +37,7 @@ def sum_over_processes(tensors: list[Tensor], process_group: ProcessGroup) -> li
     for indices in kinds.values():
         flat = torch.cat([tensors[index].reshape(-1) for index in indices])
         dist.all_reduce(flat, group=group)
-        parts = flat.split([tensors[index].numel() for index in indices])
+        parts = flat.split([tensors[index].numel() for index in indices])  # type: ignore[no-untyped-call]  # Tensor.split
         for index, part in zip(indices, parts, strict=True):
             summed[index] = part.view(tensors[index].shape)
     return summed

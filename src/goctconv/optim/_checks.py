@@ -1,0 +1,72 @@
+"""Checks of what DynamicWeightDecay is given."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from ._activation_statistics import owner_of
+from ._complaints import listed
+from ._groups import groups_by_parameter, has_scheduler
+from ._selection import Selection, named_batch_norms, scale_parameters, select
+
+
+def check_arguments(optimizer: object, model: object, history: object) -> None:
+    """Check kinds, and that nothing counts the optimizer's groups yet.
+
+    Raises:
+        TypeError: Something is of another kind.
+        ValueError: A scheduler is attached, or the history is no number of steps.
+    """
+    if isinstance(optimizer, nn.Module) and isinstance(model, Optimizer):
+        raise TypeError("the optimizer comes first: DynamicWeightDecay(optimizer, model)")
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, nn.DataParallel):
+        raise TypeError("model is a DataParallel, whose replicas cannot be watched: use DistributedDataParallel")
+    if has_scheduler(optimizer):
+        raise ValueError(
+            "a learning-rate scheduler is attached to the optimizer: wrapping adds a param group, which it would miss; "
+            "wrap first, then attach the scheduler to the DynamicWeightDecay"
+        )
+    if isinstance(history, bool) or not isinstance(history, int) or history < 0:
+        raise ValueError(f"history={history!r} must be a number of steps, 0 for no history")
+
+
+def chosen_norms(
+    optimizer: Optimizer, model: nn.Module, include: Selection | None, exclude: Selection | None
+) -> dict[str, _BatchNorm]:
+    """Return the layers that are chosen.
+
+    Raises:
+        ValueError: There are none; the optimizer holds none of them, or not all that were named; another
+            DynamicWeightDecay has some.
+    """
+    norms = named_batch_norms(model)
+    if not norms:
+        raise ValueError(
+            f"{type(model).__name__} has no BatchNorm with a scale (affine=True), so there is nothing to decay: "
+            "dynamic weight decay is for networks with BatchNorm"
+        )
+    chosen = norms if include is None else select(model, norms, include, "include")
+    if exclude is not None:
+        left_out = select(model, norms, exclude, "exclude")
+        chosen = {name: norm for name, norm in chosen.items() if name not in left_out}
+        if not chosen:
+            raise ValueError("exclude leaves no BatchNorm to decay: exclude less, or do without DynamicWeightDecay")
+    held = groups_by_parameter(optimizer)
+    missing = [name for name, norm in chosen.items() if any(one not in held for one in scale_parameters(norm))]
+    if len(missing) == len(chosen) or (include is not None and missing):
+        raise ValueError(
+            f"the optimizer does not hold γ of {listed(missing)}: make it of the parameters of this model, the one "
+            "that is passed here (not of a copy, nor before parameters were replaced), or include other layers"
+        )
+    taken = [name for name, norm in chosen.items() if name not in missing and owner_of(norm) is not None]
+    if taken:
+        raise ValueError(
+            f"{listed(taken)} is decayed by another DynamicWeightDecay already: call its remove() first, or exclude it"
+        )
+    return chosen

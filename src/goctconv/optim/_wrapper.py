@@ -1,0 +1,126 @@
+"""An optimizer around another one, with the same param groups and the same state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+_SHARED_HOOKS = (
+    "_optimizer_state_dict_pre_hooks",
+    "_optimizer_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_post_hooks",
+)
+_FROM_SCALER = ("grad_scale", "found_inf")
+
+
+class OptimizerWrapper(Optimizer):
+    """What schedulers, scalers and training frameworks see: the wrapped optimizer, but for `step`.
+
+    Attributes:
+        optimizer: The wrapped one.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:  # not Optimizer's, which would make groups of its own
+        self._begin({"optimizer": optimizer})
+
+    def _begin(self, attributes: dict[str, Any]) -> None:
+        """Take attributes over, and set up what `torch.optim.Optimizer` does when it is made or unpickled."""
+        super().__setstate__(attributes)
+        for name in _SHARED_HOOKS:
+            setattr(self, name, getattr(self.optimizer, name))
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up what only the wrapped optimizer has."""
+        if name == "optimizer":  # not there yet, while unpickling
+            raise AttributeError(name)
+        return getattr(self.optimizer, name)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Those of the wrapped optimizer."""
+        groups: list[dict[str, Any]] = self.optimizer.param_groups
+        return groups
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.optimizer.param_groups = groups
+
+    @property
+    def state(self) -> Any:
+        """That of the wrapped optimizer."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.optimizer.state = state
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Those of the wrapped optimizer."""
+        defaults: dict[str, Any] = self.optimizer.defaults
+        return defaults
+
+    @defaults.setter
+    def defaults(self, defaults: dict[str, Any]) -> None:
+        self.optimizer.defaults = defaults
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset gradients, as the wrapped optimizer does."""
+        self.optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the wrapped optimizer's state dict."""
+        state: dict[str, Any] = self.optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state dict into the wrapped optimizer."""
+        self.optimizer.load_state_dict(state_dict)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a param group to the wrapped optimizer."""
+        self.optimizer.add_param_group(param_group)
+
+    def step_wrapped(self, closure: Callable[[], Any] | None) -> Any:
+        """Take a step of the wrapped optimizer."""
+        return self.optimizer.step() if closure is None else self.optimizer.step(closure)
+
+    # A fused optimizer unscales gradients itself: torch.amp.GradScaler then sets grad_scale and found_inf on the
+    # optimizer that it is given, calls its step even where that must do nothing, and deletes them.
+
+    @contextmanager
+    def scaling_handed_on(self) -> Iterator[None]:
+        """Let the wrapped optimizer have what `torch.amp.GradScaler` set."""
+        given = {name: vars(self)[name] for name in _FROM_SCALER if name in vars(self)}
+        for name, value in given.items():
+            setattr(self.optimizer, name, value)
+        try:
+            yield
+        finally:
+            for name in given:
+                delattr(self.optimizer, name)
+
+    @property
+    def skipped(self) -> Tensor | None:
+        """A positive number if this step will do nothing; None where that was decided before."""
+        return self._from_scaler("found_inf")
+
+    def _from_scaler(self, name: str) -> Tensor | None:
+        found: Tensor | None = vars(self).get(name)
+        return found
+
+    def scaled(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Return gradients at the scale of those of the loss."""
+        factor = self._from_scaler("grad_scale")
+        return gradients if factor is None else [one * factor.to(one.device) for one in gradients]
+
+    def unless_skipped(self, step: Tensor) -> Tensor:
+        """Return a change of a parameter, or nothing if the step does nothing."""
+        skipped = self.skipped
+        return step if skipped is None else torch.where(skipped.to(step.device) > 0, torch.zeros_like(step), step)

@@ -1,0 +1,275 @@
+"""Wrong use of DynamicWeightDecay is answered by an error, or a warning, that says what to do."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+import goctconv
+from goctconv import DynamicWeightDecay
+from goctconv.optim import StatisticsError
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Sequential(nn.Conv2d(5, 7, 1), nn.BatchNorm2d(7))
+    )
+
+
+def wrapped(model: nn.Module, **options: object) -> DynamicWeightDecay:
+    return DynamicWeightDecay(SGD(model.parameters(), 0.1), model, **options)  # type: ignore[arg-type]
+
+
+def train(model: nn.Module) -> None:
+    model(torch.rand(2, 3, 8, 8)).mean().backward()
+
+
+def test_an_optimizer_of_another_model() -> None:
+    with pytest.raises(ValueError, match=r"does not hold γ of '1', '3\.1': make it of the parameters of this model"):
+        DynamicWeightDecay(SGD(network().parameters(), 0.1), network())
+
+
+def test_an_optimizer_of_a_part() -> None:
+    model = network()
+    assert set(DynamicWeightDecay(SGD(model[:3].parameters(), 0.1), model)._watch.layers) == {"1"}
+    with pytest.raises(ValueError, match=r"does not hold γ of '3\.1'"):
+        DynamicWeightDecay(SGD(model[:3].parameters(), 0.1), model, include="*.1")
+
+
+@pytest.mark.parametrize(
+    "model", [nn.Conv2d(3, 5, 3), nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, affine=False))]
+)
+def test_a_model_without_scales(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"has no BatchNorm with a scale \(affine=True\)"):
+        wrapped(model)
+
+
+def test_a_step_before_any_forward_pass() -> None:
+    optimizer = wrapped(network())
+    with pytest.raises(StatisticsError, match="before any activation was seen behind the 2 BatchNorm layers: run the"):
+        optimizer.step()
+
+
+def test_a_step_after_passes_that_do_not_count() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    with torch.no_grad():
+        model(torch.rand(2, 3, 8, 8))
+    train(model.eval())
+    train(copy.deepcopy(model.train()))
+    with pytest.raises(StatisticsError, match="in train mode, with gradients"):
+        optimizer.step()
+
+
+def test_a_later_step_without_images_warns_once() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    train(model)
+    optimizer.step()
+    before = model[1].weight.detach().clone()
+    optimizer.zero_grad(set_to_none=False)
+    with pytest.warns(UserWarning, match="no BatchNorm has seen images since the last step"):
+        optimizer.step()
+    optimizer.step()  # a second warning would be an error
+    assert torch.equal(model[1].weight, before)
+
+
+@pytest.mark.parametrize("argument", ["include", "exclude"])
+@pytest.mark.parametrize(
+    ("selector", "named"),
+    [("layer*", "'layer\\*'"), ("0", "'0'"), (lambda _name, _module: False, "the function"), (nn.ReLU(), "the ReLU")],
+)
+def test_selectors_that_match_nothing(argument: str, selector: object, named: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"{argument}: {named}.* matches no BatchNorm with a scale; there are 2, such as"
+    ):
+        wrapped(network(), **{argument: selector})
+
+
+def test_a_misspelt_name_is_answered_by_the_nearest() -> None:
+    model = goctconv.create_model("csnet_x1")
+    with pytest.raises(ValueError, match=r"such as .*stages\.0\.0\.norm1\.0"):
+        DynamicWeightDecay(SGD(model.parameters(), 0.1), model, include="stages.0.0.norm.0")
+
+
+@pytest.mark.parametrize("argument", ["include", "exclude"])
+def test_selectors_of_another_kind(argument: str) -> None:
+    with pytest.raises(TypeError, match=rf"{argument}: 3 must be a module's name or glob"):
+        wrapped(network(), **{argument: ["1", 3]})
+    with pytest.raises(TypeError, match=rf"{argument}: 3 must be"):
+        wrapped(network(), **{argument: 3})
+    with pytest.raises(ValueError, match=f"{argument} is empty"):
+        wrapped(network(), **{argument: []})
+
+
+def test_excluding_everything() -> None:
+    with pytest.raises(ValueError, match="exclude leaves no BatchNorm"):
+        wrapped(network(), exclude="*")
+
+
+@pytest.mark.parametrize("value", [-1, -1e-9, float("nan"), float("inf")])
+def test_coefficients_that_cannot_be(value: float) -> None:
+    with pytest.raises(ValueError, match=r"weight_decay=.* must be finite and not negative"):
+        wrapped(network(), weight_decay=value)
+    model = network()
+    optimizer = wrapped(model)
+    optimizer.param_groups[1]["dynamic_weight_decay"] = value
+    train(model)
+    with pytest.raises(ValueError, match=r"param_groups\[1\]\['dynamic_weight_decay'\]=.* must be finite"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("value", ["3", None, True])
+def test_coefficients_that_are_no_numbers(value: object) -> None:
+    with pytest.raises(TypeError, match=r"weight_decay=.* must be a number"):
+        wrapped(network(), weight_decay=value)
+
+
+def test_wrapping_twice() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    with pytest.raises(ValueError, match="wrapped in DynamicWeightDecay already"):
+        DynamicWeightDecay(optimizer, model)
+    with pytest.raises(ValueError, match=r"'1', '3\.1' is decayed by another DynamicWeightDecay already"):
+        wrapped(model)
+    optimizer.remove()
+    assert len(wrapped(model)._watch.layers) == 2
+
+
+def test_two_wrappers_may_share_a_model() -> None:
+    model = network()
+    first, second = wrapped(model, include="1"), wrapped(model, exclude="1")
+    train(model)
+    first.step()
+    second.step()
+    assert (list(first.metrics()), list(second.metrics())) == (["1"], ["3.1"])
+    assert (first.metrics()["1"].activation, second.metrics()["3.1"].activation) == ("2 (ReLU)", "its output")
+
+
+def test_a_forgotten_wrapper_takes_its_hooks_along() -> None:
+    model = network()
+    wrapped(model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    wrapped(model)
+
+
+def test_parameters_that_were_replaced() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    model[1].weight = nn.Parameter(torch.ones(5))
+    train(model)
+    with pytest.raises(
+        StatisticsError, match="γ of '1' is not the parameter that it was when the optimizer was wrapped"
+    ):
+        optimizer.step()
+
+
+def test_parameters_that_left_the_optimizer() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    optimizer.param_groups.pop()
+    train(model)
+    with pytest.raises(StatisticsError, match="γ of '1' is in no param group any more"):
+        optimizer.step()
+
+
+def test_a_scheduler_that_was_attached_before() -> None:
+    model = network()
+    sgd = SGD(model.parameters(), 0.1)
+    torch.optim.lr_scheduler.StepLR(sgd, 1)
+    with pytest.raises(ValueError, match="wrap first, then attach the scheduler to the DynamicWeightDecay"):
+        DynamicWeightDecay(sgd, model)
+
+
+def test_arguments_of_other_kinds() -> None:
+    model = network()
+    sgd = SGD(model.parameters(), 0.1)
+    with pytest.raises(TypeError, match="the optimizer comes first"):
+        DynamicWeightDecay(model, sgd)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer, got list"):
+        DynamicWeightDecay([], model)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got generator"):
+        DynamicWeightDecay(sgd, model.parameters())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="use DistributedDataParallel"):
+        DynamicWeightDecay(sgd, nn.DataParallel(model))
+    with pytest.raises(ValueError, match="history=-1 must be a number of steps"):
+        DynamicWeightDecay(sgd, model, history=-1)
+
+
+def test_metrics_that_cannot_be() -> None:
+    with pytest.raises(
+        ValueError, match=r"metric='gab' must be one of gap, abs_mean, rms, max, .* did you mean 'gap'\?"
+    ):
+        wrapped(network(), metric="gab")
+    with pytest.raises(TypeError, match="metric=3 must be one of"):
+        wrapped(network(), metric=3)
+    model = network()
+    wrapper = wrapped(model, metric=lambda activation: activation.mean())
+    with pytest.raises(ValueError, match=r"the function gave shape \(\) for the activation of '1' and 2 images"):
+        train(model)
+    assert len(wrapper._watch.layers) == 2
+
+
+def test_costs_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"cost='mac' must be .* did you mean 'macs'\?"):
+        wrapped(network(), cost="mac")
+    with pytest.raises(TypeError, match="cost=3 must be"):
+        wrapped(network(), cost=3)
+    with pytest.raises(ValueError, match=r"cost has no factor for 3\.1: give one for each of the 2 layers"):
+        wrapped(network(), cost={"1": 2.0})
+    with pytest.raises(ValueError, match="the factor of '1' is -1"):
+        wrapped(network(), cost={"1": -1, "3.1": 1})
+
+
+def test_a_layer_that_is_not_used_is_named_once() -> None:
+    model = network()
+    model.add_module("head", nn.Identity())
+    model.head.spare = nn.BatchNorm2d(3)  # type: ignore[union-attr]
+    optimizer = wrapped(model)
+    train(model)
+    with pytest.warns(UserWarning, match=r"no activation was seen behind 'head\.spare' since the last step"):
+        optimizer.step()
+    train(model)
+    optimizer.step()
+    assert list(optimizer.metrics()) == ["1", "3.1"]
+
+
+def test_a_scale_without_gradient_is_named_once() -> None:
+    model = network()
+    model[1].weight.requires_grad_(False)
+    optimizer = wrapped(model)
+    train(model)
+    with pytest.warns(UserWarning, match="γ of '1' has no gradient, so it was not decayed: it is frozen, or"):
+        optimizer.step()
+    train(model)
+    optimizer.step()
+    assert torch.equal(model[1].weight, torch.ones(5))
+
+
+def test_ordinary_decay_on_top_is_named_once() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    optimizer.param_groups[1]["weight_decay"] = 0.1
+    train(model)
+    with pytest.warns(UserWarning, match=r"weight_decay=0\.1 of param group 1 decays scales γ a second time"):
+        optimizer.step()
+    train(model)
+    optimizer.step()
+
+
+def test_a_failed_forward_pass_teaches_nothing() -> None:
+    """What follows a BatchNorm is only known at the end of a pass."""
+    model = network()
+    optimizer = wrapped(model)
+    handle = model[2].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model(torch.rand(2, 3, 8, 8))
+    handle.remove()
+    train(model)
+    optimizer.step()
+    assert optimizer.metrics()["1"].activation == "2 (ReLU)"
+    assert optimizer.metrics()["1"].images == 2

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.tensor
 from torch import nn
 from torch.optim import SGD
 
@@ -198,6 +200,19 @@ def test_arguments_of_other_kinds() -> None:
         DynamicWeightDecay(sgd, nn.DataParallel(model))
     with pytest.raises(ValueError, match="history=-1 must be a number of steps"):
         DynamicWeightDecay(sgd, model, history=-1)
+
+
+def test_sharded_parameters(tmp_path: Path) -> None:
+    model = network()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        weight = torch.distributed.tensor.distribute_tensor(model[1].weight.detach(), mesh)
+        model[1].weight = nn.Parameter(weight)
+        with pytest.raises(TypeError, match="γ of '1' is a DTensor.* use DistributedDataParallel"):
+            wrapped(model)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_metrics_that_cannot_be() -> None:

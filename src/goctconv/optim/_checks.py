@@ -42,6 +42,7 @@ def chosen_norms(
     """Return the layers that are chosen.
 
     Raises:
+        TypeError: They are sharded over processes.
         ValueError: There are none; the optimizer holds none of them, or not all that were named; another
             DynamicWeightDecay has some.
     """
@@ -57,6 +58,14 @@ def chosen_norms(
         chosen = {name: norm for name, norm in chosen.items() if name not in left_out}
         if not chosen:
             raise ValueError("exclude leaves no BatchNorm to decay: exclude less, or do without DynamicWeightDecay")
+    sharded = [
+        name for name, norm in chosen.items() if any(hasattr(one, "placements") for one in scale_parameters(norm))
+    ]
+    if sharded:
+        raise TypeError(
+            f"γ of {listed(sharded)} is a DTensor, a part of which lies in every process: sharded training (FSDP, tensor "
+            "parallelism) is not supported; use DistributedDataParallel"
+        )
     held = groups_by_parameter(optimizer)
     missing = [name for name, norm in chosen.items() if any(one not in held for one in scale_parameters(norm))]
     if len(missing) == len(chosen) or (include is not None and missing):

@@ -156,11 +156,11 @@ class ActivationFinder:
                 return
             follower.muted = True
             try:
-                activation = _in_layout(call, activation.detach())
-                call.shape = activation.shape
+                call.shape = activation.shape if call.output is None else call.output.shape
                 if counts and not isinstance(activation, FakeTensor):
-                    call.measured = layer.metric(activation)
-                    call.measured_reproduced = layer.measure_reproduced(activation)
+                    call.measured_reproduced = layer.measure_reproduced(_in_layout(call, activation.detach()))
+                    is_view = activation.shape != call.shape  # what a module on the output itself returns is none
+                    call.measured = None if is_view else layer.metric(activation.detach())
             finally:
                 follower.muted = False
 
@@ -211,8 +211,8 @@ class ActivationFinder:
 
 
 def _in_layout(call: Call, activation: Tensor) -> Tensor:
-    """Return an activation in the shape of the BatchNorm's output, which it may have been applied to a view of."""
-    if call.output is None or activation.shape == call.output.shape:
+    """Return an activation in the shape and type of the BatchNorm's output, of which it may have got a view or copy."""
+    if call.output is None or (activation.shape, activation.dtype) == (call.output.shape, call.output.dtype):
         return activation
     output = call.output.detach()
     if output.untyped_storage()._cdata == activation.untyped_storage()._cdata:

@@ -18,7 +18,8 @@ _IDENTITIES = {"alias", "clone", "detach", "_to_copy", "contiguous", "lift_fresh
 _VIEWS = {"view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "expand"}
 _LINEAR = {"add", "sub", "rsub", "mul", "div", "neg"}
 _PRODUCTS = {"mul", "div"}
-_WITHOUT_TAG = {"hardswish", "_prelu_kernel", "prelu"}  # elementwise, though PyTorch does not tag them so
+# Elementwise, though PyTorch (or its older versions) does not tag them so:
+_WITHOUT_TAG = {"hardswish", "_prelu_kernel", "prelu", "leaky_relu", "elu", "log_sigmoid_forward", "rrelu_with_noise"}
 
 
 @dataclass(eq=False)
@@ -166,7 +167,15 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             self._note_batch_norm(args, result)
         elif name in _MACS and isinstance(result, Tensor) and _key(result):
             self._note_macs(name, args, result)
-        elif isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
+        elif args and isinstance(args[0], Tensor):
+            self._note_function(func, name, args, keywords, result)
+
+    def _note_function(
+        self, func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any], result: Any
+    ) -> None:
+        if name == "log_sigmoid_forward":
+            result = result[0]
+        if isinstance(result, Tensor):
             if name in _VIEWS or name in _IDENTITIES:
                 self._note_same(args[0], result)
             else:
@@ -198,8 +207,12 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         return parameter if _is_alive(reference) else None
 
     def _elementwise(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Tensor) -> Value | None:
-        if not (torch.Tag.pointwise in func.tags or _name(func) in _WITHOUT_TAG):
+        operation = _functional(func)
+        if not (torch.Tag.pointwise in operation.tags or _name(func) in _WITHOUT_TAG):
             return None
+        if _name(func) == "rrelu_with_noise":  # reproduced without the noise, as the mean of its slopes
+            lower, upper = (*(*args, *keywords.values())[2:4], 1 / 8, 1 / 3)[:2]
+            args, keywords = (args[0], (lower + upper) / 2), {}
         operands = tuple(self._operand(arg) for arg in args)
         inputs = [operand for operand in operands if isinstance(operand, Value)]
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
@@ -215,7 +228,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         shape = self._values[_key(followed[0])][1]
         if len(tensors) > len(followed) and shape != followed[0].shape:
             return None  # a parameter meets a rearranged view: which channel is which is not known
-        return Value(inputs[0].call, _functional(func), operands, keywords)
+        return Value(inputs[0].call, operation, operands, keywords)
 
     def _operand(self, arg: Any) -> Any:
         """Return a value, a parameter or a number; None for a tensor that is something else."""
@@ -266,9 +279,16 @@ def _name(func: Any) -> str:
 
 
 def _functional(func: Any) -> Any:
+    """Return the operation that gives the same result and changes nothing."""
+    name = _name(func)
+    if name == "rrelu_with_noise":
+        return _aten.leaky_relu.default
+    if name == "log_sigmoid_forward":
+        return _aten.log_sigmoid.default
     if not func._schema.is_mutable:
         return func
-    return getattr(getattr(_aten, _name(func)), func._overloadname)
+    functional = getattr(_aten, name, None)
+    return getattr(functional, func._overloadname, func) if functional is not None else func
 
 
 def _reference(tensor: Tensor) -> StorageWeakRef:

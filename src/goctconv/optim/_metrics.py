@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -29,7 +30,7 @@ def absolute_mean(activation: Tensor) -> Tensor:
 
 def root_mean_square(activation: Tensor) -> Tensor:
     """Square root of the mean over pixels of the square."""
-    return _norm(activation, 2) / _pixels(activation) ** 0.5
+    return _norm(activation, 2) / math.sqrt(_pixels(activation))
 
 
 def maximum(activation: Tensor) -> Tensor:

@@ -1,0 +1,170 @@
+"""Which activation follows a BatchNorm: modules, functions, in-place ones and hand-written ones; and what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from goctconv import DynamicWeightDecay
+
+MODULES = [
+    nn.ReLU(),
+    nn.ReLU(inplace=True),
+    nn.ReLU6(inplace=True),
+    nn.LeakyReLU(0.1, inplace=True),
+    nn.PReLU(),
+    nn.PReLU(5),
+    nn.ELU(inplace=True),
+    nn.CELU(0.7),
+    nn.SELU(inplace=True),
+    nn.GELU(),
+    nn.GELU("tanh"),
+    nn.SiLU(inplace=True),
+    nn.Mish(inplace=True),
+    nn.Hardswish(inplace=True),
+    nn.Hardsigmoid(inplace=True),
+    nn.Hardtanh(),
+    nn.Sigmoid(),
+    nn.LogSigmoid(),
+    nn.Tanh(),
+    nn.Tanhshrink(),
+    nn.Softplus(),
+    nn.Softsign(),
+    nn.Softshrink(0.3),
+    nn.Hardshrink(0.3),
+    nn.Threshold(0.1, 20),
+    nn.Sequential(nn.Identity(), nn.SiLU()),
+]
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu in place": F.relu_,
+    "method": lambda x: x.relu(),
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp in place": lambda x: x.clamp_(0, 6),
+    "maximum": lambda x: torch.maximum(x, 0.1 * x),
+    "where": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "swish": lambda x: x * x.sigmoid(),
+    "swish in place": lambda x: x.mul_(x.sigmoid()),
+    "hard swish": lambda x: x * F.relu6(x + 3) / 6,
+    "hard swish in place": lambda x: x.mul(F.hardtanh(x + 3, 0, 6)).mul_(1 / 6),
+    "mish": lambda x: x * torch.tanh(F.softplus(x)),
+    "gelu": lambda x: 0.5 * x * (1 + torch.tanh(0.79788456 * (x + 0.044715 * x**3))),
+    "celu in place": F.celu_,
+    "absolute value": lambda x: x.abs(),
+}
+
+WITHOUT: dict[str, Callable[[Tensor], Tensor]] = {
+    "nothing": lambda x: x,
+    "sum, then activation": lambda x: F.relu(x + torch.ones_like(x)),
+    "sum in place, then activation": lambda x: F.relu(x.add_(torch.ones_like(x))),
+    "concatenation, then activation": lambda x: F.relu(torch.cat([x, x], 1)),
+    "pooling, then activation": lambda x: F.relu(F.avg_pool2d(x, 2)),
+    "scaling": lambda x: 0.5 * x,
+    "gate of its own": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "gated linear unit": lambda x: F.glu(x[:, :4], 1),
+    "half of it": lambda x: F.relu(x[:, :2]),
+}
+
+# What is read is the activation, not what is made of it.
+FURTHER: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "scaled": (lambda x: 1.7 * F.relu(x), F.relu),
+    "squared": (lambda x: F.relu(x) ** 2, F.relu),
+    "two activations": (lambda x: torch.sigmoid(F.relu(x)), F.relu),
+    "two branches": (lambda x: torch.cat([F.silu(x), x.sigmoid()], 1), F.silu),
+    "pooled": (lambda x: F.relu(x).mean((2, 3)), F.relu),
+    "flattened before": (lambda x: F.silu(x.flatten(2)), F.silu),
+    "channels last before": (lambda x: F.hardswish(x.permute(0, 2, 3, 1)), F.hardswish),
+    "flattened before, in place": (lambda x: F.relu_(x.view(x.shape[0], -1)), F.relu),
+    "converted before": (lambda x: F.relu(x.float()), F.relu),
+}
+
+
+class Net(nn.Module):
+    """A BatchNorm with something behind it."""
+
+    def __init__(self, behind: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(5)
+        self.behind = behind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.behind(self.norm(1 * x))
+
+
+def read(behind: Callable[[Tensor], Tensor]) -> tuple[DynamicWeightDecay, Tensor, Tensor]:
+    """Train two steps; return the optimizer, the BatchNorm's output and the network's, the same in both."""
+    net = Net(behind).double().train()
+    nn.init.uniform_(net.norm.weight, -1.3, 1.3)
+    nn.init.normal_(net.norm.bias)
+    inputs = torch.randn(3, 5, 8, 6, dtype=torch.float64)
+    optimizer = DynamicWeightDecay(torch.optim.SGD([net.norm.weight, net.norm.bias], lr=0.0), net)
+    handle = net.norm.register_forward_hook(lambda _m, _i, output: kept.append(output.detach().clone()))
+    seen = []
+    kept: list[Tensor] = []
+    for _ in range(2):
+        output = net(inputs)
+        output.double().mean().backward()
+        optimizer.step()
+        seen.append(optimizer.metrics()["norm"].metric)
+    handle.remove()
+    torch.testing.assert_close(seen[0], seen[1], rtol=1e-12, atol=0)  # the pass that finds it, and one that reads it
+    return optimizer, kept[-1], output.detach()
+
+
+def gap(activation: Tensor) -> Tensor:
+    return activation.double().mean((2, 3)).abs().mean(0)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=repr)
+def test_modules(module: nn.Module) -> None:
+    optimizer, output, activation = read(module)
+    statistics = optimizer.metrics()["norm"]
+    inner = module[1] if isinstance(module, nn.Sequential) else module
+    assert statistics.activation in {f"behind ({type(inner).__name__})", f"behind.1 ({type(inner).__name__})"}
+    torch.testing.assert_close(statistics.metric, gap(activation), rtol=1e-12, atol=0)
+    recipe = optimizer._watch.layers["norm"].statistics.recipe
+    assert recipe is not None
+    torch.testing.assert_close(recipe.reproduce(output), activation, rtol=1e-12, atol=1e-15)  # as compiled code does
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_functions(function: Callable[[Tensor], Tensor]) -> None:
+    optimizer, _, activation = read(function)
+    torch.testing.assert_close(optimizer.metrics()["norm"].metric, gap(activation), rtol=1e-12, atol=0)
+    assert optimizer.metrics()["norm"].activation.isidentifier()
+
+
+@pytest.mark.parametrize("function", WITHOUT.values(), ids=WITHOUT)
+def test_where_none_follows_the_output_is_read(function: Callable[[Tensor], Tensor]) -> None:
+    optimizer, output, _ = read(function)
+    assert optimizer.metrics()["norm"].activation == "its output"
+    torch.testing.assert_close(optimizer.metrics()["norm"].metric, gap(output), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("function", "activation"), FURTHER.values(), ids=FURTHER)
+def test_only_the_activation_is_read(
+    function: Callable[[Tensor], Tensor], activation: Callable[[Tensor], Tensor]
+) -> None:
+    optimizer, output, _ = read(function)
+    expected = gap(activation(output))
+    torch.testing.assert_close(optimizer.metrics()["norm"].metric, expected, rtol=1e-6, atol=0)
+
+
+def test_randomized_slopes() -> None:
+    """RReLU as a module is read as it is; as a function it is reproduced with the mean slope."""
+    optimizer, output, _ = read(lambda x: F.leaky_relu(x, (1 / 8 + 1 / 3) / 2))
+    expected = optimizer.metrics()["norm"].metric
+    torch.testing.assert_close(expected, gap(F.leaky_relu(output, (1 / 8 + 1 / 3) / 2)), rtol=1e-12, atol=0)
+    net = Net(lambda x: F.rrelu(x, training=True)).double().train()
+    optimizer = DynamicWeightDecay(torch.optim.SGD([*net.norm.parameters()], lr=0.0), net)
+    inputs = torch.randn(3, 5, 8, 6, dtype=torch.float64)
+    for _ in range(2):
+        net(inputs).mean().backward()
+        optimizer.step()
+    reproduced = gap(F.leaky_relu(F.batch_norm(inputs, None, None, training=True), (1 / 8 + 1 / 3) / 2))
+    torch.testing.assert_close(optimizer.metrics()["norm"].metric, reproduced, rtol=1e-12, atol=0)

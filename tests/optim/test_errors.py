@@ -209,7 +209,7 @@ def test_sharded_parameters(tmp_path: Path) -> None:
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
         weight = torch.distributed.tensor.distribute_tensor(model[1].weight.detach(), mesh)
         model[1].weight = nn.Parameter(weight)
-        with pytest.raises(TypeError, match="γ of '1' is a DTensor.* use DistributedDataParallel"):
+        with pytest.raises(TypeError, match=r"γ of '1' is a DTensor.* use DistributedDataParallel"):
             wrapped(model)
     finally:
         torch.distributed.destroy_process_group()

@@ -63,8 +63,8 @@ def chosen_norms(
     ]
     if sharded:
         raise TypeError(
-            f"γ of {listed(sharded)} is a DTensor, a part of which lies in every process: sharded training (FSDP, tensor "
-            "parallelism) is not supported; use DistributedDataParallel"
+            f"γ of {listed(sharded)} is a DTensor, a part of which lies in every process: sharded training (FSDP, "
+            "tensor parallelism) is not supported; use DistributedDataParallel"
         )
     held = groups_by_parameter(optimizer)
     missing = [name for name, norm in chosen.items() if any(one not in held for one in scale_parameters(norm))]

@@ -20,11 +20,13 @@ _CHUNK_BYTES = 1 << 18  # above it, an activation is reproduced image by image, 
 
 
 class Sums(NamedTuple):
-    """A copy of what was summed."""
+    """A copy of what was summed, and of what the layer costs."""
 
     total: Tensor
     images: Tensor
     is_fresh: bool
+    resolution: float
+    macs: float
 
 
 class ActivationStatistics:
@@ -129,7 +131,7 @@ class ActivationStatistics:
         """Return a copy of what was summed; None if nothing ever was."""
         if self.total is None or self.count is None:
             return None
-        return Sums(self.total.clone(), self.count.clone(), self.is_fresh)
+        return Sums(self.total.clone(), self.count.clone(), self.is_fresh, self.resolution, self.macs)
 
     def restore(self, sums: Sums | None) -> None:
         """Return to what was summed at an earlier time."""
@@ -139,6 +141,8 @@ class ActivationStatistics:
             for tensor, saved in ((self.total, sums.total), (self.count, sums.images)):
                 cast("Tensor", tensor).copy_(saved)
             self.is_fresh = sums.is_fresh
+            if sums.resolution:  # a copy has not run yet
+                self.resolution, self.macs = sums.resolution, sums.macs
 
     def reset(self, kept: Tensor | None = None) -> None:
         """Forget the images; the sums keep their memory, which compiled code knows.

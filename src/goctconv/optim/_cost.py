@@ -46,11 +46,11 @@ def factors(cost: Cost, layers: list[ActivationStatistics]) -> dict[str, float]:
     Those of ``"resolution"`` are 2 to the number of halvings between the layer's map and the smallest one, as in the
     published rule; those of ``"macs"`` are relative to the mean over layers.
     """
-    known = [layer for layer in layers if layer.recipe is not None]
+    known = [layer for layer in layers if layer.resolution > 0]
     if cost is None or not known:
-        return {layer.name: 1.0 for layer in known}
+        return {layer.name: 1.0 for layer in layers}
     if isinstance(cost, Mapping):
-        return {layer.name: float(cost[layer.name]) for layer in known}
+        return {layer.name: float(cost[layer.name]) for layer in layers}
     if cost == "resolution":
         coarsest = min(layer.resolution for layer in known)
         return {layer.name: layer.resolution / coarsest for layer in known}

@@ -171,8 +171,10 @@ class ActivationFinder:
             return
         recipe = call.recipe()
         if layer.recipe is not None and not layer.recipe.reads_the_same(recipe):
+            first, layer.recipe = layer.recipe, None  # so that the next pass finds it again
+            layer.reset()
             raise StatisticsError(
-                f"{layer.name!r} is called several times, and different activations follow: {layer.recipe.activation} "
+                f"{layer.name!r} is called several times, and different activations follow: {first.activation} "
                 f"and {recipe.activation}; exclude it, or use one BatchNorm for each"
             )
         if layer.recipe is None:
@@ -195,6 +197,9 @@ class ActivationFinder:
                 fakes, fake_keywords = pytree.tree_map_only(Tensor, mode.from_tensor, (args, keywords))
                 self._begin()
                 self._enter(module, fakes)
+                buffers = [(owner, dict(owner._buffers)) for owner in module.modules()]
+                for owner, own in buffers:  # else small ones, as num_batches_tracked, would be changed for real
+                    owner._buffers.update({key: mode.from_tensor(one) for key, one in own.items() if one is not None})
                 try:
                     module.forward(*fakes, **fake_keywords)
                 except Exception as error:
@@ -204,6 +209,9 @@ class ActivationFinder:
                         f"({type(error).__name__}: {error}): "
                         "run one training forward of the model before it is compiled"
                     ) from error
+                finally:
+                    for owner, own in buffers:
+                        owner._buffers.update(own)
             self._frames.clear()
             self._end(failed=False)
         finally:

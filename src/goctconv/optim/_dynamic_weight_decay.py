@@ -110,8 +110,13 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._complaints = Complaints()
         self._steps = 0
         self._last: dict[str, Measured] = {}
-        self._watch = Watch(self.model, parse_metric(metric), self._process_group)
+        self._watch = self._new_watch()
         self._adopt()
+
+    def _new_watch(self) -> Watch:
+        return Watch(
+            self.model, parse_metric(self._metric), self._process_group, shares_costs=isinstance(self._cost, str)
+        )
 
     def _adopt(self) -> None:
         """Take every chosen layer that the optimizer holds by now, and is not taken yet."""
@@ -281,10 +286,10 @@ class DynamicWeightDecay(OptimizerWrapper):
         without: list[str] = []
         for name, weight in self._weights().items():
             layer = self._watch.layers[name]
+            if all(parameter.grad is None for parameter in layer.parameters):
+                without.append(name)
             for parameter, decay in zip(layer.parameters, layer.gradient_of_penalty(weight), strict=True):
-                if parameter.grad is None:
-                    without.append(name)
-                elif decay is not None:
+                if parameter.grad is not None and decay is not None:
                     gradients.append(parameter.grad)
                     decays.append(decay)
         if without:
@@ -320,7 +325,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         costs = factors(self._cost, self._watch.statistics)
         activations = {one.name: one.recipe.activation for one in self._watch.statistics if one.recipe is not None}
         return {
-            name: LayerStatistics(metric.clone(), round(images.item()), activations[name], costs[name])
+            name: LayerStatistics(metric.clone(), round(images.item()), activations.get(name, ""), costs[name])
             for name, (metric, images) in self._last.items()
         }
 
@@ -348,7 +353,7 @@ class DynamicWeightDecay(OptimizerWrapper):
     def __setstate__(self, state: dict[str, Any]) -> None:
         sums, is_removed = state.pop("_watch")
         self._begin(state)
-        self._watch = Watch(self.model, parse_metric(self._metric), self._process_group)
+        self._watch = self._new_watch()
         self._watch.add({name: self._candidates[name] for name in sums})
         self._watch.restore(sums)
         if is_removed:

@@ -57,12 +57,15 @@ class Watch:
         layers: What is watched, by name.
     """
 
-    def __init__(self, model: nn.Module, metric: Metric, process_group: ProcessGroup) -> None:
+    def __init__(
+        self, model: nn.Module, metric: Metric, process_group: ProcessGroup, *, shares_costs: bool = False
+    ) -> None:
         self.layers: dict[str, WatchedLayer] = {}
         self.is_removed = False
         self._model = model
         self._metric = metric
         self._process_group = process_group
+        self._shares_costs = shares_costs
         self._handles: list[RemovableHandle] = []
         self._finders: list[ActivationFinder] = []
         self._finalizer = weakref.finalize(self, _remove, self._handles, self._finders)
@@ -120,12 +123,22 @@ class Watch:
                 layer.statistics.allocate(scale.numel(), scale.dtype, scale.device)
         own = {name: cast("Sums", one) for name, one in self.sums().items()}
         tensors = [tensor for sums in own.values() for tensor in (sums.total, sums.images)]
+        if self._shares_costs:
+            self._share_costs(tensors[0].device)
         summed = iter(sum_over_processes(tensors, self._process_group))
-        everywhere = {name: Sums(next(summed), next(summed), sums.is_fresh) for name, sums in own.items()}
+        everywhere = {name: sums._replace(total=next(summed), images=next(summed)) for name, sums in own.items()}
         return {
             name: sums if sums.is_fresh else sums._replace(is_fresh=bool(sums.images.item()))
             for name, sums in everywhere.items()
         }
+
+    def _share_costs(self, device: torch.device) -> None:
+        """Let all processes weigh alike: the costs of a layer are the mean over those that have run it."""
+        own = [[float(one.resolution > 0), one.resolution, one.macs] for one in self.statistics]
+        (table,) = sum_over_processes([torch.tensor(own, dtype=torch.float64, device=device)], self._process_group)
+        for one, (known, resolution, macs) in zip(self.statistics, table.tolist(), strict=True):
+            if known:
+                one.resolution, one.macs = resolution / known, macs / known
 
     def check_unchanged(self) -> None:
         """Check that γ of every layer is still what it was.

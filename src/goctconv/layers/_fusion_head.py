@@ -119,6 +119,10 @@ class FusionHead(nn.Module):
         self.act3 = PerScale(activation, self.out_channels)
         self.to(device=device, dtype=dtype)
 
+    def resize_channels(self, _in_widths: Sequence[int]) -> None:
+        """Take another width over, after channels have been cut out of the layers."""
+        self.out_channels = sum(self.merge.out_widths)
+
     def forward(self, features: Features) -> Tensor:
         """Return the fused map."""
         features = self.act1(self.norm1(self.fuse(features)))

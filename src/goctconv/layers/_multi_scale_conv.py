@@ -149,6 +149,21 @@ class MultiScaleConv2d(nn.Module):
             if whole_bias is not None and path.bias is not None:
                 path.bias.copy_(whole_bias[block])
 
+    def resize_channels(self, in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the paths; paths without channels go.
+
+        Args:
+            in_widths: Channels of every input scale now; those of the outputs are read off the paths.
+        """
+        self.in_widths = tuple(in_widths)
+        outputs = {int(name.rpartition("_")[2]): len(conv.weight) for name, conv in self.paths.items()}  # type: ignore[arg-type]  # a Conv2d
+        self.out_widths = tuple(outputs.get(scale, 0) for scale in range(len(self.out_widths)))
+        self.in_channels = as_given(self.in_channels, self.in_widths)
+        self.out_channels = as_given(self.out_channels, self.out_widths)
+        for name, conv in list(self.paths.items()):
+            if not conv.weight.numel():
+                del self.paths[name]
+
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the output scales: a tensor or a tuple, as ``out_channels`` was given."""
         given = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))

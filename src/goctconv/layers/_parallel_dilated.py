@@ -105,6 +105,27 @@ class ParallelDilatedConv(nn.Module):
                     )
             self.branches[str(scale)] = convs
 
+    def resize_channels(self, in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the branches; empty ones go.
+
+        Args:
+            in_widths: Channels of every scale now; those of the branches are read off them.
+        """
+        self.in_widths = tuple(in_widths)
+        self.in_channels = as_given(self.in_channels, self.in_widths)
+        branches = []
+        for scale in range(len(self.in_widths)):
+            convs = cast("nn.ModuleDict", self.branches[str(scale)]) if str(scale) in self.branches else nn.ModuleDict()
+            widths = {index: len(conv.weight) for index, conv in convs.items() if conv.weight.numel()}  # type: ignore[arg-type]  # a Conv2d
+            branches.append(tuple(widths.get(str(index), 0) for index in range(len(self.dilations))))
+            for index in [index for index in convs if index not in widths]:
+                del convs[index]
+            if not widths and str(scale) in self.branches:
+                del self.branches[str(scale)]
+        self.branch_channels = tuple(branches)
+        self.out_widths = tuple(sum(widths) for widths in branches)
+        self.out_channels = as_given(self.in_channels, self.out_widths)
+
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the concatenated branches of every scale; a tensor or a tuple, as ``in_channels`` was given."""
         inputs = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))

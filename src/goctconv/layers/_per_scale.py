@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -57,6 +57,14 @@ class PerScale(nn.Module):
                         "torch.nn.BatchNorm2d, or a function of the number of channels"
                     )
                 self.add_module(str(scale), module)
+
+    def resize_channels(self, in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the modules; those of empty scales go."""
+        self.widths = tuple(in_widths)
+        self.channels = as_given(self.channels, self.widths)
+        for scale, width in enumerate(self.widths):
+            if not width and str(scale) in self._modules:
+                del self._modules[str(scale)]
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return every scale as its module gives it; a tensor or a tuple, as ``channels`` was given."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from typing import cast
 
 import torch
@@ -105,6 +107,14 @@ class SimplifiedGOctConv(nn.Module):
         """Draw every convolution as `torch.nn.Conv2d` does."""
         for conv in self.convs.values():
             conv.reset_parameters()  # type: ignore[operator]  # a Conv2d, which ModuleDict does not know
+
+    def resize_channels(self, in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the convolutions; empty ones go."""
+        self.widths = tuple(in_widths)
+        self.channels = as_given(self.channels, self.widths)
+        for scale, width in enumerate(self.widths):
+            if not width and str(scale) in self.convs:
+                del self.convs[str(scale)]
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Convolve every scale by itself; returns a tensor or a tuple, as ``channels`` was given."""

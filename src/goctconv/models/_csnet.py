@@ -166,6 +166,23 @@ class CSNet(HubModel):
         width = self.channels["stages"][stage][block]
         return 1 if isinstance(width, int) else len(width)
 
+    def resize_channels(self, _in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the layers."""
+        channels: dict[str, Any] = {
+            "stages": [[block.norm1.channels for block in cast("nn.Sequential", stage)] for stage in self.stages]
+        }
+        channels["stages"] = [[w if isinstance(w, int) else list(w) for w in stage] for stage in channels["stages"]]
+        if self.head is not None:
+            channels["fuse"] = list(self.head.norm1.widths)
+            channels["dilated"] = [list(widths) for widths in self.head.dilated.branch_channels]
+            channels["fused"] = self.head.out_channels
+        self.channels = parse_csnet_channels(channels, self.fuse_stages)
+        self.feature_info = [
+            _feature_info(self.channels, stage) for stage in _FEATURE_STAGES if stage < len(self.stages)
+        ]
+        fused = self.channels["fused"] if self.head is not None else self.feature_info[-1]["num_chs"]
+        self.num_features = self.head_hidden_size = fused
+
     def get_classifier(self) -> nn.Module:
         """Return the prediction layer."""
         return self.classifier

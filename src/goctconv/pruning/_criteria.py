@@ -1,0 +1,141 @@
+"""Which channels are masked: scores of BatchNorm channels, and thresholds or shares of them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ._facts import Facts
+
+Criterion: TypeAlias = str | Callable[[nn.Module], Mapping[str, Tensor]]
+"""A name, or a function of the model that returns scores (C,) of BatchNorm channels by module; low ones are masked."""
+
+_NAMES = ("bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
+
+
+def check_criterion(criterion: Criterion, threshold: float | None, ratio: float | None, scope: str) -> None:
+    """Check that a choice of channels is one.
+
+    Raises:
+        ValueError: An unknown name; both or none of threshold and ratio; one that cannot be.
+        TypeError: A criterion that is neither a name nor a function.
+    """
+    if not callable(criterion) and not isinstance(criterion, str):
+        raise TypeError(f"criterion={criterion!r} must be one of {', '.join(_NAMES)}, or a function of the model")
+    if isinstance(criterion, str) and criterion not in _NAMES:
+        near = difflib.get_close_matches(criterion, _NAMES, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"criterion={criterion!r} must be one of {', '.join(_NAMES)}, or a function{meant}")
+    if (threshold is None) == (ratio is None):
+        raise ValueError(
+            f"threshold={threshold!r}, ratio={ratio!r}: give one of them, a threshold of scores (1e-20 is published for "
+            "abs(γ)) or the share of channels to mask"
+        )
+    if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
+        raise ValueError(f"threshold={threshold!r} must be finite and not negative")
+    if ratio is not None and not 0 <= ratio < 1:
+        raise ValueError(f"ratio={ratio!r} must be a share of channels, at least 0 and below 1")
+    if scope not in {"global", "layer"}:
+        raise ValueError(f"scope={scope!r} must be 'global' or 'layer'")
+
+
+def scores(
+    criterion: Criterion, model: nn.Module, norms: dict[str, _BatchNorm], facts: Callable[[], Facts]
+) -> dict[str, Tensor]:
+    """Return a score for every channel of every layer, on the processor, in float64.
+
+    Raises:
+        ValueError: A function gave no scores, or others than one per channel.
+    """
+    if callable(criterion):
+        return _checked(criterion(model), norms)
+    own = {name: norm.weight.detach().abs().double().cpu() for name, norm in norms.items()}
+    if criterion == "bn_scale":
+        return own
+    found = facts()
+    if criterion == "bn_scale_first":
+        return {**own, **{name: own[first] for name, first in first_of_chain(found).items() if name in own}}
+    weights = dict(model.named_parameters())
+    return {**own, **_filter_scores(criterion, norms, found, weights)}
+
+
+def _checked(given: Mapping[str, Tensor], norms: dict[str, _BatchNorm]) -> dict[str, Tensor]:
+    found = {}
+    for name, score in given.items():
+        if name not in norms:
+            raise ValueError(f"criterion: the function scores {name!r}, which is no BatchNorm with a scale")
+        if not isinstance(score, Tensor) or score.shape != (norms[name].num_features,):
+            shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(
+                f"criterion: the score of {name!r} is {shape}, expected a tensor ({norms[name].num_features},)"
+            )
+        found[name] = score.detach().double().cpu()
+    if not found:
+        raise ValueError("criterion: the function gave no scores")
+    return found
+
+
+def first_of_chain(facts: Facts) -> dict[str, str]:
+    """Return, for every BatchNorm, the first one of the same channels: a chain of depthwise layers has several."""
+    firsts: dict[bytes, str] = {}
+    return {name: firsts.setdefault(norm.labels.numpy().tobytes(), name) for name, norm in facts.norms.items()}
+
+
+def _filter_scores(
+    criterion: str, norms: dict[str, _BatchNorm], facts: Facts, weights: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return scores of the filters that make the channels of a BatchNorm."""
+    makers = {reader.outputs.numpy().tobytes(): reader.weight for reader in facts.readers}
+    makers |= {labels.numpy().tobytes(): name for name, labels in facts.depthwise.items()}
+    found = {}
+    for name, norm in facts.norms.items():
+        weight = weights.get(makers.get(norm.labels.numpy().tobytes(), ""))
+        if weight is None or name not in norms or len(weight) != norms[name].num_features:
+            continue
+        filters = weight.detach().double().cpu().flatten(1)
+        if criterion == "l1_filter":
+            found[name] = filters.abs().sum(1)
+        else:
+            found[name] = torch.cdist(filters, filters).sum(1)
+    return found
+
+
+def masks(
+    scored: dict[str, Tensor],
+    *,
+    threshold: float | None,
+    ratio: float | None,
+    scope: str,
+    max_ratio: float,
+    excluded: set[str],
+) -> dict[str, Tensor]:
+    """Return which channels are masked, by layer; the lowest scores, at most ``max_ratio`` of a layer."""
+    scored = {name: score for name, score in scored.items() if name not in excluded}
+    if threshold is not None:
+        chosen = {name: score < threshold for name, score in scored.items()}
+    elif scope == "layer":
+        chosen = {name: _lowest(score, int(round(float(ratio or 0) * len(score)))) for name, score in scored.items()}
+    else:
+        together = torch.cat(list(scored.values()))
+        parts = _lowest(together, int(round(float(ratio or 0) * len(together)))).split(  # type: ignore[no-untyped-call]
+            [len(score) for score in scored.values()]
+        )
+        chosen = dict(zip(scored, parts, strict=True))
+    limited = {}
+    for name, mask in chosen.items():
+        allowed = int(max_ratio * len(mask) + 1e-9)
+        limited[name] = mask if int(mask.sum()) <= allowed else mask & _lowest(scored[name], allowed)
+    return limited
+
+
+def _lowest(score: Tensor, count: int) -> Tensor:
+    mask = torch.zeros(len(score), dtype=torch.bool)
+    mask[torch.from_numpy(np.argsort(score.numpy(), kind="stable")[:count].copy())] = True
+    return mask

@@ -1,0 +1,117 @@
+"""What a forward pass tells about channels: who makes them, who reads them, what must stay together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+import torch
+from torch import Tensor
+
+from ._provenance import Source
+from ._shadows import FIRST
+
+
+@dataclass
+class Reader:
+    """A convolution or linear layer that reads channels and mixes them.
+
+    Attributes:
+        module: Its path.
+        weight: The name of its weight.
+        bias: The name of its bias; empty if it has none.
+        labels: Of its inputs, by position.
+        constant: Which inputs are constants.
+        values: Their values, where they are.
+        padded: Whether zeros are put around the input.
+        groups: Of the convolution.
+        outputs: Labels of what it puts out.
+        factor: What the stored weight is multiplied by before it is used.
+        is_plain: Whether the layer is one whose bias and columns may be rewritten.
+        follower: The path of the BatchNorm that alone reads what it puts out; empty if there is none.
+    """
+
+    module: str
+    weight: str
+    bias: str
+    labels: Tensor
+    constant: Tensor
+    values: Tensor
+    padded: bool
+    groups: int
+    outputs: Tensor
+    factor: float = 1.0
+    is_plain: bool = True
+    follower: str = ""
+
+
+@dataclass
+class Blocks:
+    """Parts of a dimension that must keep equally many channels, because the code cuts it into equal pieces."""
+
+    labels: list[Tensor]
+    reason: str
+
+
+@dataclass
+class Cut:
+    """A piece of a dimension whose length the code takes from an attribute, which must follow the channels.
+
+    Attributes:
+        labels: Of the piece.
+        source: Where its length comes from.
+        reason: What cuts.
+    """
+
+    labels: Tensor
+    source: Source
+    reason: str
+
+
+@dataclass
+class Norm:
+    """A BatchNorm's channels."""
+
+    module: str
+    labels: Tensor
+
+
+@dataclass
+class Facts:
+    """All that was found in one forward pass."""
+
+    count: int = FIRST
+    edges: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    frozen: list[tuple[Tensor, str]] = field(default_factory=list)
+    readers: list[Reader] = field(default_factory=list)
+    blocks: list[Blocks] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
+    norms: dict[str, Norm] = field(default_factory=dict)
+    rows: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    elements: dict[str, Tensor] = field(default_factory=dict)
+    grouped: dict[str, Reader] = field(default_factory=dict)
+    depthwise: dict[str, Tensor] = field(default_factory=dict)
+    uses: dict[str, int] = field(default_factory=dict)
+    inputs: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def fresh(self, count: int) -> Tensor:
+        """Return new labels."""
+        labels = torch.arange(self.count, self.count + count, dtype=torch.int32)
+        self.count += count
+        return labels
+
+    def unite(self, a: Tensor, b: Tensor) -> None:
+        """Note that channels live and die together."""
+        self.edges.append((a.reshape(-1), b.reshape(-1)))
+
+    def freeze(self, labels: Tensor, reason: str) -> None:
+        """Note that channels must stay."""
+        unique = labels.unique()
+        unique = unique[unique >= FIRST]
+        if len(unique):
+            self.frozen.append((unique, reason))
+
+    def bind(self, name: str, dimension: int, labels: Tensor) -> None:
+        """Note that the entries of a stored tensor along one dimension belong to channels."""
+        if (name, dimension) in self.rows:
+            self.unite(self.rows[name, dimension], labels)
+        else:
+            self.rows[name, dimension] = labels.contiguous()

@@ -35,7 +35,23 @@ def check_own_classifier(folder: Path) -> None:
     assert file.stat().st_size > 4 * 16_468
 
 
-CHECKS = {"own_classifier.py": check_own_classifier}
+def check_fading_channels(folder: Path) -> None:
+    file = folder / "fading.png"
+    printed = run("fading_channels.py", "--steps", "120", "--plot", str(file), folder=folder)
+    assert re.search(r"^step 120: \d+ of 1040 channels \(.*\) are below 0.001$", printed, re.MULTILINE)
+    assert "bn1: act1 (ReLU) was read" in printed
+    found = re.findall(
+        r"^(\w+) .*: ([\d.]+)% of γ .* accuracy ([\d.]+)%, without these ([\d.]+)%$", printed, re.MULTILINE
+    )
+    (dynamic, ordinary) = (dict(zip(("kind", "faded", "accuracy", "after"), one, strict=True)) for one in found)
+    assert (dynamic["kind"], ordinary["kind"]) == ("dynamic", "ordinary")
+    assert float(dynamic["faded"]) > 1
+    assert float(ordinary["faded"]) == 0
+    assert min(float(one[key]) for one in (dynamic, ordinary) for key in ("accuracy", "after")) > 90
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+CHECKS = {"fading_channels.py": check_fading_channels, "own_classifier.py": check_own_classifier}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

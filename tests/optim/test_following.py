@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -80,6 +82,9 @@ FURTHER: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
     "flattened before": (lambda x: F.silu(x.flatten(2)), F.silu),
     "channels last before": (lambda x: F.hardswish(x.permute(0, 2, 3, 1)), F.hardswish),
     "flattened before, in place": (lambda x: F.relu_(x.view(x.shape[0], -1)), F.relu),
+    "shuffled before": (lambda x: F.relu(x.view(3, 5, 2, 4, 6).transpose(2, 3).reshape(3, 5, 8, 6)), F.relu),
+    "swish, flattened": (lambda x: x.flatten(2) * x.flatten(2).sigmoid(), F.silu),
+    "swish, channels last": (lambda x: x.permute(0, 2, 3, 1) * x.permute(0, 2, 3, 1).sigmoid(), F.silu),
     "converted before": (lambda x: F.relu(x.float()), F.relu),
 }
 
@@ -168,3 +173,58 @@ def test_randomized_slopes() -> None:
         optimizer.step()
     reproduced = gap(F.leaky_relu(F.batch_norm(inputs, None, None, training=True), (1 / 8 + 1 / 3) / 2))
     torch.testing.assert_close(optimizer.metrics()["norm"].metric, reproduced, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("behind", "activation"),
+    [
+        (lambda x: x.view(3, 2, 3, 6, 6).transpose(1, 2).reshape(3, 6, 6, 6).relu(), F.relu),
+        (lambda x: x.permute(0, 2, 3, 1).relu(), F.relu),
+        (lambda x: x.permute(0, 2, 3, 1).contiguous().relu_(), F.relu),
+        (lambda x: x * x.transpose(1, 2).sigmoid(), torch.sigmoid),
+    ],
+    ids=["shuffle", "channels last", "channels last copy", "meets its transpose"],
+)
+def test_rearrangements_of_equal_shape(
+    behind: Callable[[Tensor], Tensor], activation: Callable[[Tensor], Tensor]
+) -> None:
+    """As many channels as rows and columns: shapes do not tell which is which."""
+    net = nn.Sequential(nn.BatchNorm2d(6), nn.Identity()).double()
+    net.forward = lambda x: behind(net[0](x))  # type: ignore[method-assign]
+    nn.init.normal_(net[0].bias)
+    optimizer = DynamicWeightDecay(torch.optim.SGD(net.parameters(), lr=0.0), net)
+    inputs = torch.randn(3, 6, 6, 6, dtype=torch.float64)
+    for _ in range(2):
+        net(inputs).mean().backward()
+        optimizer.step()
+        output = F.batch_norm(inputs, None, None, net[0].weight, net[0].bias, training=True).detach()
+        torch.testing.assert_close(optimizer.metrics()["0"].metric, gap(activation(output)), rtol=1e-12, atol=0)
+
+
+def test_dropout_before_the_activation_is_left_out() -> None:
+    """M is that of the activation of the BatchNorm's output, the same in every step."""
+    net = nn.Sequential(nn.BatchNorm2d(5), nn.Dropout(0.5), nn.ReLU()).double().train()
+    optimizer = DynamicWeightDecay(torch.optim.SGD(net.parameters(), lr=0.0), net)
+    inputs = torch.randn(3, 5, 8, 6, dtype=torch.float64)
+    for _ in range(2):
+        net(inputs).mean().backward()
+        optimizer.step()
+        output = F.batch_norm(inputs, None, None, training=True)
+        torch.testing.assert_close(optimizer.metrics()["0"].metric, gap(F.relu(output)), rtol=1e-12, atol=0)
+
+
+def test_the_first_pass_keeps_nothing() -> None:
+    """Its tensors must not wait for the garbage collector."""
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU())
+    optimizer = DynamicWeightDecay(torch.optim.SGD(net.parameters(), lr=0.1), net)
+    alive = []
+    net[1].register_forward_hook(lambda _m, _i, output: alive.append(weakref.ref(output)))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            net(torch.rand(2, 3, 8, 8)).mean().backward()
+            optimizer.step()
+        assert [reference() for reference in alive] == [None, None]
+    finally:
+        gc.enable()

@@ -104,10 +104,13 @@ class ActivationFinder:
             context.__exit__(None, None, None)
         calls, fake = self._calls, self._is_fake
         self._contexts, self._calls, self._frames, self._follower = [], [], [], None
-        if failed:
-            return
-        for layer, call in calls:
-            self._learn(layer, call, fake=fake)
+        try:
+            if not failed:
+                for layer, call in calls:
+                    self._learn(layer, call, fake=fake)
+        finally:
+            for _, call in calls:
+                call.forget()
         if all(layer.recipe is not None for layer in self._layers.values()):
             self.remove()
 
@@ -154,11 +157,14 @@ class ActivationFinder:
             follower = self._follower
             if follower is None:
                 return
+            is_moved = call.output is not activation and follower.layout_of(activation) != ()
             follower.muted = True
             try:
                 call.shape = activation.shape if call.output is None else call.output.shape
                 if counts and not isinstance(activation, FakeTensor):
-                    call.measured_reproduced = layer.measure_reproduced(_in_layout(call, activation.detach()))
+                    call.measured_reproduced = layer.measure_reproduced(
+                        _in_layout(call, activation.detach(), is_moved=is_moved)
+                    )
                     is_view = activation.shape != call.shape  # what a module on the output itself returns is none
                     call.measured = None if is_view else layer.metric(activation.detach())
             finally:
@@ -218,11 +224,13 @@ class ActivationFinder:
             self._is_fake = False
 
 
-def _in_layout(call: Call, activation: Tensor) -> Tensor:
+def _in_layout(call: Call, activation: Tensor, *, is_moved: bool) -> Tensor:
     """Return an activation in the shape and type of the BatchNorm's output, of which it may have got a view or copy."""
-    if call.output is None or (activation.shape, activation.dtype) == (call.output.shape, call.output.dtype):
+    if call.output is None:
         return activation
     output = call.output.detach()
+    if not is_moved and (activation.shape, activation.dtype) == (output.shape, output.dtype):
+        return activation
     if output.untyped_storage()._cdata == activation.untyped_storage()._cdata:
         return output  # the activation was in place
     return call.recipe().reproduce(output)

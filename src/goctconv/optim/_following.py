@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,11 @@ class Call:
             return self.is_combined
         return self.is_combined and value.inputs == [self.activation] and not value.is_nonlinear
 
+    def forget(self) -> None:
+        """Let go of tensors: values and calls refer to each other, and would keep them until garbage is collected."""
+        self.output = self.activation = None
+        self.modules.clear()
+
     def recipe(self) -> Recipe:
         """Return how to read the activation."""
         if self.is_internal or self.activation is None:
@@ -114,6 +119,17 @@ class Call:
         return slots[value]
 
 
+class _Followed(NamedTuple):
+    """A tensor whose value is known, and how its elements were rearranged since the BatchNorm put them out."""
+
+    reference: StorageWeakRef
+    shape: torch.Size
+    stride: tuple[int, ...]
+    is_contiguous: bool
+    layout: tuple[Any, ...]
+    value: Value
+
+
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
     """Sees every operation of a forward pass, and knows which tensors are functions of one BatchNorm's output alone.
 
@@ -124,7 +140,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not typed
         self.muted = False
         self.norm_calls: list[Call] = []
-        self._values: dict[int, tuple[StorageWeakRef, torch.Size, Value]] = {}
+        self._values: dict[int, _Followed] = {}
         self._parameters: dict[int, tuple[StorageWeakRef, nn.Parameter]] = {}
         self._macs: dict[int, tuple[StorageWeakRef, float]] = {}
 
@@ -145,21 +161,33 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """Treat a tensor as equal to another one, as dropout's output is for this purpose."""
         value = self.value_of(source)
         if value is not None:
-            self._set(tensor, value)
+            self._set(tensor, value, (*self.layout_of(source), "alias"))
 
     def value_of(self, tensor: Tensor) -> Value | None:
         """Return what a tensor is known to be; views that rearrange all of its elements included."""
-        reference, shape, value = self._values.get(_key(tensor), (None, torch.Size(), None))
-        return value if _is_alive(reference) and shape.numel() == tensor.numel() else None
+        followed = self._values.get(_key(tensor))
+        if followed is None or not _is_alive(followed.reference) or followed.shape.numel() != tensor.numel():
+            return None
+        return followed.value
+
+    def layout_of(self, tensor: Tensor) -> tuple[Any, ...]:
+        """Return how the elements of a followed tensor are rearranged; () if they are as the BatchNorm put them out."""
+        followed = self._values[_key(tensor)]
+        is_same = (tensor.shape, tensor.stride()) == (followed.shape, followed.stride)
+        if is_same or (followed.is_contiguous and tensor.is_contiguous()):
+            return followed.layout
+        return (*followed.layout, tensor.shape, tensor.stride())
 
     def macs_behind(self, tensor: Tensor) -> float:
         """Return the multiply-accumulate operations for one channel of a convolution's output; 0 of other tensors."""
         reference, macs = self._macs.get(_key(tensor), (None, 0.0))
         return macs if _is_alive(reference) else 0.0
 
-    def _set(self, tensor: Tensor, value: Value) -> None:
+    def _set(self, tensor: Tensor, value: Value, layout: tuple[Any, ...] = ()) -> None:
         if _key(tensor):
-            self._values[_key(tensor)] = (_reference(tensor), tensor.shape, value)
+            self._values[_key(tensor)] = _Followed(
+                _reference(tensor), tensor.shape, tensor.stride(), tensor.is_contiguous(), layout, value
+            )
 
     def _note(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Any) -> None:
         name = _name(func)
@@ -179,9 +207,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             if name in _VIEWS or name in _IDENTITIES:
                 self._note_same(args[0], result)
             else:
-                value = self._elementwise(func, args, keywords, result)
-                if value is not None:
-                    self._set(result, value)
+                found = self._elementwise(func, args, keywords, result)
+                if found is not None:
+                    value, layout = found
+                    self._set(result, value, layout)
                     value.call.advance(value, result)
                 elif func._schema.is_mutable:
                     self._values.pop(_key(result), None)
@@ -198,7 +227,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         elif _key(source) != _key(result):
             value = self.value_of(source)
             if value is not None and source.numel() == result.numel():
-                self._set(result, value)
+                self._set(result, value, self.layout_of(source))
 
     def _parameter_of(self, tensor: Tensor) -> nn.Parameter | None:
         if isinstance(tensor, nn.Parameter):
@@ -206,7 +235,10 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         reference, parameter = self._parameters.get(_key(tensor), (None, None))
         return parameter if _is_alive(reference) else None
 
-    def _elementwise(self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Tensor) -> Value | None:
+    def _elementwise(
+        self, func: Any, args: tuple[Any, ...], keywords: dict[str, Any], result: Tensor
+    ) -> tuple[Value, tuple[Any, ...]] | None:
+        """Return the value of an elementwise function of one BatchNorm's output, and its layout; else None."""
         operation = _functional(func)
         if not (torch.Tag.pointwise in operation.tags or _name(func) in _WITHOUT_TAG):
             return None
@@ -215,20 +247,22 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
             args, keywords = (args[0], (lower + upper) / 2), {}
         operands = tuple(self._operand(arg) for arg in args)
         inputs = [operand for operand in operands if isinstance(operand, Value)]
-        tensors = [arg for arg in args if isinstance(arg, Tensor)]
         followed = [arg for arg, operand in zip(args, operands, strict=True) if isinstance(operand, Value)]
         if (
             not inputs
-            or None in [operand for operand, arg in zip(operands, args, strict=True) if arg is not None]
+            or any(operand is None and arg is not None for operand, arg in zip(operands, args, strict=True))
             or any(isinstance(one, Tensor) for one in keywords.values())
             or any(one.call is not inputs[0].call for one in inputs)
             or any(one.shape != result.shape for one in followed)
         ):
             return None
-        shape = self._values[_key(followed[0])][1]
-        if len(tensors) > len(followed) and shape != followed[0].shape:
-            return None  # a parameter meets a rearranged view: which channel is which is not known
-        return Value(inputs[0].call, operation, operands, keywords)
+        layout = self.layout_of(followed[0])
+        if any(self.layout_of(one) != layout for one in followed):
+            return None  # the output meets a rearrangement of itself
+        has_parameters = any(isinstance(operand, Learned) for operand in operands)
+        if has_parameters and (layout or self._values[_key(followed[0])].shape != followed[0].shape):
+            return None  # which channel is which is not known
+        return Value(inputs[0].call, operation, operands, keywords), layout
 
     def _operand(self, arg: Any) -> Any:
         """Return a value, a parameter or a number; None for a tensor that is something else."""

@@ -288,3 +288,11 @@ def test_a_failed_forward_pass_teaches_nothing() -> None:
     optimizer.step()
     assert optimizer.metrics()["1"].activation == "2 (ReLU)"
     assert optimizer.metrics()["1"].images == 2
+
+
+def test_transforms_that_lose_layers() -> None:
+    model = network()
+    optimizer = wrapped(model, transform=lambda metrics: {"1": metrics["1"]})
+    train(model)
+    with pytest.raises(ValueError, match=r"transform must return M for the 2 layers that it was given.* returned 1"):
+        optimizer.step()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,13 @@ from ._selection import Selection, scale_parameters, unwrapped
 from ._synchronize import ProcessGroup, group_of
 from ._watch import Measured, Watch
 from ._wrapper import OptimizerWrapper
+
+_COPIED = {
+    *("optimizer", "model", "decoupled", "history", "_weight_decay", "_metric", "_cost", "_transform", "_candidates"),
+    *("_steps", "_last", "_complaints"),
+}
+Transform: TypeAlias = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+"""A function of M by layer that returns the same."""
 
 
 class DynamicWeightDecay(OptimizerWrapper):
@@ -58,6 +65,8 @@ class DynamicWeightDecay(OptimizerWrapper):
         decoupled: Whether to subtract lr·λ·M·γ from γ after the step, in the manner of AdamW, instead of adding to the
             gradient.
         history: Record γ and M every so many steps; 0: never.
+        transform: Changes M before it is used: a function of M by layer that returns the same, such as
+            `goctconv.pruning.ChannelClasses.mean`, with which channels that can only be removed together fade alike.
         process_group: The processes that train together: ``"auto"``, those of DistributedDataParallel or all; None:
             each measures for itself.
 
@@ -92,6 +101,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         cost: Cost = None,
         decoupled: bool = False,
         history: int = 0,
+        transform: Transform | None = None,
         process_group: ProcessGroup = "auto",
     ) -> None:
         check_arguments(optimizer, model, history)
@@ -103,7 +113,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         self.decoupled = decoupled
         self.history = History(history)
         self._weight_decay = weight_decay
-        self._metric, self._cost = metric, cost
+        self._metric, self._cost, self._transform = metric, cost, transform
         self._process_group = group_of(model, process_group)
         self._candidates = chosen_norms(optimizer, self.model, include, exclude)
         check_cost(cost, list(self._candidates))
@@ -247,7 +257,7 @@ class DynamicWeightDecay(OptimizerWrapper):
 
     def _measure(self) -> None:
         """Compute M of every layer from the images since the last step."""
-        self._last = self._watch.measure()
+        self._last = self._transformed(self._watch.measure())
         unseen = {name: layer for name, layer in self._watch.layers.items() if name not in self._last}
         if self._last and unseen:
             self._complaints.of_unseen(unseen)
@@ -259,6 +269,18 @@ class DynamicWeightDecay(OptimizerWrapper):
                 "model itself (not a copy) in train mode, with gradients, before each step; a model that was compiled "
                 "and has run before it was wrapped must be compiled again, after torch.compiler.reset()"
             )
+
+    def _transformed(self, measured: dict[str, Measured]) -> dict[str, Measured]:
+        if self._transform is None or not measured:
+            return measured
+        changed = self._transform({name: metric for name, (metric, _) in measured.items()})
+        shapes = {name: metric.shape for name, (metric, _) in measured.items()}
+        if {name: metric.shape for name, metric in changed.items()} != shapes:
+            raise ValueError(
+                f"transform must return M for the {len(shapes)} layers that it was given, each of the same shape; it "
+                f"returned {len(changed)}"
+            )
+        return {name: Measured(changed[name], images) for name, (_, images) in measured.items()}
 
     def _weights(self) -> dict[str, Tensor]:
         """Return λ times cost times M of every layer that was seen; 0 where M is not finite."""
@@ -341,14 +363,9 @@ class DynamicWeightDecay(OptimizerWrapper):
         return Sparsity(threshold, faded)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {key: value for key, value in vars(self).items() if key in self._copied}
+        state = {key: value for key, value in vars(self).items() if key in _COPIED}
         group = None if self._process_group is None else "auto"  # processes cannot be copied
         return {**state, "_process_group": group, "_watch": (self._watch.sums(), self._watch.is_removed)}
-
-    _copied = frozenset(
-        {"optimizer", "model", "decoupled", "history", "_weight_decay", "_metric", "_cost", "_candidates", "_steps"}
-        | {"_last", "_complaints"}
-    )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         sums, is_removed = state.pop("_watch")

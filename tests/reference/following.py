@@ -7,6 +7,7 @@ x·sigmoid(x), x·relu6(x + 3)/6 and x - tanh(x) count whole.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,8 @@ class Following:
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         with torch.no_grad():
             program = torch.export.export(model, (images,), strict=False)
-        self._module = program.module(check_guards=False)
+        guarded = "check_guards" in inspect.signature(program.module).parameters  # older PyTorch has no guards
+        self._module = program.module(check_guards=False) if guarded else program.module()
         _let_in_place_results_be_read(self._module.graph)
         self._order = {node: position for position, node in enumerate(self._module.graph.nodes)}
         norms = {name for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}

@@ -1,0 +1,69 @@
+"""Networks with random scales, shifts and statistics of BatchNorm, and channels of them masked at random."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from goctconv.pruning import channel_classes
+
+from .networks import images, make, tensors
+
+SHARE = 0.3
+"""Of the channels that are masked."""
+
+
+def seed_of(name: str) -> int:
+    """Return a number that is the same for a name on every machine."""
+    return zlib.crc32(name.encode())
+
+
+def prepared(name: str, *, smallest: bool = False) -> nn.Module:
+    """Return a network in float64 and eval mode: γ = ±U(0.05, 1.35), β ~ N(0, 0.3), statistics of one pass."""
+    torch.manual_seed(seed_of(name))
+    model = make(name).double()
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+            if norm.weight is not None:
+                norm.weight.uniform_(0.05, 1.35).mul_(torch.randint(0, 2, norm.weight.shape) * 2 - 1)
+                norm.bias.normal_(0, 0.3)
+        model(images(name, smallest=smallest).double())
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval()
+
+
+def masked_channels(model: nn.Module, example: Tensor, *, coupled: bool, share: float = SHARE) -> dict[str, Tensor]:
+    """Return a mask of every BatchNorm's channels: each on its own, or all together that can only go together."""
+    norms = {name: one for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.weight is not None}
+    masks = {name: torch.rand(norm.num_features) < share for name, norm in norms.items()}
+    if coupled:
+        classes = channel_classes(model, example)
+        chosen = torch.rand(classes.count) < share
+        masks |= {name: chosen[of] for name, of in classes.of.items()}
+    return masks
+
+
+@torch.no_grad()
+def mask_(model: nn.Module, masks: dict[str, Tensor], *, shifts: bool = False) -> nn.Module:
+    """Set γ of masked channels to 0, and β too with ``shifts``; returns the model."""
+    for name, mask in masks.items():
+        norm = model.get_submodule(name)
+        norm.weight.masked_fill_(mask, 0)
+        if shifts:
+            norm.bias.masked_fill_(mask, 0)
+    return model
+
+
+def largest_difference(actual: object, expected: object) -> float:
+    """Return the largest difference of outputs, each relative to the largest value of the expected one."""
+    pairs = list(zip(tensors(actual), tensors(expected), strict=True))
+    assert pairs
+    assert all(a.shape == b.shape for a, b in pairs)
+    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-300)) for a, b in pairs if a.numel())

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import pytest
+import timm.scheduler
 import torch
 import torch.distributed.tensor
 from torch import nn
@@ -52,7 +53,10 @@ def test_a_model_without_scales(model: nn.Module) -> None:
 
 def test_a_step_before_any_forward_pass() -> None:
     optimizer = wrapped(network())
-    with pytest.raises(StatisticsError, match="before any activation was seen behind the 2 BatchNorm layers: run the"):
+    with pytest.raises(
+        StatisticsError,
+        match=r"before any activation was seen behind BatchNorm \(2 layers, 0 of them in eval mode\): run the",
+    ):
         optimizer.step()
 
 
@@ -83,7 +87,7 @@ def test_a_later_step_without_images_warns_once() -> None:
 @pytest.mark.parametrize("argument", ["include", "exclude"])
 @pytest.mark.parametrize(
     ("selector", "named"),
-    [("layer*", "'layer\\*'"), ("0", "'0'"), (lambda _name, _module: False, "the function"), (nn.ReLU(), "the ReLU")],
+    [("layer*", "'layer\\*'"), ("0", "'0'"), (lambda _name, _module: False, "the function"), (nn.ReLU(), r"ReLU\(\)")],
 )
 def test_selectors_that_match_nothing(argument: str, selector: object, named: str) -> None:
     with pytest.raises(
@@ -105,7 +109,11 @@ def test_selectors_of_another_kind(argument: str) -> None:
     with pytest.raises(TypeError, match=rf"{argument}: 3 must be"):
         wrapped(network(), **{argument: 3})
     with pytest.raises(ValueError, match=f"{argument} is empty"):
-        wrapped(network(), **{argument: []})
+        wrapped(network(), **{argument: ""})
+    with pytest.raises(
+        TypeError, match=rf"{argument}: BatchNorm2d is a class; pass a module, its name or glob, or a fun"
+    ):
+        wrapped(network(), **{argument: nn.BatchNorm2d})
 
 
 def test_excluding_everything() -> None:
@@ -136,7 +144,7 @@ def test_wrapping_twice() -> None:
     optimizer = wrapped(model)
     with pytest.raises(ValueError, match="wrapped in DynamicWeightDecay already"):
         DynamicWeightDecay(optimizer, model)
-    with pytest.raises(ValueError, match=r"'1', '3\.1' is decayed by another DynamicWeightDecay already"):
+    with pytest.raises(ValueError, match=r"another optimizer decays '1', '3\.1' already \(has a notebook"):
         wrapped(model)
     optimizer.remove()
     assert len(wrapped(model)._watch.layers) == 2
@@ -294,5 +302,112 @@ def test_transforms_that_lose_layers() -> None:
     model = network()
     optimizer = wrapped(model, transform=lambda metrics: {"1": metrics["1"]})
     train(model)
-    with pytest.raises(ValueError, match=r"transform must return M for the 2 layers that it was given.* returned 1"):
+    with pytest.raises(ValueError, match=r"transform was given M of '3\.1' and did not return it"):
         optimizer.step()
+
+
+def test_nothing_to_exclude_is_allowed() -> None:
+    assert len(wrapped(network(), exclude=[])._watch.layers) == 2
+    with pytest.raises(ValueError, match="include is empty: leave it out, or name modules"):
+        wrapped(network(), include=[])
+
+
+@pytest.mark.parametrize(
+    ("transform", "error", "message"),
+    [
+        (3, TypeError, "transform=3 must be a function"),
+        (lambda _: None, TypeError, r"must return a dict from layers to M, got None \(is a return missing\?\)"),
+        (lambda metrics: {name: one[:1] for name, one in metrics.items()}, ValueError, r"returned \(1,\) for '1', exp"),
+        (lambda metrics: dict.fromkeys(metrics, 1.0), ValueError, "returned float for '1', expected a tensor"),
+    ],
+)
+def test_transforms_that_cannot_be(transform: object, error: type[Exception], message: str) -> None:
+    model = network()
+
+    def one_step() -> None:
+        optimizer = wrapped(model, transform=transform)
+        train(model)
+        optimizer.step()
+
+    with pytest.raises(error, match=message):
+        one_step()
+
+
+def test_other_options_that_cannot_be() -> None:
+    model = network()
+    with pytest.raises(TypeError, match="decoupled='yes' must be True or False"):
+        wrapped(model, decoupled="yes")
+    with pytest.raises(TypeError, match=r"weight_decay=tensor.* must be a number"):
+        wrapped(model, weight_decay=torch.ones(2))
+    with pytest.raises(ValueError, match=r"cost: '3\.2' is none of the 2 BatchNorm layers; did you mean '3\.1'\?"):
+        wrapped(model, cost={"1": 1, "3.1": 1, "3.2": 1})
+    optimizer = wrapped(model)
+    for threshold in (-1, float("nan"), "x"):
+        with pytest.raises(ValueError, match=r"threshold=.* must be a number, 0 or larger"):
+            optimizer.sparsity(threshold)
+
+
+def test_a_step_of_the_wrapped_optimizer_alone_warns_once() -> None:
+    model = network()
+    sgd = SGD(model.parameters(), 0.1)
+    optimizer = DynamicWeightDecay(sgd, model)
+    train(model)
+    optimizer.step()
+    with pytest.warns(UserWarning, match="the wrapped optimizer took a step by itself, so no γ was decayed"):
+        sgd.step()
+    sgd.step()
+    train(model)
+    optimizer.remove()
+    optimizer.step()
+
+
+def test_a_wrapper_that_is_dropped_is_missed() -> None:
+    model = network()
+    sgd = SGD(model.parameters(), 0.1)
+    DynamicWeightDecay(sgd, model)
+    train(model)
+    with pytest.warns(UserWarning, match="the wrapped optimizer took a step by itself"):
+        sgd.step()
+
+
+def test_a_warning_points_to_the_caller() -> None:
+    model = network()
+    sgd = SGD(model.parameters(), 0.1)
+    optimizer = DynamicWeightDecay(sgd, model)
+    with pytest.warns(UserWarning, match="took a step by itself") as caught:
+        sgd.step()
+    train(model[:3])
+    with pytest.warns(UserWarning, match="no activation was seen") as later:
+        optimizer.step()
+    assert {warning.filename for warning in (*caught, *later)} == {__file__}
+
+
+def test_a_scheduler_of_another_kind_is_suspected() -> None:
+    model = network()
+    sgd = SGD(model.parameters(), 0.1)
+    timm.scheduler.CosineLRScheduler(sgd, 10)
+    with pytest.warns(UserWarning, match="the param groups have 'initial_lr', so a learning-rate scheduler may be"):
+        DynamicWeightDecay(sgd, model)
+
+
+def test_a_frozen_network_is_named() -> None:
+    model = network()
+    model[1].weight.requires_grad_(False)
+    model[3][1].weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"does not hold γ of '1', '3\.1' \(2 frozen, with requires_grad=False\)"):
+        DynamicWeightDecay(SGD([one for one in model.parameters() if one.requires_grad], 0.1), model)
+
+
+def test_a_layer_that_was_replaced() -> None:
+    model = network()
+    optimizer = wrapped(model)
+    model[1] = nn.BatchNorm2d(5)
+    train(model)
+    with pytest.raises(StatisticsError, match="'1' is no longer a part of the model: it was replaced after"):
+        optimizer.step()
+
+
+def test_a_state_dict_for_other_layers() -> None:
+    saved = wrapped(network(), include="1").state_dict()
+    with pytest.raises(ValueError, match=r"the state dict decays '1' where this optimizer decays '3\.1' \(1 and 1 lay"):
+        wrapped(network(), include="3.1").load_state_dict(saved)

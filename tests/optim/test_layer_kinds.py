@@ -223,7 +223,7 @@ MACS = {"bn1": 56 * 3 * 9 + 30 * 7 * 9, "bn2": 30 * 5 * 9}
 COSTS = {
     "resolution": {"bn1": (56 / 30) ** 0.5, "bn2": 1.0},
     "macs": {name: macs / (sum(MACS.values()) / 2) for name, macs in MACS.items()},
-    "mapping": {"bn1": 0.25, "bn2": 3.0, "another": 9.0},
+    "mapping": {"bn1": 0.25, "bn2": 3.0},
 }
 
 

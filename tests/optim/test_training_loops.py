@@ -226,7 +226,7 @@ def test_batch_norm_in_eval_mode_from_some_step_on() -> None:
     plain.step(batches(5)[0])
     model.bn1.eval()
     plain.model.bn1.eval()
-    with pytest.warns(UserWarning, match=r"behind 'bn1' .*1 of them are in eval mode"):
+    with pytest.warns(UserWarning, match=r"behind 'bn1' .*\(in eval mode: 1\)"):
         train(model, optimizer, *singly(batches(4, seed=2)))
     train(model, optimizer, *singly(batches(6, seed=3)))
     for batch in batches(4, seed=2) + batches(6, seed=3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -16,15 +17,19 @@ class Complaints:
 
     def of_nothing_seen(self) -> None:
         """Warn of a step without any image."""
-        self._warn("no BatchNorm has seen images since the last step, so no γ was decayed by it", ["nothing seen"])
+        self._warn(
+            "no BatchNorm has seen images since the last step, so no γ was decayed by it: run the model in train mode, "
+            "with gradients, before each step",
+            ["nothing seen"],
+        )
 
     def of_unseen(self, layers: dict[str, WatchedLayer]) -> None:
         """Warn of layers without images."""
         frozen = [name for name, layer in layers.items() if not layer.norm.training]
-        reason = f"; {len(frozen)} of them are in eval mode" if frozen else ""
+        reason = f" (in eval mode: {len(frozen)})" if frozen else ""
         self._warn(
             f"no activation was seen behind {listed(list(layers))} since the last step, so γ was not decayed there"
-            f"{reason}; exclude layers that the forward pass does not use: while they are awaited, it is slower",
+            f"{reason}; exclude layers that the forward pass does not use: passes are slower while it waits for them",
             [f"unseen {name}" for name in layers],
         )
 
@@ -48,7 +53,19 @@ class Complaints:
         is_new = not self._made.issuperset(about)
         self._made.update(about)
         if is_new:
-            warnings.warn(f"DynamicWeightDecay: {message}", UserWarning, stacklevel=2)
+            warn(message)
+
+
+def warn(message: str) -> None:
+    """Warn of what the caller's code does: its line is shown, not one of this package or of PyTorch."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"DynamicWeightDecay: {message}", UserWarning, stacklevel=level)
+
+
+def _is_inside(module: str) -> bool:
+    return module.startswith(("goctconv.optim", "torch.")) or module == "contextlib"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ Cost: TypeAlias = str | Mapping[str, float] | None
 _MEASURED = ("resolution", "macs")
 
 
-def check_cost(cost: Cost, names: list[str]) -> None:
-    """Check a cost against the names of the layers.
+def check_cost(cost: Cost, names: list[str], known: list[str]) -> None:
+    """Check a cost against the names of the layers that are decayed, and of all that are known.
 
     Raises:
         ValueError: An unknown word, a layer without a factor, a factor that is negative or not finite.
@@ -30,6 +30,11 @@ def check_cost(cost: Cost, names: list[str]) -> None:
         raise ValueError(f"cost={cost!r} must be 'resolution', 'macs' or factors of the layers{meant}")  # noqa: TRY004
     if not isinstance(cost, Mapping):
         raise TypeError(f"cost={cost!r} must be None, 'resolution', 'macs' or a mapping from layers to factors")
+    unknown = [name for name in cost if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"cost: {unknown[0]!r} is none of the {len(known)} BatchNorm layers{meant}")
     missing = [name for name in names if name not in cost]
     if missing:
         raise ValueError(

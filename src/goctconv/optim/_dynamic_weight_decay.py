@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import LBFGS, Optimizer
 
-from ._checks import check_arguments, chosen_norms
+from ._checks import check_arguments, check_options, check_threshold, checked_metric, chosen_norms
 from ._complaints import Complaints
 from ._cost import Cost, check_cost, factors
 from ._errors import StatisticsError
-from ._groups import COEFFICIENT, check_coefficient, groups_by_parameter, separate
+from ._groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._metrics import Metric, parse_metric
-from ._results import History, LayerStatistics, Sparsity
-from ._selection import Selection, scale_parameters, unwrapped
+from ._results import History, LayerStatistics, Sparsity, without
+from ._selection import Selection, named_batch_norms, scale_parameters, unwrapped
 from ._synchronize import ProcessGroup, group_of
 from ._watch import Measured, Watch
 from ._wrapper import OptimizerWrapper
@@ -25,6 +27,7 @@ _COPIED = {
     *("optimizer", "model", "decoupled", "history", "_weight_decay", "_metric", "_cost", "_transform", "_candidates"),
     *("_steps", "_last", "_complaints"),
 }
+_HOOKS = {"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"}
 Transform: TypeAlias = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """A function of M by layer that returns the same."""
 
@@ -53,7 +56,8 @@ class DynamicWeightDecay(OptimizerWrapper):
     Args:
         optimizer: Any optimizer that holds the scales. It must not be stepped by itself any more.
         model: The network; it may be wrapped in DistributedDataParallel or compiled already, if it has not run yet.
-        weight_decay: λ; 3.0 is published.
+        weight_decay: λ; 3.0 is published. With Adam, AdamW and others that normalise gradients it hardly matters how
+            large it is, unless ``decoupled``: the learning rate limits how fast γ can fade.
         include: The layers: a module's name or glob (``"layer1.*"``), a module, a function of name and module, or
             several of these. None: every BatchNorm with a scale that the optimizer holds.
         exclude: Layers to leave out, given likewise.
@@ -65,8 +69,8 @@ class DynamicWeightDecay(OptimizerWrapper):
         decoupled: Whether to subtract lr·λ·M·γ from γ after the step, in the manner of AdamW, instead of adding to the
             gradient.
         history: Record γ and M every so many steps; 0: never.
-        transform: Changes M before it is used: a function of M by layer that returns the same, such as
-            `goctconv.pruning.ChannelClasses.mean`, with which channels that can only be removed together fade alike.
+        transform: Changes M before cost and λ: a function of a dict from layers to M, (C,), that returns the same,
+            such as `goctconv.pruning.ChannelClasses.mean`: channels that can only be removed together fade alike then.
         process_group: The processes that train together: ``"auto"``, those of DistributedDataParallel or all; None:
             each measures for itself.
 
@@ -106,8 +110,12 @@ class DynamicWeightDecay(OptimizerWrapper):
     ) -> None:
         check_arguments(optimizer, model, history)
         if isinstance(optimizer, DynamicWeightDecay):
-            raise ValueError("the optimizer is wrapped in DynamicWeightDecay already: wrap it once")  # noqa: TRY004
+            raise ValueError(  # noqa: TRY004  # it is an optimizer
+                "the optimizer is wrapped in DynamicWeightDecay already: wrap it once; after remove(), wrap the one "
+                "inside, its attribute optimizer"
+            )
         check_coefficient(weight_decay, "weight_decay")
+        check_options(decoupled, transform)
         super().__init__(optimizer)
         self.model = unwrapped(model)
         self.decoupled = decoupled
@@ -116,7 +124,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._metric, self._cost, self._transform = metric, cost, transform
         self._process_group = group_of(model, process_group)
         self._candidates = chosen_norms(optimizer, self.model, include, exclude)
-        check_cost(cost, list(self._candidates))
+        check_cost(cost, list(self._candidates), list(named_batch_norms(self.model)))
         self._complaints = Complaints()
         self._steps = 0
         self._last: dict[str, Measured] = {}
@@ -124,6 +132,9 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._adopt()
 
     def _new_watch(self) -> Watch:
+        self._step_handle = self._watch_steps(
+            "the wrapped optimizer took a step by itself, so no γ was decayed: call step() of the DynamicWeightDecay"
+        )
         return Watch(
             self.model, parse_metric(self._metric), self._process_group, shares_costs=isinstance(self._cost, str)
         )
@@ -136,7 +147,7 @@ class DynamicWeightDecay(OptimizerWrapper):
             for name, norm in self._candidates.items()
             if name not in self._watch.layers and all(parameter in held for parameter in scale_parameters(norm))
         }
-        scales = {parameter for norm in found.values() for parameter in scale_parameters(norm)}
+        scales = {parameter: name for name, norm in found.items() for parameter in scale_parameters(norm)}
         separate(self.optimizer, scales, self._weight_decay)
         self._watch.add(found)
 
@@ -144,19 +155,12 @@ class DynamicWeightDecay(OptimizerWrapper):
         return f"DynamicWeightDecay of {len(self._watch.layers)} BatchNorm layers, around {self.optimizer!r}"
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state dict of an optimizer that was wrapped likewise.
+        """Load a state dict of an optimizer that was wrapped likewise; λ is restored too.
 
         Raises:
             ValueError: It was saved without dynamic weight decay, or with other param groups.
         """
-        ours = [COEFFICIENT in group for group in self.param_groups]
-        theirs = [COEFFICIENT in group for group in state_dict["param_groups"]]
-        if ours != theirs:
-            raise ValueError(
-                f"the state dict has {len(theirs)} param groups, {sum(theirs)} of them with {COEFFICIENT!r}, this "
-                f"optimizer has {len(ours)} and {sum(ours)}: load it before wrapping if it was saved without dynamic "
-                "weight decay, else wrap with the same include and exclude"
-            )
+        check_same_groups(self.param_groups, state_dict["param_groups"])
         super().load_state_dict(state_dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -164,11 +168,54 @@ class DynamicWeightDecay(OptimizerWrapper):
         super().add_param_group(param_group)
         self._adopt()
 
+    def moved_to(
+        self, optimizer: Optimizer, model: nn.Module, removed: Mapping[str, Sequence[int]]
+    ) -> DynamicWeightDecay:
+        """Return the same decay around an optimizer of a model that channels have been cut out of.
+
+        Options, steps, history and what was measured last are kept, for the channels that are left. If it is the same
+        model, this one no longer watches it.
+
+        Args:
+            optimizer: Holds the parameters of ``model`` in the groups that this one has.
+            model: The pruned model.
+            removed: The channels that are gone, by BatchNorm.
+        """
+        inner = unwrapped(model)
+        norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
+        sums, is_removed = self._watch.sums(), self._watch.is_removed
+        if inner is self.model:
+            self._watch.remove()
+        moved = type(self).__new__(type(self))
+        state = {key: value for key, value in vars(self).items() if key in {*_COPIED, *_HOOKS, "_process_group"}}
+        moved._begin({**state, "optimizer": optimizer, "model": inner})
+        moved.history = self.history.without(removed)
+        moved._complaints = copy.deepcopy(self._complaints)
+        moved._candidates = cast("dict[str, _BatchNorm]", norms)
+        moved._last = {
+            name: Measured(without(metric, removed.get(name, ())), images)
+            for name, (metric, images) in self._last.items()
+            if name in norms
+        }
+        moved._watch = moved._new_watch()
+        moved._watch.add({name: moved._candidates[name] for name in sums if name in norms})
+        moved._watch.restore(
+            {
+                name: one and one._replace(total=without(one.total, removed.get(name, ())))
+                for name, one in sums.items()
+                if name in norms
+            }
+        )
+        if is_removed:
+            moved.remove()
+        return moved
+
     def remove(self) -> None:
         """Take all hooks off the model; from now on steps are those of the wrapped optimizer.
 
         The param groups stay as they are, for schedulers count them: γ has no weight decay then.
         """
+        self._step_handle.remove()
         self._watch.remove()
 
     @torch.no_grad()
@@ -186,9 +233,9 @@ class DynamicWeightDecay(OptimizerWrapper):
             ValueError: A coefficient of a param group is negative or not finite.
         """
         if self._watch.is_removed:
-            return self.step_wrapped(closure)
+            return self._step_wrapped(closure)
         self._check()
-        with self.scaling_handed_on():
+        with self._scaling_handed_on():
             result = self._step(closure)
             if self.decoupled:
                 self._shrink()
@@ -199,12 +246,12 @@ class DynamicWeightDecay(OptimizerWrapper):
         if isinstance(self.optimizer, LBFGS):
             if closure is None:
                 raise TypeError("LBFGS evaluates the loss several times: call step(closure)")
-            return self.step_wrapped(self._with_penalty(closure))
+            return self._step_wrapped(self._with_penalty(closure))
         if closure is not None:
-            return self.step_wrapped(self._with_decay(closure))
+            return self._step_wrapped(self._with_decay(closure))
         self._measure()
         self._add_to_gradients()
-        return self.step_wrapped(None)
+        return self._step_wrapped(None)
 
     def _with_decay(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """Return a closure whose gradients contain the decay; evaluations after the first replace its images."""
@@ -259,28 +306,25 @@ class DynamicWeightDecay(OptimizerWrapper):
         """Compute M of every layer from the images since the last step."""
         self._last = self._transformed(self._watch.measure())
         unseen = {name: layer for name, layer in self._watch.layers.items() if name not in self._last}
+        self._watch.check_present(unseen)
         if self._last and unseen:
             self._complaints.of_unseen(unseen)
         elif unseen and self._steps:
             self._complaints.of_nothing_seen()
         elif unseen:
+            frozen = sum(not layer.norm.training for layer in unseen.values())
             raise StatisticsError(
-                f"step() before any activation was seen behind the {len(unseen)} BatchNorm layers: run the wrapped "
-                "model itself (not a copy) in train mode, with gradients, before each step; a model that was compiled "
-                "and has run before it was wrapped must be compiled again, after torch.compiler.reset()"
+                f"step() before any activation was seen behind BatchNorm ({len(unseen)} layers, {frozen} of them in "
+                "eval mode): run the wrapped model itself (not a copy) in train mode, with gradients, before each "
+                "step. (A compiled model that has run before it was wrapped must be compiled again, after "
+                "torch.compiler.reset().)"
             )
 
     def _transformed(self, measured: dict[str, Measured]) -> dict[str, Measured]:
         if self._transform is None or not measured:
             return measured
         changed = self._transform({name: metric for name, (metric, _) in measured.items()})
-        shapes = {name: metric.shape for name, (metric, _) in measured.items()}
-        if {name: metric.shape for name, metric in changed.items()} != shapes:
-            raise ValueError(
-                f"transform must return M for the {len(shapes)} layers that it was given, each of the same shape; it "
-                f"returned {len(changed)}"
-            )
-        return {name: Measured(changed[name], images) for name, (_, images) in measured.items()}
+        return {name: Measured(checked_metric(changed, name, old), images) for name, (old, images) in measured.items()}
 
     def _weights(self) -> dict[str, Tensor]:
         """Return λ times cost times M of every layer that was seen; 0 where M is not finite."""
@@ -317,7 +361,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         if without:
             self._complaints.of_no_gradient(without)
         if gradients:
-            torch._foreach_add_(gradients, self.scaled(decays))
+            torch._foreach_add_(gradients, self._scaled(decays))
 
     def _shrink(self) -> None:
         """Subtract lr·λ·M·γ from γ."""
@@ -326,15 +370,15 @@ class DynamicWeightDecay(OptimizerWrapper):
             layer = self._watch.layers[name]
             for parameter, decay in zip(layer.parameters, layer.gradient_of_penalty(weight), strict=True):
                 if decay is not None and parameter.requires_grad:
-                    parameter.sub_(self.unless_skipped(decay * groups[parameter]["lr"]))
+                    parameter.sub_(self._unless_skipped(decay * groups[parameter]["lr"]))
 
     def _finish(self) -> None:
         self._steps += 1
-        self._watch.reset(kept=self.skipped)
+        self._watch.reset(kept=self._skipped)
         if self.history.every and self._steps % self.history.every == 0:
             scales = {name: layer.scale for name, layer in self._watch.layers.items()}
             unseen = {name: torch.zeros_like(scale) for name, scale in scales.items() if name not in self._last}
-            self.history.record(
+            self.history._record(
                 self._steps, scales, {**unseen, **{name: one.metric for name, one in self._last.items()}}
             )
 
@@ -355,9 +399,16 @@ class DynamicWeightDecay(OptimizerWrapper):
     def sparsity(self, threshold: float = 1e-20) -> Sparsity:
         """Count the scales γ whose absolute value is below a threshold.
 
+        γ that were small from the start count too: timm's ResNets start the last BatchNorm of each block at 0, unless
+        made with ``zero_init_last=False``.
+
         Args:
             threshold: 1e-20 as published, for full training; short runs leave a gap higher up.
+
+        Raises:
+            ValueError: A threshold that is negative or NaN.
         """
+        check_threshold(threshold)
         scales = {name: layer.scale for name, layer in self._watch.layers.items()}
         faded = {name: (int((scale.abs() < threshold).sum()), scale.numel()) for name, scale in scales.items()}
         return Sparsity(threshold, faded)
@@ -374,4 +425,4 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._watch.add({name: self._candidates[name] for name in sums})
         self._watch.restore(sums)
         if is_removed:
-            self._watch.remove()
+            self.remove()

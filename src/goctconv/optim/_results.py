@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +14,7 @@ class LayerStatistics:
     """What was measured of the activations behind one BatchNorm for the last step.
 
     Attributes:
-        metric: M of every channel, (C,): the mean over images, before the factor ``cost``.
+        metric: M of every channel, (C,): the mean over images, after ``transform``, before the factor ``cost``.
         images: The number of images; under data parallelism those of all processes.
         activation: What was read: a module's name, an operation, or "its output".
         cost: The factor of M.
@@ -125,11 +125,19 @@ class History:
             return torch.empty(len(self.steps), 0)
         return torch.cat([self.scale(layer) for layer in self.layers], 1)
 
-    def record(self, step: int, scales: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
+    def _record(self, step: int, scales: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
         """Add an entry; the tensors are copied to the processor's memory."""
         self.steps.append(step)
         for store, values in ((self._scales, scales), (self._metrics, metrics)):
             store.append({name: value.detach().to("cpu", torch.float32, copy=True) for name, value in values.items()})
+
+    def without(self, removed: Mapping[str, Sequence[int]]) -> History:
+        """Return the history of the channels that are left when some are removed, by layer."""
+        stores = [
+            [{name: without(value, removed.get(name, ())) for name, value in entry.items()} for entry in store]
+            for store in (self._scales, self._metrics)
+        ]
+        return History(self.every, list(self.steps), *stores)
 
     def _stacked(self, store: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
         if layer not in self.layers:
@@ -138,3 +146,10 @@ class History:
             )
             raise KeyError(f"history has no layer {layer!r}: {reason}")
         return torch.stack([one[layer] for one in store])
+
+
+def without(values: Tensor, removed: Sequence[int]) -> Tensor:
+    """Return the values of channels, (C,), that are not removed."""
+    left = torch.ones(len(values), dtype=torch.bool)
+    left[list(removed)] = False
+    return values[left.to(values.device)]

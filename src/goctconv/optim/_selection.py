@@ -87,11 +87,16 @@ def _each(selection: Selection, argument: str) -> list[Selector]:
     is_one = isinstance(selection, str | nn.Module) or callable(selection) or not isinstance(selection, Iterable)
     selectors = [cast("Selector", selection)] if is_one else list(cast("Iterable[Selector]", selection))
     for selector in selectors:
+        if isinstance(selector, type):
+            raise TypeError(
+                f"{argument}: {selector.__name__} is a class; pass a module, its name or glob, or a function such as "
+                f"lambda name, module: isinstance(module, {selector.__name__})"
+            )
         if not (isinstance(selector, str | nn.Module) or callable(selector)):
             raise TypeError(
                 f"{argument}: {selector!r} must be a module's name or glob, a module, or a function of (name, module)"
             )
-    if not selectors:
+    if not selectors or "" in [one for one in selectors if isinstance(one, str)]:
         raise ValueError(f"{argument} is empty: leave it out, or name modules")
     return selectors
 
@@ -112,7 +117,9 @@ def _matches(selector: Any, name: str, module: nn.Module) -> bool:
 
 
 def _describe(selector: Selector) -> str:
-    return repr(selector) if isinstance(selector, str) else f"the {type(selector).__name__} {selector!r}"
+    if isinstance(selector, str):
+        return repr(selector)
+    return repr(selector) if isinstance(selector, nn.Module) else f"the function {selector!r} of (name, module)"
 
 
 def _hint(selector: Selector, norms: dict[str, _BatchNorm]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import torch
@@ -153,6 +154,20 @@ class Watch:
                     f"γ of {name!r} is not the parameter that it was when the optimizer was wrapped: the optimizer "
                     "trains a parameter that the model no longer has; change the model first, then make the optimizer "
                     "and wrap it"
+                )
+
+    def check_present(self, names: Iterable[str]) -> None:
+        """Check that layers are still part of the model.
+
+        Raises:
+            StatisticsError: One has been replaced.
+        """
+        modules = {id(module) for module in self._model.modules()} if names else set()
+        for name in names:
+            if id(self.layers[name].norm) not in modules:
+                raise StatisticsError(
+                    f"{name!r} is no longer a part of the model: it was replaced after the optimizer was wrapped; "
+                    "change the model first, then make the optimizer and wrap it"
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from ._complaints import warn
 
 _SHARED_HOOKS = (
     "_optimizer_state_dict_pre_hooks",
@@ -25,6 +29,8 @@ class OptimizerWrapper(Optimizer):
     Attributes:
         optimizer: The wrapped one.
     """
+
+    _is_stepping = False
 
     def __init__(self, optimizer: Optimizer) -> None:  # not Optimizer's, which would make groups of its own
         self._begin({"optimizer": optimizer})
@@ -87,15 +93,34 @@ class OptimizerWrapper(Optimizer):
         """Add a param group to the wrapped optimizer."""
         self.optimizer.add_param_group(param_group)
 
-    def step_wrapped(self, closure: Callable[[], Any] | None) -> Any:
+    def _step_wrapped(self, closure: Callable[[], Any] | None) -> Any:
         """Take a step of the wrapped optimizer."""
-        return self.optimizer.step() if closure is None else self.optimizer.step(closure)
+        self._is_stepping = True
+        try:
+            return self.optimizer.step() if closure is None else self.optimizer.step(closure)
+        finally:
+            self._is_stepping = False
+
+    def _watch_steps(self, message: str) -> RemovableHandle:
+        """Warn once if the wrapped optimizer takes a step by itself."""
+        wrapper = weakref.ref(self)
+        has_warned = False
+
+        def before(*_: Any) -> None:
+            nonlocal has_warned
+            alive = wrapper()
+            if not has_warned and (alive is None or not alive._is_stepping):
+                has_warned = True
+                warn(message)
+
+        handle: RemovableHandle = self.optimizer.register_step_pre_hook(before)
+        return handle
 
     # A fused optimizer unscales gradients itself: torch.amp.GradScaler then sets grad_scale and found_inf on the
     # optimizer that it is given, calls its step even where that must do nothing, and deletes them.
 
     @contextmanager
-    def scaling_handed_on(self) -> Iterator[None]:
+    def _scaling_handed_on(self) -> Iterator[None]:
         """Let the wrapped optimizer have what `torch.amp.GradScaler` set."""
         given = {name: vars(self)[name] for name in _FROM_SCALER if name in vars(self)}
         for name, value in given.items():
@@ -107,7 +132,7 @@ class OptimizerWrapper(Optimizer):
                 delattr(self.optimizer, name)
 
     @property
-    def skipped(self) -> Tensor | None:
+    def _skipped(self) -> Tensor | None:
         """A positive number if this step will do nothing; None where that was decided before."""
         return self._from_scaler("found_inf")
 
@@ -115,12 +140,12 @@ class OptimizerWrapper(Optimizer):
         found: Tensor | None = vars(self).get(name)
         return found
 
-    def scaled(self, gradients: list[Tensor]) -> list[Tensor]:
+    def _scaled(self, gradients: list[Tensor]) -> list[Tensor]:
         """Return gradients at the scale of those of the loss."""
         factor = self._from_scaler("grad_scale")
         return gradients if factor is None else [one * factor.to(one.device) for one in gradients]
 
-    def unless_skipped(self, step: Tensor) -> Tensor:
+    def _unless_skipped(self, step: Tensor) -> Tensor:
         """Return a change of a parameter, or nothing if the step does nothing."""
-        skipped = self.skipped
+        skipped = self._skipped
         return step if skipped is None else torch.where(skipped.to(step.device) > 0, torch.zeros_like(step), step)

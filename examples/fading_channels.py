@@ -9,6 +9,7 @@ and the network larger than it needs, so that much of it can go.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="training steps (default: %(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw γ over time; needs matplotlib")
     args = parser.parse_args()
+    if args.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error('--plot needs matplotlib: pip install "goctconv[plots]"')
     torch.set_num_threads(1)  # work this small gains nothing from a second thread, and loses much where cores are busy
     histories = {}
     for title, training in (

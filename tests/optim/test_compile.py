@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -248,3 +249,56 @@ def test_inductor(activation: str) -> None:
     plain = plainly(tiny_network(ACTIVATIONS[activation]()))
     assert_same(model, plain.model, tolerance=1e-10)
     assert_metrics(optimizer, plain.metrics, 4, tolerance=1e-10)
+
+
+class Remembering(nn.Module):
+    """Keeps a tensor, as networks with grids or anchors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+        self.grid: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = self.body(images)
+        if self.grid is None:
+            self.grid = torch.ones(images.shape[-2:])
+        return F.silu(images) * self.grid
+
+
+def in_a_row() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(5)))
+
+
+@pytest.mark.parametrize("make", [in_a_row, Remembering], ids=["Sequential", "with a memory"])
+@pytest.mark.parametrize("kind", ["module", "in place", "function", "dynamic", "sizes that change"])
+def test_other_ways_to_compile(make: Any, kind: str) -> None:
+    torch.manual_seed(3)
+    eager = make()
+    model = copy.deepcopy(eager)
+    optimizer = DynamicWeightDecay(torch.optim.SGD(model.parameters(), lr=0.1), model)
+    expected = DynamicWeightDecay(torch.optim.SGD(eager.parameters(), lr=0.1), eager)
+    options: Any = {"fullgraph": True, "backend": "aot_eager", "dynamic": True if kind == "dynamic" else None}
+    if kind == "in place":
+        model.compile(**options)
+
+    def function(images: Tensor) -> Tensor:
+        return model(images)
+
+    fast = model if kind == "in place" else torch.compile(function if kind == "function" else model, **options)
+    with torch._dynamo.config.patch(error_on_recompile=False):
+        for step in range(4):
+            images = torch.rand(4 + step * (kind in {"dynamic", "sizes that change"}), 3, 11, 11)
+            for network, its in ((fast, optimizer), (eager, expected)):
+                its.zero_grad()
+                network(images).square().mean().backward()
+                its.step()
+            assert optimizer.metrics().keys() == expected.metrics().keys()
+            for name, found in optimizer.metrics().items():
+                assert found.activation == expected.metrics()[name].activation
+                assert found.images == len(images)
+                torch.testing.assert_close(found.metric, expected.metrics()[name].metric, rtol=1e-4, atol=1e-6)
+    for parameter, other in zip(model.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, rtol=1e-4, atol=1e-5)
+    if isinstance(model, Remembering):
+        assert type(model.grid) is Tensor

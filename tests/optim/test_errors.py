@@ -31,6 +31,10 @@ def train(model: nn.Module) -> None:
     model(torch.rand(2, 3, 8, 8)).mean().backward()
 
 
+class Rateless(torch.optim.Optimizer):
+    """Knows no learning rate."""
+
+
 def test_an_optimizer_of_another_model() -> None:
     with pytest.raises(ValueError, match=r"does not hold γ of '1', '3\.1': make it of the parameters of this model"):
         DynamicWeightDecay(SGD(network().parameters(), 0.1), network())
@@ -337,6 +341,8 @@ def test_other_options_that_cannot_be() -> None:
     model = network()
     with pytest.raises(TypeError, match="decoupled='yes' must be True or False"):
         wrapped(model, decoupled="yes")
+    with pytest.raises(ValueError, match="decoupled=True needs a learning rate, but Rateless has no 'lr'"):
+        DynamicWeightDecay(Rateless(model.parameters(), {}), model, decoupled=True)
     with pytest.raises(TypeError, match=r"weight_decay=tensor.* must be a number"):
         wrapped(model, weight_decay=torch.ones(2))
     with pytest.raises(ValueError, match=r"cost: '3\.2' is none of the 2 BatchNorm layers; did you mean '3\.1'\?"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from collections.abc import Callable
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -228,3 +230,110 @@ def test_the_first_pass_keeps_nothing() -> None:
         assert [reference() for reference in alive] == [None, None]
     finally:
         gc.enable()
+
+
+CHECKS: dict[str, Callable[[Tensor], object]] = {
+    "is there a NaN": lambda x: torch.isnan(x).any(),
+    "is all of it finite": lambda x: torch.isfinite(x).all(),
+    "logging": lambda x: x.detach().abs().mean(),
+    "logging without gradients": lambda x: torch.no_grad()((x**2).mean)(),
+    "share of dead units": lambda x: (x > 0).float().mean(),
+    "kept for later": lambda x: x.sigmoid(),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
+@pytest.mark.parametrize("activation", [F.relu, lambda x: x], ids=["relu", "none"])
+def test_what_the_output_does_not_depend_on_is_no_activation(
+    check: Callable[[Tensor], object], activation: Callable[[Tensor], Tensor]
+) -> None:
+    def behind(x: Tensor) -> Tensor:
+        check(x)
+        return activation(x)
+
+    optimizer, output, _ = read(behind)
+    torch.testing.assert_close(optimizer.metrics()["norm"].metric, gap(activation(output)), rtol=1e-12, atol=0)
+
+
+def run_by_layers(model: nn.Sequential, images: Tensor) -> Tensor:
+    for layer in model:
+        images = layer(images)
+    return images
+
+
+@pytest.mark.parametrize(
+    ("make", "run"),
+    [
+        (
+            lambda: timm.create_model("resnet10t", num_classes=3),
+            lambda model, images: model.forward_head(model.forward_features(images)),
+        ),
+        (lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.SiLU(), nn.Conv2d(5, 2, 1)), run_by_layers),
+        (lambda: nn.Sequential(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)), nn.ReLU()), run_by_layers),
+    ],
+    ids=["forward_features", "layer by layer", "block by block"],
+)
+def test_a_model_that_is_not_called_as_a_whole(
+    make: Callable[[], nn.Module], run: Callable[[nn.Module, Tensor], Tensor]
+) -> None:
+    whole = make().double().train()
+    parts = copy.deepcopy(whole)
+    images = torch.rand(4, 3, 32, 32, dtype=torch.float64)
+    expected = DynamicWeightDecay(torch.optim.SGD(whole.parameters(), lr=0.1), whole)
+    optimizer = DynamicWeightDecay(torch.optim.SGD(parts.parameters(), lr=0.1), parts)
+    for _ in range(2):
+        for one, its in ((lambda: whole(images), expected), (lambda: run(parts, images), optimizer)):
+            its.zero_grad()
+            one().square().mean().backward()
+            its.step()
+        assert optimizer.metrics().keys() == expected.metrics().keys()
+        for name, statistics in optimizer.metrics().items():
+            assert statistics.activation == expected.metrics()[name].activation
+            assert statistics.images == 4
+            torch.testing.assert_close(statistics.metric, expected.metrics()[name].metric, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
+def test_an_interrupt_of_the_first_pass_leaves_nothing(error: type[BaseException]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten())
+    optimizer = DynamicWeightDecay(torch.optim.SGD(net.parameters(), lr=0.1), net)
+
+    def interrupt(*_: object) -> None:
+        raise error
+
+    handle = net[2].register_forward_pre_hook(interrupt)
+    with pytest.raises(error):
+        net(torch.rand(2, 3, 8, 8))
+    handle.remove()
+    net(torch.rand(2, 3, 8, 8)).mean().backward()
+    optimizer.step()
+    assert (optimizer.metrics()["1"].activation, optimizer.metrics()["1"].images) == ("2 (ReLU)", 2)
+    assert not torch.utils._python_dispatch._get_current_dispatch_mode()
+
+
+def test_transformed_passes_do_not_count() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, track_running_stats=False), nn.ReLU())
+    optimizer = DynamicWeightDecay(torch.optim.SGD(net.parameters(), lr=0.1), net)
+    images = torch.rand(2, 3, 8, 8)
+    parameters = dict(net.named_parameters())
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(net, values, (images,)).mean()
+
+    for _ in range(2):
+        torch.func.grad(loss)(parameters)
+        net(images).mean().backward()
+        optimizer.step()
+        assert (optimizer.metrics()["1"].activation, optimizer.metrics()["1"].images) == ("2 (ReLU)", 2)
+
+
+def test_long_chains_are_followed_quickly() -> None:
+    """Every value is visited once, though each is made of the one before in two ways."""
+
+    def behind(x: Tensor) -> Tensor:
+        y = F.relu(x)
+        for _ in range(40):
+            x = x + 0.5 * x
+        return x + y
+
+    assert read(behind)[0].metrics()["norm"].activation == "add"

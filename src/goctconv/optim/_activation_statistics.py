@@ -60,7 +60,7 @@ class ActivationStatistics:
             return
         if torch.compiler.is_compiling():
             self._add_compiled(output)
-        elif self.recipe is not None and self.counts_this_pass():
+        elif self.recipe is not None and not is_transformed() and self.counts_this_pass():
             self.flush()
             if self.recipe.module is None:
                 self.add(self._measure(output.detach()), output.shape[0])
@@ -81,7 +81,7 @@ class ActivationStatistics:
         A recomputation happens inside the backward pass. Where the first run was without gradients (reentrant
         checkpointing), it was not counted, and the recomputation is.
         """
-        if not _in_backward():
+        if not in_backward():
             self._was_read_in_forward = True
             return True
         return not self._was_read_in_forward
@@ -144,13 +144,14 @@ class ActivationStatistics:
             if sums.resolution:  # a copy has not run yet
                 self.resolution, self.macs = sums.resolution, sums.macs
 
-    def reset(self, kept: Tensor | None = None) -> None:
+    def reset(self, kept: Tensor | None = None, *, are_sums_zero: bool = False) -> None:
         """Forget the images; the sums keep their memory, which compiled code knows.
 
         Args:
             kept: If it is a positive number, keep the sums: the step was skipped.
+            are_sums_zero: Whether they were set to 0 already, with those of other layers.
         """
-        for tensor in (self.total, self.count):
+        for tensor in () if are_sums_zero else (self.total, self.count):
             if tensor is not None and kept is None:
                 tensor.zero_()
             elif tensor is not None and kept is not None:
@@ -204,5 +205,11 @@ def owner_of(norm: _BatchNorm) -> ActivationStatistics | None:
     return None
 
 
-def _in_backward() -> bool:
+def in_backward() -> bool:
+    """Whether the running code is part of a backward pass."""
     return torch._C._current_graph_task_id() != -1  # not public, but what torch.utils.checkpoint asks too
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` transforms the running code, whose tensors stand for others and cannot be summed."""
+    return torch._C._functorch.maybe_current_level() is not None

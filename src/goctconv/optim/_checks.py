@@ -91,14 +91,19 @@ def chosen_norms(
     return chosen
 
 
-def check_options(decoupled: object, transform: object) -> None:
+def check_options(decoupled: object, transform: object, optimizer: Optimizer) -> None:
     """Check that a flag is one and a function is one.
 
     Raises:
         TypeError: They are not.
+        ValueError: Decoupled decay without a learning rate.
     """
     if not isinstance(decoupled, bool):
         raise TypeError(f"decoupled={decoupled!r} must be True or False")
+    if decoupled and not all("lr" in group for group in optimizer.param_groups):
+        raise ValueError(
+            f"decoupled=True needs a learning rate, but {type(optimizer).__name__} has no 'lr' in its groups"
+        )
     if transform is not None and not callable(transform):
         raise TypeError(f"transform={transform!r} must be a function of a dict from layers to M, (C,)")
 

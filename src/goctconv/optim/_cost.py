@@ -48,8 +48,8 @@ def check_cost(cost: Cost, names: list[str], known: list[str]) -> None:
 def factors(cost: Cost, layers: list[ActivationStatistics]) -> dict[str, float]:
     """Return the factor of every layer that has been run.
 
-    Those of ``"resolution"`` are 2 to the number of halvings between the layer's map and the smallest one, as in the
-    published rule; those of ``"macs"`` are relative to the mean over layers.
+    Those of ``"resolution"`` are 2 to the number of halvings between the layer's map and the smallest one, in the
+    spirit of the published rule; those of ``"macs"`` are relative to the mean over layers.
     """
     known = [layer for layer in layers if layer.resolution > 0]
     if cost is None or not known:

@@ -63,7 +63,8 @@ class DynamicWeightDecay(OptimizerWrapper):
         exclude: Layers to leave out, given likewise.
         metric: M of an activation, by image and channel: ``"gap"`` as published, ``"abs_mean"``, ``"rms"``, ``"max"``,
             or a function of the activation (B, C, ...) that returns (B, C) numbers; it may get parts of a batch.
-        cost: Factor of M: ``"resolution"``, 2 to the number of halvings between the layer and the coarsest one;
+        cost: Factor of M: ``"resolution"``, 2 to the number of halvings between the layer and the coarsest one, as in
+            the first pass (for the factors published for CSNet pass ``model.dynamic_decay_cost()``);
             ``"macs"``, operations per channel of the convolutions directly before and behind, relative to the mean
             layer; or a mapping from layers to factors. None: 1.
         decoupled: Whether to subtract lr·λ·M·γ from γ after the step, in the manner of AdamW, instead of adding to the
@@ -115,7 +116,7 @@ class DynamicWeightDecay(OptimizerWrapper):
                 "inside, its attribute optimizer"
             )
         check_coefficient(weight_decay, "weight_decay")
-        check_options(decoupled, transform)
+        check_options(decoupled, transform, optimizer)
         super().__init__(optimizer)
         self.model = unwrapped(model)
         self.decoupled = decoupled
@@ -183,6 +184,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         """
         inner = unwrapped(model)
         norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
+        optimizer._optimizer_step_pre_hooks.pop(self._step_handle.id, None)  # a copy of the one that warns
         sums, is_removed = self._watch.sums(), self._watch.is_removed
         if inner is self.model:
             self._watch.remove()
@@ -331,10 +333,18 @@ class DynamicWeightDecay(OptimizerWrapper):
         groups = groups_by_parameter(self.optimizer)
         costs = factors(self._cost, self._watch.statistics)
         coefficients = {name: groups[self._watch.layers[name].parameters[0]][COEFFICIENT] for name in self._last}
-        return {
-            name: torch.nan_to_num(metric, 0.0, 0.0, 0.0) * (coefficients[name] * costs[name])
-            for name, (metric, _) in self._last.items()
-        }
+        weights = {}
+        kinds: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+        for name, (metric, _) in self._last.items():
+            kinds.setdefault((metric.device, metric.dtype), []).append(name)
+        for names in kinds.values():
+            together = torch.cat([self._last[name].metric for name in names]).nan_to_num_(0.0, 0.0, 0.0)
+            sizes = [len(self._last[name].metric) for name in names]
+            parts = together.split(sizes)  # type: ignore[no-untyped-call]  # Tensor.split is not typed
+            weights.update(
+                {name: part * (coefficients[name] * costs[name]) for name, part in zip(names, parts, strict=True)}
+            )
+        return weights
 
     def _penalty(self) -> Tensor | float:
         """Return ½·λ·Σ M·γ²; 0 if the decay is decoupled from the loss."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._recipes import Learned, Recipe, Slot, Step
@@ -42,68 +43,91 @@ class Value:
         name = _name(self.operation)
         return self.operation is not None and (name not in _LINEAR or (name in _PRODUCTS and len(self.inputs) > 1))
 
-    def contains(self, other: Value) -> bool:
+    def contains(self, other: Value, visited: set[Value]) -> bool:
         """Whether the other one is a step on the way to this one."""
-        return self is other or any(value.contains(other) for value in self.inputs)
+        if self is other:
+            return True
+        fresh = [value for value in self.inputs if value not in visited]
+        visited.update(fresh)
+        return any(value.contains(other, visited) for value in fresh)
+
+
+class Seen(NamedTuple):
+    """A function of the output that came up in the forward pass, with its metric, (B, C), where it counts."""
+
+    value: Value
+    bit: int
+    measured: Tensor | None
+    measured_reproduced: Tensor | None
 
 
 @dataclass(eq=False)
 class Call:
-    """One call of a BatchNorm: what came out, and what was found of it since.
+    """One call of a BatchNorm: what came out, and which functions of it were seen since.
 
     Attributes:
+        observe: Measures an activation; see `ActivationFinder`.
         output: What the BatchNorm returned.
-        activation: The activation, as far as the forward pass has come; None if there is none yet.
-        is_combined: Whether it combines several functions of the output, as x·sigmoid(x) does.
-        is_internal: Whether the BatchNorm applies it itself.
+        own: The metric of that, (B, C), where it counts.
+        bit: Tells in `Follower.reach_of` what depends on it.
+        is_internal: Whether the BatchNorm applies an activation itself.
+        seen: Functions of the output, in order.
         modules: Modules called on the output alone, by what they returned.
-        reading_macs: Multiply-accumulate operations, per channel, of the convolutions that read the channel.
-        writing_macs: The same of the convolution that the BatchNorm normalises.
-        shape: Of the activation, as far as it is known.
-        measured: Its metric, (B, C), where it counts.
-        measured_reproduced: The same to the last bit as it will be where the activation must be reproduced.
+        writing_macs: Multiply-accumulate operations, per channel, of the convolution that is normalised.
+        reading_macs: The same of the convolutions that read the channel.
+        shape: Of the output.
+        dtype: Of the output.
     """
 
-    observe: Callable[[Call, Tensor], None]
+    observe: Callable[[Call, Tensor, Value | None], tuple[Tensor | None, Tensor | None]]
     output: Tensor | None = None
-    activation: Value | None = None
-    is_combined: bool = False
+    own: Tensor | None = None
+    bit: int = 0
     is_internal: bool = False
+    seen: list[Seen] = field(default_factory=list)
     modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)
     reading_macs: float = 0.0
     writing_macs: float = 0.0
     shape: torch.Size | None = None
-    measured: Tensor | None = None
-    measured_reproduced: Tensor | None = None
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def advance(self, value: Value, tensor: Tensor) -> None:
-        """Take a new function of the output into account: is it, or does it complete, the activation?"""
-        if self.is_internal or not self._is_activation(value):
-            return
-        self.activation = value
-        self.observe(self, tensor)
+    def activation(self, reached: int) -> Seen | None:
+        """Return the activation: the first non-linear function of the output, or a combination that contains it.
 
-    def _is_activation(self, value: Value) -> bool:
-        if self.activation is None:
-            return value.is_nonlinear
-        if len(value.inputs) > 1 and value.contains(self.activation):
-            self.is_combined = self.is_combined or any(not one.contains(self.activation) for one in value.inputs)
-            return self.is_combined
-        return self.is_combined and value.inputs == [self.activation] and not value.is_nonlinear
+        Args:
+            reached: Bits of what the model's output depends on: checks and logging do not count.
+        """
+        if self.is_internal:
+            return None
+        found: Seen | None = None
+        is_combined = False
+        is_lost = not reached & (self.bit | sum(one.bit for one in self.seen))  # it leaves in a way that is not seen
+        for one in self.seen if is_lost else [one for one in self.seen if one.bit & reached]:
+            value = one.value
+            if found is None:
+                found = one if value.is_nonlinear else None
+            elif len(value.inputs) > 1 and value.contains(found.value, set()):
+                is_combined = is_combined or any(not each.contains(found.value, set()) for each in value.inputs)
+                found = one if is_combined else found
+            elif is_combined and value.inputs == [found.value] and not value.is_nonlinear:
+                found = one
+        return found
 
     def forget(self) -> None:
         """Let go of tensors: values and calls refer to each other, and would keep them until garbage is collected."""
-        self.output = self.activation = None
+        self.output = None
+        self.seen.clear()
         self.modules.clear()
 
-    def recipe(self) -> Recipe:
-        """Return how to read the activation."""
-        if self.is_internal or self.activation is None:
+    def recipe(self, value: Value | None) -> Recipe:
+        """Return how to read a function of the output; the output itself if there is none."""
+        if value is None:
             return Recipe((), None, "its own activation" if self.is_internal else "its output")
         steps: list[Step] = []
-        self._write(self.activation, steps, {})
-        module, name = self.modules.get(self.activation, (None, ""))
-        described = f"{name} ({type(module).__name__})" if module is not None else _name(self.activation.operation)
+        self._write(value, steps, {})
+        module, name = self.modules.get(value, (None, ""))
+        described = f"{name} ({type(module).__name__})" if module is not None else _name(value.operation)
         return Recipe(tuple(steps), module, described)
 
     def _write(self, value: Value, steps: list[Step], slots: dict[Value, Slot]) -> Slot:
@@ -141,6 +165,8 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         self.muted = False
         self.norm_calls: list[Call] = []
         self._values: dict[int, _Followed] = {}
+        self._reach: dict[int, int] = {}
+        self._bits = 0
         self._parameters: dict[int, tuple[StorageWeakRef, nn.Parameter]] = {}
         self._macs: dict[int, tuple[StorageWeakRef, float]] = {}
 
@@ -150,12 +176,23 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
         """Run the operation, and note what it makes of tensors that are followed."""
         result = func(*args, **(kwargs or {}))
         if not self.muted:
+            reach = self.reach_of((args, kwargs))
+            for one in _tensors(result):
+                self._reach[_key(one)] = reach
             self._note(func, args, kwargs or {}, result)
         return result
+
+    def reach_of(self, tensors: Any) -> int:
+        """Return the bits of the functions that tensors depend on."""
+        reach = 0
+        for one in _tensors(tensors):
+            reach |= self._reach.get(_key(one), 0)
+        return reach
 
     def follow(self, tensor: Tensor, call: Call) -> None:
         """Begin with a BatchNorm's output."""
         self._set(tensor, Value(call))
+        call.bit = self._new_bit(tensor)
 
     def alias(self, tensor: Tensor, source: Tensor) -> None:
         """Treat a tensor as equal to another one, as dropout's output is for this purpose."""
@@ -211,9 +248,19 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's o
                 if found is not None:
                     value, layout = found
                     self._set(result, value, layout)
-                    value.call.advance(value, result)
+                    self._see(value, result)
                 elif func._schema.is_mutable:
                     self._values.pop(_key(result), None)
+
+    def _see(self, value: Value, tensor: Tensor) -> None:
+        bit = self._new_bit(tensor)
+        value.call.seen.append(Seen(value, bit, *value.call.observe(value.call, tensor, value)))
+
+    def _new_bit(self, tensor: Tensor) -> int:
+        bit = 1 << self._bits
+        self._bits += 1
+        self._reach[_key(tensor)] = self._reach.get(_key(tensor), 0) | bit
+        return bit
 
     def _note_batch_norm(self, args: tuple[Any, ...], result: Any) -> None:
         output = result[0] if isinstance(result, tuple | list) and result else result
@@ -302,6 +349,12 @@ def _linear(position: int) -> Callable[[tuple[Any, ...]], tuple[Tensor, Callable
 
 
 _MACS = {"convolution": _convolution, "addmm": _linear(1), "mm": _linear(0), "linear": _linear(0)}
+
+
+def _tensors(arguments: Any) -> Iterator[Tensor]:
+    for leaf in pytree.tree_leaves(arguments):
+        if isinstance(leaf, Tensor):
+            yield leaf
 
 
 def _name(func: Any) -> str:

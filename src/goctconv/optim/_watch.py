@@ -103,19 +103,31 @@ class Watch:
 
     def reset(self, kept: Tensor | None = None) -> None:
         """Forget the images; keep them where ``kept`` is a positive number."""
+        sums = [tensor for one in self.statistics for tensor in (one.total, one.count) if tensor is not None]
+        if kept is None and sums:
+            torch._foreach_zero_(sums)
         for one in self.statistics:
-            one.reset(kept)
+            one.reset(kept, are_sums_zero=kept is None)
+        for finder in self._finders:
+            finder.finish()
 
     def measure(self) -> dict[str, Measured]:
         """Return M of every layer that saw images since the last step, in any process."""
+        for finder in self._finders:
+            finder.conclude()
         for one in self.statistics:
             one.flush()
-        sums = self._sum_over_processes() if is_distributed(self._process_group) else self.sums()
-        return {
-            name: Measured(one.total / one.images.clamp(min=1), one.images)
-            for name, one in sums.items()
-            if one is not None and one.is_fresh
-        }
+        if is_distributed(self._process_group):
+            sums = {name: one[:2] for name, one in self._sum_over_processes().items() if one.is_fresh}
+        else:
+            fresh = [(name, layer.statistics) for name, layer in self.layers.items() if layer.statistics.is_fresh]
+            pairs = [(name, one.total, one.count) for name, one in fresh]
+            sums = {name: (total, count) for name, total, count in pairs if total is not None and count is not None}
+        if not sums:
+            return {}
+        counts = torch._foreach_clamp_min([count for _, count in sums.values()], 1)
+        metrics = torch._foreach_div([total for total, _ in sums.values()], counts)
+        return dict(zip(sums, map(Measured, metrics, counts), strict=True))
 
     def _sum_over_processes(self) -> dict[str, Sums]:
         for layer in self.layers.values():

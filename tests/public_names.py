@@ -13,6 +13,7 @@ PACKAGES = (
     "goctconv.models",
     "goctconv.deployment",
     "goctconv.optim",
+    "goctconv.pruning",
     "goctconv.saliency",
     "goctconv.saliency.metrics",
 )

@@ -51,7 +51,24 @@ def check_fading_channels(folder: Path) -> None:
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
-CHECKS = {"fading_channels.py": check_fading_channels, "own_classifier.py": check_own_classifier}
+def check_prune_resnet(folder: Path) -> None:
+    file = folder / "removed.html"
+    printed = run("prune_resnet.py", "--steps", "150", "--more", "15", "--report", str(file), folder=folder)
+    (removed, masked) = map(int, re.findall(r"^(\d+) of (\d+) masked channels removed$", printed, re.MULTILINE)[0])
+    assert 0 < removed <= masked
+    assert float(re.findall(r"equal to the masked network to (\S+) of the largest output", printed)[0]) < 1e-4
+    (accuracies,) = re.findall(r"accuracy: ([\d.]+)% before, ([\d.]+)% pruned, ([\d.]+)% after 15 more", printed)
+    assert min(map(float, accuracies)) > 90
+    assert "the same logits at 32x32 and 27x19" in printed
+    assert printed.endswith("saved and loaded again: the same logits\n")
+    assert "layer4.0.bn1" in file.read_text(encoding="utf-8")
+
+
+CHECKS = {
+    "fading_channels.py": check_fading_channels,
+    "own_classifier.py": check_own_classifier,
+    "prune_resnet.py": check_prune_resnet,
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

@@ -28,6 +28,7 @@ RANKS = {
     "_features": 0,
     "layers": 1,
     "optim": 1,
+    "pruning": 1,
     "models": 2,
     "deployment": 2,
     "saliency": 3,

@@ -39,11 +39,16 @@ __all__ = [
     "SimplifiedGOctConv",
     "UnknownModelError",
     "__version__",
+    "analyze",
     "create_model",
     "deployment",
     "list_models",
+    "load_plan",
+    "load_pruned",
     "models",
     "optim",
+    "prune_channels",
+    "pruning",
     "saliency",
 ]
 
@@ -51,10 +56,15 @@ _LAZY = {
     "CheckpointError": "models",
     "LicenseError": "models",
     "UnknownModelError": "models",
+    "analyze": "pruning",
     "create_model": "models",
     "list_models": "models",
+    "load_plan": "pruning",
+    "load_pruned": "models",
+    "prune_channels": "pruning",
     "deployment": "",
     "models": "",
+    "pruning": "",
     "saliency": "",
 }
 

@@ -67,3 +67,9 @@ def largest_difference(actual: object, expected: object) -> float:
     assert pairs
     assert all(a.shape == b.shape for a, b in pairs)
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-300)) for a, b in pairs if a.numel())
+
+
+@torch.no_grad()
+def noise(model: nn.Module, example: Tensor) -> float:
+    """Return by how much the outputs change if the input does in its last bits."""
+    return largest_difference(model(example * (1 + 4 * torch.finfo(example.dtype).eps)), model(example))

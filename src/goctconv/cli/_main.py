@@ -15,8 +15,9 @@ from .evaluate import EVALUATE
 from .export import EXPORT
 from .info import INFO
 from .predict import PREDICT
+from .prune import PRUNE
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, INFO, EXPORT, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, INFO, PRUNE, EXPORT, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = "exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted"

@@ -156,12 +156,12 @@ class MultiScaleConv2d(nn.Module):
             in_widths: Channels of every input scale now; those of the outputs are read off the paths.
         """
         self.in_widths = tuple(in_widths)
-        outputs = {int(name.rpartition("_")[2]): len(conv.weight) for name, conv in self.paths.items()}  # type: ignore[arg-type]  # a Conv2d
+        outputs = {int(name.rpartition("_")[2]): len(cast("Tensor", conv.weight)) for name, conv in self.paths.items()}
         self.out_widths = tuple(outputs.get(scale, 0) for scale in range(len(self.out_widths)))
         self.in_channels = as_given(self.in_channels, self.in_widths)
         self.out_channels = as_given(self.out_channels, self.out_widths)
         for name, conv in list(self.paths.items()):
-            if not conv.weight.numel():
+            if not cast("Tensor", conv.weight).numel():
                 del self.paths[name]
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:

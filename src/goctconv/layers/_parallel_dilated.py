@@ -116,7 +116,8 @@ class ParallelDilatedConv(nn.Module):
         branches = []
         for scale in range(len(self.in_widths)):
             convs = cast("nn.ModuleDict", self.branches[str(scale)]) if str(scale) in self.branches else nn.ModuleDict()
-            widths = {index: len(conv.weight) for index, conv in convs.items() if conv.weight.numel()}  # type: ignore[arg-type]  # a Conv2d
+            widths = {index: len(cast("Tensor", conv.weight)) for index, conv in convs.items()}
+            widths = {index: width for index, width in widths.items() if width and self.in_widths[scale]}
             branches.append(tuple(widths.get(str(index), 0) for index in range(len(self.dilations))))
             for index in [index for index in convs if index not in widths]:
                 del convs[index]

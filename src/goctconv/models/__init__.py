@@ -9,3 +9,5 @@ from ._csnet import CSNet as CSNet
 from ._csnet_channels import CSNetChannels as CSNetChannels
 from ._licenses import LicenseError as LicenseError
 from ._macs import count_macs as count_macs
+from ._pruned import load_pruned as load_pruned
+from ._pruned import save_pruned as save_pruned

@@ -168,10 +168,11 @@ class CSNet(HubModel):
 
     def resize_channels(self, _in_widths: Sequence[int]) -> None:
         """Take other widths over, after channels have been cut out of the layers."""
+        blocks = [[cast("ILBlock", block) for block in cast("nn.Sequential", stage)] for stage in self.stages]
+        widths = [[block.norm1.channels for block in stage] for stage in blocks]
         channels: dict[str, Any] = {
-            "stages": [[block.norm1.channels for block in cast("nn.Sequential", stage)] for stage in self.stages]
+            "stages": [[width if isinstance(width, int) else list(width) for width in stage] for stage in widths]
         }
-        channels["stages"] = [[w if isinstance(w, int) else list(w) for w in stage] for stage in channels["stages"]]
         if self.head is not None:
             channels["fuse"] = list(self.head.norm1.widths)
             channels["dilated"] = [list(widths) for widths in self.head.dilated.branch_channels]

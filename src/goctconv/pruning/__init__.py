@@ -1,5 +1,7 @@
 """Exact removal of channels from networks with BatchNorm."""
 
+from ._coupling import ChannelClasses as ChannelClasses
+from ._coupling import channel_classes as channel_classes
 from ._errors import PruningError as PruningError
 from ._plan import PruningPlan as PruningPlan
 from ._plan import load_plan as load_plan

@@ -35,9 +35,12 @@ def check_criterion(criterion: Criterion, threshold: float | None, ratio: float 
         raise ValueError(f"criterion={criterion!r} must be one of {', '.join(_NAMES)}, or a function{meant}")
     if (threshold is None) == (ratio is None):
         raise ValueError(
-            f"threshold={threshold!r}, ratio={ratio!r}: give one of them, a threshold of scores (1e-20 is published for "
-            "abs(γ)) or the share of channels to mask"
+            f"threshold={threshold!r}, ratio={ratio!r}: give one of them: a threshold of scores (1e-20 is published "
+            "for abs(γ)) or the share of channels to mask"
         )
+    for name, value in (("threshold", threshold), ("ratio", ratio)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise TypeError(f"{name}={value!r} must be a number")
     if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
         raise ValueError(f"threshold={threshold!r} must be finite and not negative")
     if ratio is not None and not 0 <= ratio < 1:
@@ -77,6 +80,8 @@ def _checked(given: Mapping[str, Tensor], norms: dict[str, _BatchNorm]) -> dict[
                 f"criterion: the score of {name!r} is {shape}, expected a tensor ({norms[name].num_features},)"
             )
         found[name] = score.detach().double().cpu()
+        if bad := int(found[name].isnan().sum()):
+            raise ValueError(f"criterion: the score of {name!r} has {bad} values that are NaN")
     if not found:
         raise ValueError("criterion: the function gave no scores")
     return found
@@ -89,7 +94,7 @@ def first_of_chain(facts: Facts) -> dict[str, str]:
 
 
 def _filter_scores(
-    criterion: str, norms: dict[str, _BatchNorm], facts: Facts, weights: dict[str, Tensor]
+    criterion: str, norms: dict[str, _BatchNorm], facts: Facts, weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return scores of the filters that make the channels of a BatchNorm."""
     makers = {reader.outputs.numpy().tobytes(): reader.weight for reader in facts.readers}
@@ -121,10 +126,10 @@ def masks(
     if threshold is not None:
         chosen = {name: score < threshold for name, score in scored.items()}
     elif scope == "layer":
-        chosen = {name: _lowest(score, int(round(float(ratio or 0) * len(score)))) for name, score in scored.items()}
+        chosen = {name: _lowest(score, round(float(ratio or 0) * len(score))) for name, score in scored.items()}
     else:
         together = torch.cat(list(scored.values()))
-        parts = _lowest(together, int(round(float(ratio or 0) * len(together)))).split(  # type: ignore[no-untyped-call]
+        parts = _lowest(together, round(float(ratio or 0) * len(together))).split(  # type: ignore[no-untyped-call]
             [len(score) for score in scored.values()]
         )
         chosen = dict(zip(scored, parts, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._facts import Facts, Reader
+from ._facts import Cut, Facts, Follow, Reader, Split
 from ._shadows import FROZEN, NONE
 
 _NEGLIGIBLE = 1e-14
@@ -25,16 +26,19 @@ class Decision:
         goes: Whether a class goes, by class.
         reasons: Why a masked class stays.
         representatives: The input that stands for the constant ones of a padded reader, by reader and group.
+        lists: Attributes, by module and name, that may become lists of lengths.
     """
 
     classes: NDArray[np.int64]
     goes: NDArray[np.bool_]
     reasons: dict[int, str] = field(default_factory=dict)
     representatives: dict[tuple[int, int], int] = field(default_factory=dict)
+    lists: set[tuple[str, str]] = field(default_factory=set)
 
     def of(self, labels: Tensor) -> NDArray[np.int64]:
         """Return the classes of labels."""
-        return self.classes[labels.reshape(-1).numpy()]
+        found: NDArray[np.int64] = self.classes[labels.reshape(-1).numpy()]
+        return found
 
     def kept(self, labels: Tensor) -> NDArray[np.bool_]:
         """Return which of some labels stay."""
@@ -50,6 +54,7 @@ def decide(
     round_to: int | None,
     keep: dict[str, Tensor],
     freeze_cuts: bool,
+    lists: bool = True,
 ) -> Decision:
     """Return what can go.
 
@@ -61,9 +66,13 @@ def decide(
         round_to: The number of channels of every layer is to be a multiple of it, if possible.
         keep: Channels of BatchNorm layers that must stay, by module.
         freeze_cuts: Whether channels stay whose dimension the code cuts into pieces.
+        lists: Whether a number that the code splits by may become a list of lengths.
     """
-    classes = _components(facts)
+    classes = components(facts)
     decision = Decision(classes, np.zeros(classes.max() + 1, dtype=bool))
+    if lists:
+        numbers = {cut.source.place for cut in facts.cuts}
+        decision.lists = {split.source.place for split in facts.splits} - numbers
     for module, mask in masked.items():
         if module in facts.norms:
             decision.goes[decision.of(facts.norms[module].labels)[mask.numpy()]] = True
@@ -75,15 +84,21 @@ def decide(
         if module in facts.norms:
             solver.stay(decision.of(facts.norms[module].labels)[mask.numpy()], "keep= names it")
     if freeze_cuts:
-        for labels, reason in [(one, blocks.reason) for blocks in facts.blocks for one in blocks.labels] + [
-            (cut.labels, cut.reason) for cut in facts.cuts
-        ]:
+        for labels, reason in _cut_labels(facts):
             solver.stay(decision.of(labels), f"{reason} needs its size")
     solver.solve()
     return decision
 
 
-def _components(facts: Facts) -> NDArray[np.int64]:
+def _cut_labels(facts: Facts) -> list[tuple[Tensor, str]]:
+    """Return the labels of all dimensions that the code cuts into pieces."""
+    found = [(labels, blocks.reason) for blocks in facts.blocks for labels in blocks.labels]
+    found += [(labels, split.reason) for split in facts.splits for labels in split.pieces]
+    found += [(cut.labels, cut.reason) for cut in facts.cuts]
+    return found + [(labels, one.reason) for one in facts.follows for labels in (one.labels, one.leader)]
+
+
+def components(facts: Facts) -> NDArray[np.int64]:
     """Return the connected component of every label."""
     pairs = [(a.numpy(), b.numpy()) for a, b in facts.edges]
     a = np.concatenate([one for one, _ in pairs]) if pairs else np.zeros(0, dtype=np.int64)
@@ -116,7 +131,46 @@ class _Solver:
     ) -> None:
         self.facts, self.decision = facts, decision
         self.min_channels, self.round_to = min_channels, round_to
-        self.significant = [self._significant(reader, weights[reader.weight]) for reader in facts.readers]
+        self.of = [decision.of(reader.labels) for reader in facts.readers]
+        self.significant = [_significant(reader, weights[reader.weight]) for reader in facts.readers]
+        self.balanced = self._balanced()
+        self.layers = self._layers()
+        self.elements = [(name, self.classes_of(labels)) for name, labels in facts.elements.items()]
+        self.votes = np.zeros(len(decision.goes), dtype=np.int64)
+        for reader, of, significant in zip(facts.readers, self.of, self.significant, strict=True):
+            if reader.padded:
+                np.add.at(self.votes, of[significant], 1)
+
+    def _balanced(self) -> list[tuple[NDArray[np.int64], str]]:
+        """Return the classes of pieces that must keep equally many channels, a piece a row."""
+        groups = [(blocks.labels, blocks.reason) for blocks in self.facts.blocks]
+        by_place: dict[tuple[object, ...], list[Tensor]] = {}
+        for cut in self.facts.cuts:
+            by_place.setdefault((*cut.source.place, len(cut.labels)), []).append(cut.labels)
+        for split in self.facts.splits:
+            if split.source.place in self.decision.lists:
+                for index, piece in enumerate(split.pieces):
+                    by_place.setdefault((*split.source.place, index), []).append(piece)
+            else:
+                groups.append((split.pieces, split.reason))
+                by_place.setdefault((*split.source.place, len(split.pieces[0])), []).append(split.pieces[0])
+        groups += [(labels, f"{module}.{attribute}") for (module, attribute, _), labels in by_place.items()]
+        sizes = [(labels, reason) for labels, reason in groups if len(labels) > 1]
+        return [(np.stack([self.decision.of(one) for one in labels]), reason) for labels, reason in sizes]
+
+    def _layers(self) -> list[tuple[NDArray[np.int64], int]]:
+        """Return the classes of layers, and what each must keep; an empty convolution is one of a layer of ours."""
+        layers = [(norm.labels, self.min_channels) for norm in self.facts.norms.values()]
+        layers += [
+            (labels, 1)
+            for (name, dimension), labels in self.facts.rows.items()
+            if dimension == 0 and not self._may_be_empty(name)
+        ]
+        return [(self.decision.of(labels), least) for labels, least in layers]
+
+    def _may_be_empty(self, name: str) -> bool:
+        parts = name.split(".")
+        return any(".".join(parts[:length]) in self.facts.inputs for length in range(1, len(parts)))
 
     def stay(self, classes: NDArray[np.int64], reason: str) -> bool:
         """Keep classes; return whether one of them was to go."""
@@ -128,26 +182,14 @@ class _Solver:
 
     def solve(self) -> None:
         """Apply constraints until nothing changes any more."""
-        for reader, significant in zip(self.facts.readers, self.significant, strict=True):
-            of = self.decision.of(reader.labels)
+        for reader, of, significant in zip(self.facts.readers, self.of, self.significant, strict=True):
             self.stay(of[~reader.constant.numpy()], f"it is live where {reader.module} reads it")
             if not self._may_fold(reader):
                 self.stay(of[significant], f"its constant cannot be moved into {reader.module}")
         changed = True
         while changed:
-            changed = self._represent() | self._balance() | self._widths() | self._elements()
-
-    @staticmethod
-    def _significant(reader: Reader, weight: Tensor) -> NDArray[np.bool_]:
-        """Return which constant inputs have an effect that is not lost in rounding."""
-        constant = reader.constant & (reader.values != 0)
-        if not constant.any() or not reader.is_plain or reader.groups > 1:
-            return constant.numpy()
-        columns = (
-            weight.detach().double().abs().flatten(2).sum(2) if weight.dim() > 2 else weight.detach().double().abs()
-        )
-        effect = columns.cpu().amax(0) * reader.values.abs()
-        return (constant & (effect > _NEGLIGIBLE * columns.cpu().sum(1).amax())).numpy()
+            changed = self._represent() | self._balance() | self._follow()
+            changed |= self._attributes() | self._widths() | self._elements()
 
     def _may_fold(self, reader: Reader) -> bool:
         return reader.is_plain and self.facts.uses[reader.weight] == 1
@@ -155,70 +197,81 @@ class _Solver:
     def _represent(self) -> bool:
         """Keep one constant input of every padded reader that has some to go."""
         changed = False
-        for index, (reader, significant) in enumerate(zip(self.facts.readers, self.significant, strict=True)):
+        for index, (reader, of) in enumerate(zip(self.facts.readers, self.of, strict=True)):
             if not reader.padded or not self._may_fold(reader):
                 continue
-            of = self.decision.of(reader.labels)
+            significant = np.flatnonzero(self.significant[index])
             size = len(of) // reader.groups
-            for group in range(reader.groups):
-                part = slice(group * size, (group + 1) * size)
-                chosen = np.flatnonzero(significant[part]) + group * size
-                if not self.decision.goes[of[chosen]].any():
-                    continue
-                staying = chosen[~self.decision.goes[of[chosen]]]
-                if not len(staying):
-                    staying = chosen[[self._most_wanted(of[chosen], reader.values.numpy()[chosen])]]
-                    changed |= self.stay(of[staying], f"it stands for the constants that {reader.module} reads")
-                values = np.abs(reader.values.numpy()[staying])
-                self.decision.representatives[index, group] = int(staying[values.argmax()])
+            for group in np.unique(significant[self.decision.goes[of[significant]]] // size):
+                chosen = significant[significant // size == group]
+                values = np.abs(reader.values.numpy()[chosen])
+                staying = ~self.decision.goes[of[chosen]]
+                if not staying.any():  # the input that most padded readers see as a constant, then the largest
+                    staying = np.arange(len(chosen)) == np.lexsort((values, self.votes[of[chosen]]))[-1]
+                    reason = f"it stands for the constants that {reader.module} reads"
+                    changed |= self.stay(of[chosen[staying]], reason)
+                best = chosen[staying][values[staying].argmax()]
+                self.decision.representatives[index, int(group)] = int(best)
         return changed
-
-    def _most_wanted(self, classes: NDArray[np.int64], values: NDArray[np.float64]) -> int:
-        """Return the input to keep: the one that most padded readers see as a constant, then the largest."""
-        votes = self._votes()
-        return int(np.lexsort((np.abs(values), votes[classes]))[-1])
-
-    def _votes(self) -> NDArray[np.int64]:
-        if not hasattr(self, "_counted"):
-            self._counted = np.zeros(len(self.decision.goes), dtype=np.int64)
-            for reader, significant in zip(self.facts.readers, self.significant, strict=True):
-                if reader.padded:
-                    np.add.at(self._counted, self.decision.of(reader.labels)[significant], 1)
-        return self._counted
 
     def _balance(self) -> bool:
-        """Keep as many channels of every block as of the fullest one."""
+        """Keep as many channels of every piece as of the fullest one."""
         changed = False
-        groups = [(blocks.labels, blocks.reason) for blocks in self.facts.blocks]
-        by_source: dict[tuple[str, str, int], list[Tensor]] = {}
-        for cut in self.facts.cuts:
-            by_source.setdefault((cut.source.module, cut.source.attribute, len(cut.labels)), []).append(cut.labels)
-        groups += [(labels, f"{module}.{attribute}") for (module, attribute, _), labels in by_source.items()]
-        for labels, reason in groups:
-            of = [self.decision.of(one) for one in labels]
-            target = max(int((~self.decision.goes[one]).sum()) for one in of)
-            for one in of:
-                missing = target - int((~self.decision.goes[one]).sum())
+        for of, reason in self.balanced:
+            kept = (~self.decision.goes[of]).sum(1)
+            for row, missing in zip(of, kept.max() - kept, strict=True):
                 if missing > 0:
-                    changed |= self.stay(self._first_to_go(one, missing), f"balance: {reason}")
+                    now_missing = int(missing) - self._revived(row, int(kept.max()) - int(missing))
+                    changed |= self.stay(self._first_to_go(row, now_missing), f"balance: {reason}")
         return changed
+
+    def _revived(self, row: NDArray[np.int64], before: int) -> int:
+        """Return how many channels of a piece came back since they were counted."""
+        return int((~self.decision.goes[row]).sum()) - before
 
     def _first_to_go(self, classes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         going = classes[self.decision.goes[classes]]
         _, first = np.unique(going, return_index=True)
-        return going[np.sort(first)][:count]
+        return going[np.sort(first)][: max(count, 0)]
+
+    def _follow(self) -> bool:
+        """Keep channels until every length that is computed from a number of channels is right."""
+        return bool(sum(self._let_follow(one) for one in self.facts.follows))  # all of them, not up to the first
+
+    def _let_follow(self, one: Follow) -> bool:
+        of, leader = self.decision.of(one.labels), self.decision.of(one.leader)
+        changed = False
+        while True:
+            kept = int((~self.decision.goes[of]).sum())
+            wanted = _computed(one, int((~self.decision.goes[leader]).sum()))
+            if kept == wanted:
+                return changed
+            sides = (of, leader) if wanted is not None and kept < wanted else (leader,)
+            if not any(self.stay(self._first_to_go(side, 1), f"balance: {one.reason}") for side in sides):
+                return changed | self.stay(np.concatenate([of, leader]), f"{one.reason}: sizes do not agree")
+            changed = True
+
+    def _attributes(self) -> bool:
+        """Keep channels where an attribute would have to have two values, or has none that is right."""
+        changed = False
+        needed: dict[tuple[str, str], list[Cut]] = {}
+        for cut in self.facts.cuts:
+            needed.setdefault(cut.source.place, []).append(cut)
+        for (module, attribute), cuts in needed.items():
+            values = {self.value_of(cut) for cut in cuts}
+            if len(values) > 1 or None in values:
+                for cut in cuts:
+                    changed |= self.stay(self.decision.of(cut.labels), f"{module}.{attribute} has no value for it")
+        return changed
+
+    def value_of(self, cut: Cut) -> int | None:
+        """Return what an attribute must be."""
+        return cut.source.value_for(int(self.decision.kept(cut.labels).sum()))
 
     def _widths(self) -> bool:
-        """Keep what every layer must keep at least; a convolution that may become empty is one of a layer of ours."""
+        """Keep what every layer must keep at least."""
         changed = False
-        layers = [(norm.labels, self.min_channels) for norm in self.facts.norms.values()]
-        layers += [
-            (labels, 1)
-            for (name, dimension), labels in self.facts.rows.items()
-            if dimension == 0 and not self._may_be_empty(name)
-        ]
-        for labels, least in layers:
-            of = self.decision.of(labels)
+        for of, least in self.layers:
             kept = int((~self.decision.goes[of]).sum())
             wanted = max(kept, min(least, len(of)))
             if self.round_to and kept < len(of):
@@ -228,22 +281,49 @@ class _Solver:
                 changed |= self.stay(self._first_to_go(of, wanted - kept), reason)
         return changed
 
-    def _may_be_empty(self, name: str) -> bool:
-        parts = name.split(".")
-        return any(".".join(parts[:length]) in self.facts.inputs for length in range(1, len(parts)))
-
     def _elements(self) -> bool:
         """Keep channels of stored tensors from which they cannot be cut as whole slices."""
         changed = False
-        for name, labels in self.facts.elements.items():
-            goes = self.decision.goes[self.classes_of(labels)]
+        for name, of in self.elements:
+            goes = self.decision.goes[of]
             if goes.any() and sliced_dimension(goes) is None:
-                changed |= self.stay(self.decision.of(labels), f"it is part of {name}")
+                changed |= self.stay(of.reshape(-1), f"it is part of {name}")
         return changed
 
     def classes_of(self, labels: Tensor) -> NDArray[np.int64]:
         """Return the classes of labels, in their shape."""
         return self.decision.of(labels).reshape(tuple(labels.shape))
+
+
+def _significant(reader: Reader, weight: Tensor) -> NDArray[np.bool_]:
+    """Return which constant inputs have an effect that is not lost in rounding."""
+    constant = (reader.constant & (reader.values != 0)).numpy()
+    chosen = np.flatnonzero(constant)
+    if not len(chosen) or not reader.is_plain or reader.groups > 1:
+        return constant
+    weight = weight.detach()
+    columns = weight.index_select(1, torch.from_numpy(chosen).to(weight.device))
+    effect = _absolute(columns, list(range(2, weight.dim()))).amax(0).double().cpu() * reader.values[chosen].abs()
+    scale = float(_absolute(weight, list(range(1, weight.dim()))).amax())
+    constant[chosen] = (effect > _NEGLIGIBLE * scale).numpy()
+    return constant
+
+
+def _absolute(weight: Tensor, dimensions: Sequence[int]) -> Tensor:
+    return torch.linalg.vector_norm(weight, 1, dim=list(dimensions)) if dimensions else weight.abs()
+
+
+def _computed(one: Follow, count: int) -> int | None:
+    try:
+        return one.compute(count)
+    except ArithmeticError:
+        return None
+
+
+def split_value(split: Split, decision: Decision) -> int | list[int]:
+    """Return what an attribute must be that the code splits by: a number, or a list where pieces differ."""
+    counts = [int(decision.kept(piece).sum()) for piece in split.pieces]
+    return counts[0] if len(set(counts)) == 1 else counts
 
 
 def sliced_dimension(goes: NDArray[np.bool_]) -> int | None:

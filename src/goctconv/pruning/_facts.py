@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
 from ._provenance import Source
-from ._shadows import FIRST
+from ._shadows import FIRST, FROZEN
 
 
 @dataclass
@@ -67,6 +69,38 @@ class Cut:
 
 
 @dataclass
+class Split:
+    """Pieces of one length that the code takes from an attribute, which could be a list of lengths as well.
+
+    Attributes:
+        pieces: Their labels.
+        source: The attribute.
+        reason: What splits.
+    """
+
+    pieces: list[Tensor]
+    source: Source
+    reason: str
+
+
+@dataclass
+class Follow:
+    """A piece of a dimension whose length the code computes from the number of channels of a tensor.
+
+    Attributes:
+        labels: Of the piece.
+        leader: Of the channels that are counted.
+        compute: How the length is computed from their number.
+        reason: What cuts.
+    """
+
+    labels: Tensor
+    leader: Tensor
+    compute: Callable[[int], int]
+    reason: str
+
+
+@dataclass
 class Norm:
     """A BatchNorm's channels."""
 
@@ -84,6 +118,8 @@ class Facts:
     readers: list[Reader] = field(default_factory=list)
     blocks: list[Blocks] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
+    splits: list[Split] = field(default_factory=list)
+    follows: list[Follow] = field(default_factory=list)
     norms: dict[str, Norm] = field(default_factory=dict)
     rows: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     elements: dict[str, Tensor] = field(default_factory=dict)
@@ -98,20 +134,27 @@ class Facts:
         self.count += count
         return labels
 
-    def unite(self, a: Tensor, b: Tensor) -> None:
+    def unite(self, a: Tensor, b: Tensor, reason: str = "it meets something that must stay") -> None:
         """Note that channels live and die together."""
-        self.edges.append((a.reshape(-1), b.reshape(-1)))
+        a, b = a.reshape(-1), b.reshape(-1)
+        stuck = (a == FROZEN) | (b == FROZEN)
+        if stuck.any():
+            self.freeze(torch.cat([a[stuck], b[stuck]]), reason)
+            a, b = a[~stuck], b[~stuck]
+        self.edges.append((a, b))
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """Note that channels must stay."""
-        unique = labels.unique()
+        unique = labels.unique()  # type: ignore[no-untyped-call]  # torch's own
         unique = unique[unique >= FIRST]
         if len(unique):
             self.frozen.append((unique, reason))
 
     def bind(self, name: str, dimension: int, labels: Tensor) -> None:
         """Note that the entries of a stored tensor along one dimension belong to channels."""
-        if (name, dimension) in self.rows:
-            self.unite(self.rows[name, dimension], labels)
-        else:
+        if (name, dimension) not in self.rows:
             self.rows[name, dimension] = labels.contiguous()
+        elif len(self.rows[name, dimension]) == len(labels):
+            self.unite(self.rows[name, dimension], labels)
+        else:  # used with several widths, as by slicing
+            self.freeze(torch.cat([self.rows[name, dimension], labels]), f"{name} is used in several ways")

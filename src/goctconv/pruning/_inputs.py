@@ -1,17 +1,26 @@
-"""The model and the example inputs that pruning is given."""
+"""The model and the example inputs that pruning is given, and what the model returns."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from ._errors import PruningError
+
+_COMPILED = "_orig_mod"  # where torch.compile puts what it wraps
+_DEEPEST = 8  # levels of containers and objects that an output may consist of
+_QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized")
+_COMPUTED_WEIGHTS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -25,20 +34,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, DistributedDataParallel | DataParallel):
             model = model.module
-        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
+        elif isinstance(inner := getattr(model, _COMPILED, None), nn.Module):
             model = inner
         else:
             return model
 
 
-def as_call(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def as_call(example_inputs: Any) -> Call:
     """Return arguments and keywords of a call: a tensor, a tuple of arguments, or a dict of keywords.
 
     Raises:
         TypeError: There is no tensor in it.
     """
-    if isinstance(example_inputs, dict):
-        call: tuple[tuple[Any, ...], dict[str, Any]] = ((), dict(example_inputs))
+    if isinstance(example_inputs, Mapping):
+        call: Call = ((), dict(example_inputs))
     elif isinstance(example_inputs, tuple | list):
         call = (tuple(example_inputs), {})
     else:
@@ -51,6 +60,32 @@ def as_call(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return call
 
 
+def copied(call: Call) -> Call:
+    """Return a call with tensors of its own, for a model may change its inputs."""
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), call)  # type: ignore[no-any-return]
+
+
+def described(call: Call) -> str:
+    """Return the shapes of a call's tensors."""
+    shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor)]
+    return ", ".join(map(str, shapes))
+
+
+def tensors_in(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
+    """Give every tensor of what a model returned: in containers, mappings of any kind, and attributes of objects."""
+    if isinstance(output, Tensor):
+        yield output
+    elif depth and not isinstance(output, nn.Module | type):
+        if isinstance(output, Mapping):
+            parts = list(output.values())
+        elif isinstance(output, list | tuple):
+            parts = list(output)
+        else:
+            parts = list(getattr(output, "__dict__", {}).values())
+        for part in parts:
+            yield from tensors_in(part, depth - 1)
+
+
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     """Return every BatchNorm with a scale, by its first name.
 
@@ -58,20 +93,8 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
         PruningError: There is none, or the model is of a kind that cannot be pruned.
     """
     for name, module in model.named_modules():
-        where = name or type(model).__name__
-        if isinstance(module, torch.jit.ScriptModule):
-            raise PruningError(
-                f"{where} is a TorchScript module, whose code is fixed: prune the model before scripting"
-            )
-        if type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized")):
-            raise PruningError(f"{where} is quantized: prune the model before quantizing it")
-        if parametrize.is_parametrized(module):
-            raise PruningError(
-                f"{where} has parametrized tensors, which cannot be cut: call "
-                "torch.nn.utils.parametrize.remove_parametrizations first"
-            )
-        if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
-            raise PruningError(f"{where} has no weights yet: run the model once before")
+        if problem := _problem(module):
+            raise PruningError(f"{name or type(model).__name__} {problem}")
     found = {
         name: module
         for name, module in model.named_modules()
@@ -84,13 +107,37 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     return found
 
 
+def _problem(module: nn.Module) -> str:
+    """Return why a module cannot be pruned, and the cure; empty if it can."""
+    parameters = list(module.parameters(recurse=False))
+    computed = [_COMPUTED_WEIGHTS.get(type(hook).__name__) for hook in module._forward_pre_hooks.values()]
+    problems = {
+        "is a TorchScript module, whose code is fixed: prune the model before scripting or tracing it": isinstance(
+            module, torch.jit.ScriptModule
+        ),
+        "is quantized: prune the model before quantizing it": type(module).__module__.startswith(_QUANTIZED),
+        "has parametrized tensors, which cannot be cut: call torch.nn.utils.parametrize.remove_parametrizations "
+        "first": parametrize.is_parametrized(module),
+        f"has a weight that is computed before each call: call torch.nn.utils.{next(filter(None, computed), '')} "
+        "first": any(computed),
+        "has no weights yet: run the model once before": any(map(is_lazy, parameters)),
+        "has a DTensor, a part of which lies in every process: gather the model before pruning it": any(
+            hasattr(one, "placements") for one in parameters
+        ),
+        "has weights without values, on the meta device: load them first": any(one.is_meta for one in parameters),
+    }
+    return next((problem for problem, is_so in problems.items() if is_so), "")
+
+
 def check_finite(model: nn.Module) -> None:
-    """Check that all weights are numbers.
+    """Check that all weights and running statistics are numbers.
 
     Raises:
         PruningError: One is NaN or infinite.
     """
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    statistics = [(name, one) for path, norm in norms for name, one in norm.named_buffers(path)]
+    for name, tensor in (*model.named_parameters(), *statistics):
         if tensor.is_floating_point() and tensor.numel() and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
             raise PruningError(f"{name} has {bad} values that are NaN or infinite: load weights that are not damaged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,25 +21,60 @@ FORMAT = "goctconv-pruning-plan"
 VERSION = 1
 
 
+@dataclass(frozen=True)
+class Masks:
+    """Which channels are set to nothing, by BatchNorm.
+
+    Attributes:
+        scales: Where γ := 0.
+        shifts: Where β := 0 too.
+    """
+
+    scales: dict[str, list[int]]
+    shifts: dict[str, list[int]]
+
+    def apply(self, model: nn.Module, surgery: Surgery | None = None) -> None:
+        """Set them to 0, in place."""
+        for attribute, masked in (("weight", self.scales), ("bias", self.shifts)):
+            for name, channels in masked.items():
+                tensor = model.get_submodule(name)._parameters.get(attribute)
+                if tensor is None or not channels:
+                    continue
+                if surgery is not None:
+                    surgery.keep_values(tensor)
+                with torch.no_grad():
+                    tensor.index_fill_(0, torch.tensor(channels, device=tensor.device), 0)
+
+
 @dataclass
 class PruningPlan:
     """What `analyze` found: which channels are masked, which of them can go, and how the model changes then.
 
     Attributes:
-        masked: Masked channels by BatchNorm.
-        removed: Those of them that go.
+        masks: What is masked.
+        removed: Channels that go by BatchNorm: masked ones, and those that only masked ones depend on.
         shapes: The new shapes of tensors, as data.
         report: What is gained, and why the other masked channels stay.
-        beta: What masking does to the shift β of a BatchNorm: "keep" or "zero".
+
+    Example:
+        >>> import torch
+        >>> from goctconv import analyze
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 3))
+        >>> plan = analyze(model, torch.zeros(1, 3, 16, 16), ratio=0.25)
+        >>> plan.removed, plan.apply(model)[1].num_features
+        ({'1': [0, 1]}, 6)
     """
 
-    masked: dict[str, list[int]]
+    masks: Masks
     removed: dict[str, list[int]]
     shapes: Shapes
     report: PruningReport
-    beta: str = "keep"
-    zero_beta: dict[str, list[int]] = field(default_factory=dict)
     moves: Moves | None = field(default=None, repr=False)
+
+    @property
+    def masked(self) -> dict[str, list[int]]:
+        """Channels with γ := 0 by BatchNorm."""
+        return self.masks.scales
 
     def apply(self, model: nn.Module, *, inplace: bool = False) -> nn.Module:
         """Return a slim copy of a model.
@@ -59,23 +95,37 @@ class PruningPlan:
         slim = model if inplace else copy.deepcopy(model)
         surgery = Surgery(slim)
         try:
-            self.mask(slim, surgery)
+            self.masks.apply(slim, surgery)
             surgery.apply(self.shapes, self.moves)
         except BaseException:
             surgery.roll_back()
             raise
         return slim
 
-    def mask(self, model: nn.Module, surgery: Surgery | None = None) -> nn.Module:
-        """Set γ of masked channels to 0, and β as the plan says; returns the model.
+    def mask(self, model: nn.Module) -> nn.Module:
+        """Set γ of masked channels to 0, and β where the plan says so; returns the model.
 
         A pruned network equals the original after this.
+
+        Raises:
+            PruningError: The model has other layers than the plan is for.
         """
-        for name, channels in self.masked.items():
-            norm = model.get_submodule(name)
-            _zero(norm, "weight", channels, surgery)
-            _zero(norm, "bias", channels if self.beta == "zero" else self.zero_beta.get(name, []), surgery)
+        self._check_masks(model)
+        self.masks.apply(model)
         return model
+
+    def _check_masks(self, model: nn.Module) -> None:
+        scales = {name: module._parameters.get("weight") for name, module in model.named_modules()}
+        for name in (*self.masks.scales, *self.masks.shifts):
+            if scales.get(name) is None:
+                raise PruningError(f"the plan masks {name!r}, which the model does not have: it is for another one")
+        for name, layer in self.report.layers.items():
+            scale = scales.get(name)
+            if scale is not None and len(scale) != layer.channels:
+                raise PruningError(
+                    f"the plan is for {layer.channels} channels of {name!r}, the model has {len(scale)}: it is for "
+                    "another model, or has been applied already"
+                )
 
     def _check(self, model: nn.Module) -> None:
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -87,24 +137,45 @@ class PruningPlan:
                 was = self.shapes.sizes.get(name, {}).get(dimension, size)
                 if size != was or (kept and kept[-1] >= size):
                     raise PruningError(
-                        f"the plan cuts {name!r} with {was} entries along dimension {dimension}, the model's has {size}: "
-                        "it is for another model, or has been applied already"
+                        f"the plan cuts {name!r} with {was} entries along dimension {dimension}, the model's has "
+                        f"{size}: it is for another model, or has been applied already"
                     )
+        for name in self.shapes.biases:
+            if name in tensors:
+                raise PruningError(f"the plan adds {name!r}, which the model has: it has been applied already")
+        self._check_masks(model)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
         return {
             "format": FORMAT,
             "version": VERSION,
-            "masked": self.masked,
+            "masks": asdict(self.masks),
             "removed": self.removed,
-            "beta": self.beta,
-            "zero_beta": self.zero_beta,
-            "shapes": asdict(self.shapes),
+            "shapes": _with_keys(asdict(self.shapes), str),
             "report": self.report.to_dict(),
         }
 
-    def save(self, path: str | Path) -> None:
+    @classmethod
+    def from_dict(cls, data: Any) -> PruningPlan:
+        """Return the plan that `to_dict` gave.
+
+        Raises:
+            ValueError: It is no plan, one of a later version, or damaged.
+        """
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError("it was not written by PruningPlan.save")
+        version = data.get("version")
+        if not isinstance(version, int) or version > VERSION:
+            raise ValueError(f"it has version {version}, this goctconv reads up to {VERSION}: install a newer one")
+        try:
+            shapes = _with_keys(data["shapes"], int)
+            report = PruningReport.from_dict(data["report"])
+            return cls(Masks(**data["masks"]), data["removed"], Shapes(**shapes), report)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON; weights are not in it."""
         Path(path).write_text(json.dumps(self.to_dict()), encoding="utf-8")
 
@@ -112,47 +183,37 @@ class PruningPlan:
         return str(self.report)
 
 
-def load_plan(path: str | Path) -> PruningPlan:
+def _with_keys(shapes: dict[str, Any], kind: type[int | str]) -> dict[str, Any]:
+    """Return shapes whose dimensions are numbers, or texts as JSON has them."""
+    by_dimension = {
+        key: {name: {kind(one): value for one, value in its.items()} for name, its in shapes[key].items()}
+        for key in ("rows", "sizes")
+    }
+    return {**shapes, **by_dimension}
+
+
+def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
     """Read a plan that `PruningPlan.save` wrote.
 
     Raises:
         PruningError: The file is no plan, or one of a later version.
 
     Example:
-        >>> import torch
+        >>> import tempfile, torch
         >>> from goctconv import analyze, load_plan
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 3))
-        >>> torch.nn.init.zeros_(model[1].weight[:5])
-        tensor([0., 0., 0., 0., 0.], grad_fn=<ZeroBackward0>)
-        >>> analyze(model, torch.zeros(1, 3, 16, 16), threshold=1e-20).save("plan.json")
-        >>> slim = load_plan("plan.json").apply(model)
+        >>> with torch.no_grad():
+        ...     scale = model[1].weight[:5].zero_()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     analyze(model, torch.zeros(1, 3, 16, 16), threshold=1e-20).save(f"{folder}/plan.json")
+        ...     slim = load_plan(f"{folder}/plan.json").apply(model)
         >>> slim[0].out_channels
         3
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        return PruningPlan.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except ValueError as error:
         raise PruningError(f"{path} is no pruning plan: {error}") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise PruningError(f"{path} is no pruning plan: it was not written by PruningPlan.save")
-    if data["version"] > VERSION:
-        raise PruningError(f"{path} has version {data['version']}, this goctconv reads {VERSION}: install a newer one")
-    shapes = data["shapes"]
-    for key in ("rows", "sizes"):
-        shapes[key] = {name: {int(d): kept for d, kept in one.items()} for name, one in shapes[key].items()}
-    report = PruningReport.from_dict(data["report"])
-    return PruningPlan(data["masked"], data["removed"], Shapes(**shapes), report, data["beta"], data["zero_beta"])
-
-
-def _zero(module: nn.Module, attribute: str, channels: list[int], surgery: Surgery | None) -> None:
-    tensor = module._parameters.get(attribute)
-    if tensor is None or not channels:
-        return
-    index = torch.tensor(channels, device=tensor.device)
-    if surgery is not None:
-        surgery.keep_values(tensor)
-    with torch.no_grad():
-        tensor.index_fill_(0, index, 0)
 
 
 def channels_of(mask: Tensor) -> list[int]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from ._decide import Decision, sliced_dimension
+from ._decide import Decision, sliced_dimension, split_value
 from ._facts import Facts, Reader
 
 
@@ -35,7 +35,7 @@ class Shapes:
     grouped: dict[str, list[list[int]]] = field(default_factory=dict)
     depthwise: dict[str, int] = field(default_factory=dict)
     biases: dict[str, int] = field(default_factory=dict)
-    attributes: dict[str, dict[str, int]] = field(default_factory=dict)
+    attributes: dict[str, dict[str, int | list[int]]] = field(default_factory=dict)
     widths: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, dict[int, int]] = field(default_factory=dict)
 
@@ -60,92 +60,106 @@ def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
         shapes.widths[path] = [int(decision.kept(labels).sum()) for labels in inputs]
     for name, labels in facts.elements.items():
         goes = ~decision.kept(labels).reshape(tuple(labels.shape))
-        dimension = sliced_dimension(goes) if goes.any() else None
-        if dimension is not None:
-            others = tuple(d for d in range(goes.ndim) if d != dimension)
-            shapes.rows.setdefault(name, {})[dimension] = np.flatnonzero(~goes.all(axis=others)).tolist()
+        sliced = sliced_dimension(goes) if goes.any() else None
+        if sliced is not None:
+            others = tuple(d for d in range(goes.ndim) if d != sliced)
+            shapes.rows.setdefault(name, {})[sliced] = np.flatnonzero(~goes.all(axis=others)).tolist()
+    _groups_into(shapes, facts, decision, model)
+    for (module, attribute), value in _attributes(facts, decision).items():
+        shapes.attributes.setdefault(module, {})[attribute] = value
+    return shapes
+
+
+def _groups_into(shapes: Shapes, facts: Facts, decision: Decision, model: nn.Module) -> None:
+    """Add what changes of grouped and depthwise convolutions."""
     for name, reader in facts.grouped.items():
         kept = decision.kept(reader.labels).reshape(reader.groups, -1)
         if not kept.all():
             shapes.grouped[name] = [np.flatnonzero(row).tolist() for row in kept]
     for name, labels in facts.depthwise.items():
         kept = decision.kept(labels)
-        if not kept.all():
-            module, _, _ = name.rpartition(".")
-            conv = model.get_submodule(module)
-            groups = getattr(conv, "groups", 1)
-            if groups > 1:
-                shapes.depthwise[name] = int(kept.sum()) * groups // len(kept)
+        groups = getattr(model.get_submodule(name.rpartition(".")[0]), "groups", 1)
+        if not kept.all() and groups > 1:
+            shapes.depthwise[name] = int(kept.sum()) * groups // len(kept)
+
+
+def _attributes(facts: Facts, decision: Decision) -> dict[tuple[str, str], int | list[int]]:
+    """Return attributes that get other values."""
+    found: dict[tuple[str, str], int | list[int]] = {}
     for cut in facts.cuts:
-        count = int(decision.kept(cut.labels).sum())
-        if count != len(cut.labels):
-            value = cut.source.value_for(
-                count, attribute_of(model.get_submodule(cut.source.module), cut.source.attribute)
-            )
-            if value is not None:
-                shapes.attributes.setdefault(cut.source.module, {})[cut.source.attribute] = value
-    return shapes
+        value = cut.source.value_for(int(decision.kept(cut.labels).sum()))
+        if value is not None and value != cut.source.now:
+            found[cut.source.place] = value
+    for split in facts.splits:
+        lengths = split_value(split, decision)
+        if lengths != split.source.now:
+            found[split.source.place] = lengths
+    return found
 
 
-def moves_of(facts: Facts, decision: Decision, stored: dict[str, Tensor], model: nn.Module, shapes: Shapes) -> Moves:
+def moves_of(facts: Facts, decision: Decision, stored: dict[str, Tensor], shapes: Shapes) -> Moves:
     """Return what must be added for the constants that go, and note biases that are needed for it."""
     moves = Moves()
     for index, reader in enumerate(facts.readers):
         going = ~decision.kept(reader.labels) & reader.constant.numpy() & (reader.values.numpy() != 0)
         if not going.any() or not reader.is_plain:
             continue
-        weight = stored[reader.weight].detach().double().cpu()
-        if reader.padded:
-            for group in range(reader.groups):
-                representative = decision.representatives.get((index, group))
-                if representative is not None:
-                    _merge(moves, reader, going, weight, group, representative)
-        else:
-            _fold(moves, facts, reader, going, weight, stored, decision.kept(reader.outputs), shapes)
+        size = len(reader.labels) // reader.groups
+        for group in np.unique(np.flatnonzero(going) // size):
+            part = np.flatnonzero(going[group * size : (group + 1) * size])
+            share = _Share(reader, int(group), part, stored[reader.weight].detach())
+            representative = decision.representatives.get((index, int(group)))
+            if not reader.padded:
+                _fold(moves, facts, share, stored, decision.kept(reader.outputs), shapes)
+            elif representative is not None:
+                _merge(moves, share, representative - int(group) * size)
     return moves
 
 
-def _merge(moves: Moves, reader: Reader, going: Any, weight: Tensor, group: int, representative: int) -> None:
+class _Share:
+    """What constants that go give to the outputs of one group of a layer."""
+
+    def __init__(self, reader: Reader, group: int, part: NDArray[np.int64], weight: Tensor) -> None:
+        size, rows = len(reader.labels) // reader.groups, len(weight) // reader.groups
+        self.reader = reader
+        self.rows = slice(group * rows, (group + 1) * rows)
+        self.all_values = reader.values[group * size : (group + 1) * size]
+        self.values = self.all_values[part]
+        index = torch.from_numpy(part).to(weight.device)
+        self.columns = weight[self.rows].index_select(1, index).double().cpu()
+        self.weight = weight
+
+
+def _merge(moves: Moves, share: _Share, representative: int) -> None:
     """Let one constant input stand for all: its column becomes the sum of theirs, in proportion to the constants."""
-    size = len(reader.labels) // reader.groups
-    part = [i for i in range(group * size, (group + 1) * size) if going[i]]
-    if not part:
-        return
-    rows = slice(group * weight.shape[0] // reader.groups, (group + 1) * weight.shape[0] // reader.groups)
-    factors = reader.values[part] / reader.values[representative]
-    columns = weight[rows][:, [i - group * size for i in part]]
-    added = torch.zeros_like(weight[:, 0])
-    added[rows] = torch.einsum("oi...,i->o...", columns, factors)
-    moves.columns.setdefault(reader.weight, []).append((representative - group * size, added))
+    factors = share.values / share.all_values[representative]
+    added = torch.zeros(share.weight[:, 0].shape, dtype=torch.float64)
+    added[share.rows] = torch.einsum("oi...,i->o...", share.columns, factors)
+    moves.columns.setdefault(share.reader.weight, []).append((representative, added))
 
 
 def _fold(
     moves: Moves,
     facts: Facts,
-    reader: Reader,
-    going: Any,
-    weight: Tensor,
+    share: _Share,
     stored: dict[str, Tensor],
     kept: NDArray[np.bool_],
     shapes: Shapes,
 ) -> None:
-    values = torch.where(torch.from_numpy(going), reader.values, torch.zeros_like(reader.values)) * reader.factor
-    sums = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
-    size = sums.shape[1]
-    rows = len(sums) // reader.groups
-    shift = torch.cat(
-        [sums[g * rows : (g + 1) * rows] @ values[g * size : (g + 1) * size] for g in range(reader.groups)]
-    )
-    follower = reader.follower
+    """Move constants into the bias, or the running mean of the BatchNorm behind, or a new bias."""
+    reader = share.reader
+    sums = share.columns.flatten(2).sum(2) if share.columns.dim() > 2 else share.columns
+    shift = torch.zeros(len(share.weight), dtype=torch.float64)
+    shift[share.rows] = sums @ (share.values * reader.factor)
+    name = f"{reader.follower}.running_mean"
     if reader.bias:
         moves.shifts[reader.bias] = moves.shifts.get(reader.bias, 0) + shift
-    elif f"{follower}.running_mean" in stored and facts.uses[reader.weight] == 1:
-        name = f"{follower}.running_mean"
+    elif name in stored and facts.uses[reader.weight] == 1:
         moves.shifts[name] = moves.shifts.get(name, 0) - shift
     else:
         name = reader.weight.rpartition(".")[0] + ".bias"
         shapes.biases[name] = int(kept.sum())
-        moves.shifts[name] = shift[torch.from_numpy(kept)]
+        moves.shifts[name] = moves.shifts.get(name, 0) + shift[torch.from_numpy(kept)]
 
 
 class Surgery:
@@ -181,8 +195,8 @@ class Surgery:
             if path in shapes.widths and shapes.rows:
                 self._resize(module, shapes.widths[path])
         for path, attributes in shapes.attributes.items():
-            for attribute, value in attributes.items():
-                self._set_source(self._model.get_submodule(path), attribute, value)
+            for attribute, number in attributes.items():
+                self._set_source(self._model.get_submodule(path), attribute, number)
 
     def _cut(self, name: str, tensor: Tensor, shapes: Shapes, moves: Moves) -> Tensor:
         precise = tensor
@@ -207,7 +221,7 @@ class Surgery:
 
     def _replace(self, module: nn.Module, attribute: str, tensor: Tensor) -> None:
         store = module._parameters if attribute in module._parameters else module._buffers
-        old = store[attribute]
+        old: Any = store[attribute]
         self._undo.append(lambda: store.__setitem__(attribute, old))
         store[attribute] = tensor  # type: ignore[assignment]  # a parameter where there was one
 
@@ -241,7 +255,7 @@ class Surgery:
             self._undo.append(lambda: vars(module).__setitem__(attribute, old))
             vars(module)[attribute] = value
 
-    def _set_source(self, module: nn.Module, attribute: str, value: int) -> None:
+    def _set_source(self, module: nn.Module, attribute: str, value: int | list[int]) -> None:
         name, _, index = attribute.partition(".")
         if not index:
             self._set(module, name, value)
@@ -302,10 +316,3 @@ def _every_tensor(model: nn.Module) -> list[tuple[str, nn.Module, str, Tensor]]:
                 if tensor is not None:
                     found.append((f"{path}.{attribute}" if path else attribute, module, attribute, tensor))
     return found
-
-
-def attribute_of(module: nn.Module, attribute: str) -> int:
-    """Return a number that is an attribute, or an item of one."""
-    name, _, index = attribute.partition(".")
-    value = vars(module)[name]
-    return int(value[int(index)] if index else value)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from ._report_html import render_html
+from ._report_plot import render_png
+from ._report_text import render_text
 
 
 @dataclass(frozen=True)
@@ -13,9 +19,15 @@ class PrunedLayer:
 
     Attributes:
         channels: Before.
-        masked: How many were masked.
+        masked: How many were masked, counting those without effect since only masked ones depend on them.
         removed: How many of those are gone.
         held: Why the other masked ones stayed: the reason by channel.
+
+    Example:
+        >>> from goctconv.pruning import PrunedLayer
+        >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: "keep= names it", 7: "keep= names it"})
+        >>> layer.left, layer.channels_by_reason()
+        (46, {'keep= names it': [3, 7]})
     """
 
     channels: int
@@ -28,10 +40,17 @@ class PrunedLayer:
         """Channels after."""
         return self.channels - self.removed
 
+    def channels_by_reason(self) -> dict[str, list[int]]:
+        """Return which masked channels each reason holds, the most frequent reason first."""
+        found: dict[str, list[int]] = {}
+        for channel, reason in sorted(self.held.items()):
+            found.setdefault(reason, []).append(channel)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What pruning changes, by layer and in all.
+    """What pruning changes, by layer and in all; ``print`` shows it.
 
     Attributes:
         layers: By BatchNorm.
@@ -40,8 +59,18 @@ class PruningReport:
         activations: Bytes of all their outputs, before and after.
         notes: What else is worth knowing.
         difference: Largest difference of the outputs of pruned and masked network, relative to the largest output, by
-            the size of the input; empty before verification.
+            what was put in; empty before verification.
         milliseconds: Of a forward pass, before and after; None if it was not asked for.
+
+    Example:
+        >>> import timm, torch
+        >>> from goctconv.pruning import prune_channels
+        >>> model = timm.create_model("test_resnet", zero_init_last=False).eval()
+        >>> report = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, beta="zero").report
+        >>> report.masked, max(report.difference.values()) < 1e-4
+        (312, True)
+        >>> PruningReport.from_dict(report.to_dict()) == report
+        True
     """
 
     layers: dict[str, PrunedLayer]
@@ -51,6 +80,11 @@ class PruningReport:
     notes: list[str] = field(default_factory=list)
     difference: dict[str, float] = field(default_factory=dict)
     milliseconds: tuple[float, float] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Channels of all layers, before."""
+        return sum(layer.channels for layer in self.layers.values())
 
     @property
     def masked(self) -> int:
@@ -68,45 +102,86 @@ class PruningReport:
         return dict(counted.most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        return asdict(self)
+        """Return the report as plain data, ready for JSON; ``held`` then names the channels of each reason."""
+        return {
+            "channels": self.channels,
+            "masked": self.masked,
+            "removed": self.removed,
+            "parameters": list(self.parameters),
+            "macs": list(self.macs),
+            "activations": list(self.activations),
+            "milliseconds": None if self.milliseconds is None else list(self.milliseconds),
+            "difference": dict(self.difference),
+            "notes": list(self.notes),
+            "layers": {
+                name: {
+                    "channels": layer.channels,
+                    "masked": layer.masked,
+                    "removed": layer.removed,
+                    "held": layer.channels_by_reason(),
+                }
+                for name, layer in self.layers.items()
+            },
+        }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> PruningReport:
-        """Return the report that `to_dict` gave."""
-        layers = {
-            name: PrunedLayer(**{**one, "held": {int(channel): reason for channel, reason in one["held"].items()}})
-            for name, one in data["layers"].items()
-        }
-        pairs = {key: tuple(data[key]) for key in ("parameters", "macs", "activations")}
-        time = data.get("milliseconds")
-        return cls(**{**data, **pairs, "layers": layers, "milliseconds": None if time is None else tuple(time)})
+    def from_dict(cls, data: Mapping[str, Any]) -> PruningReport:
+        """Return the report that `to_dict` gave.
+
+        Raises:
+            ValueError: Something is missing: it is not such a report.
+        """
+        try:
+            layers = {
+                name: PrunedLayer(
+                    one["channels"],
+                    one["masked"],
+                    one["removed"],
+                    {channel: reason for reason, held in one["held"].items() for channel in held},
+                )
+                for name, one in data["layers"].items()
+            }
+            parameters, macs, activations = (_pair(data[key]) for key in ("parameters", "macs", "activations"))
+            time = data["milliseconds"]
+            milliseconds = None if time is None else (float(time[0]), float(time[1]))
+            return cls(
+                layers, parameters, macs, activations, list(data["notes"]), dict(data["difference"]), milliseconds
+            )
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"this is no pruning report, or a damaged one ({type(error).__name__}: {error})"
+            ) from error
+
+    def to_html(self, title: str = "Removed channels") -> str:
+        """Return the report as one HTML page: every layer with a bar, and every masked channel that stayed.
+
+        Nothing is loaded from elsewhere, no scripts run, and it follows the reader's dark or light mode.
+
+        Args:
+            title: The heading.
+        """
+        return render_html(self, title)
+
+    def to_png(self) -> bytes:
+        """Return a picture of the channels of every layer, as the bytes of a PNG.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        return render_png(self)
+
+    def plot(self, path: str | Path) -> None:
+        """Write a picture of the channels of every layer as PNG.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        Path(path).write_bytes(self.to_png())
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.removed} of {self.masked} masked channels removed, of {sum(x.channels for x in self.layers.values())}",
-            _change("parameters", *self.parameters),
-            _change("MACs", *self.macs),
-            _change("bytes of activations", *self.activations),
-        ]
-        if self.milliseconds is not None:
-            lines.append(f"milliseconds: {self.milliseconds[0]:.1f} -> {self.milliseconds[1]:.1f}")
-        for size, difference in self.difference.items():
-            lines.append(f"largest difference to the masked network at {size}: {difference:.1e} of the largest output")
-        width = max((len(name) for name in self.layers), default=0)
-        for name, layer in self.layers.items():
-            if layer.masked:
-                stayed = f", {layer.masked - layer.removed} masked ones stayed" if layer.masked > layer.removed else ""
-                lines.append(f"  {name:{width}}  {layer.channels:4} -> {layer.left:4}{stayed}")
-        reasons = self.reasons()
-        if reasons:
-            lines.append("masked channels stayed because")
-            lines += [f"  {count:5}  {reason}" for reason, count in list(reasons.items())[:12]]
-            if len(reasons) > 12:
-                lines.append(f"         and {len(reasons) - 12} more reasons")
-        return "\n".join(lines + self.notes)
+        return render_text(self)
 
 
-def _change(name: str, before: int, after: int) -> str:
-    share = f" ({after / before:.1%})" if before else ""
-    return f"{name}: {before:,} -> {after:,}{share}"
+def _pair(values: Any) -> tuple[int, int]:
+    before, after = values
+    return int(before), int(after)

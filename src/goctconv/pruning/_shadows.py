@@ -74,6 +74,43 @@ def along(tensor: Tensor, dimension: int) -> Tensor | None:
     return tensor[tuple(slice(None) if d == dimension else i for d, i in enumerate(index))].contiguous()
 
 
+def rows_along(tensor: Tensor, dimension: int) -> Tensor:
+    """Return the values of a tidy tensor along one dimension, a row for each place in the others that it changes in."""
+    dimension %= tensor.dim()
+    small = compressed(tensor).movedim(dimension, -1)
+    return small.expand(*small.shape[:-1], tensor.shape[dimension]).reshape(-1, tensor.shape[dimension])
+
+
+def reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor in another shape, with stride 0 along leading and last dimensions that are kept and had it."""
+    old, new = list(tensor.shape), list(shape)
+    first = 0
+    while first < min(len(old), len(new)) and old[first] == new[first] and _is_flat(tensor, first):
+        first += 1
+    last = 0
+    while last < min(len(old), len(new)) - first and old[-1 - last] == new[-1 - last] and _is_flat(tensor, -1 - last):
+        last += 1
+    for dimension in (*range(first), *range(-last, 0)):
+        tensor = tensor.narrow(dimension, 0, 1)
+    middle = new[first : len(new) - last]
+    return tensor.reshape([1] * first + middle + [1] * last).expand(new)
+
+
+def _is_flat(tensor: Tensor, dimension: int) -> bool:
+    return tensor.stride(dimension) == 0 or tensor.shape[dimension] == 1
+
+
+def joined(tensors: Sequence[Tensor], dimension: int) -> Tensor:
+    """Return tensors one after the other, with stride 0 along the other dimensions in which none of them changes."""
+    dimension %= tensors[0].dim()
+    sizes = list(tensors[0].shape)
+    sizes[dimension] = sum(one.shape[dimension] for one in tensors)
+    for d in range(len(sizes)):
+        if d != dimension and all(_is_flat(one, d) for one in tensors):
+            tensors = [one.narrow(d, 0, 1) for one in tensors]
+    return torch.cat(list(tensors), dimension).expand(sizes)
+
+
 class Shadows:
     """The shadows of all tensors that are alive, found by where a tensor lies and how it is laid out there."""
 
@@ -99,15 +136,18 @@ class Shadows:
             self._storages[_key(tensor)] = (reference, shadows)
         shadows[_geometry(tensor)] = shadow
 
-    def others(self, tensor: Tensor) -> list[Shadow]:
-        """Take away and return the shadows of other tensors that lie in the same memory."""
+    def disturb_others(self, tensor: Tensor) -> list[Shadow]:
+        """Let no other tensor in the same memory be a constant any more, and return their shadows."""
         _, shadows = self._storages.get(_key(tensor), (None, {}))
-        own = _geometry(tensor)
-        return [shadows.pop(geometry) for geometry in list(shadows) if geometry != own]
+        others = [geometry for geometry in shadows if geometry != _geometry(tensor)]
+        for geometry in others:
+            labels, constant = shadows[geometry]
+            shadows[geometry] = Shadow(labels, torch.tensor(False).expand(constant.shape))
+        return [shadows[geometry] for geometry in others]
 
 
 def _key(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _geometry(tensor: Tensor) -> object:

@@ -2,76 +2,154 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree as pytree
 
 from ._errors import PruningError
+from ._inputs import Call, copied, tensors_in
+from ._measure import Cost, measured
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 _NOISE_FACTOR = 20
-_LARGER_BY = 32
+_LARGER_BY = (32, 64)
+_EXAMPLE = "the example"
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+@dataclass(frozen=True)
+class _Trial:
+    """What the masked network gives for one input; ``with_heads`` runs auxiliary heads too."""
+
+    name: str
+    call: Call
+    expected: list[Tensor]
+    with_heads: bool = False
 
 
-def verify(masked: nn.Module, slim: nn.Module, call: Call) -> dict[str, float]:
-    """Compare outputs on the example, on random input of its shapes, and at a second size that the model takes.
+class Verifier:
+    """Runs a masked network on the example, on random input of its shapes, and at a second size that it takes.
 
-    Returns:
-        The largest difference, relative to the largest output, by what was put in.
+    Args:
+        masked: The network.
+        call: The example.
+        with_heads: Whether to run it once with its auxiliary heads.
+        thorough: Whether to look at more than the example.
+
+    Attributes:
+        cost: Of the masked network.
 
     Raises:
-        PruningError: They differ by more than rounding.
+        PruningError: It does not run on the example, or returns no tensor.
     """
-    generator = torch.Generator().manual_seed(0)
-    found: dict[str, float] = {}
-    inputs = {"the example": call, "random input": _random(call, generator)}
-    larger = _larger(call, generator)
-    if larger is not None and _runs(masked, larger):
-        inputs["another size"] = larger
-    for name, one in inputs.items():
+
+    def __init__(self, masked: nn.Module, call: Call, *, with_heads: bool = False, thorough: bool = True) -> None:
+        self._masked = masked
+        generator = torch.Generator().manual_seed(0)
+        with measured(masked) as self.cost:
+            self._trials = [_Trial(_EXAMPLE, call, _outputs(masked, call))]
+        if not self._trials[0].expected:
+            raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
+        if not thorough:
+            return
+        self._add("random input", _random(call, generator))
+        for more in _LARGER_BY:
+            larger = _larger(call, more, generator)
+            if larger is not None and self._add("another size", larger):
+                break
+        if with_heads:
+            self._add("auxiliary heads", call, with_heads=True)
+
+    def _add(self, name: str, call: Call, *, with_heads: bool = False) -> bool:
+        """Add an input if the masked network takes it, and gives the same for it again."""
         try:
-            found[name] = compare(masked, slim, one)
-        except PruningError:
-            raise
+            expected = _outputs(self._masked, call, with_heads=with_heads)
+            again = _outputs(self._masked, call, with_heads=with_heads) if with_heads else expected
+        except Exception:  # noqa: BLE001  # networks refuse sizes in many ways
+            return False
+        if any(not torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
+            return False
+        self._trials.append(_Trial(name, call, expected, with_heads))
+        return True
+
+    def check(self, slim: nn.Module, removed: dict[str, list[int]]) -> tuple[dict[str, float], Cost]:
+        """Compare a pruned network with the masked one.
+
+        Returns:
+            The largest difference, relative to the largest output, by what was put in; and what the pruned one costs.
+
+        Raises:
+            PruningError: They differ by more than rounding, or it does not run.
+        """
+        found: dict[str, float] = {}
+        with measured(slim) as cost:
+            found[_EXAMPLE] = self._compare(slim, self._trials[0], removed)
+        for trial in self._trials[1:]:
+            found[trial.name] = self._compare(slim, trial, removed)
+        return found, cost
+
+    def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
+        try:
+            actual = _outputs(slim, trial.call, with_heads=trial.with_heads)
         except Exception as error:
-            raise PruningError(f"the pruned model does not run on {name}: {type(error).__name__}: {error}") from error
-    return found
-
-
-def compare(masked: nn.Module, slim: nn.Module, call: Call) -> float:
-    """Return the largest difference of two networks' outputs, relative to the largest output.
-
-    Raises:
-        PruningError: It is more than rounding explains.
-    """
-    expected, actual = _outputs(masked, call), _outputs(slim, call)
-    if [one.shape for one in expected] != [one.shape for one in actual]:
-        raise PruningError(
-            f"the pruned model puts out {[tuple(one.shape) for one in actual]}, "
-            f"the masked one {[tuple(one.shape) for one in expected]}"
-        )
-    worst = 0.0
-    for a, b in zip(expected, actual, strict=True):
-        if not a.is_floating_point() or not a.numel():
-            if not torch.equal(a, b):
-                raise PruningError("an output that is no floating-point number differs")
-            continue
-        difference = _relative(a, b)
-        if not difference <= _TOLERANCE.get(a.dtype, 1e-4) and not difference <= _NOISE_FACTOR * _noise(masked, call):
+            where = _failing(slim, trial)
             raise PruningError(
-                f"the outputs of the pruned and the masked model differ by {difference:.1e} of the largest"
-            )
-        worst = max(worst, difference)
-    return worst
+                f"the pruned model does not run on {trial.name}: {where} raised {type(error).__name__}: {error}"
+            ) from error
+        shapes = [[tuple(one.shape) for one in its] for its in (actual, trial.expected)]
+        if shapes[0] != shapes[1]:
+            raise PruningError(f"the pruned model puts out {shapes[0]} on {trial.name}, the masked one {shapes[1]}")
+        noise: float | None = None
+        worst = 0.0
+        for expected, its in zip(trial.expected, actual, strict=True):
+            difference = _relative(expected, its)
+            if not difference <= _TOLERANCE.get(expected.dtype, 0.0):
+                noise = self._noise(trial) if noise is None else noise
+                if not difference <= _NOISE_FACTOR * noise:
+                    where = self._first_difference(slim, trial, removed)
+                    raise PruningError(
+                        f"the outputs of the pruned and the masked model differ by {difference:.1e} of the largest on "
+                        f"{trial.name}{where}"
+                    )
+            worst = max(worst, difference)
+        return worst
+
+    def _noise(self, trial: _Trial) -> float:
+        """Return by how much the outputs change if the input does in its last bits."""
+
+        def shaken(tensor: Tensor) -> Tensor:
+            return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor
+
+        call = pytree.tree_map_only(Tensor, shaken, trial.call)
+        other = _outputs(self._masked, call, with_heads=trial.with_heads)
+        pairs = zip(trial.expected, other, strict=True)
+        return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
+
+    def _first_difference(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> str:
+        """Return where channels that are left differ first, among BatchNorm layers, as the end of a sentence."""
+        expected = _norm_outputs(self._masked, trial)
+        for name, its in _norm_outputs(slim, trial).items():
+            if name not in expected:
+                continue
+            gone = set(removed.get(name, []))
+            kept = [channel for channel in range(expected[name].shape[1]) if channel not in gone]
+            theirs = expected[name][:, kept]
+            if theirs.shape != its.shape or not _relative(theirs, its) <= _TOLERANCE.get(its.dtype, 0.0):
+                return f"; {name} is the first BatchNorm that does"
+        return "; no BatchNorm does, so the reason lies behind the last one"
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
+    """Return the largest difference relative to the largest value; infinite where other things differ."""
+    if not a.is_floating_point() or not a.numel():
+        return 0.0 if torch.equal(a, b) else float("inf")
     scale = a.double().abs().amax()
     if not torch.isfinite(scale):
         finite = torch.isfinite(a)
@@ -81,64 +159,104 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
 
 
-def _noise(model: nn.Module, call: Call) -> float:
-    """Return by how much the outputs change if the input does in its last bits."""
-
-    def shaken(tensor: Tensor) -> Tensor:
-        return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor
-
-    a, b = _outputs(model, call), _outputs(model, pytree.tree_map_only(Tensor, shaken, call))
-    return max((_relative(x, y) for x, y in zip(a, b, strict=True) if x.is_floating_point()), default=0.0)
+@torch.no_grad()
+def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False) -> list[Tensor]:
+    set_mode(model, with_heads=with_heads)
+    args, keywords = copied(call)
+    return list(tensors_in(model(*args, **keywords)))
 
 
-def _outputs(model: nn.Module, call: Call) -> list[Tensor]:
-    with torch.no_grad():
-        output = model(*call[0], **call[1])
-    if hasattr(output, "__dict__") and not isinstance(output, Tensor | dict | list | tuple):
-        output = list(vars(output).values())
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:
+    """Return what every BatchNorm puts out, in the order of their calls."""
+    found: dict[str, Tensor] = {}
+
+    def remember(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.dim() > 1:
+            found.setdefault(name, output.clone())
+
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: remember(name, output))
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+    ]
+    try:
+        _outputs(model, trial.call, with_heads=trial.with_heads)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _failing(model: nn.Module, trial: _Trial) -> str:
+    """Return the path of the module that raises an exception."""
+    running: list[str] = []
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda _, __, name=name: running.append(name)))
+        handles.append(module.register_forward_hook(lambda *_: _drop(running)))
+    try:
+        _outputs(model, trial.call, with_heads=trial.with_heads)
+    except Exception:  # noqa: BLE001  # it is known already
+        return (running and running[-1]) or "the model"
+    finally:
+        for handle in handles:
+            handle.remove()
+    return "the model"
+
+
+def _drop(running: list[str]) -> None:
+    running.pop()
 
 
 def _random(call: Call, generator: torch.Generator) -> Call:
     def drawn(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
-        return torch.randn(tensor.shape, generator=generator).to(tensor.device, tensor.dtype)
+        return _like(tensor, tensor.shape, generator)
 
-    return pytree.tree_map_only(Tensor, drawn, call)
+    return pytree.tree_map_only(Tensor, drawn, call)  # type: ignore[no-any-return]
 
 
-def _larger(call: Call, generator: torch.Generator) -> Call | None:
+def _like(tensor: Tensor, shape: Any, generator: torch.Generator) -> Tensor:
+    random = torch.randn(shape, generator=generator).to(tensor.device, tensor.dtype)
+    is_channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return random.contiguous(memory_format=torch.channels_last) if is_channels_last else random
+
+
+def _larger(call: Call, more: int, generator: torch.Generator) -> Call | None:
     """Return random input with more rows of pixels; None if nothing in it is an image."""
-    images = [leaf for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor) and leaf.dim() == 4]
-    if not images:
-        return None
+
+    def is_image(leaf: Any) -> bool:
+        return isinstance(leaf, Tensor) and leaf.dim() == 4 and leaf.is_floating_point()
 
     def drawn(tensor: Tensor) -> Tensor:
-        if tensor.dim() != 4 or not tensor.is_floating_point():
+        if not is_image(tensor):
             return tensor
-        shape = (*tensor.shape[:2], tensor.shape[2] + _LARGER_BY, tensor.shape[3])
-        return torch.randn(shape, generator=generator).to(tensor.device, tensor.dtype)
+        return _like(tensor, (*tensor.shape[:2], tensor.shape[2] + more, tensor.shape[3]), generator)
 
-    return pytree.tree_map_only(Tensor, drawn, call)
+    if not any(map(is_image, pytree.tree_leaves(call))):
+        return None
+    return pytree.tree_map_only(Tensor, drawn, call)  # type: ignore[no-any-return]
 
 
-def _runs(model: nn.Module, call: Call) -> bool:
-    try:
-        _outputs(model, call)
-    except Exception:  # noqa: BLE001  # networks refuse sizes in many ways
-        return False
-    return True
+def set_mode(model: nn.Module, *, with_heads: bool) -> None:
+    """Let a model be in eval mode; with auxiliary heads, only what is random or learns statistics is."""
+    for module in model.modules():
+        module.training = with_heads and bool(module._modules) and not isinstance(module, _BatchNorm | _DropoutNd)
 
 
 @contextmanager
 def undisturbed(*models: nn.Module) -> Iterator[None]:
-    """Run models in eval mode, and leave their modes and the global random state as they were."""
+    """Run models in eval mode, and leave their modes, the global random state and warnings as they were."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     devices = {tensor.device for model in models for tensor in model.parameters() if tensor.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted({device.index or 0 for device in devices})):
-        for model in models:
-            model.eval()
+    with (
+        torch.random.fork_rng(devices=sorted({device.index or 0 for device in devices})),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        for module, _ in modes:
+            module.training = False
         try:
             yield
         finally:

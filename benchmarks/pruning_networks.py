@@ -1,0 +1,174 @@
+"""Channels of a hundred and ten networks are masked and removed: how many go, and how exact what is left is.
+
+Each network has random scales, shifts and statistics; 30 % of its channels are masked, each on its own or all together
+that can only go together, with their shifts kept or not. Printed for every network and combination: the share of the
+masked channels that went, the largest difference to the masked network in float64, at two sizes where it takes them,
+relative to the largest output, and the seconds of the call. With ``--torch-pruning``, the same of Torch-Pruning, which
+is told to remove just the masked channels and what depends on them, and is compared with the network with both scales
+and shifts of what it removed at 0; it is `pip install "goctconv[bench]"`.
+
+    python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations coupled-keep
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from goctconv.pruning import prune_channels
+from reference.masking import largest_difference, mask_, masked_channels, prepared
+from reference.networks import FIXED_SIZES, NETWORKS, images
+
+COMBINATIONS = [f"{masks}-{shifts}" for masks in ("independent", "coupled") for shifts in ("keep", "zero")]
+LIMIT = 60
+"""Seconds that Torch-Pruning may take for a network."""
+
+
+def main() -> None:
+    """Run the networks and combinations that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NETWORK", help="all of them by default")
+    parser.add_argument("--combinations", nargs="+", default=COMBINATIONS, choices=COMBINATIONS)
+    parser.add_argument("--smallest", action="store_true", help="take the smallest images, not 128 x 128")
+    parser.add_argument("--json", type=Path, help="write all numbers there, after each network")
+    parser.add_argument("--torch-pruning", action="store_true", help="run Torch-Pruning beside it")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    heads = [*options.combinations, *(["Torch-Pruning"] if options.torch_pruning else [])]
+    print(f"| network | {' | '.join(f'{head}: share, difference, s' for head in heads)} |")
+    print(f"| --- |{' ---: |' * len(heads)}")
+    found: dict[str, dict[str, Any]] = {}
+    for name in options.networks:
+        found[name] = network(name, options.combinations, smallest=options.smallest, peer=options.torch_pruning)
+        print(f"| {name} | {' | '.join(cell(found[name][head]) for head in heads)} |", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    summarise(found, heads)
+
+
+def network(name: str, combinations: list[str], *, smallest: bool, peer: bool) -> dict[str, Any]:
+    """Return the figures of one network, by combination."""
+    model = prepared(name, smallest=smallest)
+    example = images(name, batch=1, smallest=smallest).double()
+    larger = torch.randn(2, 3, example.shape[2] + 32, example.shape[3]).double()
+    inputs = [example] if name in FIXED_SIZES else [example, larger]
+    figures = {
+        combination: guarded(lambda combination=combination: ours(model, combination, inputs))
+        for combination in combinations
+    }
+    if peer:
+        figures["Torch-Pruning"] = guarded(lambda: theirs(model, inputs))
+    return figures
+
+
+def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, Any]:
+    """Return the figures of `prune_channels`."""
+    masks, _, beta = combination.partition("-")
+    torch.manual_seed(0)
+    chosen = masked_channels(model, inputs[0], coupled=masks == "coupled")
+    masked = mask_(copy.deepcopy(model), chosen)
+    start = time.perf_counter()
+    result = prune_channels(masked, inputs[0], threshold=1e-20, beta=beta)
+    seconds = time.perf_counter() - start
+    mask_(masked, chosen, shifts=beta == "zero")
+    return {
+        "share": result.report.removed / max(result.report.masked, 1),
+        "difference": worst(result.model, masked, inputs),
+        "seconds": seconds,
+        "reasons": dict(list(result.report.reasons().items())[:5]),
+    }
+
+
+def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
+    """Return the figures of Torch-Pruning, with masks of whole classes and β := 0, which is where it can be exact."""
+    import torch_pruning as tp  # noqa: PLC0415  # an extra
+
+    torch.manual_seed(0)
+    chosen = masked_channels(model, inputs[0], coupled=True)
+    masked = mask_(copy.deepcopy(model), chosen, shifts=True)
+    slim = copy.deepcopy(masked)
+    start = time.perf_counter()
+    with at_most(LIMIT):
+        graph = tp.DependencyGraph().build_dependency(slim, example_inputs=inputs[0])
+        removed = 0
+        for path, mask in chosen.items():
+            norm = slim.get_submodule(path)
+            dead = (norm.weight == 0).nonzero()[:, 0].tolist() if mask.any() else []
+            if dead and len(dead) < norm.num_features:
+                group = graph.get_pruning_group(norm, tp.prune_batchnorm_out_channels, idxs=dead)
+                if graph.check_pruning_group(group):
+                    group.prune()
+        removed = sum(model.get_submodule(p).num_features - slim.get_submodule(p).num_features for p in chosen)
+        difference = worst(slim, masked, inputs)
+    total = sum(int(mask.sum()) for mask in chosen.values())
+    return {"share": removed / max(total, 1), "difference": difference, "seconds": time.perf_counter() - start}
+
+
+@torch.no_grad()
+def worst(slim: nn.Module, masked: nn.Module, inputs: list[Tensor]) -> float:
+    """Return the largest relative difference of two networks."""
+    return max(largest_difference(slim(one), masked(one)) for one in inputs)
+
+
+def guarded(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return figures, or what was raised."""
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001  # whatever a network or a peer raises is the result
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError after some seconds."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def cell(figures: dict[str, Any]) -> str:
+    """Return figures in the form of a table's cell."""
+    if "error" in figures:
+        return str(figures["error"]).partition(":")[0]
+    return f"{100 * figures['share']:.0f} %, {figures['difference']:.0e}, {figures['seconds']:.1f}"
+
+
+def summarise(found: dict[str, dict[str, Any]], heads: list[str]) -> None:
+    """Print how many networks are exact, and the medians."""
+    for head in heads:
+        ran = [one[head] for one in found.values() if "error" not in one[head]]
+        if not ran:
+            print(f"\n{head}: none of {len(found)} ran")
+            continue
+        exact = sum(one["difference"] <= 1e-10 for one in ran)
+        share, seconds = (sorted(one[key] for one in ran)[len(ran) // 2] for key in ("share", "seconds"))
+        print(
+            f"\n{head}: {len(ran)} of {len(found)} ran, {exact} exact to 1e-10; median share {100 * share:.0f} %, "
+            f"median {seconds:.1f} s, longest {max(one['seconds'] for one in ran):.1f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""``goctconv prune``: its arguments."""
+
+import argparse
+import math
+from pathlib import Path
+
+from .._command import Command
+from .._types import integer_from, network_size
+
+_DESCRIPTION = """\
+Remove channels from a trained network with BatchNorm, and check that this changes nothing: the result gives what the
+original gives when the scale of the chosen channels is 0.
+
+MODEL is one of this package's networks or any of timm's. The result goes to DIR, with config.json, model.safetensors
+and plan.json. A CSNet loads as local-dir:DIR, in plain timm too; any other by goctconv.load_pruned(DIR) in Python."""
+
+_EXAMPLES = """\
+examples:
+  goctconv prune csnet_x1 --weights trained.pth --threshold 1e-20 -o slim
+  goctconv prune resnet50 --weights trained.pth --ratio 0.3 -o slim --report slim.html
+  goctconv prune local-dir:my-network --ratio 0.2 --keep 'fuse*' --round-to 8 -o slim"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
+    weights.add_argument("--pretrained", action="store_true", help="download the model's released weights")
+    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
+
+    which = parser.add_argument_group("which channels")
+    amount = which.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--threshold", type=_threshold, metavar="X", help="all with a score below X, such as 1e-20")
+    amount.add_argument("--ratio", type=_ratio, metavar="R", help="the share R of all channels, lowest scores first")
+    which.add_argument(
+        "--criterion",
+        default="bn_scale",
+        metavar="NAME",
+        help="score: bn_scale, bn_scale_first, l1_filter or geometric_median (default: %(default)s)",
+    )
+    which.add_argument(
+        "--beta",
+        choices=("keep", "zero"),
+        default="keep",
+        help="what becomes of the shift of chosen channels (default: %(default)s)",
+    )
+    which.add_argument(
+        "--coupled", action="store_true", help="channels that can only go together share their mean score"
+    )
+    which.add_argument("--keep", nargs="+", default=[], metavar="GLOB", help="modules that keep all channels")
+    which.add_argument("--round-to", type=integer_from(1), metavar="N", help="widths that are multiples of N")
+    which.add_argument(
+        "--min-channels", type=integer_from(1), default=1, metavar="N", help="of every layer (default: %(default)s)"
+    )
+    which.add_argument(
+        "--size", type=network_size, metavar="N|HxW", help="image for measuring (default: the model's, else 224)"
+    )
+
+    report = parser.add_argument_group("report")
+    report.add_argument("--report", type=Path, metavar="FILE", help="why each channel stayed, as a page (.html)")
+    report.add_argument("--plot", type=Path, metavar="FILE", help="channels of every layer, as a picture (.png)")
+    report.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _threshold(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value
+
+
+def _ratio(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of channels, from 0 to below 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_prune  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+
+    return run_prune(args)
+
+
+PRUNE = Command(
+    name="prune",
+    summary="remove channels from a trained network",
+    description=_DESCRIPTION,
+    examples=_EXAMPLES,
+    add_arguments=_add_arguments,
+    run=_start,
+)

@@ -1,0 +1,103 @@
+"""``goctconv prune``: the run."""
+
+import argparse
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...models import CSNet, save_pruned
+from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
+from .._atomic import write_atomic
+from .._command import CommandError
+from .._messages import say, tell
+from .._model import create_asked_model, input_size, is_trained
+
+_OPTIONS = (
+    ("criterion=", "--criterion "),
+    ("keep: ", "--keep "),
+    ("example_inputs", "--size"),
+    ("round_to=", "--round-to "),
+    ("min_channels=", "--min-channels "),
+)
+
+
+def run_prune(args: argparse.Namespace) -> int:
+    """Prune a network, save it and report, and return the exit status.
+
+    Raises:
+        CommandError: The network cannot be made or pruned, or a file cannot be written.
+    """
+    _check_outputs(args)
+    model = create_asked_model(args).eval()
+    if not is_trained(args):
+        say(f"goctconv: note: {args.model} is untrained, so which of its channels matter is open: see --weights.")
+    result = _pruned(args, model)
+    report = result.report
+    _written(args.output, lambda: save_pruned(result, args.output))
+    if args.report:
+        page = report.to_html(f"Removed channels of {args.model}").encode()
+        _written(args.report, lambda: write_atomic(args.report, lambda stream: stream.write(page)))
+    if args.plot:
+        picture = report.to_png()
+        _written(args.plot, lambda: write_atomic(args.plot, lambda stream: stream.write(picture)))
+    tell(json.dumps(_as_json(args, report), indent=1) if args.json else str(report))
+    way = f"local-dir:{args.output}" if isinstance(model, CSNet) else f"goctconv.load_pruned({str(args.output)!r})"
+    say(f"{args.output}: load it by {way}")
+    return 0
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Find out what cannot be written before the work begins.
+
+    Raises:
+        CommandError: DIR is a file, or matplotlib is not installed.
+    """
+    if args.output.exists() and not args.output.is_dir():
+        raise CommandError(f"--output {args.output}: this is a file: name a folder.")
+    if args.plot and importlib.util.find_spec("matplotlib") is None:
+        raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out.")
+
+
+def _pruned(args: argparse.Namespace, model: nn.Module) -> PruningResult:
+    try:
+        return prune_channels(
+            model,
+            _example(args, model),
+            threshold=args.threshold,
+            ratio=args.ratio,
+            criterion=args.criterion,
+            coupled=args.coupled,
+            beta=args.beta,
+            keep=args.keep,
+            round_to=args.round_to,
+            min_channels=args.min_channels,
+        )
+    except (PruningError, ValueError) as error:
+        message = str(error)
+        for python, option in _OPTIONS:
+            message = message.replace(python, option)
+        raise CommandError(f"{args.model} is not pruned: {message}") from error
+
+
+def _example(args: argparse.Namespace, model: nn.Module) -> Tensor:
+    """Return an image of the size that is asked for, or that the model is made for."""
+    made_for: Any = getattr(model, "pretrained_cfg", None) or {}
+    channels, *own = made_for.get("input_size") or (3, 224, 224)
+    height, width = input_size(args.size) if args.size else own
+    return torch.zeros(1, getattr(model, "in_chans", channels), height, width)
+
+
+def _as_json(args: argparse.Namespace, report: PruningReport) -> dict[str, Any]:
+    return {"model": args.model, "output": str(args.output), **report.to_dict()}
+
+
+def _written(path: Path, write: Callable[[], object]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written ({error.strerror or error}).") from error

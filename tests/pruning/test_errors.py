@@ -1,0 +1,193 @@
+"""Bad input: each error names what was wrong and what helps, and nothing has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.ao.nn.quantized import Conv2d as QuantizedConv2d
+from torch.nn.utils import parametrizations
+
+from goctconv.pruning import PruningError, analyze, prune_channels
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+
+EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ValueError, "threshold=None, ratio=None: give one of them"),
+        ({"threshold": 1e-3, "ratio": 0.2}, ValueError, r"threshold=0.001, ratio=0.2: give one of them"),
+        ({"threshold": -1.0}, ValueError, r"threshold=-1.0 must be finite and not negative"),
+        ({"threshold": float("nan")}, ValueError, r"threshold=nan must be finite"),
+        ({"threshold": "1e-20"}, TypeError, r"threshold='1e-20' must be a number"),
+        ({"ratio": 1.0}, ValueError, r"ratio=1.0 must be a share of channels"),
+        ({"ratio": True}, TypeError, r"ratio=True must be a number"),
+        ({"ratio": 0.5, "scope": "net"}, ValueError, "scope='net' must be 'global' or 'layer'"),
+        ({"ratio": 0.5, "max_ratio": 1.5}, ValueError, r"max_ratio=1.5 must be a share from 0 to 1"),
+        ({"ratio": 0.5, "max_ratio": "half"}, TypeError, r"max_ratio='half' must be a share"),
+        ({"ratio": 0.5, "beta": "drop"}, ValueError, "beta='drop' must be 'keep' or 'zero'"),
+        ({"ratio": 0.5, "round_to": 0}, ValueError, "round_to=0 must be an integer of at least 1"),
+        ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to=2.5 must be an integer"),
+        ({"ratio": 0.5, "min_channels": 0}, ValueError, "min_channels=0 must be an integer of at least 1"),
+        ({"ratio": 0.5, "min_channels": True}, TypeError, "min_channels=True must be an integer"),
+        ({"ratio": 0.5, "criterion": "bn_scal"}, ValueError, "criterion='bn_scal' .* did you mean 'bn_scale'"),
+        ({"ratio": 0.5, "criterion": 3}, TypeError, "criterion=3 must be one of bn_scale, .* or a function"),
+        (
+            {"ratio": 0.5, "keep": "head"},
+            ValueError,
+            "keep: 'head' matches no BatchNorm with a scale; there are 1, such",
+        ),
+        ({"ratio": 0.5, "keep": [nn.Linear(1, 1)]}, ValueError, "keep: Linear.* matches no BatchNorm"),
+        ({"ratio": 0.5, "keep": 3}, TypeError, "keep: 3 must be a module, its name or a glob"),
+        ({"ratio": 0.5, "criterion": lambda _: {}}, ValueError, "criterion: the function gave no scores"),
+        (
+            {"ratio": 0.5, "criterion": lambda _: {"bn": torch.rand(8)}},
+            ValueError,
+            "criterion: the function scores 'bn', which is no BatchNorm",
+        ),
+        (
+            {"ratio": 0.5, "criterion": lambda _: {"1": torch.rand(7)}},
+            ValueError,
+            r"the score of '1' is \(7,\), expected a tensor \(8,\)",
+        ),
+        (
+            {"ratio": 0.5, "criterion": lambda _: {"1": torch.full((8,), float("nan"))}},
+            ValueError,
+            "the score of '1' has 8 values that are NaN",
+        ),
+    ],
+)
+def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    for call in (analyze, prune_channels):
+        with pytest.raises(error, match=message):
+            call(network(), EXAMPLE, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("example", "error", "message"),
+    [
+        (torch.randn(1, 4, 9, 9), PruningError, r"does not run on example_inputs of shape \(1, 4, 9, 9\) .*channels"),
+        (torch.randn(1, 3, 2, 2), PruningError, r"does not run on example_inputs of shape \(1, 3, 2, 2\)"),
+        (
+            torch.randn(1, 3, 9, 9).double(),
+            PruningError,
+            r"does not run on example_inputs .*pass what it is called with",
+        ),
+        (torch.empty(1, 3, 9, 9, device="meta"), PruningError, "example_inputs are on meta, the model is on cpu"),
+        ("image.png", TypeError, "example_inputs='image.png' must be a tensor, a tuple of arguments or a dict"),
+        ((), TypeError, "must be a tensor, a tuple"),
+        ({"y": EXAMPLE}, PruningError, "does not run on example_inputs .*unexpected keyword argument 'y'"),
+    ],
+)
+def test_example_inputs(example: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        analyze(network(), example, ratio=0.5)
+
+
+def parametrized() -> nn.Module:
+    model = network()
+    parametrizations.weight_norm(model[0])
+    return model
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(8, 3), nn.BatchNorm2d(8))
+
+
+def quantized() -> nn.Module:
+    return nn.Sequential(QuantizedConv2d(3, 8, 3), nn.BatchNorm2d(8))
+
+
+def not_a_number() -> nn.Module:
+    model = network()
+    model[0].weight.data[1, 2] = float("nan")
+    return model
+
+
+def infinite_statistics() -> nn.Module:
+    model = network()
+    model[1].running_var[3] = float("inf")
+    return model
+
+
+def without_values() -> nn.Module:
+    return network().to("meta")
+
+
+class Returning(nn.Module):
+    """A network that returns something else."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.body = network()
+        self.value = value
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.body(x)
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.Conv2d(3, 3, 3), PruningError, "Conv2d has no BatchNorm with a scale"),
+        (
+            lambda: nn.Sequential(nn.BatchNorm2d(3, affine=False)),
+            PruningError,
+            "Sequential has no BatchNorm with a scale",
+        ),
+        (lambda: torch.relu, TypeError, "model must be a torch.nn.Module, got builtin"),
+        (lambda: torch.jit.script(network()), PruningError, "TorchScript module.*prune the model before scripting"),
+        (parametrized, PruningError, "0 has parametrized tensors.*remove_parametrizations first"),
+        (lazy, PruningError, "0 has no weights yet: run the model once before"),
+        (quantized, PruningError, "0 is quantized: prune the model before quantizing it"),
+        (not_a_number, PruningError, "0.weight has 9 values that are NaN or infinite: load weights"),
+        (infinite_statistics, PruningError, "1.running_var has 1 values that are NaN or infinite"),
+        (without_values, PruningError, "on the meta device: load them first"),
+        (lambda: Returning("text"), PruningError, "Returning returns no tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+@pytest.mark.filterwarnings("ignore:Lazy modules:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization:DeprecationWarning")
+def test_models(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        prune_channels(make(), EXAMPLE, ratio=0.5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
+def test_weights_that_are_computed() -> None:
+    model = network()
+    nn.utils.weight_norm(model[0])
+    with pytest.raises(
+        PruningError, match=r"0 has a weight that is computed before each call.*remove_weight_norm first"
+    ):
+        prune_channels(model, EXAMPLE, ratio=0.5)
+
+
+def test_a_model_that_cannot_be_copied() -> None:
+    class Stubborn(nn.Sequential):
+        def __deepcopy__(self, memo: object) -> None:
+            raise NotImplementedError("there is one of me")
+
+    with pytest.raises(PruningError, match=r"Stubborn cannot be copied \(NotImplementedError: there is one of me\)"):
+        prune_channels(Stubborn(*network()), EXAMPLE, ratio=0.5)
+
+
+def test_a_layer_that_would_vanish_keeps_min_channels() -> None:
+    for least in (1, 3):
+        result = prune_channels(network(), EXAMPLE, threshold=10.0, min_channels=least)
+        layer = result.report.layers["1"]
+        assert (layer.channels, layer.masked, layer.removed, layer.left) == (8, 8, 8 - least, least)
+        assert len(layer.held) == least
+        assert all("min_channels" in reason for reason in layer.held.values())

@@ -1,0 +1,170 @@
+"""Plans: JSON that makes the slim model out of a fresh one, and errors where it is for another one."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+import goctconv
+from goctconv.models import CheckpointError, save_pruned
+from goctconv.pruning import PruningError, PruningPlan, analyze, load_plan, prune_channels
+from reference.random_networks import Activated, Gated, Residual, difference, masked, randomize
+
+EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def network(width: int = 8) -> nn.Sequential:
+    return nn.Sequential(
+        Activated(nn.Conv2d(3, width, 1), nn.ReLU()),
+        Activated(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False), nn.SiLU()),
+        Residual(Activated(nn.Conv2d(width, width, 3, padding=1), nn.Identity())),
+        Gated(width),
+        Activated(nn.Conv2d(width, 12, 1, bias=False), nn.ReLU()),
+        nn.Conv2d(12, 5, 1, bias=False),
+    ).double()
+
+
+def faded() -> nn.Module:
+    torch.manual_seed(2)
+    return randomize(network(), share=0.5, seed=1).eval()
+
+
+def test_a_plan_and_a_plain_state_dict_are_the_model(tmp_path: Path) -> None:
+    model = faded()
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    result.plan.save(tmp_path / "plan.json")
+    torch.save(result.model.state_dict(), tmp_path / "weights.pt")
+    again = load_plan(tmp_path / "plan.json").apply(network())
+    again.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True), strict=True)
+    assert torch.equal(again.eval()(EXAMPLE), result.model(EXAMPLE))
+    assert str(again) == str(result.model)
+    assert difference(masked(model)(EXAMPLE), again(EXAMPLE)) < 1e-13
+
+
+def test_a_plan_is_json_and_survives(tmp_path: Path) -> None:
+    plan = prune_channels(faded(), EXAMPLE, threshold=1e-20, criterion="bn_scale_first").plan
+    plan.save(tmp_path / "plan.json")
+    loaded = load_plan(tmp_path / "plan.json")
+    assert loaded.to_dict() == plan.to_dict() == json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    assert (loaded.masks, loaded.removed, loaded.shapes, loaded.report) == (
+        plan.masks, plan.removed, plan.shapes, plan.report,
+    )  # fmt: skip
+    assert loaded.moves is None
+    assert str(loaded) == str(plan.report)
+
+
+def test_a_plan_turns_the_model_into_an_equal_one() -> None:
+    model = faded()
+    plan = analyze(model, EXAMPLE, threshold=1e-20)
+    slim = plan.apply(model)
+    assert difference(masked(model)(EXAMPLE), slim(EXAMPLE)) < 1e-13
+    assert torch.equal(plan.mask(copy.deepcopy(model))(EXAMPLE), masked(model)(EXAMPLE))
+    assert plan.apply(model, inplace=True) is model
+    assert torch.equal(model(EXAMPLE), slim(EXAMPLE))
+
+
+def test_a_plan_applied_twice() -> None:
+    model = faded()
+    plan = analyze(model, EXAMPLE, threshold=1e-20)
+    slim = plan.apply(model)
+    before = {name: one.clone() for name, one in slim.state_dict().items()}
+    with pytest.raises(PruningError, match="it is for another model, or has been applied already"):
+        plan.apply(slim, inplace=True)
+    assert all(torch.equal(one, before[name]) for name, one in slim.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (network(16), "the plan is for 8 channels of '0.norm', the model has 16: it is for another model"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3)), "which the model does not have: it is for another one"),
+        (nn.ReLU(), "which the model does not have: it is for another one"),
+    ],
+)
+def test_a_plan_for_another_model(other: nn.Module, message: str) -> None:
+    plan = analyze(faded(), EXAMPLE, threshold=1e-20)
+    with pytest.raises(PruningError, match=message):
+        plan.apply(other)
+
+
+def damaged(**changes: Any) -> str:
+    return json.dumps({**analyze(faded(), EXAMPLE, threshold=1e-20).to_dict(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "plan.json is no pruning plan: Expecting property name"),
+        ("[1, 2]", "plan.json is no pruning plan: it was not written by PruningPlan.save"),
+        ('{"format": "other"}', "it was not written by PruningPlan.save"),
+        (damaged(version=2), "it has version 2, this goctconv reads up to 1: install a newer one"),
+        (damaged(version=None), "it has version None"),
+        (damaged(shapes={"rows": 3}), "it is damaged"),
+        (damaged(masks=None), "it is damaged"),
+        (damaged(report={}), "this is no pruning report"),
+    ],
+)
+def test_files_that_are_no_plans(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(text, encoding="utf-8")
+    with pytest.raises(PruningError, match=message):
+        load_plan(tmp_path / "plan.json")
+    with pytest.raises(FileNotFoundError):
+        load_plan(tmp_path / "nowhere.json")
+
+
+def pruned_resnet(**options: Any) -> Any:
+    torch.manual_seed(5)
+    model = timm.create_model("resnet18", num_classes=7, zero_init_last=False, **options).eval()
+    return prune_channels(model, torch.randn(1, 3, 64, 64), ratio=0.3, criterion="l1_filter")
+
+
+def test_a_folder_holds_a_pruned_network_of_timm(tmp_path: Path) -> None:
+    result = pruned_resnet(in_chans=3)
+    save_pruned(result, tmp_path, license="apache-2.0")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["config.json", "model.safetensors", "plan.json"]
+    again = goctconv.load_pruned(tmp_path)
+    image = torch.randn(2, 3, 64, 64)
+    assert torch.equal(again.eval()(image), result.model(image))
+    assert again.conv1.out_channels == result.model.conv1.out_channels
+    assert again.pretrained_cfg["license"] == "apache-2.0"
+
+
+def test_a_folder_holds_a_pruned_csnet_that_plain_timm_reads(tmp_path: Path) -> None:
+    model = goctconv.create_model("csnet_x1")
+    result = prune_channels(model, torch.randn(1, 3, 64, 64), ratio=0.3, beta="zero", coupled=True)
+    save_pruned(result.model, tmp_path, result.plan)
+    for again in (goctconv.load_pruned(tmp_path), timm.create_model(f"local-dir:{tmp_path}", pretrained=True)):
+        assert again.channels == result.model.channels
+        for name, value in result.model.state_dict().items():
+            assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_folders_that_are_not_whole(tmp_path: Path) -> None:
+    result = pruned_resnet()
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        goctconv.load_pruned(tmp_path)
+    save_pruned(result, tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    del plan["shapes"]["rows"]["conv1.weight"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"conv1\.weight"):
+        goctconv.load_pruned(tmp_path)
+    (tmp_path / "plan.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no plan\.json"):
+        goctconv.load_pruned(tmp_path)
+
+
+def test_what_cannot_be_saved(tmp_path: Path) -> None:
+    result = prune_channels(faded(), EXAMPLE, threshold=1e-20)
+    with pytest.raises(ValueError, match="this Sequential was not made by timm"):
+        save_pruned(result, tmp_path)
+    with pytest.raises(TypeError, match="with plan="):
+        save_pruned(result.model, tmp_path)
+    assert isinstance(result.plan, PruningPlan)

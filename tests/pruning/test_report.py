@@ -1,0 +1,228 @@
+"""PruningReport: as text, as data, as a page and as a picture."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from goctconv.pruning import PrunedLayer, PruningReport, analyze, prune_channels
+from goctconv.pruning._report_text import grouped
+
+HELD = {0: "it is live where layer1.conv1 reads it", 2: "it is live where fc reads it", 3: "keep= names it"}
+REPORT = PruningReport(
+    layers={"bn1": PrunedLayer(16, 5, 2, HELD), "bn2": PrunedLayer(2048, 100, 100), "bn3": PrunedLayer(8, 0, 0)},
+    parameters=(1000, 250),
+    macs=(20_000, 10_000),
+    activations=(4096, 4096),
+    notes=["new bias: layer1.conv1.bias", "new bias: layer2.conv1.bias"],
+    difference={"the example": 1e-7, "another size": 3e-7},
+    milliseconds=(12.5, 10.0),
+)
+
+
+def resnet(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    model = timm.create_model(name)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            nn.init.uniform_(module.weight, 0.05, 1.35)
+            nn.init.normal_(module.bias, 0, 0.3)
+    return model.eval()
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed, and remembers them and the text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.open and self.open[-1] != "style" else ""
+
+
+def test_sums() -> None:
+    assert (REPORT.channels, REPORT.masked, REPORT.removed) == (2072, 105, 102)
+    assert REPORT.layers["bn1"].left == 14
+    assert REPORT.layers["bn1"].channels_by_reason() == {reason: [channel] for channel, reason in HELD.items()}
+    assert sum(REPORT.reasons().values()) == 3
+
+
+def test_text() -> None:
+    assert str(REPORT).splitlines() == [
+        "102 of 105 masked channels removed",
+        "  channels               2,072 ->  1,970   95.1 %",
+        "  parameters             1,000 ->    250   25.0 %",
+        "  MACs                  20,000 -> 10,000   50.0 %",
+        "  bytes of activations   4,096 ->  4,096  100.0 %",
+        "  milliseconds           12.50 ->  10.00   80.0 %",
+        "equal to the masked network to 3.0e-07 of the largest output (the example 1.0e-07, another size 3.0e-07)",
+        "layer        channels  masked, stay",
+        "bn1       16 ->    14             3",
+        "bn2    2,048 -> 1,948",
+        "3 masked channels stay because",
+        "       2  it is live where … reads it: layer1.conv1 (1), fc (1)",
+        "       1  keep= names it",
+        "new bias: …: layer1.conv1.bias (1), layer2.conv1.bias (1)",
+    ]
+
+
+def test_text_without_masked_channels() -> None:
+    report = PruningReport({"bn": PrunedLayer(8, 0, 0)}, (10, 10), (0, 0), (0, 0))
+    assert str(report).splitlines()[0] == (
+        "no channel is masked, so none is removed: the threshold is below all scores"
+    )
+    assert "%" not in str(report).splitlines()[3]  # 0 MACs have no share
+    assert "layer" not in str(report)
+
+
+def test_long_networks_show_what_changed_most() -> None:
+    layers = {f"bn{index}": PrunedLayer(64, index, index // 2, {}) for index in range(100)}
+    lines = str(replace(REPORT, layers=layers)).splitlines()
+    shown = [line for line in lines if line.startswith("bn")]
+    assert len(shown) == 40
+    assert shown[-1].startswith("bn99 ")
+    hidden = [layer for layer in layers.values() if layer.masked][:-40]
+    assert f"and {len(hidden)} more, which lost {sum(layer.removed for layer in hidden)} channels" in "\n".join(lines)
+
+
+def test_long_networks_leave_out_what_did_not_change() -> None:
+    layers = {f"bn{index}": PrunedLayer(64, 1, index % 2, {}) for index in range(60)}
+    text = str(replace(REPORT, layers=layers))
+    assert len(re.findall(r"^bn", text, re.MULTILINE)) == 30
+    assert "and 30 more, which lost 0 channels" in text
+
+
+@pytest.mark.parametrize(
+    ("reasons", "shown"),
+    [
+        ({"fc reads it": 1}, ["fc reads it"]),
+        ({"balance: chunk (layer1.0)": 2, "balance: chunk (stem)": 1}, ["balance: chunk (…): layer1.0 (2), stem (1)"]),
+        ({"layer1.0 cuts": 4}, ["layer1.0 cuts"]),
+        ({"a": 1, "b": 2}, ["b", "a"]),
+        ({"in conv1 of layer2": 1, "in conv2 of layer3": 2}, ["in … of …: conv2 layer3 (2), conv1 layer2 (1)"]),
+        ({f"x.{i} reads": 9 - i for i in range(6)}, ["… reads: x.0 (9), x.1 (8), x.2 (7), x.3 (6), 2 more"]),
+    ],
+)
+def test_reasons_that_differ_in_names_alone_are_one(reasons: dict[str, int], shown: list[str]) -> None:
+    groups = grouped(reasons)
+    assert sum(group.count for group in groups) == sum(reasons.values())
+    assert [str(group) for group in groups] == shown
+
+
+def test_data_and_back() -> None:
+    data = json.loads(json.dumps(REPORT.to_dict()))
+    assert (data["masked"], data["removed"]) == (105, 102)
+    assert data["layers"]["bn1"]["held"]["keep= names it"] == [3]
+    assert PruningReport.from_dict(data) == REPORT
+    unmeasured = replace(REPORT, milliseconds=None, difference={})
+    assert PruningReport.from_dict(json.loads(json.dumps(unmeasured.to_dict()))) == unmeasured
+
+
+@pytest.mark.parametrize("data", [{}, {**REPORT.to_dict(), "layers": {"bn": 3}}, {**REPORT.to_dict(), "macs": [1]}, 7])
+def test_other_data_is_refused(data: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="no pruning report"):
+        PruningReport.from_dict(data)
+
+
+def test_page() -> None:
+    source = REPORT.to_html()
+    page = Page(source)
+    for expected in ("102 of 105", "bn1", "16 → 14", "2048 → 1948", "keep= names it: 3", "3.0e-07", "12.50", "Notes"):
+        assert expected in page.text
+    bars = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
+    assert [bar["aria-label"] for bar in bars] == [
+        "11 live, 3 masked that stay, 2 removed",
+        "1948 live, 0 masked that stay, 100 removed",
+        "8 live, 0 masked that stay, 0 removed",
+    ]
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "prefers-color-scheme: dark" in source
+    assert not re.search(r"https?:|url\(|src=|href=", source)
+
+
+def test_page_escapes_names() -> None:
+    layers = {"<b>&\"'": PrunedLayer(4, 2, 1, {0: "<script>alert(1)</script>"})}
+    source = replace(REPORT, layers=layers, notes=["<i>"]).to_html(title="<u>")
+    assert {tag for tag, _ in Page(source).tags}.isdisjoint({"b", "script", "u"})
+    assert "&lt;i&gt;" in source
+    assert "&lt;script&gt;" in source
+
+
+def test_page_without_layers() -> None:
+    assert "Layers" not in Page(PruningReport({}, (0, 0), (0, 0), (0, 0)).to_html()).text
+
+
+def test_page_of_runs_of_channels() -> None:
+    held = dict.fromkeys([0, 1, 2, 5, 7, 8], "why")
+    assert "why: 0–2, 5, 7–8" in Page(replace(REPORT, layers={"bn": PrunedLayer(9, 6, 0, held)}).to_html()).text
+
+
+def test_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = {**REPORT.layers, "$x_{1$": PrunedLayer(64, 30, 10)}  # no formula
+    replace(REPORT, layers=names).plot(tmp_path / "channels.png")
+    image = Image.open(tmp_path / "channels.png")
+    assert image.format == "PNG"
+    colors = {color for _, color in image.convert("RGB").getcolors(1 << 16) or []}
+    assert {(0x2F, 0x6F, 0xB0), (0xD9, 0x8A, 0x1F), (0xCD, 0xD3, 0xDA)} <= colors
+    taller = Image.open(io.BytesIO(replace(REPORT, layers={str(i): PrunedLayer(4, 0, 0) for i in range(60)}).to_png()))
+    assert taller.height > 2 * image.height
+
+
+def test_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'goctconv\[plots\]'"):
+        REPORT.plot(tmp_path / "channels.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_network() -> None:
+    result = prune_channels(resnet("test_resnet"), torch.zeros(1, 3, 64, 64), ratio=0.3, latency=True)
+    report = result.report
+    assert report.masked == 312
+    for name, layer in report.layers.items():
+        assert layer.masked - layer.removed == len(layer.held), name
+        assert layer.left == result.model.get_submodule(name).num_features
+        assert all(0 <= channel < layer.channels for channel in layer.held)
+    assert report.parameters[1] == sum(parameter.numel() for parameter in result.model.parameters())
+    assert report.macs[1] < report.macs[0]
+    assert report.activations[1] < report.activations[0]
+    assert report.milliseconds is not None
+    assert set(report.difference) == {"the example", "random input", "another size"}
+    assert re.search(r"reads it: .*layer\d\.\d\.conv\d \(\d+\)", str(report))
+
+
+def test_a_resnet50s_page_is_small() -> None:
+    report = analyze(resnet("resnet50"), torch.zeros(1, 3, 32, 32), ratio=0.3).report
+    page = Page(report.to_html())
+    assert len(report.to_html().encode()) < 300_000
+    assert sum(tag == "svg" for tag, _ in page.tags) == 53 + 4
+    assert "layer4.2.bn3" in page.text

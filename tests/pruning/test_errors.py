@@ -10,6 +10,7 @@ from torch import nn
 from torch.ao.nn.quantized import Conv2d as QuantizedConv2d
 from torch.nn.utils import parametrizations
 
+import goctconv
 from goctconv.pruning import PruningError, analyze, prune_channels
 
 
@@ -191,3 +192,12 @@ def test_a_layer_that_would_vanish_keeps_min_channels() -> None:
         assert (layer.channels, layer.masked, layer.removed, layer.left) == (8, 8, 8 - least, least)
         assert len(layer.held) == least
         assert all("min_channels" in reason for reason in layer.held.values())
+
+
+def test_a_model_that_puts_out_no_number() -> None:
+    """An untrained CSNet overflows in eval mode: there is nothing to compare."""
+    model = goctconv.create_model("csnet_x1")
+    with pytest.raises(
+        PruningError, match="CSNet puts out no finite number on the example, so nothing could be compared"
+    ):
+        prune_channels(model, torch.rand(1, 3, 64, 64), threshold=1e-20)

@@ -57,6 +57,12 @@ class Verifier:
             self._trials = [_Trial(_EXAMPLE, call, _outputs(masked, call))]
         if not self._trials[0].expected:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
+        numbers = [one for one in self._trials[0].expected if one.is_floating_point()]
+        if numbers and not any(torch.isfinite(one).any() for one in numbers):
+            raise PruningError(
+                f"{type(masked).__name__} puts out no finite number on the example, so nothing could be compared: load "
+                "weights, or let BatchNorm see data in train mode first"
+            )
         if not thorough:
             return
         self._add("random input", _random(call, generator))

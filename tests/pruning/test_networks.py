@@ -64,7 +64,11 @@ def pruned(name: str, *, coupled: bool, shifts: bool) -> tuple[nn.Module, Prunin
     example = images(name, batch=1, smallest=True).double()
     masks = masked_channels(model, example, coupled=coupled)
     result = prune_channels(
-        mask_(copy.deepcopy(model), masks), example, threshold=1e-20, beta="zero" if shifts else "keep"
+        mask_(copy.deepcopy(model), masks),
+        example,
+        threshold=1e-20,
+        beta="zero" if shifts else "keep",
+        verify=False,
     )
     return mask_(model, masks, shifts=shifts), result, example
 
@@ -73,7 +77,7 @@ def pruned(name: str, *, coupled: bool, shifts: bool) -> tuple[nn.Module, Prunin
 def assert_equal(slim: nn.Module, masked: nn.Module, example: Tensor) -> None:
     """The outputs of two networks differ by no more than rounding does."""
     difference = largest_difference(slim(example), masked(example))
-    assert difference <= max(_TOLERANCE[example.dtype], 10 * noise(masked, example))
+    assert difference <= _TOLERANCE[example.dtype] or difference <= 10 * noise(masked, example)
 
 
 def inputs(name: str, example: Tensor) -> list[Tensor]:
@@ -93,7 +97,7 @@ def check(name: str, folder: Path) -> None:
     assert len(list(result.model.parameters())) >= len(list(masked.parameters()))
     check_saved(result, masked, example, folder)
     assert result.report.removed > 0
-    again = prune_channels(result.model, example, threshold=1e-20)
+    again = prune_channels(result.model, example, threshold=1e-20, verify=False)
     assert again.report.removed == 0
     if name not in LARGE:
         assert_equal(result.model.float(), masked.float(), example.float())

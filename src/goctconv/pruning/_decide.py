@@ -218,21 +218,17 @@ class _Solver:
         """Keep as many channels of every piece as of the fullest one."""
         changed = False
         for of, reason in self.balanced:
-            kept = (~self.decision.goes[of]).sum(1)
-            for row, missing in zip(of, kept.max() - kept, strict=True):
+            target = int((~self.decision.goes[of]).sum(1).max())
+            for row in of:
+                missing = target - int((~self.decision.goes[row]).sum())
                 if missing > 0:
-                    now_missing = int(missing) - self._revived(row, int(kept.max()) - int(missing))
-                    changed |= self.stay(self._first_to_go(row, now_missing), f"balance: {reason}")
+                    changed |= self.stay(self._first_to_go(row, missing), f"balance: {reason}")
         return changed
-
-    def _revived(self, row: NDArray[np.int64], before: int) -> int:
-        """Return how many channels of a piece came back since they were counted."""
-        return int((~self.decision.goes[row]).sum()) - before
 
     def _first_to_go(self, classes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         going = classes[self.decision.goes[classes]]
         _, first = np.unique(going, return_index=True)
-        return going[np.sort(first)][: max(count, 0)]
+        return going[np.sort(first)][:count]
 
     def _follow(self) -> bool:
         """Keep channels until every length that is computed from a number of channels is right."""

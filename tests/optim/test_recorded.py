@@ -109,6 +109,28 @@ def test_penalty_with_the_published_cost(recorded: dict[str, np.ndarray], run: R
     assert run.costly_penalty == pytest.approx(float(recorded["gap_penalty_cost2_step0"]), rel=TOLERANCE)
 
 
+def test_the_published_cost_in_the_optimizer(recorded: dict[str, np.ndarray]) -> None:
+    """The gradient of γ contains λ·cost·M·γ, and ½·Σ cost·M·γ² is the recorded penalty."""
+    image, mask = next(batches(recorded))
+    gradients, penalty = [], 0.0
+    for cost in (None, 2.0):
+        model = network(recorded).train()
+        names = model.dynamic_decay_names()
+        costs = None if cost is None else model.dynamic_decay_cost(expand=cost)
+        scales = {name: model.get_submodule(name).weight.detach().clone() for name in names}
+        sgd = torch.optim.SGD(model.parameters(), lr=0.0)
+        optimizer = DynamicWeightDecay(sgd, model, weight_decay=3.0, include=names, cost=costs)
+        F.binary_cross_entropy_with_logits(model(image), mask).backward()
+        optimizer.step()
+        gradients.append({name: model.get_submodule(name).weight.grad for name in names})
+        found = optimizer.metrics()
+        penalty = sum(one.cost * (one.metric * scales[name] ** 2).sum().item() / 2 for name, one in found.items())
+    assert penalty == pytest.approx(float(recorded["gap_penalty_cost2_step0"]), rel=TOLERANCE)
+    for name, one in found.items():
+        expected = gradients[0][name] + 3.0 * (one.cost - 1) * one.metric * scales[name]
+        torch.testing.assert_close(gradients[1][name], expected, rtol=TOLERANCE, atol=1e-12)
+
+
 def test_gradients_of_the_first_step(recorded: dict[str, np.ndarray], run: Run) -> None:
     expected = {key[11:]: array for key, array in recorded.items() if key.startswith("grad_step0/")}
     assert run.gradients.keys() == expected.keys()

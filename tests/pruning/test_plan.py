@@ -53,8 +53,8 @@ def test_a_plan_is_json_and_survives(tmp_path: Path) -> None:
     plan.save(tmp_path / "plan.json")
     loaded = load_plan(tmp_path / "plan.json")
     assert loaded.to_dict() == plan.to_dict() == json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    assert (loaded.masks, loaded.removed, loaded.shapes, loaded.report) == (
-        plan.masks, plan.removed, plan.shapes, plan.report,
+    assert (loaded.masks, loaded.removed, loaded.steps, loaded.report) == (
+        plan.masks, plan.removed, plan.steps, plan.report,
     )  # fmt: skip
     assert loaded.moves is None
     assert str(loaded) == str(plan.report)
@@ -106,7 +106,7 @@ def damaged(**changes: Any) -> str:
         ('{"format": "other"}', "it was not written by PruningPlan.save"),
         (damaged(version=2), "it has version 2, this goctconv reads up to 1: install a newer one"),
         (damaged(version=None), "it has version None"),
-        (damaged(shapes={"rows": 3}), "it is damaged"),
+        (damaged(steps=[{"rows": 3}]), "it is damaged"),
         (damaged(masks=None), "it is damaged"),
         (damaged(report={}), "this is no pruning report"),
     ],

@@ -15,7 +15,6 @@ from torch.optim.lr_scheduler import StepLR
 
 from goctconv import DynamicWeightDecay
 from goctconv.pruning import PruningError, PruningResult, prune_channels
-from goctconv.pruning._rebuild import cut_like
 from reference.random_networks import Activated, Residual
 
 EXAMPLE = torch.randn(4, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -67,7 +66,7 @@ def fade(model: nn.Module, *, shifts: bool = True) -> None:
 
 
 def cut(result: PruningResult, name: str, tensor: Tensor) -> Tensor:
-    return cut_like(name, tensor, result.plan.shapes)
+    return result.plan.cut_like(name, tensor)
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -126,7 +125,7 @@ def test_a_new_bias_joins_the_group_of_its_weight() -> None:
         model[3].norm.bias[:3] = 0.5
     result = prune_channels(model, EXAMPLE, threshold=1e-20)
     moved = result.transfer_optimizer(optimizer)
-    assert result.plan.shapes.biases == {"4.bias": 5}
+    assert result.plan.biases == ["4.bias"]
     assert moved.param_groups[1]["params"][-1] is result.model[4].bias
     assert moved.param_groups[1]["param_names"][-2:] == ["4.weight", "4.bias"]
     before = result.model[4].bias.detach().clone()

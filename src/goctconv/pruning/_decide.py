@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ._facts import Cut, Facts, Follow, Reader, Split
+from ._reasons import Reasons
 from ._shadows import FROZEN, NONE
 
 _NEGLIGIBLE = 1e-14
@@ -27,6 +28,8 @@ class Decision:
         reasons: Why a masked class stays.
         representatives: The input that stands for the constant ones of a padded reader, by reader and group.
         lists: Attributes, by module and name, that may become lists of lengths.
+        is_balanced: Whether channels stay only so that others, of equal pieces, do not stay alone: of what is left, a
+            better balance may be found.
     """
 
     classes: NDArray[np.int64]
@@ -34,6 +37,7 @@ class Decision:
     reasons: dict[int, str] = field(default_factory=dict)
     representatives: dict[tuple[int, int], int] = field(default_factory=dict)
     lists: set[tuple[str, str]] = field(default_factory=set)
+    is_balanced: bool = False
 
     def of(self, labels: Tensor) -> NDArray[np.int64]:
         """Return the classes of labels."""
@@ -182,14 +186,18 @@ class _Solver:
 
     def solve(self) -> None:
         """Apply constraints until nothing changes any more."""
+        reasons = Reasons(self.facts, self.decision.classes)
         for reader, of, significant in zip(self.facts.readers, self.of, self.significant, strict=True):
-            self.stay(of[~reader.constant.numpy()], f"it is live where {reader.module} reads it")
+            live = np.unique(of[~reader.constant.numpy()])
+            for one in live[self.decision.goes[live]]:
+                self.stay(one.reshape(1), reasons.of(reader, int(one)))
             if not self._may_fold(reader):
                 self.stay(of[significant], f"its constant cannot be moved into {reader.module}")
         changed = True
         while changed:
-            changed = self._represent() | self._balance() | self._follow()
-            changed |= self._attributes() | self._widths() | self._elements()
+            balanced = self._balance() | self._follow() | self._attributes() | self._elements()
+            self.decision.is_balanced |= balanced
+            changed = self._represent() | balanced | self._widths()
 
     def _may_fold(self, reader: Reader) -> bool:
         return reader.is_plain and self.facts.uses[reader.weight] == 1

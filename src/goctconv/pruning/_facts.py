@@ -29,6 +29,7 @@ class Reader:
         factor: What the stored weight is multiplied by before it is used.
         is_plain: Whether the layer is one whose bias and columns may be rewritten.
         follower: The path of the BatchNorm that alone reads what it puts out; empty if there is none.
+        losses: How many constants had been lost when it ran.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Reader:
     factor: float = 1.0
     is_plain: bool = True
     follower: str = ""
+    losses: int = 0
 
 
 @dataclass
@@ -102,10 +104,20 @@ class Follow:
 
 @dataclass
 class Norm:
-    """A BatchNorm's channels."""
+    """A BatchNorm's channels, and which of them are constants after it."""
 
     module: str
     labels: Tensor
+    constant: Tensor
+
+
+@dataclass
+class Loss:
+    """Channels that were constants before an operation, and are none after it."""
+
+    labels: Tensor
+    operation: str
+    module: str
 
 
 @dataclass
@@ -127,6 +139,7 @@ class Facts:
     depthwise: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
     inputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    losses: list[Loss] = field(default_factory=list)
 
     def fresh(self, count: int) -> Tensor:
         """Return new labels."""

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from ._copies import sharing_copy
 from ._errors import PruningError
-from ._facts import Blocks, Cut, Facts, Follow, Norm, Reader, Split
+from ._facts import Blocks, Cut, Facts, Follow, Reader, Split
 from ._inputs import Call, copied, described
 from ._shadows import FIRST
 from ._trace import trace
@@ -96,7 +96,8 @@ def joined(first: Facts, second: Facts) -> Facts:
         return torch.where(labels >= FIRST, labels + offset, labels).to(torch.int32)
 
     def moved_reader(reader: Reader) -> Reader:
-        return replace(reader, labels=moved(reader.labels), outputs=moved(reader.outputs))
+        losses = reader.losses + len(first.losses)
+        return replace(reader, labels=moved(reader.labels), outputs=moved(reader.outputs), losses=losses)
 
     both = Facts(**{**vars(first), "edges": list(first.edges), "rows": dict(first.rows)})
     both.count = first.count + second.count - FIRST
@@ -117,10 +118,11 @@ def joined(first: Facts, second: Facts) -> Facts:
         if name in first.elements:
             both.unite(first.elements[name], moved(labels))
     both.elements = {**{name: moved(labels) for name, labels in second.elements.items()}, **first.elements}
-    both.norms = _first_of(first.norms, second.norms, lambda norm: Norm(norm.module, moved(norm.labels)))
+    both.norms = _first_of(first.norms, second.norms, lambda norm: replace(norm, labels=moved(norm.labels)))
     both.grouped = _first_of(first.grouped, second.grouped, moved_reader)
     both.depthwise = _first_of(first.depthwise, second.depthwise, moved)
     both.inputs = _first_of(first.inputs, second.inputs, lambda inputs: [moved(one) for one in inputs])
+    both.losses = first.losses + [replace(one, labels=moved(one.labels)) for one in second.losses]
     both.uses = {**second.uses, **first.uses}
     return both
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
-from ._facts import Blocks, Cut, Facts, Follow, Reader
+from ._facts import Blocks, Cut, Facts, Follow, Loss, Reader
 from ._provenance import SizeSources, Source, SourcedInt
-from ._shadows import FROZEN, NONE, Shadow, Shadows, along, changes, compressed, rows_along, tidy, uniform
+from ._shadows import FIRST, FROZEN, NONE, Shadow, Shadows, along, changes, compressed, rows_along, tidy, uniform
 
 _LARGEST_FOLLOWED = 1 << 18  # elements of a stored tensor that are followed one by one
 _AGREEMENT = {torch.float64: 1e-11}
@@ -182,6 +182,7 @@ class Lookups:
         """Note a layer that mixes channels."""
         is_own = self.is_plain and self.path[-1] == reader.weight.rpartition(".")[0]
         reader.is_plain = reader.is_plain and reader.bias != "?" and bool(reader.bias or is_own)
+        reader.losses = len(self.facts.losses)
         self._outputs[_storage(result)] = (weakref.ref(result), reader)
         self.facts.uses[reader.weight] = self.facts.uses.get(reader.weight, 0) + 1
         self.facts.readers.append(reader)
@@ -254,6 +255,20 @@ class Lookups:
         found = self._stained.get(_storage(tensor))
         return (found.constant, found.values) if found is not None and found.tensor() is tensor else None
 
+    def note_losses(self, op: Operation) -> None:
+        """Note channels that were constants before an operation, and are none after it."""
+        given = [_labels_where(shadow, constant=True) for shadow in op.known.values() if shadow is not None]
+        given = [labels for labels in given if len(labels)]
+        if not given:
+            return
+        results = [self.shadows.find(one) for one in tensors_in(op.result)]
+        live = [_labels_where(shadow, constant=False) for shadow in results if shadow is not None]
+        if live:
+            before, after = torch.cat(given), torch.cat(live)
+            lost = before[torch.isin(before, after)]
+            if len(lost):
+                self.facts.losses.append(Loss(lost, op.name, self.where))
+
     # Sizes
 
     def note_size(self, labels: Tensor, source: Source | None, reason: str) -> bool:
@@ -298,6 +313,17 @@ class Lookups:
         """Note that rows must keep equally many channels."""
         if len(rows) > 1:
             self.facts.blocks.append(Blocks(list(rows), reason))
+
+
+def _labels_where(shadow: Shadow, *, constant: bool) -> Tensor:
+    """Return the labels of what is constant, or is not."""
+    flags = compressed(shadow.constant)
+    if bool(flags.all()) if not constant else not bool(flags.any()):
+        return torch.zeros(0, dtype=torch.int32)
+    labels = compressed(shadow.labels)
+    labels, flags = torch.broadcast_tensors(labels, flags)  # type: ignore[no-untyped-call]  # torch's own
+    found: Tensor = labels[flags if constant else ~flags]
+    return found[found >= FIRST]
 
 
 def _storage(tensor: Tensor) -> int:

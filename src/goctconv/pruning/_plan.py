@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ._errors import PruningError
 from ._inputs import unwrapped
-from ._rebuild import Moves, Shapes, Surgery
+from ._rebuild import Moves, Shapes, Surgery, cut_like
 from ._report import PruningReport
 
 FORMAT = "goctconv-pruning-plan"
@@ -53,7 +53,7 @@ class PruningPlan:
     Attributes:
         masks: What is masked.
         removed: Channels that go by BatchNorm: masked ones, and those that only masked ones depend on.
-        shapes: The new shapes of tensors, as data.
+        steps: The new shapes of tensors, as data; cut one after the other.
         report: What is gained, and why the other masked channels stay.
 
     Example:
@@ -67,9 +67,9 @@ class PruningPlan:
 
     masks: Masks
     removed: dict[str, list[int]]
-    shapes: Shapes
+    steps: list[Shapes]
     report: PruningReport
-    moves: Moves | None = field(default=None, repr=False)
+    moves: list[Moves] | None = field(default=None, repr=False)
 
     @property
     def masked(self) -> dict[str, list[int]]:
@@ -96,11 +96,27 @@ class PruningPlan:
         surgery = Surgery(slim)
         try:
             self.masks.apply(slim, surgery)
-            surgery.apply(self.shapes, self.moves)
+            self.cut(surgery)
         except BaseException:
             surgery.roll_back()
             raise
         return slim
+
+    def cut(self, surgery: Surgery) -> None:
+        """Cut a model whose channels are masked already."""
+        for shapes, moves in zip(self.steps, self.moves or [Moves()] * len(self.steps), strict=True):
+            surgery.apply(shapes, moves)
+
+    def cut_like(self, name: str, tensor: Tensor) -> Tensor:
+        """Return the part that is left of a tensor which has the shape of the parameter or buffer of a name."""
+        for shapes in self.steps:
+            tensor = cut_like(name, tensor, shapes)
+        return tensor
+
+    @property
+    def biases(self) -> list[str]:
+        """Names of biases that are new."""
+        return [name for shapes in self.steps for name in shapes.biases]
 
     def mask(self, model: nn.Module) -> nn.Module:
         """Set γ of masked channels to 0, and β where the plan says so; returns the model.
@@ -129,18 +145,19 @@ class PruningPlan:
 
     def _check(self, model: nn.Module) -> None:
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        for name, dimensions in self.shapes.rows.items():
+        first = self.steps[0] if self.steps else Shapes()
+        for name, dimensions in first.rows.items():
             if name not in tensors:
                 raise PruningError(f"the plan cuts {name!r}, which the model does not have: it is for another one")
             for dimension, kept in dimensions.items():
                 size = tensors[name].shape[dimension] if dimension < tensors[name].dim() else 0
-                was = self.shapes.sizes.get(name, {}).get(dimension, size)
+                was = first.sizes.get(name, {}).get(dimension, size)
                 if size != was or (kept and kept[-1] >= size):
                     raise PruningError(
                         f"the plan cuts {name!r} with {was} entries along dimension {dimension}, the model's has "
                         f"{size}: it is for another model, or has been applied already"
                     )
-        for name in self.shapes.biases:
+        for name in self.biases:
             if name in tensors:
                 raise PruningError(f"the plan adds {name!r}, which the model has: it has been applied already")
         self._check_masks(model)
@@ -152,7 +169,7 @@ class PruningPlan:
             "version": VERSION,
             "masks": asdict(self.masks),
             "removed": self.removed,
-            "shapes": _with_keys(asdict(self.shapes), str),
+            "steps": [_with_keys(asdict(shapes), str) for shapes in self.steps],
             "report": self.report.to_dict(),
         }
 
@@ -169,9 +186,9 @@ class PruningPlan:
         if not isinstance(version, int) or version > VERSION:
             raise ValueError(f"it has version {version}, this goctconv reads up to {VERSION}: install a newer one")
         try:
-            shapes = _with_keys(data["shapes"], int)
+            steps = [Shapes(**_with_keys(one, int)) for one in data["steps"]]
             report = PruningReport.from_dict(data["report"])
-            return cls(Masks(**data["masks"]), data["removed"], Shapes(**shapes), report)
+            return cls(Masks(**data["masks"]), data["removed"], steps, report)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
 

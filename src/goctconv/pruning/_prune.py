@@ -194,7 +194,7 @@ def _changed(model: nn.Module, found: Found) -> nn.Module:
     surgery = Surgery(model)
     try:
         found.plan.masks.apply(model, surgery)
-        surgery.apply(found.plan.shapes, found.plan.moves)
+        found.plan.cut(surgery)
         with torch.no_grad(), undisturbed():
             found.verifier.check(sharing_copy(model), found.plan.removed)
     except BaseException:

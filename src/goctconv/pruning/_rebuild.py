@@ -26,7 +26,8 @@ class Shapes:
         grouped: Kept input columns of every group, by weight of a grouped convolution.
         depthwise: The number of groups by weight of a depthwise convolution.
         biases: Lengths of biases that are new, by name.
-        attributes: New values by module and attribute; an item of a sequence as ``"attribute.index"``.
+        attributes: New values by module and attribute; an item of a sequence as ``"attribute.index"``. A number may
+            become a list of numbers, of pieces that now differ.
         widths: Channels that come in by module, for modules that have ``resize_channels``.
         sizes: The sizes before cutting, by tensor and dimension.
     """
@@ -42,10 +43,13 @@ class Shapes:
 
 @dataclass
 class Moves:
-    """What is added to tensors, after cutting, so that constants that went are not missed."""
+    """What is added to tensors, before cutting, so that constants that go are not missed."""
 
     shifts: dict[str, Tensor] = field(default_factory=dict)
     columns: dict[str, list[tuple[int, Tensor]]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.shifts or self.columns)
 
 
 def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
@@ -187,6 +191,7 @@ class Surgery:
             elif name in touched:
                 value = self._cut(name, tensor.detach(), shapes, moves)
                 new: Tensor = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+                vars(new).update(vars(tensor))  # what users noted there
                 replaced[id(tensor)] = new
                 self._replace(module, attribute, new)
         for path, module in self._model.named_modules():
@@ -256,13 +261,8 @@ class Surgery:
             vars(module)[attribute] = value
 
     def _set_source(self, module: nn.Module, attribute: str, value: int | list[int]) -> None:
-        name, _, index = attribute.partition(".")
-        if not index:
-            self._set(module, name, value)
-            return
-        items = list(vars(module)[name])
-        items[int(index)] = value
-        self._set(module, name, type(vars(module)[name])(items))
+        name, _, place = attribute.partition(".")
+        self._set(module, name, _replaced(vars(module)[name], place.split("."), value) if place else value)
 
     def _measure(self, path: str, module: nn.Module, shapes: Shapes) -> None:
         """Let a module's own numbers of channels be those of its tensors."""
@@ -284,6 +284,17 @@ class Surgery:
                 self._set(module, "num_features", len(size))
         elif isinstance(module, nn.PReLU) and weight is not None:
             self._set(module, "num_parameters", len(weight))
+
+
+def _replaced(container: Any, place: list[str], value: Any) -> Any:
+    """Return a copy of a list, tuple or dict with another value at a place in it, or in what it holds."""
+    if not place:
+        return value
+    if isinstance(container, dict):
+        return {**container, place[0]: _replaced(container[place[0]], place[1:], value)}
+    items = list(container)
+    items[int(place[0])] = _replaced(items[int(place[0])], place[1:], value)
+    return type(container)(items)
 
 
 def cut_like(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:

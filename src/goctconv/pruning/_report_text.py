@@ -14,6 +14,7 @@ _LONGEST = 40  # layers that are listed
 _PLACES = 4  # of a reason that are listed
 _NAME = re.compile(r"[(]?(\w+(\.\w+)+|[A-Za-z_]\w*\d)[),;:]*")
 _GAP = "…"
+_BETWEEN = " → "
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Group:
         return f"{self.text}: {', '.join(listed + more)}"
 
     def _filled(self) -> str:
-        words = iter(next(iter(self.places)).split(" "))
+        words = iter(next(iter(self.places)).split(_BETWEEN))
         return " ".join(word.replace(_GAP, next(words)) if _GAP in word else word for word in self.text.split(" "))
 
 
@@ -60,7 +61,7 @@ def grouped(counts: Mapping[str, int]) -> list[Group]:
         pattern = _merged(own, known)
         words = [_core(word) for word, mark in zip(reason.split(" "), pattern, strict=True) if _GAP in mark]
         group = groups.setdefault(pattern, Group(" ".join(pattern)))
-        place = " ".join(words)
+        place = _BETWEEN.join(words)
         group.places[place] = group.places.get(place, 0) + count
     return sorted(groups.values(), key=lambda group: -group.count)
 

@@ -141,8 +141,8 @@ def batch_norm(t: Lookups, op: Operation) -> bool:
         t.bind(stored[0], 0, labels)
         if key == "weight":
             module = stored[0].rpartition(".")[0]
-            t.facts.norms.setdefault(module, Norm(module, labels))
             constant = constant | (tensor == 0).cpu()
+            t.facts.norms.setdefault(module, Norm(module, labels, constant))
     return t.put(output, by_dimension(output.shape, 1, labels, constant))
 
 

@@ -15,15 +15,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ._copies import sharing_copy
 from ._coupling import classes_of
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scores
-from ._decide import Decision, decide
 from ._errors import PruningError
 from ._facts import Facts
 from ._heads import look, look_at_heads
 from ._inputs import Call, batch_norms, check_devices, check_finite
 from ._measure import Cost
+from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan, channels_of
-from ._rebuild import Surgery, moves_of, shapes_of
 from ._report import PrunedLayer, PruningReport
+from ._rounds import Cuts, Limits, cut_all
 from ._verify import Verifier, undisturbed
 
 Keep: TypeAlias = "str | nn.Module | Iterable[str | nn.Module]"
@@ -127,80 +127,59 @@ class _Search:
             shifts = {name: scales[name] for name in first_of_chain(facts()) if name in scales}
         return Masks(scales, shifts)
 
-    def _facts(self) -> Facts:
-        facts, idle = look(self.masked, self.call)
+    def _facts(self, model: nn.Module) -> Facts:
+        facts, idle = look(model, self.call)
         if not idle:
             return facts
-        joined, problem = look_at_heads(self.masked, self.call, facts)
+        joined, problem = look_at_heads(model, self.call, facts)
         self.has_heads = joined is not facts
-        if problem:
-            self.notes.append(
-                f"{', '.join(idle[:3])}{' and others' if len(idle) > 3 else ''} did not run in eval mode, and the "
-                f"model did not run in train mode ({problem}): whether they still fit is not known"
-            )
+        note = (
+            f"{', '.join(idle[:3])}{' and others' if len(idle) > 3 else ''} did not run in eval mode, and the "
+            f"model did not run in train mode ({problem}): whether they still fit is not known"
+        )
+        if problem and note not in self.notes:
+            self.notes.append(note)
         return joined
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
-        facts = self._facts()
+        facts = self._facts(self.masked)
         verifier = Verifier(self.masked, self.call, with_heads=self.has_heads, thorough=thorough)
         problem: PruningError | None = None
         for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
-            decision = self._decision(facts, lists, freeze_cuts)
-            removed = _removed(facts, decision)
+            limits = Limits(frozenset(self.kept), self.options.min_channels, self.options.round_to, lists, freeze_cuts)
+            slim = sharing_copy(self.model, own=self._scales)
+            self.masks.apply(slim)
             try:
-                plan = self._plan(facts, decision, removed)
-                slim = self._cut(plan)
-                difference, cost = verifier.check(sharing_copy(slim), removed)
+                cuts = cut_all(slim, self._masked_channels(), facts, self._facts, limits)
+                checked = verifier.check(sharing_copy(slim), cuts.removed)
+                if cuts.steps:
+                    cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.told, checked.told)))
             except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
                 problem = problem or _as_pruning_error(error)
                 continue
-            plan.report = self._report(facts, decision, plan, (verifier.cost, cost), difference)
+            report = self._report(facts, cuts, (verifier.cost, checked.cost), checked.difference)
+            plan = PruningPlan(self.masks, cuts.removed, cuts.steps, report, cuts.moves)
             return Found(plan, slim, self.masked, verifier)
         raise PruningError(f"no part of {type(self.model).__name__} can be cut: {problem}") from problem
 
-    def _decision(self, facts: Facts, lists: bool, freeze_cuts: bool) -> Decision:
-        return decide(
-            facts,
-            {name: _mask(channels, self.norms[name]) for name, channels in self.masks.scales.items()},
-            self._stored(),
-            min_channels=self.options.min_channels,
-            round_to=self.options.round_to,
-            keep={name: torch.ones(self.norms[name].num_features, dtype=torch.bool) for name in self.kept},
-            freeze_cuts=freeze_cuts,
-            lists=lists,
-        )
-
-    def _stored(self) -> dict[str, Tensor]:
-        return {**dict(self.masked.named_parameters()), **dict(self.masked.named_buffers())}
-
-    def _plan(self, facts: Facts, decision: Decision, removed: dict[str, list[int]]) -> PruningPlan:
-        shapes = shapes_of(facts, decision, self.masked)
-        moves = moves_of(facts, decision, self._stored(), shapes)
-        empty = PruningReport({}, (0, 0), (0, 0), (0, 0))
-        return PruningPlan(self.masks, removed, shapes, empty, moves)
-
-    def _cut(self, plan: PruningPlan) -> nn.Module:
-        slim = sharing_copy(self.model, own=self._scales)
-        self.masks.apply(slim)
-        Surgery(slim).apply(plan.shapes, plan.moves)
-        return slim
+    def _masked_channels(self) -> dict[str, Tensor]:
+        return {name: _mask(channels, self.norms[name]) for name, channels in self.masks.scales.items()}
 
     def _report(
         self,
         facts: Facts,
-        decision: Decision,
-        plan: PruningPlan,
+        cuts: Cuts,
         costs: tuple[Cost, Cost],
         difference: dict[str, float],
     ) -> PruningReport:
         layers = {}
         for name, norm in self.norms.items():
-            gone = plan.removed.get(name, [])
-            masked = sorted({*plan.masked.get(name, []), *gone})
-            of = decision.of(facts.norms[name].labels) if name in facts.norms else None
+            gone = cuts.removed.get(name, [])
+            masked = sorted({*self.masks.scales.get(name, []), *gone})
+            of = cuts.first.of(facts.norms[name].labels) if name in facts.norms else None
             held = {
-                channel: "it does not run" if of is None else decision.reasons.get(int(of[channel]), "unknown")
+                channel: "it does not run" if of is None else cuts.first.reasons.get(int(of[channel]), "unknown")
                 for channel in masked
                 if channel not in set(gone)
             }
@@ -211,7 +190,7 @@ class _Search:
             (before.parameters, after.parameters),
             (before.macs, after.macs),
             (before.activations, after.activations),
-            notes=[*self.notes, *(f"new bias: {name}" for name in plan.shapes.biases)],
+            notes=[*self.notes, *(f"new bias: {name}" for shapes in cuts.steps for name in shapes.biases)],
             difference=difference,
         )
 
@@ -227,11 +206,6 @@ class _Once:
         if self._facts is None:
             self._facts, _ = look(sharing_copy(self._model).eval(), self._call)
         return self._facts
-
-
-def _removed(facts: Facts, decision: Decision) -> dict[str, list[int]]:
-    gone = {name: decision.goes[decision.of(norm.labels)] for name, norm in facts.norms.items()}
-    return {name: [int(one) for one in mask.nonzero()[0]] for name, mask in gone.items() if mask.any()}
 
 
 def _mask(channels: list[int], norm: _BatchNorm) -> Tensor:

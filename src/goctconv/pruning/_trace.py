@@ -41,7 +41,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         known = {id(one): shadow for one, shadow in before}
         op = Operation(name, func, args, kwargs, _by_name(func, args, kwargs), known, result)
         is_understood = _understand(t, op)
-        if not is_understood:
+        if is_understood:
+            t.note_losses(op)
+        else:
             _give_up(t, op)
         if is_in_place:
             for shadow in t.shadows.disturb_others(result):

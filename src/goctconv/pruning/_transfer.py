@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from ._errors import PruningError
 from ._plan import PruningPlan
-from ._rebuild import cut_like
 
 Names: TypeAlias = "list[tuple[weakref.ref[nn.Parameter], str]]"
 """The names of a model's parameters before it was pruned."""
@@ -91,7 +90,7 @@ class _Transfer:
         if not isinstance(value, Tensor) or parameter.shape == new.shape or (value.numel() == 1 and not value.dim()):
             return copy.deepcopy(value)
         if value.shape == parameter.shape:
-            return cut_like(name, value, self.plan.shapes).clone()
+            return self.plan.cut_like(name, value).clone()
         raise PruningError(
             f"the optimizer keeps {key!r} of shape {tuple(value.shape)} for {name} of shape {tuple(parameter.shape)}, "
             "which cannot be cut with it: begin with a fresh optimizer"
@@ -99,7 +98,7 @@ class _Transfer:
 
     def _add_biases(self, moved: Optimizer) -> None:
         """Let new biases be trained like the weights beside them."""
-        for name in self.plan.shapes.biases:
+        for name in self.plan.biases:
             module = self.slim.get_submodule(name.rpartition(".")[0])
             weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
             for group in moved.param_groups:

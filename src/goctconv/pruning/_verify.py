@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from ._errors import PruningError
 from ._inputs import Call, copied, tensors_in
 from ._measure import Cost, measured
+from ._metadata import Told, told
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 _NOISE_FACTOR = 20
@@ -34,6 +35,20 @@ class _Trial:
     with_heads: bool = False
 
 
+class Checked(NamedTuple):
+    """What a pruned network is like.
+
+    Attributes:
+        difference: The largest one, relative to the largest output, by what was put in.
+        cost: Of the pruned network.
+        told: Shapes of what it tells about.
+    """
+
+    difference: dict[str, float]
+    cost: Cost
+    told: Told
+
+
 class Verifier:
     """Runs a masked network on the example, on random input of its shapes, and at a second size that it takes.
 
@@ -45,6 +60,7 @@ class Verifier:
 
     Attributes:
         cost: Of the masked network.
+        told: Shapes of what it tells about.
 
     Raises:
         PruningError: It does not run on the example, or returns no tensor.
@@ -53,7 +69,7 @@ class Verifier:
     def __init__(self, masked: nn.Module, call: Call, *, with_heads: bool = False, thorough: bool = True) -> None:
         self._masked = masked
         generator = torch.Generator().manual_seed(0)
-        with measured(masked) as self.cost:
+        with measured(masked) as self.cost, told(masked) as self.told:
             self._trials = [_Trial(_EXAMPLE, call, _outputs(masked, call))]
         if not self._trials[0].expected:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
@@ -85,21 +101,18 @@ class Verifier:
         self._trials.append(_Trial(name, call, expected, with_heads))
         return True
 
-    def check(self, slim: nn.Module, removed: dict[str, list[int]]) -> tuple[dict[str, float], Cost]:
+    def check(self, slim: nn.Module, removed: dict[str, list[int]]) -> Checked:
         """Compare a pruned network with the masked one.
-
-        Returns:
-            The largest difference, relative to the largest output, by what was put in; and what the pruned one costs.
 
         Raises:
             PruningError: They differ by more than rounding, or it does not run.
         """
         found: dict[str, float] = {}
-        with measured(slim) as cost:
+        with measured(slim) as cost, told(slim) as shapes:
             found[_EXAMPLE] = self._compare(slim, self._trials[0], removed)
         for trial in self._trials[1:]:
             found[trial.name] = self._compare(slim, trial, removed)
-        return found, cost
+        return Checked(found, cost, shapes)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
         try:

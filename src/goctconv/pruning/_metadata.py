@@ -1,0 +1,113 @@
+"""Numbers of channels that a model tells about itself, as timm's do; what it computes does not depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+Told: TypeAlias = "dict[str, tuple[int, ...]]"
+"""Shapes by the module that gave a tensor of them; the model's features under the name of the method."""
+
+_FEATURES = "forward_features"
+_INPUTS_OF_HEAD = ("num_features", "head_hidden_size", "in_features")
+
+
+@contextmanager
+def told(model: nn.Module) -> Iterator[Told]:
+    """Note the shapes of what a model tells about while the context lasts; the model is one to be thrown away."""
+    shapes: Told = {}
+
+    def note(name: str, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[name] = tuple(output.shape)
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name in {name for _, name, _ in _entries(model)}
+    ]
+    features = getattr(model, _FEATURES, None)
+
+    def noted(*args: Any, **keywords: Any) -> Any:
+        output = features(*args, **keywords)  # type: ignore[misc]  # put in place of it only if it is there
+        note(_FEATURES, output)
+        return output
+
+    if callable(features):
+        vars(model)[_FEATURES] = noted
+    try:
+        yield shapes
+    finally:
+        vars(model).pop(_FEATURES, None)
+        for handle in handles:
+            handle.remove()
+
+
+def new_numbers(before: nn.Module, after: nn.Module, shapes: tuple[Told, Told]) -> dict[str, dict[str, int]]:
+    """Return what a pruned model must tell, by module and attribute, such as ``feature_info.3.num_chs``.
+
+    Args:
+        before: The model as it was; one that keeps account of its channels itself has nothing to be told.
+        after: The pruned one.
+        shapes: What was noted of both.
+    """
+    if hasattr(before, "resize_channels"):
+        return {}
+    found = _of_head(before, after)
+    numbers = [(f"feature_info.{index}.num_chs", name, number) for index, name, number in _entries(before)]
+    if isinstance(vars(before).get("num_features"), int):
+        numbers.append(("num_features", _FEATURES, vars(before)["num_features"]))
+    for attribute, name, number in numbers:
+        changed = _changed(number, *(its.get(name, ()) for its in shapes))
+        if changed is not None:
+            found.setdefault("", {})[attribute] = changed
+    return found
+
+
+def _changed(number: int, before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
+    """Return the new size of a dimension that had a size, and has another one now."""
+    if len(before) != len(after):
+        return None
+    return next((new for old, new in zip(before, after, strict=True) if old == number and new != old), None)
+
+
+def _entries(model: nn.Module) -> Iterator[tuple[int, str, int]]:
+    """Give index, module and number of channels of every stage that a model tells about."""
+    stages = vars(model).get("feature_info")
+    modules = dict(model.named_modules())
+    for index, stage in enumerate(stages if isinstance(stages, list) else []):
+        if not isinstance(stage, Mapping):
+            continue
+        name, number = stage.get("module"), stage.get("num_chs")
+        if isinstance(name, str) and name in modules and isinstance(number, int):
+            yield index, name, number
+
+
+def _of_head(before: nn.Module, after: nn.Module) -> dict[str, dict[str, int]]:
+    """Return the inputs of the classifier where the model, or a module that holds it, tells their number."""
+    heads = [_head(model) for model in (before, after)]
+    old, new = (None if head is None else _inputs(head) for head in heads)
+    if heads[0] is None or old is None or new is None or old == new:
+        return {}
+    found: dict[str, dict[str, int]] = {}
+    for path, module in before.named_modules():
+        is_around = any(one is heads[0] for one in module.modules()) and module is not heads[0]
+        told_here = [name for name in _INPUTS_OF_HEAD if is_around and vars(module).get(name) == old]
+        if told_here:
+            found[path] = dict.fromkeys(told_here, new)
+    return found
+
+
+def _head(model: nn.Module) -> nn.Module | None:
+    get = getattr(model, "get_classifier", None)
+    head = get() if callable(get) else None
+    return head if isinstance(head, nn.Module) else None
+
+
+def _inputs(head: nn.Module) -> int | None:
+    if isinstance(head, nn.Linear):
+        return head.in_features
+    return head.in_channels if isinstance(head, _ConvNd) else None

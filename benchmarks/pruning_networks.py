@@ -3,9 +3,12 @@
 Each network has random scales, shifts and statistics; 30 % of its channels are masked, each on its own or all together
 that can only go together, with their shifts kept or not. Printed for every network and combination: the share of the
 masked channels that went, the largest difference to the masked network in float64, at two sizes where it takes them,
-relative to the largest output, and the seconds of the call. With ``--torch-pruning``, the same of Torch-Pruning, which
-is told to remove just the masked channels and what depends on them, and is compared with the network with both scales
-and shifts of what it removed at 0; it is `pip install "goctconv[bench]"`.
+relative to the largest output, and the seconds of the call, comparisons and copies included. With ``--torch-pruning``,
+the same of Torch-Pruning, which is told to remove just the masked channels and what depends on them, and is compared
+with the network with both scales and shifts of what it removed at 0; its seconds are those of its own work alone
+(`pruning_cost.py` compares times). It is `pip install "goctconv[bench]"`.
+
+``--json`` writes the figures, whose shares the tests hold as a floor; ``--table`` writes them as Markdown.
 
     python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations coupled-keep
 """
@@ -16,14 +19,17 @@ import argparse
 import copy
 import json
 import signal
+import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +42,17 @@ from reference.networks import FIXED_SIZES, NETWORKS, images
 COMBINATIONS = [f"{masks}-{shifts}" for masks in ("independent", "coupled") for shifts in ("keep", "zero")]
 LIMIT = 60
 """Seconds that Torch-Pruning may take for a network."""
+PEER = "Torch-Pruning"
+EXACT = 1e-10
+HEADING = """\
+# A hundred and ten networks, pruned
+
+`python benchmarks/pruning_networks.py --torch-pruning` gave this. 30 % of the channels are masked, each on its own or
+whole classes that can only go together, with their shifts β kept or zeroed. Every cell: the share of the masked
+channels that went, the largest difference to the masked network in float64 relative to its largest output, at two
+sizes where it takes them, and seconds. In the last column, Torch-Pruning removes what the mask of "coupled-zero" names
+and all that it finds to depend on that; its difference is to the network with γ and β of the mask at 0. An exception
+stands by its name."""
 
 
 def main() -> None:
@@ -45,19 +62,27 @@ def main() -> None:
     parser.add_argument("--combinations", nargs="+", default=COMBINATIONS, choices=COMBINATIONS)
     parser.add_argument("--smallest", action="store_true", help="take the smallest images, not 128 x 128")
     parser.add_argument("--json", type=Path, help="write all numbers there, after each network")
+    parser.add_argument("--table", type=Path, help="write the table there at the end")
     parser.add_argument("--torch-pruning", action="store_true", help="run Torch-Pruning beside it")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    heads = [*options.combinations, *(["Torch-Pruning"] if options.torch_pruning else [])]
-    print(f"| network | {' | '.join(f'{head}: share, difference, s' for head in heads)} |")
-    print(f"| --- |{' ---: |' * len(heads)}")
+    torch.set_num_threads(1)
+    heads = [*options.combinations, *([PEER] if options.torch_pruning else [])]
+    lines = [f"| network | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    print("\n".join(lines))
     found: dict[str, dict[str, Any]] = {}
     for name in options.networks:
         found[name] = network(name, options.combinations, smallest=options.smallest, peer=options.torch_pruning)
-        print(f"| {name} | {' | '.join(cell(found[name][head]) for head in heads)} |", flush=True)
+        lines.append(f"| {name} | {' | '.join(cell(found[name][head]) for head in heads)} |")
+        print(lines[-1], flush=True)
         if options.json:
-            options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    summarise(found, heads)
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    summary = summarised(found, heads)
+    print("\n" + "\n".join(summary))
+    if options.table:
+        versions = f"torch {torch.__version__}, timm {timm.__version__}, {datetime.now(tz=timezone.utc):%Y-%m-%d}"
+        text = "\n".join([f"{HEADING}\n\n{versions}, one thread.\n", *summary, "", *lines])
+        options.table.write_text(text + "\n", encoding="utf-8")
 
 
 def network(name: str, combinations: list[str], *, smallest: bool, peer: bool) -> dict[str, Any]:
@@ -71,14 +96,13 @@ def network(name: str, combinations: list[str], *, smallest: bool, peer: bool) -
         for combination in combinations
     }
     if peer:
-        figures["Torch-Pruning"] = guarded(lambda: theirs(model, inputs))
+        figures[PEER] = guarded(lambda: theirs(model, inputs))
     return figures
 
 
 def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, Any]:
     """Return the figures of `prune_channels`."""
     masks, _, beta = combination.partition("-")
-    torch.manual_seed(0)
     chosen = masked_channels(model, inputs[0], coupled=masks == "coupled")
     masked = mask_(copy.deepcopy(model), chosen)
     start = time.perf_counter()
@@ -86,25 +110,32 @@ def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, 
     seconds = time.perf_counter() - start
     mask_(masked, chosen, shifts=beta == "zero")
     return {
-        "share": result.report.removed / max(result.report.masked, 1),
+        "share": result.report.share,
         "difference": worst(result.model, masked, inputs),
-        "seconds": seconds,
-        "reasons": dict(list(result.report.reasons().items())[:5]),
+        "seconds": round(seconds, 3),
     }
 
 
 def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
     """Return the figures of Torch-Pruning, with masks of whole classes and β := 0, which is where it can be exact."""
-    import torch_pruning as tp  # noqa: PLC0415  # an extra
-
-    torch.manual_seed(0)
     chosen = masked_channels(model, inputs[0], coupled=True)
     masked = mask_(copy.deepcopy(model), chosen, shifts=True)
     slim = copy.deepcopy(masked)
     start = time.perf_counter()
+    remove_by_peer(slim, chosen, inputs[0])
+    seconds = time.perf_counter() - start
+    removed = sum(model.get_submodule(p).num_features - slim.get_submodule(p).num_features for p in chosen)
+    total = sum(int(mask.sum()) for mask in chosen.values())
+    difference = worst(slim, masked, inputs)
+    return {"share": removed / max(total, 1), "difference": difference, "seconds": round(seconds, 3)}
+
+
+def remove_by_peer(slim: nn.Module, chosen: dict[str, Tensor], example: Tensor) -> None:
+    """Let Torch-Pruning remove masked channels, and what it finds to depend on them, in place."""
+    import torch_pruning as tp  # noqa: PLC0415  # an extra
+
     with at_most(LIMIT):
-        graph = tp.DependencyGraph().build_dependency(slim, example_inputs=inputs[0])
-        removed = 0
+        graph = tp.DependencyGraph().build_dependency(slim, example_inputs=example)
         for path, mask in chosen.items():
             norm = slim.get_submodule(path)
             dead = (norm.weight == 0).nonzero()[:, 0].tolist() if mask.any() else []
@@ -112,10 +143,6 @@ def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
                 group = graph.get_pruning_group(norm, tp.prune_batchnorm_out_channels, idxs=dead)
                 if graph.check_pruning_group(group):
                     group.prune()
-        removed = sum(model.get_submodule(p).num_features - slim.get_submodule(p).num_features for p in chosen)
-        difference = worst(slim, masked, inputs)
-    total = sum(int(mask.sum()) for mask in chosen.values())
-    return {"share": removed / max(total, 1), "difference": difference, "seconds": time.perf_counter() - start}
 
 
 @torch.no_grad()
@@ -155,19 +182,21 @@ def cell(figures: dict[str, Any]) -> str:
     return f"{100 * figures['share']:.0f} %, {figures['difference']:.0e}, {figures['seconds']:.1f}"
 
 
-def summarise(found: dict[str, dict[str, Any]], heads: list[str]) -> None:
-    """Print how many networks are exact, and the medians."""
+def summarised(found: dict[str, dict[str, Any]], heads: list[str]) -> list[str]:
+    """Return how many networks are exact, and the medians, a line for each head."""
+    lines = []
     for head in heads:
         ran = [one[head] for one in found.values() if "error" not in one[head]]
         if not ran:
-            print(f"\n{head}: none of {len(found)} ran")
+            lines.append(f"- {head}: none of {len(found)} ran")
             continue
-        exact = sum(one["difference"] <= 1e-10 for one in ran)
-        share, seconds = (sorted(one[key] for one in ran)[len(ran) // 2] for key in ("share", "seconds"))
-        print(
-            f"\n{head}: {len(ran)} of {len(found)} ran, {exact} exact to 1e-10; median share {100 * share:.0f} %, "
-            f"median {seconds:.1f} s, longest {max(one['seconds'] for one in ran):.1f} s"
+        exact = sum(one["difference"] <= EXACT for one in ran)
+        share, seconds = (statistics.median(one[key] for one in ran) for key in ("share", "seconds"))
+        lines.append(
+            f"- {head}: {len(ran)} of {len(found)} ran, {exact} exact to {EXACT:.0e}; median share {100 * share:.0f} %,"
+            f" median {seconds:.2f} s, longest {max(one['seconds'] for one in ran):.1f} s"
         )
+    return lines
 
 
 if __name__ == "__main__":

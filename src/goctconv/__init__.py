@@ -50,6 +50,7 @@ __all__ = [
     "prune_channels",
     "pruning",
     "saliency",
+    "save_pruned",
 ]
 
 _LAZY = {
@@ -62,6 +63,7 @@ _LAZY = {
     "load_plan": "pruning",
     "load_pruned": "models",
     "prune_channels": "pruning",
+    "save_pruned": "models",
     "deployment": "",
     "models": "",
     "pruning": "",

@@ -88,3 +88,36 @@ def test_group_lasso(classes: ChannelClasses) -> None:
 def test_what_cannot_be_traced_is_an_error() -> None:
     with pytest.raises(PruningError, match="no BatchNorm with a scale"):
         channel_classes(nn.Conv2d(3, 5, 3), torch.rand(1, 3, 8, 8))
+
+
+def test_classes_of_a_pruned_network(classes: ChannelClasses) -> None:
+    left = classes.without({"norm0": [1, 4], "norm3": [1, 4], "norm1": [0], "norm2": [0]})
+    assert (left.count, repr(left)) == (3 + 6, "ChannelClasses(9 classes of 18 channels in 4 layers)")
+    assert left.members("norm0", 2) == [("norm0", 2), ("norm3", 2)]
+    assert left.members("norm1", 0) == [("norm1", 0), ("norm2", 0)]
+    with pytest.raises(ValueError, match=r"the classes are of 3 channels of 'norm0', which has 5: .*without"):
+        left.mean({"norm0": torch.ones(5)})
+    with pytest.raises(ValueError, match="the classes are of 3 channels of 'norm0', which has 5"):
+        left.group_lasso(Net())
+
+
+def test_a_wrapped_network_has_the_same_penalty(classes: ChannelClasses) -> None:
+    model = Net()
+    assert classes.group_lasso(nn.DataParallel(model)) == classes.group_lasso(model) > 0
+
+
+def test_channels_that_nobody_knows_are_in_no_class_of_others() -> None:
+    class Opaque(nn.Module):
+        """A BatchNorm of the image, and one behind an operation over channels."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.of_image, self.behind = nn.BatchNorm2d(3), nn.BatchNorm2d(4)
+            self.mix = nn.Parameter(torch.randn(4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.behind(torch.einsum("oc,bchw->bohw", self.mix, self.of_image(x)).sort(1).values)
+
+    classes = channel_classes(Opaque(), torch.rand(1, 3, 8, 8))
+    assert classes.count == 7
+    assert classes.members("behind", 2) == [("behind", 2)]

@@ -174,3 +174,39 @@ def test_shifts(beta: Any) -> None:
 def test_the_same_plan_again() -> None:
     plans: list[PruningPlan] = [analyze(network(), EXAMPLE, ratio=0.4) for _ in range(2)]
     assert plans[0].to_dict() == plans[1].to_dict()
+
+
+def test_filters_of_a_transposed_convolution() -> None:
+    torch.manual_seed(4)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 6, 2, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1)
+    ).double()
+    sums = model[1].weight.detach().abs().sum((0, 2, 3))
+    chosen = analyze(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked["2"]
+    assert chosen == sorted(sums.argsort()[:3].tolist())
+
+
+def test_filters_are_compared_within_their_layer() -> None:
+    by_layer = masked(ratio=0.3, criterion="l1_filter")
+    assert {len(channels) for channels in by_layer.values()} == {3}
+    assert by_layer == masked(ratio=0.3, criterion="l1_filter", scope="layer")
+    assert by_layer != masked(ratio=0.3, criterion="l1_filter", scope="global")
+
+
+def test_layers_without_a_filter_have_no_score() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)).double()
+    assert set(analyze(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked) == {"2"}
+    with pytest.raises(ValueError, match="no BatchNorm here comes right behind a layer"):
+        analyze(model[:2], EXAMPLE, ratio=0.5, criterion="geometric_median")
+
+
+def test_equal_scores_are_taken_from_all_layers() -> None:
+    model = network()
+    for name in NAMES:
+        nn.init.ones_(model.get_submodule(name).weight)
+    chosen = analyze(model, EXAMPLE, ratio=0.3).masked
+    assert {len(channels) for channels in chosen.values()} == {3}
+
+
+def test_keeping_everything() -> None:
+    assert masked(ratio=0.3, keep="*") == {}

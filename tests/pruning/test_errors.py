@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.ao.nn.quantized import Conv2d as QuantizedConv2d
 from torch.nn.utils import parametrizations
@@ -47,8 +49,9 @@ EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
             ValueError,
             "keep: 'head' matches no BatchNorm with a scale; there are 1, such",
         ),
-        ({"ratio": 0.5, "keep": [nn.Linear(1, 1)]}, ValueError, "keep: Linear.* matches no BatchNorm"),
+        ({"ratio": 0.5, "keep": [nn.Linear(1, 1)]}, ValueError, "keep: this Linear matches no BatchNorm"),
         ({"ratio": 0.5, "keep": 3}, TypeError, "keep: 3 must be a module, its name or a glob"),
+        ({"ratio": 0.5, "criterion": lambda _: None}, TypeError, "criterion: the function returned NoneType"),
         ({"ratio": 0.5, "criterion": lambda _: {}}, ValueError, "criterion: the function gave no scores"),
         (
             {"ratio": 0.5, "criterion": lambda _: {"bn": torch.rand(8)}},
@@ -84,8 +87,12 @@ def test_arguments(arguments: dict[str, Any], error: type[Exception], message: s
             r"does not run on example_inputs .*pass what it is called with",
         ),
         (torch.empty(1, 3, 9, 9, device="meta"), PruningError, "example_inputs are on meta, the model is on cpu"),
-        ("image.png", TypeError, "example_inputs='image.png' must be a tensor, a tuple of arguments or a dict"),
-        ((), TypeError, "must be a tensor, a tuple"),
+        ("image.png", TypeError, "example_inputs is 'image.png', expected a tensor, a tuple of arguments or a dict"),
+        ((), TypeError, r"example_inputs is \(\), expected a tensor, a tuple"),
+        ([EXAMPLE, 2.0], TypeError, r"example_inputs is a list: pass \(a, b\) for two arguments"),
+        (np.zeros((1, 3, 9, 9)), TypeError, "example_inputs is a ndarray, expected a tensor"),
+        (EXAMPLE * float("nan"), ValueError, "example_inputs holds values that are NaN or infinite"),
+        (EXAMPLE[:0], ValueError, r"example_inputs holds a tensor \(0, 3, 9, 11\) without elements"),
         ({"y": EXAMPLE}, PruningError, "does not run on example_inputs .*unexpected keyword argument 'y'"),
     ],
 )
@@ -118,6 +125,16 @@ def infinite_statistics() -> nn.Module:
     model = network()
     model[1].running_var[3] = float("inf")
     return model
+
+
+def masked_by_torch(path: str) -> nn.Module:
+    model = network()
+    nn.utils.prune.random_unstructured(model.get_submodule(path), "weight", amount=0.5)
+    return model
+
+
+def frozen_norms() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), torchvision.ops.FrozenBatchNorm2d(4))
 
 
 def without_values() -> nn.Module:
@@ -153,6 +170,13 @@ class Returning(nn.Module):
         (quantized, PruningError, "0 is quantized: prune the model before quantizing it"),
         (not_a_number, PruningError, "0.weight has 9 values that are NaN or infinite: load weights"),
         (infinite_statistics, PruningError, "1.running_var has 1 values that are NaN or infinite"),
+        (
+            lambda: masked_by_torch("0"),
+            PruningError,
+            r"0 is masked by torch.nn.utils.prune: call its remove\(",
+        ),
+        (lambda: masked_by_torch("1"), PruningError, r"1 is masked by torch.nn.utils.prune"),
+        (frozen_norms, PruningError, "no BatchNorm with a scale .*; 1 is frozen, .* put a BatchNorm2d in place of it"),
         (without_values, PruningError, "on the meta device: load them first"),
         (lambda: Returning("text"), PruningError, "Returning returns no tensor"),
     ],

@@ -283,7 +283,7 @@ def test_outputs(kind: str) -> None:
     "example",
     [
         (EXAMPLE, torch.tensor(2.0, dtype=torch.float64)),
-        [EXAMPLE],
+        (EXAMPLE,),
         {"x": EXAMPLE, "flip": True},
         {"x": EXAMPLE, "scale": torch.tensor([3.0], dtype=torch.float64)},
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def test_folders_that_are_not_whole(tmp_path: Path) -> None:
         goctconv.load_pruned(tmp_path)
     save_pruned(result, tmp_path)
     plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    del plan["shapes"]["rows"]["conv1.weight"]
+    del plan["steps"][0]["rows"]["conv1.weight"]
     (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"conv1\.weight"):
         goctconv.load_pruned(tmp_path)
@@ -168,3 +169,44 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="with plan="):
         save_pruned(result.model, tmp_path)
     assert isinstance(result.plan, PruningPlan)
+
+
+def test_other_weights_than_those_that_were_analysed() -> None:
+    model = faded()
+    plan = analyze(model, EXAMPLE, threshold=1e-20)
+    with torch.no_grad():
+        model[0].conv.weight.mul_(1.01)
+    with pytest.warns(UserWarning, match="the model has other weights than those that were analysed"):
+        slim = plan.apply(model)
+    slim.load_state_dict(plan.apply(faded()).state_dict(), strict=True)
+    assert difference(masked(faded())(EXAMPLE), slim(EXAMPLE)) < 1e-13
+
+
+def test_a_loaded_plan_on_the_weights_that_were_analysed(tmp_path: Path) -> None:
+    analyze(faded(), EXAMPLE, threshold=1e-20).save(tmp_path / "plan.json")
+    with pytest.warns(UserWarning, match="the constants that it moves are not in its file"):
+        load_plan(tmp_path / "plan.json").apply(faded())
+
+
+def test_one_plan_after_another(tmp_path: Path) -> None:
+    model = faded()
+    first = prune_channels(model, EXAMPLE, threshold=1e-20)
+    second = prune_channels(first.model, EXAMPLE, ratio=0.3, beta="zero")
+    assert second.report.removed > 0
+    plan = first.plan.then(second.plan)
+    plan.save(tmp_path / "plan.json")
+    again = load_plan(tmp_path / "plan.json").apply(network())
+    again.load_state_dict(second.model.state_dict(), strict=True)
+    assert torch.equal(again.eval()(EXAMPLE), second.model(EXAMPLE))
+    sizes = [one.num_features for one in again.modules() if isinstance(one, nn.BatchNorm2d)]
+    assert [layer.left for layer in plan.report.layers.values()] == sizes
+    assert plan.report.parameters == (first.report.parameters[0], second.report.parameters[1])
+    assert {name: len(channels) for name, channels in plan.removed.items()} == {
+        name: layer.removed for name, layer in plan.report.layers.items() if layer.removed
+    }
+
+
+def test_plans_show_themselves_in_one_line() -> None:
+    result = prune_channels(faded(), EXAMPLE, threshold=1e-20)
+    assert re.fullmatch(r"PruningPlan\(\d+ of \d+ masked channels removed.*\)", repr(result.plan))
+    assert re.fullmatch(r"PruningResult\(Sequential: \d+ of \d+ masked channels removed.*\)", repr(result))

@@ -55,7 +55,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
+        if tag not in {"meta", "wbr"}:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -97,7 +97,7 @@ def test_text() -> None:
 def test_text_without_masked_channels() -> None:
     report = PruningReport({"bn": PrunedLayer(8, 0, 0)}, (10, 10), (0, 0), (0, 0))
     assert str(report).splitlines()[0] == (
-        "no channel is masked, so none is removed: the threshold is below all scores"
+        "no channel is masked, so none is removed: no score is below the threshold, or the ratio is 0"
     )
     assert "%" not in str(report).splitlines()[3]  # 0 MACs have no share
     assert "layer" not in str(report)
@@ -127,7 +127,7 @@ def test_long_networks_leave_out_what_did_not_change() -> None:
         ({"balance: chunk (layer1.0)": 2, "balance: chunk (stem)": 1}, ["balance: chunk (…): layer1.0 (2), stem (1)"]),
         ({"layer1.0 cuts": 4}, ["layer1.0 cuts"]),
         ({"a": 1, "b": 2}, ["b", "a"]),
-        ({"in conv1 of layer2": 1, "in conv2 of layer3": 2}, ["in … of …: conv2 layer3 (2), conv1 layer2 (1)"]),
+        ({"in conv1 of layer2": 1, "in conv2 of layer3": 2}, ["in … of …: conv2 → layer3 (2), conv1 → layer2 (1)"]),
         ({f"x.{i} reads": 9 - i for i in range(6)}, ["… reads: x.0 (9), x.1 (8), x.2 (7), x.3 (6), 2 more"]),
     ],
 )
@@ -155,17 +155,55 @@ def test_other_data_is_refused(data: dict[str, object]) -> None:
 def test_page() -> None:
     source = REPORT.to_html()
     page = Page(source)
-    for expected in ("102 of 105", "bn1", "16 → 14", "2048 → 1948", "keep= names it: 3", "3.0e-07", "12.50", "Notes"):
+    for expected in ("102 of 105", "bn1", "16 → 14", "2,048 → 1,948", "keep= names it: 3", "3.0e-07", "12.50", "Notes"):
         assert expected in page.text
+    order = [page.text.index(part) for part in ("bytes of activations", "Why masked channels stay", "Notes", "Layers")]
+    assert order == sorted(order)
     bars = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
     assert [bar["aria-label"] for bar in bars] == [
         "11 live, 3 masked that stay, 2 removed",
-        "1948 live, 0 masked that stay, 100 removed",
+        "1,948 live, 0 masked that stay, 100 removed",
         "8 live, 0 masked that stay, 0 removed",
     ]
     assert "script" not in {tag for tag, _ in page.tags}
     assert "prefers-color-scheme: dark" in source
     assert not re.search(r"https?:|url\(|src=|href=", source)
+
+
+def test_page_has_every_place_of_a_reason() -> None:
+    held = {channel: f"it is live where layer{channel % 20}.conv1 reads it" for channel in range(50)}
+    notes = [f"new bias: layer{index}.conv1.bias" for index in range(30)]
+    page = Page(replace(REPORT, layers={"bn": PrunedLayer(64, 50, 0, held)}, notes=notes).to_html())
+    why, _, rest = page.text.partition("Why masked channels stay")[2].partition("Notes")
+    assert why.strip().startswith("50it is live where … reads it: layer0.conv1 (3), layer1.conv1 (3), 18 more")
+    assert all(f"layer{index}.conv1 ({2 if index >= 10 else 3})" in why for index in range(20))
+    assert all(note.removeprefix("new bias: ") in rest.partition("Layers")[0] for note in notes)
+    assert sum(tag == "details" for tag, _ in page.tags) == 3  # the reason's places, the note's, and the layer's reasons
+
+
+def test_page_opens_a_layer_as_a_whole_row() -> None:
+    source = REPORT.to_html()
+    rows = re.findall(r'<(div|summary) class="row"><span><code>(\w+)</code></span>', source)
+    assert rows == [("summary", "bn1"), ("div", "bn2"), ("div", "bn3")]
+    assert re.search(r"</summary><ul><li>.*?</li></ul></details>", source)
+    assert re.search(r"max-width: 760px\) \{\s*\.row", source)
+    assert "min-width: 180px" not in source
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("layer1.0.bn1", "layer1.<wbr>0.<wbr>bn1"),
+        ("0.norm", "0.<wbr>norm"),
+        ("head", "head"),
+    ],
+)
+def test_page_breaks_names_at_dots(name: str, shown: str) -> None:
+    source = replace(REPORT, layers={name: PrunedLayer(4, 1, 0, {0: f"1.5 of {name} reads it"})}).to_html(title=name)
+    assert f"<code>{shown}</code>" in source
+    assert f"1.5 of {shown} reads it" in source
+    assert f"<h1>{shown}</h1>" in source
+    assert "overflow-wrap: anywhere" not in source
 
 
 def test_page_escapes_names() -> None:
@@ -209,7 +247,7 @@ def test_of_a_network() -> None:
     report = result.report
     assert report.masked == 312
     for name, layer in report.layers.items():
-        assert layer.masked - layer.removed == len(layer.held), name
+        assert layer.dependent == layer.removed - (layer.masked - len(layer.held)) >= 0, name
         assert layer.left == result.model.get_submodule(name).num_features
         assert all(0 <= channel < layer.channels for channel in layer.held)
     assert report.parameters[1] == sum(parameter.numel() for parameter in result.model.parameters())

@@ -14,7 +14,7 @@ from torch.optim import LBFGS, SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, R
 from torch.optim.lr_scheduler import StepLR
 
 from goctconv import DynamicWeightDecay
-from goctconv.pruning import PruningError, PruningResult, prune_channels
+from goctconv.pruning import PruningError, PruningResult, channel_classes, prune_channels
 from reference.random_networks import Activated, Residual
 
 EXAMPLE = torch.randn(4, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -251,3 +251,77 @@ def test_warnings_are_not_silenced_for_good() -> None:
     prune_channels(model, EXAMPLE, threshold=1e-20)
     with pytest.warns(UserWarning, match="still heard"):
         warnings.warn("still heard", UserWarning, stacklevel=1)
+
+
+def test_training_goes_on_where_a_constant_went_into_a_running_mean() -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        Activated(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU()),
+        Activated(nn.Conv2d(8, 6, 1, bias=False), nn.ReLU()),
+        nn.Conv2d(6, 2, 1),
+    ).double()
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    train(model, optimizer)
+    with torch.no_grad():
+        model[0].norm.weight[:3] = 0
+        model[0].norm.bias[:3] = 0.7
+    masked = copy.deepcopy(model)
+    reference = SGD(masked.parameters(), lr=0.1, momentum=0.9)
+    reference.load_state_dict(optimizer.state_dict())
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    assert result.plan.moves[0].shifts.keys() == {"1.norm.running_mean"}
+    moved = result.transfer_optimizer(optimizer)
+    with torch.no_grad():
+        torch.testing.assert_close(result.model.train()(EXAMPLE), masked.train()(EXAMPLE), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(result.model.eval()(EXAMPLE), masked.eval()(EXAMPLE), rtol=1e-12, atol=1e-12)
+    train(masked, reference, 1)
+    train(result.model, moved, 1)
+    expected = dict(masked.named_parameters())
+    for name, parameter in result.model.named_parameters():
+        torch.testing.assert_close(parameter, cut(result, name, expected[name]), rtol=1e-10, atol=1e-12)
+
+
+def test_state_of_all_parameters_together_is_refused() -> None:
+    """LBFGS keeps it at the first parameter, which is not cut here."""
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
+    ).double()
+    optimizer = LBFGS(model.parameters())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = model(EXAMPLE).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with torch.no_grad():
+        model[3].weight[:3] = 0
+        model[3].bias[:3] = 0
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    with pytest.raises(PruningError, match=r"the optimizer keeps 'd' of shape .* for 0\.weight"):
+        result.transfer_optimizer(optimizer)
+
+
+def test_a_transform_by_classes_follows() -> None:
+    model = network()
+    classes = channel_classes(model, EXAMPLE)
+    optimizer = DynamicWeightDecay(Adam(model.parameters(), lr=0.01), model, transform=classes.mean)
+    train(model, optimizer)
+    fade(model)
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    moved = result.transfer_optimizer(optimizer)
+    train(result.model, moved, 1)
+    metrics = moved.metrics()
+    assert metrics["2.body.norm"].metric.shape == (5,)
+    assert torch.equal(metrics["1.norm"].metric, metrics["2.body.norm"].metric)  # which are summed
+
+
+def test_what_users_noted_at_parameters_stays() -> None:
+    model = network()
+    fade(model)
+    for name, parameter in model.named_parameters():
+        parameter.note = name  # type: ignore[attr-defined]
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    assert all(one.note == name for name, one in result.model.named_parameters() if name != "4.bias")

@@ -42,10 +42,11 @@ def prepared(name: str, *, smallest: bool = False) -> nn.Module:
 def masked_channels(model: nn.Module, example: Tensor, *, coupled: bool, share: float = SHARE) -> dict[str, Tensor]:
     """Return a mask of every BatchNorm's channels: each on its own, or all together that can only go together."""
     norms = {name: one for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.weight is not None}
-    masks = {name: torch.rand(norm.num_features) < share for name, norm in norms.items()}
+    generator = torch.Generator().manual_seed(0)
+    masks = {name: torch.rand(norm.num_features, generator=generator) < share for name, norm in norms.items()}
     if coupled:
         classes = channel_classes(model, example)
-        chosen = torch.rand(classes.count) < share
+        chosen = torch.rand(classes.count, generator=generator) < share
         masks |= {name: chosen[of] for name, of in classes.of.items()}
     return masks
 

@@ -80,7 +80,7 @@ def _load(path: Path) -> Any:
             "never run here; save the state dict alone and load that"
         ) from error
     except Exception as error:  # on damaged data the unpickler raises anything
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}. It may be truncated") from error
+        raise CheckpointError(f"{path} is no file of torch.save or safetensors, or a truncated one") from error
 
 
 def _code_in(path: Path) -> str:

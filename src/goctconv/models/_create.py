@@ -11,9 +11,9 @@ from torch import nn
 
 from ._checkpoints import CheckpointError, load_strictly, read_checkpoint
 from ._csnet_checkpoint import PUBLISHED_LICENSE, from_published, is_published_layout, widths_in
-from ._hub import HubModel
+from ._hub import MODULES, HubModel
+from ._pruned import create_planned, planned_folder
 
-_MODULES = ("csnet",)
 _SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _WRAPPER = ("features_only", "out_indices", "feature_cls")
 _WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths"}
@@ -34,7 +34,7 @@ def list_models(pattern: str = "*") -> list[str]:
         >>> goctconv.list_models("csnet_x1*")
         ['csnet_x1', 'csnet_x1_2', 'csnet_x1_5', 'csnet_x1_8', 'csnet_x1_l']
     """
-    return sorted(name for module in _MODULES for name in timm.list_models(pattern, module=module))
+    return sorted(name for module in MODULES for name in timm.list_models(pattern, module=module))
 
 
 def create_model(
@@ -53,7 +53,7 @@ def create_model(
 
     Args:
         name: See `list_models`; or "local-dir:DIRECTORY" or "hf-hub:OWNER/NAME" for a network that was saved, which
-            comes with its weights.
+            comes with its weights. A directory of `save_pruned` may hold any of timm's.
         pretrained: Whether to download the released weights. Those that are not ours need ``accept_license``.
         checkpoint_path: A file of weights to load: the authors' ``.pth.tar``, a state dict, or safetensors.
         accept_license: The licence of the weights that you accept, such as "cc-by-nc-sa-4.0"; it is stored nowhere.
@@ -64,6 +64,7 @@ def create_model(
         UnknownModelError: No such name; the nearest ones are suggested.
         LicenseError: The weights' licence has not been accepted.
         CheckpointError: The weights cannot be read or do not fit; all mismatches are listed.
+        PruningError: A saved plan is for another model.
         FileNotFoundError: There is no file at ``checkpoint_path``.
         ConnectionError: The weights cannot be downloaded.
         ValueError: Both ``pretrained`` and ``checkpoint_path``; ``pretrained`` where nothing was released; arguments of
@@ -82,6 +83,8 @@ def create_model(
         raise TypeError(f"accept_license={accept_license!r} must be the licence's name, such as 'cc-by-nc-sa-4.0'")
     if pretrained and checkpoint_path is not None:
         raise ValueError("pretrained=True and checkpoint_path= both name weights: give one of them")
+    if folder := planned_folder(name):
+        return create_planned(folder, checkpoint_path, **kwargs)
     ours = name.partition(".")[0] in list_models()
     if accept_license is not None and pretrained and ours:
         kwargs["accept_license"] = accept_license

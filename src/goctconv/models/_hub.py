@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
 import huggingface_hub
+import safetensors.torch
 import timm
 from huggingface_hub import ModelCard, ModelCardData
+from timm.models._hub import save_config_for_hf
 from torch import nn
 from typing_extensions import Self
 
+MODULES = ("csnet",)  # of timm's registry, whose networks are of this package
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
 _GENERATED = "<!-- written by goctconv; remove this line to keep your changes -->"
 
 
@@ -57,14 +63,11 @@ class HubModel(nn.Module):
                 "goctconv.create_model(NAME, ...), load its state dict there, and save that"
             )
         license = license or self.weights_license  # noqa: A001  # the field's own word
-        timm.models.save_for_hf(
-            self,
-            str(directory),
-            model_config={"pretrained_cfg": {"license": license}},
-            model_args=self.model_args(),
-            safe_serialization=True,
-        )
-        card = Path(directory) / "README.md"
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(self, folder, license)
+        write_weights(self, folder)
+        card = folder / "README.md"
         if not card.exists() or _GENERATED in card.read_text(encoding="utf-8"):
             card.write_text(self._card(license), encoding="utf-8")
 
@@ -134,3 +137,18 @@ class HubModel(nn.Module):
                 '```python\nimport goctconv\n\nmodel = goctconv.create_model("hf-hub:OWNER/NAME")\n```\n'
             )
         )
+
+
+def write_config(model: nn.Module, folder: Path, license_name: str | None) -> None:
+    """Write how timm makes a network of this architecture; a name of a licence replaces the one it was made with."""
+    is_ours = isinstance(model, HubModel)
+    config: dict[str, Any] = {"pretrained_cfg": {"license": license_name}} if license_name or is_ours else {}
+    arguments = model.model_args() if isinstance(model, HubModel) else None
+    save_config_for_hf(model, str(folder / CONFIG), model_config=config, model_args=arguments)
+
+
+def write_weights(model: nn.Module, folder: Path) -> None:
+    """Write the tensors beside the configuration, for the same readers: safetensors lets the owner alone read."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(stat.S_IMODE((folder / CONFIG).stat().st_mode))

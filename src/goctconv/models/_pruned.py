@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from torch import nn
 
 from ..pruning import PruningPlan, PruningResult, load_plan
 from ._checkpoints import load_strictly, read_checkpoint
-from ._hub import HubModel
+from ._hub import CONFIG, MODULES, WEIGHTS, HubModel, write_config, write_weights
+from ._pruned_check import check_architecture, check_fit
 
 PLAN = "plan.json"
-_WEIGHTS = "model.safetensors"
+_LOCAL = "local-dir:"
 
 
 def save_pruned(
@@ -26,17 +29,19 @@ def save_pruned(
 ) -> None:
     """Save a pruned network that timm made: ``config.json``, ``model.safetensors`` and ``plan.json``.
 
-    `load_pruned` makes it again. The widths of a CSNet are arguments of it, so that plain timm reloads it too.
+    `load_pruned` and ``goctconv.create_model("local-dir:DIRECTORY")`` make it again. Plain timm cannot, for it knows
+    nothing of the plan; but for a CSNet, whose widths are arguments of it, plain timm will do.
 
     Args:
         pruned: What `goctconv.prune_channels` gave, or a pruned model.
         directory: Where to; it is made if it does not exist.
-        plan: What was cut, if a model is given.
+        plan: What was cut, if a model is given; of one that was pruned twice ``first.plan.then(second.plan)``.
         license: Licence of the weights, such as "apache-2.0".
 
     Raises:
         TypeError: There is no plan.
-        ValueError: The network was not made by its name, so that there is no architecture to save.
+        ValueError: The network was not made by its name, or with arguments that JSON cannot hold, so that there is no
+            architecture to save; or model and plan do not belong together. Nothing has been written then.
 
     Example:
         >>> import tempfile, timm, torch
@@ -55,17 +60,18 @@ def save_pruned(
         model = pruned
     if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
         raise TypeError("save_pruned takes what prune_channels gave, or a pruned model with plan=")
-    if not hasattr(model, "pretrained_cfg"):
-        raise ValueError(
-            f"this {type(model).__name__} was not made by timm, so no name stands for it: save plan.save(FILE) and its "
-            "state dict, and apply load_plan(FILE) to a fresh model before loading that"
-        )
+    check_architecture(model)
+    with tempfile.TemporaryDirectory() as draft:
+        write_config(model, Path(draft), license)
+        check_fit(model, plan, Path(draft))
+    folder = Path(directory)
     if isinstance(model, HubModel):
-        model.save_pretrained(directory, license=license)
+        model.save_pretrained(folder, license=license)
     else:
-        config: dict[str, Any] = {"pretrained_cfg": {"license": license}} if license else {}
-        timm.models.save_for_hf(model, str(directory), model_config=config, safe_serialization=True)
-    plan.save(Path(directory) / PLAN)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(model, folder, license)
+        write_weights(model, folder)
+    plan.save(folder / PLAN)
 
 
 def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
@@ -88,12 +94,40 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
         FileNotFoundError: nowhere has no config.json: it was not written by save_pruned
     """
     folder = Path(directory)
-    for name in ("config.json", _WEIGHTS, PLAN):
+    for name in (CONFIG, WEIGHTS, PLAN):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: it was not written by save_pruned")
-    plan = load_plan(folder / PLAN)
-    model = timm.create_model(f"local-dir:{folder}", pretrained=False)
-    if not isinstance(model, HubModel):
-        model = plan.apply(model, inplace=True)
-    load_strictly(model, read_checkpoint(folder / _WEIGHTS), str(folder / _WEIGHTS))
+    if planned_folder(f"{_LOCAL}{folder}"):
+        return create_planned(folder)
+    model = timm.create_model(f"{_LOCAL}{folder}")
+    load_strictly(model, read_checkpoint(folder / WEIGHTS), str(folder / WEIGHTS))
+    model.weights_license = model.pretrained_cfg.get("license")
+    return model
+
+
+def planned_folder(name: str) -> Path | None:
+    """Return the folder of a name "local-dir:FOLDER" if a plan in it, and no argument of the network, has its widths."""
+    folder = Path(name.removeprefix(_LOCAL))
+    if not name.startswith(_LOCAL) or not all((folder / file).is_file() for file in (CONFIG, PLAN)):
+        return None
+    architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architecture", "")
+    return None if timm.models.is_model_in_modules(architecture, MODULES) else folder
+
+
+def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> nn.Module:
+    """Return the network of a folder, cut by its plan, with its weights or those of another file.
+
+    Raises:
+        ValueError: It is to give features only, which the plan is not for.
+        PruningError: The plan is for another model.
+        CheckpointError: The weights cannot be read or do not fit.
+    """
+    if kwargs.get("features_only"):
+        raise ValueError(
+            f"features_only=True: {folder} holds a pruned network, whose plan is for the whole of it: leave it out, and "
+            "take forward_intermediates of the model"
+        )
+    model = load_plan(folder / PLAN).apply(timm.create_model(f"{_LOCAL}{folder}", **kwargs), inplace=True)
+    file = folder / WEIGHTS if weights is None else Path(weights)
+    load_strictly(model, read_checkpoint(file), str(file))
     return model

@@ -17,7 +17,7 @@ from ._cost import Cost, check_cost, factors
 from ._errors import StatisticsError
 from ._groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._metrics import Metric, parse_metric
-from ._results import History, LayerStatistics, Sparsity, without
+from ._results import History, LayerStatistics, Sparsity, transform_without, without
 from ._selection import Selection, named_batch_norms, scale_parameters, unwrapped
 from ._synchronize import ProcessGroup, group_of
 from ._watch import Measured, Watch
@@ -192,6 +192,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         state = {key: value for key, value in vars(self).items() if key in {*_COPIED, *_HOOKS, "_process_group"}}
         moved._begin({**state, "optimizer": optimizer, "model": inner})
         moved.history = self.history.without(removed)
+        moved._transform = transform_without(self._transform, removed)
         moved._complaints = copy.deepcopy(self._complaints)
         moved._candidates = cast("dict[str, _BatchNorm]", norms)
         moved._last = {

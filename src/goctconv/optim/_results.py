@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -153,3 +154,11 @@ def without(values: Tensor, removed: Sequence[int]) -> Tensor:
     left = torch.ones(len(values), dtype=torch.bool)
     left[list(removed)] = False
     return values[left.to(values.device)]
+
+
+def transform_without(transform: Any, removed: Mapping[str, Sequence[int]]) -> Any:
+    """Return a transform of M for the channels that are left; a method of something that can drop channels follows."""
+    owner = getattr(transform, "__self__", None)
+    if owner is None or not hasattr(owner, "without"):
+        return transform
+    return getattr(owner.without(removed), transform.__name__)

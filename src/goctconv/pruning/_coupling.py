@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ._decide import components
 from ._facts import Facts
 from ._inputs import as_call, batch_norms, check_devices, unwrapped
+from ._shadows import FIRST
 from ._trace import trace
 from ._verify import undisturbed
 
@@ -49,12 +50,49 @@ class ChannelClasses:
             (name, int(found)) for name, classes in self.of.items() for found in (classes == wanted).nonzero()[:, 0]
         ]
 
+    def without(self, removed: Mapping[str, Sequence[int]]) -> ChannelClasses:
+        """Return the classes of a pruned network.
+
+        Args:
+            removed: The channels that are gone, by BatchNorm, as ``plan.removed`` has them.
+        """
+        kept = {}
+        for name, classes in self.of.items():
+            stays = torch.ones(len(classes), dtype=torch.bool)
+            stays[list(removed.get(name, ()))] = False
+            kept[name] = classes[stays]
+        _, numbered = torch.cat(list(kept.values())).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        parts = numbered.split([len(one) for one in kept.values()])
+        return ChannelClasses(dict(zip(kept, parts, strict=True)))
+
+    def __repr__(self) -> str:
+        channels = sum(len(classes) for classes in self.of.values())
+        return f"ChannelClasses({self.count} classes of {channels} channels in {len(self.of)} layers)"
+
+    def _check(self, lengths: Mapping[str, int]) -> None:
+        """Check that layers have the channels that the classes are of.
+
+        Raises:
+            ValueError: One has not.
+        """
+        for name, length in lengths.items():
+            if name in self.of and len(self.of[name]) != length:
+                raise ValueError(
+                    f"the classes are of {len(self.of[name])} channels of {name!r}, which has {length}: of a pruned "
+                    "network, use classes.without(plan.removed)"
+                )
+
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean over each class in place of each channel's own value; of the layers that are given.
 
         As ``transform`` of `goctconv.DynamicWeightDecay`, it lets the channels of a class fade alike, so that whole
-        classes can go. Layers that are not known here keep their values.
+        classes can go; `PruningResult.transfer_optimizer` takes it along. Layers that are not known here keep their
+        values.
+
+        Raises:
+            ValueError: A layer has other channels than the classes are of.
         """
+        self._check({name: len(value) for name, value in values.items()})
         known = {name: value for name, value in values.items() if name in self.of}
         if not known:
             return dict(values)
@@ -74,11 +112,16 @@ class ChannelClasses:
         """Return the penalty Σ √n·‖γ‖₂ over classes of n channels, differentiable: in a loss it makes classes vanish.
 
         Args:
-            model: The network that the classes are of, or a copy.
+            model: The network that the classes are of, or a copy; it may be wrapped.
+
+        Raises:
+            ValueError: A layer has other channels than the classes are of.
 
         Source: Yuan & Lin, "Model selection and estimation in regression with grouped variables", 2006.
         """
-        scales = {name: model.get_submodule(name).weight for name in self.of}
+        inner = unwrapped(model)
+        scales = {name: inner.get_submodule(name).weight for name in self.of}
+        self._check({name: len(scale) for name, scale in scales.items()})  # type: ignore[arg-type]  # tensors
         first = next(iter(scales.values()))
         squares = torch.zeros(self.count, dtype=first.dtype, device=first.device)  # type: ignore[arg-type]  # a Tensor
         number = torch.zeros_like(squares)
@@ -120,6 +163,11 @@ def classes_of(facts: Facts) -> ChannelClasses:
     """Return the classes that a forward pass showed."""
     found = components(facts)
     labels = {name: found[norm.labels.numpy()] for name, norm in facts.norms.items()}
+    alone = 1 + int(found.max())
+    for name, norm in facts.norms.items():  # channels that are not known to be any layer's are known of no other either
+        unknown = (norm.labels < FIRST).numpy()
+        labels[name] = np.where(unknown, np.arange(alone, alone + len(unknown)), labels[name])
+        alone += len(unknown)
     _, numbered = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
     parts = np.split(numbered.reshape(-1), np.cumsum([len(one) for one in labels.values()])[:-1])
     return ChannelClasses({name: torch.from_numpy(part.copy()) for name, part in zip(labels, parts, strict=True)})

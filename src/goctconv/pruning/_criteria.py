@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from ._facts import Facts
 Criterion: TypeAlias = str | Callable[[nn.Module], Mapping[str, Tensor]]
 """A name, or a function of the model that returns scores (C,) of BatchNorm channels by module; low ones are masked."""
 
-_NAMES = ("bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
+_OF_FILTERS = ("l1_filter", "geometric_median")
+_NAMES = ("bn_scale", "bn_scale_first", *_OF_FILTERS)
 
 
-def check_criterion(criterion: Criterion, threshold: float | None, ratio: float | None, scope: str) -> None:
+def check_criterion(criterion: Criterion, threshold: float | None, ratio: float | None, scope: str | None) -> None:
     """Check that a choice of channels is one.
 
     Raises:
@@ -39,13 +40,13 @@ def check_criterion(criterion: Criterion, threshold: float | None, ratio: float 
             "for abs(γ)) or the share of channels to mask"
         )
     for name, value in (("threshold", threshold), ("ratio", ratio)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.floating)):
             raise TypeError(f"{name}={value!r} must be a number")
     if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
         raise ValueError(f"threshold={threshold!r} must be finite and not negative")
     if ratio is not None and not 0 <= ratio < 1:
         raise ValueError(f"ratio={ratio!r} must be a share of channels, at least 0 and below 1")
-    if scope not in {"global", "layer"}:
+    if scope not in {None, "global", "layer"}:
         raise ValueError(f"scope={scope!r} must be 'global' or 'layer'")
 
 
@@ -65,11 +66,22 @@ def scores(
     found = facts()
     if criterion == "bn_scale_first":
         return {**own, **{name: own[first] for name, first in first_of_chain(found).items() if name in own}}
-    weights = dict(model.named_parameters())
-    return {**own, **_filter_scores(criterion, norms, found, weights)}
+    scored = _filter_scores(criterion, norms, found, dict(model.named_parameters()))
+    if not scored:
+        raise ValueError(f"criterion={criterion!r} scores filters, and no BatchNorm here comes right behind a layer")
+    return scored
 
 
-def _checked(given: Mapping[str, Tensor], norms: dict[str, _BatchNorm]) -> dict[str, Tensor]:
+def scope_of(criterion: Criterion, scope: str | None) -> str:
+    """Return what a share of channels is a share of; scores of filters of two layers do not compare."""
+    return scope or ("layer" if criterion in _OF_FILTERS else "global")
+
+
+def _checked(given: Any, norms: dict[str, _BatchNorm]) -> dict[str, Tensor]:
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"criterion: the function returned {type(given).__name__}, expected a dict of scores by BatchNorm"
+        )
     found = {}
     for name, score in given.items():
         if name not in norms:
@@ -96,15 +108,18 @@ def first_of_chain(facts: Facts) -> dict[str, str]:
 def _filter_scores(
     criterion: str, norms: dict[str, _BatchNorm], facts: Facts, weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return scores of the filters that make the channels of a BatchNorm."""
-    makers = {reader.outputs.numpy().tobytes(): reader.weight for reader in facts.readers}
-    makers |= {labels.numpy().tobytes(): name for name, labels in facts.depthwise.items()}
+    """Return scores of the filters that make the channels of a BatchNorm, where one layer makes them."""
+    makers = {labels.numpy().tobytes(): (name, 0) for name, labels in facts.depthwise.items()}
+    for reader in facts.readers:
+        dimension = 1 if (reader.weight, 1) in facts.rows and reader.outputs is facts.rows[reader.weight, 1] else 0
+        makers[reader.outputs.numpy().tobytes()] = reader.weight, dimension
     found = {}
     for name, norm in facts.norms.items():
-        weight = weights.get(makers.get(norm.labels.numpy().tobytes(), ""))
-        if weight is None or name not in norms or len(weight) != norms[name].num_features:
+        maker, dimension = makers.get(norm.labels.numpy().tobytes(), ("", 0))
+        weight = weights.get(maker)
+        if weight is None or name not in norms or weight.shape[dimension] != norms[name].num_features:
             continue
-        filters = weight.detach().double().cpu().flatten(1)
+        filters = weight.detach().double().cpu().movedim(dimension, 0).flatten(1)
         if criterion == "l1_filter":
             found[name] = filters.abs().sum(1)
         else:
@@ -123,13 +138,17 @@ def masks(
 ) -> dict[str, Tensor]:
     """Return which channels are masked, by layer; the lowest scores, at most ``max_ratio`` of a layer."""
     scored = {name: score for name, score in scored.items() if name not in excluded}
+    if not scored:
+        return {}
     if threshold is not None:
         chosen = {name: score < threshold for name, score in scored.items()}
     elif scope == "layer":
         chosen = {name: _lowest(score, round(float(ratio or 0) * len(score))) for name, score in scored.items()}
     else:
         together = torch.cat(list(scored.values()))
-        parts = _lowest(together, round(float(ratio or 0) * len(together))).split(  # type: ignore[no-untyped-call]
+        places = torch.cat([torch.linspace(0, 1, len(score)) for score in scored.values()])
+        count = round(float(ratio or 0) * len(together))
+        parts = _lowest(together, count, places).split(  # type: ignore[no-untyped-call]
             [len(score) for score in scored.values()]
         )
         chosen = dict(zip(scored, parts, strict=True))
@@ -140,7 +159,9 @@ def masks(
     return limited
 
 
-def _lowest(score: Tensor, count: int) -> Tensor:
+def _lowest(score: Tensor, count: int, places: Tensor | None = None) -> Tensor:
+    """Return which scores are lowest; of equal ones those at the lowest places, so that no layer goes as a whole."""
+    order = np.lexsort((np.arange(len(score)) if places is None else places.numpy(), score.numpy()))
     mask = torch.zeros(len(score), dtype=torch.bool)
-    mask[torch.from_numpy(np.argsort(score.numpy(), kind="stable")[:count].copy())] = True
+    mask[torch.from_numpy(order[:count].copy())] = True
     return mask

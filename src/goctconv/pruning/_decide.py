@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ._facts import Cut, Facts, Follow, Reader, Split
+from ._limits import Limits
 from ._reasons import Reasons
 from ._shadows import FROZEN, NONE
 
@@ -49,57 +50,29 @@ class Decision:
         return ~self.goes[self.of(labels)]
 
 
-def decide(
-    facts: Facts,
-    masked: dict[str, Tensor],
-    weights: dict[str, Tensor],
-    *,
-    min_channels: int,
-    round_to: int | None,
-    keep: dict[str, Tensor],
-    freeze_cuts: bool,
-    lists: bool = True,
-) -> Decision:
+def decide(facts: Facts, masked: dict[str, Tensor], weights: dict[str, Tensor], limits: Limits) -> Decision:
     """Return what can go.
 
     Args:
         facts: Of the masked network.
         masked: Which channels of every BatchNorm are masked, by module.
         weights: The stored tensors by name.
-        min_channels: What every layer keeps at least.
-        round_to: The number of channels of every layer is to be a multiple of it, if possible.
-        keep: Channels of BatchNorm layers that must stay, by module.
-        freeze_cuts: Whether channels stay whose dimension the code cuts into pieces.
-        lists: Whether a number that the code splits by may become a list of lengths.
+        limits: What must stay.
     """
     classes = components(facts)
     decision = Decision(classes, np.zeros(classes.max() + 1, dtype=bool))
-    if lists:
+    if limits.lists:
         numbers = {cut.source.place for cut in facts.cuts}
         decision.lists = {split.source.place for split in facts.splits} - numbers
     for module, mask in masked.items():
         if module in facts.norms:
             decision.goes[decision.of(facts.norms[module].labels)[mask.numpy()]] = True
-    solver = _Solver(facts, decision, weights, min_channels, round_to)
+    solver = _Solver(facts, decision, weights, limits)
     solver.stay(classes[[NONE, FROZEN]], "it meets something that must stay")
-    for labels, reason in facts.frozen:
+    for labels, reason in limits.held(facts):
         solver.stay(decision.of(labels), reason)
-    for module, mask in keep.items():
-        if module in facts.norms:
-            solver.stay(decision.of(facts.norms[module].labels)[mask.numpy()], "keep= names it")
-    if freeze_cuts:
-        for labels, reason in _cut_labels(facts):
-            solver.stay(decision.of(labels), f"{reason} needs its size")
     solver.solve()
     return decision
-
-
-def _cut_labels(facts: Facts) -> list[tuple[Tensor, str]]:
-    """Return the labels of all dimensions that the code cuts into pieces."""
-    found = [(labels, blocks.reason) for blocks in facts.blocks for labels in blocks.labels]
-    found += [(labels, split.reason) for split in facts.splits for labels in split.pieces]
-    found += [(cut.labels, cut.reason) for cut in facts.cuts]
-    return found + [(labels, one.reason) for one in facts.follows for labels in (one.labels, one.leader)]
 
 
 def components(facts: Facts) -> NDArray[np.int64]:
@@ -130,11 +103,10 @@ class _Solver:
         facts: Facts,
         decision: Decision,
         weights: dict[str, Tensor],
-        min_channels: int,
-        round_to: int | None,
+        limits: Limits,
     ) -> None:
         self.facts, self.decision = facts, decision
-        self.min_channels, self.round_to = min_channels, round_to
+        self.min_channels, self.round_to = limits.min_channels, limits.round_to
         self.of = [decision.of(reader.labels) for reader in facts.readers]
         self.significant = [_significant(reader, weights[reader.weight]) for reader in facts.readers]
         self.balanced = self._balanced()
@@ -200,7 +172,8 @@ class _Solver:
             changed = self._represent() | balanced | self._widths()
 
     def _may_fold(self, reader: Reader) -> bool:
-        return reader.is_plain and self.facts.uses[reader.weight] == 1
+        uses = self.facts.uses
+        return reader.is_plain and uses[reader.weight] == 1 and uses.get(reader.bias, 1) == 1
 
     def _represent(self) -> bool:
         """Keep one constant input of every padded reader that has some to go."""

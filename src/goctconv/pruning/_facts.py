@@ -147,6 +147,10 @@ class Facts:
         self.count += count
         return labels
 
+    def count_use(self, name: str) -> None:
+        """Note that a layer uses a stored tensor once more."""
+        self.uses[name] = self.uses.get(name, 0) + 1
+
     def unite(self, a: Tensor, b: Tensor, reason: str = "it meets something that must stay") -> None:
         """Note that channels live and die together."""
         a, b = a.reshape(-1), b.reshape(-1)

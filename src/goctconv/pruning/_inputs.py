@@ -11,11 +11,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
 from torch.utils import _pytree as pytree
 
 from ._errors import PruningError
 
 _COMPILED = "_orig_mod"  # where torch.compile puts what it wraps
+_LONGEST = 60  # of a value that a message shows
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized")
 _COMPUTED_WEIGHTS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
@@ -48,16 +50,33 @@ def as_call(example_inputs: Any) -> Call:
     """
     if isinstance(example_inputs, Mapping):
         call: Call = ((), dict(example_inputs))
-    elif isinstance(example_inputs, tuple | list):
-        call = (tuple(example_inputs), {})
+    elif isinstance(example_inputs, list):
+        raise TypeError(
+            "example_inputs is a list: pass (a, b) for two arguments, and ([a, b],) for one argument that is a list"
+        )
+    elif isinstance(example_inputs, tuple):
+        call = (example_inputs, {})
     else:
         call = ((example_inputs,), {})
     if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(call)):
         raise TypeError(
-            f"example_inputs={example_inputs!r} must be a tensor, a tuple of arguments or a dict of keyword arguments, "
-            "such as torch.zeros(1, 3, 224, 224)"
+            f"example_inputs is {_shown(example_inputs)}, expected a tensor, a tuple of arguments or a dict of keyword "
+            "arguments, such as torch.zeros(1, 3, 224, 224)"
         )
+    for leaf in pytree.tree_leaves(call):
+        is_number = isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.is_meta
+        if is_number and not torch.isfinite(leaf).all():
+            raise ValueError("example_inputs holds values that are NaN or infinite, which hide what a model computes")
+        if isinstance(leaf, Tensor) and not leaf.numel():
+            raise ValueError(
+                f"example_inputs holds a tensor {tuple(leaf.shape)} without elements: pass one image or more"
+            )
     return call
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"a {type(value).__name__}" if hasattr(value, "shape") or len(text) > _LONGEST else text
 
 
 def copied(call: Call) -> Call:
@@ -101,8 +120,10 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
         if isinstance(module, _BatchNorm) and module.weight is not None
     }
     if not found:
+        frozen = next((name for name, one in model.named_modules() if "FrozenBatchNorm" in type(one).__name__), "")
+        cure = f"; {frozen} is frozen, its scale is a buffer: put a BatchNorm2d in place of it" if frozen else ""
         raise PruningError(
-            f"{type(model).__name__} has no BatchNorm with a scale (affine=True), whose channels could be removed"
+            f"{type(model).__name__} has no BatchNorm with a scale (affine=True), whose channels could be removed{cure}"
         )
     return found
 
@@ -110,7 +131,8 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 def _problem(module: nn.Module) -> str:
     """Return why a module cannot be pruned, and the cure; empty if it can."""
     parameters = list(module.parameters(recurse=False))
-    computed = [_COMPUTED_WEIGHTS.get(type(hook).__name__) for hook in module._forward_pre_hooks.values()]
+    hooks = list(module._forward_pre_hooks.values())
+    computed = [_COMPUTED_WEIGHTS.get(type(hook).__name__) for hook in hooks]
     problems = {
         "is a TorchScript module, whose code is fixed: prune the model before scripting or tracing it": isinstance(
             module, torch.jit.ScriptModule
@@ -120,6 +142,9 @@ def _problem(module: nn.Module) -> str:
         "first": parametrize.is_parametrized(module),
         f"has a weight that is computed before each call: call torch.nn.utils.{next(filter(None, computed), '')} "
         "first": any(computed),
+        "is masked by torch.nn.utils.prune: call its remove(module, name) first, which leaves the zeros": any(
+            isinstance(hook, BasePruningMethod) for hook in hooks
+        ),
         "has no weights yet: run the model once before": any(map(is_lazy, parameters)),
         "has a DTensor, a part of which lies in every process: gather the model before pruning it": any(
             hasattr(one, "placements") for one in parameters

@@ -71,14 +71,15 @@ class Lookups:
         self.shadows = Shadows()
         self.path: list[str] = []
         self.sources = SizeSources(self.channels_of)
-        self._stored: dict[int, tuple[str, Tensor]] = {}
+        self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
         self._derived: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
         self._stained: dict[int, Stained] = {}
+        self._followed: set[str] = set()
         self._outputs: dict[int, tuple[Callable[[], Tensor | None], Reader]] = {}
         self._plain = {path for path, module in model.named_modules() if isinstance(module, _ConvNd | nn.Linear)}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.numel():
-                self._stored.setdefault(_storage(tensor), (name, tensor))
+                self._stored.setdefault(_place(tensor), (name, tensor))
 
     @property
     def where(self) -> str:
@@ -100,6 +101,8 @@ class Lookups:
         stored = self.stored_as(tensor)
         if stored is None or not tensor.dim() or tensor.numel() == 1:
             return None
+        if tensor.dim() > 1:
+            self._followed.add(stored[0])
         if tensor.dim() > 1 and tensor.numel() > _LARGEST_FOLLOWED:
             return uniform(tensor.shape, FROZEN, constant=True)
         return Shadow(self._element_labels(*stored), torch.tensor(True).expand(tensor.shape))
@@ -124,10 +127,10 @@ class Lookups:
         """Return name and value of the parameter or buffer that a tensor is, whole and as it is stored."""
         if tensor.layout != torch.strided or not tensor.numel():
             return None
-        stored = self._stored.get(_storage(tensor))
+        stored = self._stored.get(_place(tensor))
         if stored is None or stored[1].shape != tensor.shape or stored[1].stride() != tensor.stride():
             return None
-        return stored if stored[1].storage_offset() == tensor.storage_offset() else None
+        return stored
 
     def weight_of(self, weight: Tensor) -> tuple[str, float] | None:
         """Return the name of the parameter that a weight is, and the number that it was multiplied by."""
@@ -174,6 +177,7 @@ class Lookups:
             self.facts.freeze(labels, f"the bias of {self.where} is computed")
             return "?"
         self.bind(stored[0], 0, labels)
+        self.facts.count_use(stored[0])
         return stored[0]
 
     # Readers and what reads their output
@@ -184,7 +188,7 @@ class Lookups:
         reader.is_plain = reader.is_plain and reader.bias != "?" and bool(reader.bias or is_own)
         reader.losses = len(self.facts.losses)
         self._outputs[_storage(result)] = (weakref.ref(result), reader)
-        self.facts.uses[reader.weight] = self.facts.uses.get(reader.weight, 0) + 1
+        self.facts.count_use(reader.weight)
         self.facts.readers.append(reader)
 
     def note_follower(self, name: str, args: tuple[Any, ...], tensors: list[Tensor]) -> None:
@@ -204,6 +208,12 @@ class Lookups:
         shadow = self.shadows.find(tensor)
         if shadow is not None:
             self.facts.freeze(compressed(shadow.labels), "it is put out by the model")
+
+    def note_padding(self) -> None:
+        """Let layers without a place for a constant keep one input, inside modules that are made again by widths."""
+        for reader in self.facts.readers:
+            is_inside = any(reader.module.startswith(f"{path}." if path else "") for path in self.facts.inputs)
+            reader.padded |= is_inside and not reader.bias and reader.follower in {"", "?"}
 
     # Constants
 
@@ -255,6 +265,12 @@ class Lookups:
         found = self._stained.get(_storage(tensor))
         return (found.constant, found.values) if found is not None and found.tensor() is tensor else None
 
+    def forget(self, result: Any) -> None:
+        """Forget what was known of a tensor's values, for it was changed in place."""
+        for one in tensors_in(result):
+            self._stained.pop(_storage(one), None)
+            self._derived.pop(_storage(one), None)
+
     def note_losses(self, op: Operation) -> None:
         """Note channels that were constants before an operation, and are none after it."""
         given = [_labels_where(shadow, constant=True) for shadow in op.known.values() if shadow is not None]
@@ -282,7 +298,17 @@ class Lookups:
         return True
 
     def note_uses(self) -> None:
-        """Note what else the code does with numbers of channels."""
+        """Note what else the code does with numbers of channels, and with weights of layers."""
+        for (name, _), labels in self.facts.rows.items():
+            if name in self._followed:
+                self.facts.freeze(labels, f"{name} is used in other ways too")
+        self._note_numbers()
+        for source, other in self.sources.uses.equalities:
+            if source.channels is not None:
+                self._note_equality(source, source.channels, other)
+
+    def _note_numbers(self) -> None:
+        """Note that numbers of channels which the code computes with must stay."""
         numbers = self.sources.uses.numbers
         fixed = {one.place for one in numbers}
         for one in numbers:
@@ -294,9 +320,6 @@ class Lookups:
         for split in self.facts.splits:
             if split.source.place in fixed:
                 self.facts.freeze(torch.cat(split.pieces), f"{'.'.join(split.source.place)} is computed with")
-        for source, other in self.sources.uses.equalities:
-            if source.channels is not None:
-                self._note_equality(source, source.channels, other)
 
     def _note_equality(self, source: Source, channels: Tensor, other: int) -> None:
         """Note that a number of channels must stay what it is compared with."""
@@ -328,6 +351,10 @@ def _labels_where(shadow: Shadow, *, constant: bool) -> Tensor:
 
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def _place(tensor: Tensor) -> tuple[int, int]:
+    return _storage(tensor), int(tensor.storage_offset())
 
 
 def tensors_in(arguments: Any) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from ._shadows import Shadow, changes, compressed, reshaped, rows_along, tidy
 _VIEWS = {"view", "_unsafe_view", "_reshape_alias", "reshape", "view_as", "reshape_as", "flatten", "unflatten"}
 _CUTS = {"split", "split_with_sizes", "slice", "narrow", "chunk", "tensor_split", "select", "unbind"}
 _ORDER = {"roll", "unfold", "diagonal"}
+_SHUFFLES = {"channel_shuffle", "native_channel_shuffle"}
 _SECOND = {"slice", "narrow", "select", "unbind"}
 """Cuts that take the dimension as second argument; the others as third."""
 
@@ -36,6 +37,9 @@ def moved(t: Lookups, op: Operation) -> bool:
         _note_view(t, op, shadow, shadows[0].labels)
     elif op.name in _CUTS:
         _note_cut(t, op, shadow, shadows)
+    elif op.name in _SHUFFLES:
+        pieces = rows_along(shadow.labels, 1).chunk(op.args[1], dim=1)
+        t.facts.blocks.append(Blocks(list(torch.cat(pieces)), f"{op.name} ({t.where})"))
     elif op.name in _ORDER and _touches(op, shadow):
         return False
     return all(t.put(one, its) for one, its in zip(results, shadows, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ._errors import PruningError
+from ._fingerprint import is_of
 from ._inputs import unwrapped
 from ._rebuild import Moves, Shapes, Surgery, cut_like
 from ._report import PruningReport
+from ._report_text import summary
 
 FORMAT = "goctconv-pruning-plan"
 VERSION = 1
@@ -46,7 +49,7 @@ class Masks:
                     tensor.index_fill_(0, torch.tensor(channels, device=tensor.device), 0)
 
 
-@dataclass
+@dataclass(repr=False)
 class PruningPlan:
     """What `analyze` found: which channels are masked, which of them can go, and how the model changes then.
 
@@ -55,6 +58,9 @@ class PruningPlan:
         removed: Channels that go by BatchNorm: masked ones, and those that only masked ones depend on.
         steps: The new shapes of tensors, as data; cut one after the other.
         report: What is gained, and why the other masked channels stay.
+        weights: Sums of the masked weights that were analysed, by which they are recognised.
+        moves: What is added for constants that go; only in a plan that `analyze` made, and not in a file.
+        adds: Whether anything is added.
 
     Example:
         >>> import torch
@@ -69,7 +75,9 @@ class PruningPlan:
     removed: dict[str, list[int]]
     steps: list[Shapes]
     report: PruningReport
-    moves: list[Moves] | None = field(default=None, repr=False)
+    weights: dict[str, list[float]] = field(default_factory=dict)
+    moves: list[Moves] | None = None
+    adds: bool = False
 
     @property
     def masked(self) -> dict[str, list[int]]:
@@ -87,6 +95,10 @@ class PruningPlan:
             model: The model that was analysed, or one of the same architecture.
             inplace: Change the model itself; if that fails, it is as before.
 
+        Warns:
+            UserWarning: Constants that go are missed: the weights are not those that were analysed, or the plan was
+                loaded. The shape is right then, and with the slim model's state dict it is the slim model.
+
         Raises:
             PruningError: The model has other tensors than the plan is for.
         """
@@ -96,16 +108,64 @@ class PruningPlan:
         surgery = Surgery(slim)
         try:
             self.masks.apply(slim, surgery)
-            self.cut(surgery)
+            self.cut(surgery, with_moves=self._fits(slim))
         except BaseException:
             surgery.roll_back()
             raise
         return slim
 
-    def cut(self, surgery: Surgery) -> None:
+    def cut(self, surgery: Surgery, *, with_moves: bool = True) -> None:
         """Cut a model whose channels are masked already."""
-        for shapes, moves in zip(self.steps, self.moves or [Moves()] * len(self.steps), strict=True):
-            surgery.apply(shapes, moves)
+        moves = self.moves if with_moves and self.moves is not None else [Moves()] * len(self.steps)
+        for shapes, its in zip(self.steps, moves, strict=True):
+            surgery.apply(shapes, its)
+
+    def _fits(self, masked: nn.Module) -> bool:
+        """Whether what was moved is right for a masked model; warns where it would be missed."""
+        is_analysed = bool(self.weights) and is_of(masked, self.weights)
+        if self.moves is None and is_analysed and self.adds:
+            warnings.warn(
+                "this plan was loaded, and the constants that it moves are not in its file: load the state dict of the "
+                "slim model into the result, or analyze the model again",
+                stacklevel=3,
+            )
+        if self.moves is not None and not is_analysed and self.adds:
+            warnings.warn(
+                "the model has other weights than those that were analysed, so constants that go are missed: load the "
+                "state dict of the slim model into the result, or analyze this model",
+                stacklevel=3,
+            )
+        return is_analysed
+
+    def then(self, second: PruningPlan) -> PruningPlan:
+        """Return the plan that does what this one does, and then what one of the slim model does.
+
+        As one that was loaded, it holds shapes only.
+
+        Example:
+            >>> import torch
+            >>> from goctconv import prune_channels
+            >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 3))
+            >>> first = prune_channels(model, torch.zeros(1, 3, 16, 16), ratio=0.25)
+            >>> second = prune_channels(first.model, torch.zeros(1, 3, 16, 16), ratio=0.5)
+            >>> plan = first.plan.then(second.plan)
+            >>> plan.removed, plan.apply(model)[1].num_features
+            ({'1': [0, 1, 2, 3, 4]}, 3)
+        """
+        left = {
+            name: sorted(set(range(layer.channels)) - set(self.removed.get(name, ())))
+            for name, layer in self.report.layers.items()
+        }
+
+        def joined(first: dict[str, list[int]], later: dict[str, list[int]]) -> dict[str, list[int]]:
+            added = {name: {left[name][one] for one in channels} for name, channels in later.items()}
+            names = [name for name in left if name in first or name in added]
+            return {name: sorted({*first.get(name, ()), *added.get(name, ())}) for name in names}
+
+        masks = Masks(joined(self.masks.scales, second.masks.scales), joined(self.masks.shifts, second.masks.shifts))
+        report = self.report.then(second.report, left)
+        steps = [*self.steps, *second.steps]
+        return PruningPlan(masks, joined(self.removed, second.removed), steps, report, adds=self.adds or second.adds)
 
     def cut_like(self, name: str, tensor: Tensor) -> Tensor:
         """Return the part that is left of a tensor which has the shape of the parameter or buffer of a name."""
@@ -126,8 +186,9 @@ class PruningPlan:
         Raises:
             PruningError: The model has other layers than the plan is for.
         """
-        self._check_masks(model)
-        self.masks.apply(model)
+        inner = unwrapped(model)
+        self._check_masks(inner)
+        self.masks.apply(inner)
         return model
 
     def _check_masks(self, model: nn.Module) -> None:
@@ -170,6 +231,8 @@ class PruningPlan:
             "masks": asdict(self.masks),
             "removed": self.removed,
             "steps": [_with_keys(asdict(shapes), str) for shapes in self.steps],
+            "weights": self.weights,
+            "adds": self.adds,
             "report": self.report.to_dict(),
         }
 
@@ -188,7 +251,8 @@ class PruningPlan:
         try:
             steps = [Shapes(**_with_keys(one, int)) for one in data["steps"]]
             report = PruningReport.from_dict(data["report"])
-            return cls(Masks(**data["masks"]), data["removed"], steps, report)
+            removed = {str(name): [int(one) for one in channels] for name, channels in data["removed"].items()}
+            return cls(Masks(**data["masks"]), removed, steps, report, dict(data["weights"]), adds=bool(data["adds"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
 
@@ -198,6 +262,9 @@ class PruningPlan:
 
     def __str__(self) -> str:
         return str(self.report)
+
+    def __repr__(self) -> str:
+        return f"PruningPlan({summary(self.report)})"
 
 
 def _with_keys(shapes: dict[str, Any], kind: type[int | str]) -> dict[str, Any]:

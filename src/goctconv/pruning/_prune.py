@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,16 +13,18 @@ from torch.optim import Optimizer
 from ._copies import independent_copy, sharing_copy
 from ._criteria import Criterion
 from ._inputs import Call, as_call, unwrapped
+from ._keep import Keep
 from ._measure import milliseconds
 from ._plan import PruningPlan
 from ._rebuild import Surgery
 from ._report import PruningReport
-from ._search import Beta, Found, Keep, Options, Scope, search
+from ._report_text import summary
+from ._search import Beta, Found, Options, Scope, search
 from ._transfer import Names, transfer_optimizer
 from ._verify import undisturbed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PruningResult:
     """A pruned model and all that is known of it.
 
@@ -43,7 +45,10 @@ class PruningResult:
     model: nn.Module
     plan: PruningPlan
     report: PruningReport
-    _names: Names = field(repr=False)
+    _names: Names
+
+    def __repr__(self) -> str:
+        return f"PruningResult({type(self.model).__name__}: {summary(self.report)})"
 
     def transfer_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Return an optimizer of the slim model, with the state of the original's, cut like its parameters.
@@ -67,7 +72,7 @@ def analyze(
     *,
     threshold: float | None = None,
     ratio: float | None = None,
-    scope: Scope = "global",
+    scope: Scope | None = None,
     max_ratio: float = 1.0,
     criterion: Criterion = "bn_scale",
     coupled: bool = False,
@@ -86,12 +91,13 @@ def analyze(
         example_inputs: What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
         threshold: Channels with a score below it are masked; 1e-20 is published for ``criterion="bn_scale"``.
         ratio: In place of a threshold: the share of channels to mask.
-        scope: Whether the share is of all channels together or of each layer.
+        scope: Whether the share is of all channels together, ``"global"``, or of each ``"layer"``; the default for
+            criteria of filters, whose scores do not compare between layers.
         max_ratio: The largest share of a layer that is masked.
         criterion: What is scored: ``"bn_scale"``, abs(γ); ``"bn_scale_first"``, in a chain of depthwise layers that of
             the first BatchNorm, and γ and β of the whole chain are masked with it; ``"l1_filter"`` and
             ``"geometric_median"``, of the filter that makes the channel; or a function of the model that returns scores
-            by BatchNorm.
+            by BatchNorm. Scores of filters are there for layers right before a BatchNorm only.
         coupled: Whether channels that can only go together, such as those that are summed, share their mean score.
         beta: ``"keep"`` leaves the shift β of masked channels, which become constants; ``"zero"`` masks it too.
         keep: BatchNorm layers that must keep all channels: names, globs or modules.
@@ -123,7 +129,7 @@ def prune_channels(
     *,
     threshold: float | None = None,
     ratio: float | None = None,
-    scope: Scope = "global",
+    scope: Scope | None = None,
     max_ratio: float = 1.0,
     criterion: Criterion = "bn_scale",
     coupled: bool = False,
@@ -138,8 +144,8 @@ def prune_channels(
     """Remove channels of a BatchNorm network so that its output does not change, and prove it.
 
     The pruned network equals the masked one, γ := 0 for the channels that the criterion chooses, at every input size,
-    to rounding. In train mode it does too where what was moved is nothing, as with ``beta="zero"``, or went into a bias
-    or a running mean; means and variances of a batch see a border that a merged constant leaves.
+    to rounding. In train mode it does too, but for what is random there, and for a BatchNorm that reads a constant: the
+    statistics of a batch make another constant of it than the running ones.
 
     Args:
         model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled, and is unwrapped.
@@ -171,21 +177,21 @@ def prune_channels(
         >>> import timm, torch
         >>> from goctconv import prune_channels
         >>> model = timm.create_model("resnet18", zero_init_last=False)
-        >>> result = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, criterion="l1_filter")
-        >>> result.report.parameters[0], result.report.parameters[1] < 11_000_000
+        >>> result = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, criterion="l1_filter", coupled=True)
+        >>> result.report.parameters[0], result.report.parameters[1] < 8_000_000
         (11689512, True)
     """
     options = Options(threshold, ratio, scope, max_ratio, criterion, coupled, beta, keep, round_to, min_channels)
     inner, call = unwrapped(model), as_call(example_inputs)
     names = [(weakref.ref(parameter), name) for name, parameter in inner.named_parameters()]
     found = search(inner, call, options, thorough=verify)
+    if latency:
+        found.plan.report = replace(found.plan.report, milliseconds=_times(found, call))
     if inplace:
         del found.slim  # its weights, before they are made again
         slim = _changed(inner, found)
     else:
         slim = independent_copy(found.slim, inner)
-    if latency:
-        found.plan.report = replace(found.plan.report, milliseconds=_times(slim, found, call))
     return PruningResult(slim, found.plan, found.plan.report, names)
 
 
@@ -203,6 +209,6 @@ def _changed(model: nn.Module, found: Found) -> nn.Module:
     return model
 
 
-def _times(slim: nn.Module, found: Found, call: Call) -> tuple[float, float]:
+def _times(found: Found, call: Call) -> tuple[float, float]:
     with torch.no_grad(), undisturbed():
-        return milliseconds(found.masked, sharing_copy(slim).eval(), call)
+        return milliseconds(found.masked.eval(), sharing_copy(found.slim).eval(), call)

@@ -158,7 +158,7 @@ def _fold(
     name = f"{reader.follower}.running_mean"
     if reader.bias:
         moves.shifts[reader.bias] = moves.shifts.get(reader.bias, 0) + shift
-    elif name in stored and facts.uses[reader.weight] == 1:
+    elif name in stored and facts.uses[name] == 1:
         moves.shifts[name] = moves.shifts.get(name, 0) - shift
     else:
         name = reader.weight.rpartition(".")[0] + ".bias"

@@ -19,8 +19,8 @@ class PrunedLayer:
 
     Attributes:
         channels: Before.
-        masked: How many were masked, counting those without effect since only masked ones depend on them.
-        removed: How many of those are gone.
+        masked: How many were masked.
+        removed: How many are gone: masked ones, and those that depend on masked ones alone.
         held: Why the other masked ones stayed: the reason by channel.
 
     Example:
@@ -39,6 +39,11 @@ class PrunedLayer:
     def left(self) -> int:
         """Channels after."""
         return self.channels - self.removed
+
+    @property
+    def dependent(self) -> int:
+        """How many are gone that were not masked: what made them, or what read them, was."""
+        return self.removed - (self.masked - len(self.held))
 
     def channels_by_reason(self) -> dict[str, list[int]]:
         """Return which masked channels each reason holds, the most frequent reason first."""
@@ -93,8 +98,39 @@ class PruningReport:
 
     @property
     def removed(self) -> int:
-        """Removed channels of all layers."""
+        """Removed channels of all layers: masked ones, and those that depend on masked ones alone."""
         return sum(layer.removed for layer in self.layers.values())
+
+    @property
+    def held(self) -> int:
+        """Masked channels of all layers that stayed."""
+        return sum(len(layer.held) for layer in self.layers.values())
+
+    @property
+    def share(self) -> float:
+        """The share of the masked channels that are gone; 1 if none was masked."""
+        return 1 - self.held / self.masked if self.masked else 1.0
+
+    def then(self, second: PruningReport, left: Mapping[str, list[int]]) -> PruningReport:
+        """Return the report of this and a second pruning, of the slim model.
+
+        Args:
+            second: The report of the second one.
+            left: The channels that this one left, by layer.
+        """
+        layers = {}
+        for name, layer in self.layers.items():
+            later = second.layers[name]
+            held = {left[name][channel]: reason for channel, reason in later.held.items()}
+            masked = layer.masked - len(layer.held) + later.masked
+            layers[name] = PrunedLayer(layer.channels, masked, layer.removed + later.removed, held)
+        return PruningReport(
+            layers,
+            (self.parameters[0], second.parameters[1]),
+            (self.macs[0], second.macs[1]),
+            (self.activations[0], second.activations[1]),
+            [*self.notes, *second.notes],
+        )
 
     def reasons(self) -> dict[str, int]:
         """Return how many channels each reason holds, the most frequent first."""

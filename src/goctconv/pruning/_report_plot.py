@@ -6,6 +6,8 @@ import importlib
 import io
 from typing import TYPE_CHECKING
 
+from ._report_text import summary
+
 if TYPE_CHECKING:
     from ._report import PruningReport
 
@@ -29,7 +31,7 @@ def render_png(report: PruningReport) -> bytes:
     figure = make_figure(figsize=(8, min(1.4 + 0.19 * len(layers), _TALLEST)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(layers))
-    held = [layer.masked - layer.removed for layer in layers.values()]
+    held = [len(layer.held) for layer in layers.values()]
     live = [layer.channels - layer.masked for layer in layers.values()]
     removed = [layer.removed for layer in layers.values()]
     lefts = ([0] * len(layers), live, [a + b for a, b in zip(live, held, strict=True)])
@@ -39,7 +41,7 @@ def render_png(report: PruningReport) -> bytes:
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlabel("channels")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{report.removed:,} of {report.masked:,} masked channels removed", fontsize=10)
+    figure.suptitle(summary(report), fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI)

@@ -98,8 +98,10 @@ def totals(report: PruningReport) -> list[tuple[str, float, float]]:
 def summary(report: PruningReport) -> str:
     """Return the first line."""
     if not report.masked:
-        return "no channel is masked, so none is removed: the threshold is below all scores"
-    return f"{report.removed:,} of {report.masked:,} masked channels removed"
+        return "no channel is masked, so none is removed: no score is below the threshold, or the ratio is 0"
+    dependent = report.removed - (report.masked - report.held)
+    more = f", and {dependent:,} that depend on them alone" if dependent else ""
+    return f"{report.masked - report.held:,} of {report.masked:,} masked channels removed{more}"
 
 
 def proof(report: PruningReport) -> str:
@@ -127,32 +129,40 @@ def render_text(report: PruningReport) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
     lines += [line for line in [proof(report)] if line]
-    lines += _layers({name: layer for name, layer in report.layers.items() if layer.masked})
-    held = report.masked - report.removed
-    if held:
-        lines.append(f"{held:,} masked {'channels stay' if held > 1 else 'channel stays'} because")
+    lines += _layers({name: layer for name, layer in report.layers.items() if layer.masked or layer.removed})
+    if report.held:
+        lines.append(f"{report.held:,} masked {'channels stay' if report.held > 1 else 'channel stays'} because")
         lines += [f"  {group.count:6,}  {group}" for group in grouped(report.reasons())]
+        lines += _hints(report)
     lines += [str(group) for group in grouped(dict.fromkeys(report.notes, 1))]
     return "\n".join(lines)
 
 
 def _layers(layers: dict[str, PrunedLayer]) -> list[str]:
-    """Return a line for every layer; of many, for those that changed, or changed most."""
-    shown = dict(layers)
-    if len(shown) > _LONGEST:
-        shown = {name: layer for name, layer in layers.items() if layer.removed}
-    if len(shown) > _LONGEST:
-        most = sorted(shown, key=lambda name: -shown[name].removed)[:_LONGEST]
-        shown = {name: layer for name, layer in shown.items() if name in set(most)}
+    """Return a line for every layer; of many, for those that lost most, or where most was to go and stayed."""
+    most = sorted(layers, key=lambda name: -layers[name].removed - len(layers[name].held))[:_LONGEST]
+    shown = {name: layer for name, layer in layers.items() if name in set(most)}
     if not shown:
         return []
     width = max(len("layer"), *map(len, shown))
     digits = max(len(f"{layer.channels:,}") for layer in shown.values())
     lines = [f"{'layer':{width}}  {'channels':>{2 * digits + 4}}  masked, stay"]
     for name, layer in shown.items():
-        held = f"{layer.masked - layer.removed:14,}" if layer.masked > layer.removed else ""
+        held = f"{len(layer.held):14,}" if layer.held else ""
         lines.append(f"{name:{width}}  {layer.channels:{digits},} -> {layer.left:{digits},}{held}".rstrip())
     rest = [layer for name, layer in layers.items() if name not in shown]
     if rest:
-        lines.append(f"and {len(rest)} more, which lost {sum(layer.removed for layer in rest):,} channels")
+        gone, held_there = sum(layer.removed for layer in rest), sum(len(layer.held) for layer in rest)
+        lines.append(f"and {len(rest)} more, which lost {gone:,} channels and kept {held_there:,} masked ones")
     return lines
+
+
+def _hints(report: PruningReport) -> list[str]:
+    """Return what may help against the reasons."""
+    reasons = " ".join(report.reasons())
+    hints = []
+    if "goes only with" in reasons or "in the sum" in reasons:
+        hints.append("coupled=True masks channels together that can only go together")
+    if "reads the product" in reasons or "border of zeros" in reasons or "stands for the constants" in reasons:
+        hints.append('beta="zero" makes constants 0, which can go anywhere')
+    return [f"Another choice of channels may let more go: {'; '.join(hints)}."] if hints else []

@@ -11,26 +11,8 @@ from torch import Tensor, nn
 from ._decide import Decision, decide
 from ._errors import PruningError
 from ._facts import Facts
+from ._limits import Limits
 from ._rebuild import Moves, Shapes, Surgery, moves_of, shapes_of
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What must stay.
-
-    Attributes:
-        kept: BatchNorm layers that keep all channels.
-        min_channels: What every layer keeps at least.
-        round_to: The number of channels of every layer is to be a multiple of it.
-        lists: Whether a number that the code splits by may become a list of lengths.
-        freeze_cuts: Whether channels stay whose dimension the code cuts into pieces.
-    """
-
-    kept: frozenset[str]
-    min_channels: int
-    round_to: int | None
-    lists: bool = True
-    freeze_cuts: bool = False
 
 
 @dataclass
@@ -74,7 +56,7 @@ def cut_all(
         look: Finds that out again.
         limits: What must stay.
     """
-    decision = _decision(slim, masks, facts, limits)
+    decision = decide(facts, masks, stored(slim), limits)
     cuts = Cuts(decision)
     left = {name: torch.arange(len(norm.labels)) for name, norm in facts.norms.items()}
     sizes = {name: len(channels) for name, channels in left.items()}
@@ -96,24 +78,10 @@ def cut_all(
             facts = look(slim)
         except PruningError:  # it does not run any more: comparing it will say where
             break
-        decision = _decision(slim, masks, facts, limits)
+        decision = decide(facts, masks, stored(slim), limits)
     gone = {name: sorted(set(range(sizes[name])) - set(channels.tolist())) for name, channels in left.items()}
     cuts.removed = {name: channels for name, channels in gone.items() if channels}
     return cuts
-
-
-def _decision(model: nn.Module, masks: dict[str, Tensor], facts: Facts, limits: Limits) -> Decision:
-    sizes = {name: len(norm.labels) for name, norm in facts.norms.items()}
-    return decide(
-        facts,
-        masks,
-        stored(model),
-        min_channels=limits.min_channels,
-        round_to=limits.round_to,
-        keep={name: torch.ones(sizes[name], dtype=torch.bool) for name in sorted(limits.kept) if name in sizes},
-        freeze_cuts=limits.freeze_cuts,
-        lists=limits.lists,
-    )
 
 
 def stored(model: nn.Module) -> dict[str, Tensor]:

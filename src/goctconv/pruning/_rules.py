@@ -139,6 +139,7 @@ def batch_norm(t: Lookups, op: Operation) -> bool:
         if stored is None:
             return False
         t.bind(stored[0], 0, labels)
+        t.facts.count_use(stored[0])
         if key == "weight":
             module = stored[0].rpartition(".")[0]
             constant = constant | (tensor == 0).cpu()
@@ -274,6 +275,14 @@ def same(t: Lookups, op: Operation) -> bool:
     return t.put(op.result, op.shadow)
 
 
+def dropout(t: Lookups, op: Operation) -> bool:
+    """Dropout; where it is at work, nothing is a constant after it."""
+    if op.shadow is None or not op.arguments.get("train", True):
+        return t.put(op.result, op.shadow)
+    output = op.result[0] if isinstance(op.result, tuple | list) else op.result
+    return t.put(output, Shadow(op.shadow.labels, torch.tensor(False).expand(output.shape)))
+
+
 def elementwise(t: Lookups, op: Operation) -> bool:
     """A function of elements: channels that meet live and die together; of constants alone, it is a constant."""
     if not isinstance(op.result, Tensor):
@@ -281,8 +290,10 @@ def elementwise(t: Lookups, op: Operation) -> bool:
     operands = [
         (one, op.known.get(id(one)) or uniform(one.shape, FROZEN))
         for one in tensors_in((op.args, op.keywords))
-        if one.dim() and (one.numel() > 1 or op.known.get(id(one)) is not None)
+        if (one.dim() and one.numel() > 1) or op.known.get(id(one)) is not None
     ]
+    for labels in t.sources.counted:
+        t.facts.freeze(labels, f"{op.name} ({t.where}) computes with their number")
     if not operands or not _met(t, op, operands):
         return False
     shape = op.result.shape
@@ -358,11 +369,12 @@ _NAMES: dict[Rule, str] = {
     softmax: "softmax _softmax log_softmax _log_softmax",
     product: "matmul bmm",
     attention: "scaled_dot_product_attention",
-    same: "alias clone contiguous detach _to_copy to dropout feature_dropout alpha_dropout positive lift_fresh type_as "
-    "float double half",
+    same: "alias clone contiguous detach _to_copy to positive lift_fresh type_as float double half",
+    dropout: "dropout native_dropout feature_dropout alpha_dropout feature_alpha_dropout",
     moved: "view _unsafe_view reshape _reshape_alias view_as reshape_as flatten unflatten permute transpose t swapaxes "
     "movedim unsqueeze squeeze expand expand_as select slice narrow split split_with_sizes chunk tensor_split unbind "
-    "roll flip pixel_unshuffle repeat tile repeat_interleave unfold channel_shuffle mT numpy_T diagonal",
+    "roll flip pixel_unshuffle repeat tile repeat_interleave unfold mT numpy_T diagonal channel_shuffle "
+    "native_channel_shuffle",
 }
 _RULES: dict[str, Rule] = {name: rule for rule, names in _NAMES.items() for name in names.split()}
 _WITHOUT_TAG = """

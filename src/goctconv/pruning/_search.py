@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,23 +9,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ._account import account
 from ._copies import sharing_copy
 from ._coupling import classes_of
-from ._criteria import Criterion, check_criterion, first_of_chain, masks, scores
+from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._errors import PruningError
 from ._facts import Facts
+from ._fingerprint import fingerprint
 from ._heads import look, look_at_heads
 from ._inputs import Call, batch_norms, check_devices, check_finite
-from ._measure import Cost
+from ._keep import Keep, named_norms
+from ._limits import Limits
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan, channels_of
-from ._report import PrunedLayer, PruningReport
-from ._rounds import Cuts, Limits, cut_all
+from ._rounds import cut_all
 from ._verify import Verifier, undisturbed
 
-Keep: TypeAlias = "str | nn.Module | Iterable[str | nn.Module]"
 Beta: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
+_MOST_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Options:
 
     threshold: float | None
     ratio: float | None
-    scope: Scope
+    scope: Scope | None
     max_ratio: float
     criterion: Criterion
     coupled: bool
@@ -94,11 +93,13 @@ class _Search:
         self.model, self.call, self.options = model, call, options
         self.norms, self.kept = norms, kept
         self.notes: list[str] = []
+        self.idle: list[str] = []
         self.has_heads = False
         self.masks = self._masks()
         scales = [norm._parameters[name] for norm in norms.values() for name in ("weight", "bias")]
         self._scales = [one for one in scales if one is not None]
         self.masked = self._copy()
+        self._weights = fingerprint(self.masked)
 
     def _copy(self) -> nn.Module:
         """Return a masked copy, which shares everything else."""
@@ -115,7 +116,7 @@ class _Search:
             scored,
             threshold=options.threshold,
             ratio=options.ratio,
-            scope=options.scope,
+            scope=scope_of(options.criterion, options.scope),
             max_ratio=options.max_ratio,
             excluded=self.kept,
         )
@@ -129,10 +130,12 @@ class _Search:
 
     def _facts(self, model: nn.Module) -> Facts:
         facts, idle = look(model, self.call)
+        self.idle = idle
         if not idle:
             return facts
         joined, problem = look_at_heads(model, self.call, facts)
         self.has_heads = joined is not facts
+        self.idle = [name for name in idle if name not in joined.norms]
         note = (
             f"{', '.join(idle[:3])}{' and others' if len(idle) > 3 else ''} did not run in eval mode, and the "
             f"model did not run in train mode ({problem}): whether they still fit is not known"
@@ -145,54 +148,51 @@ class _Search:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts = self._facts(self.masked)
         verifier = Verifier(self.masked, self.call, with_heads=self.has_heads, thorough=thorough)
-        problem: PruningError | None = None
+        first: PruningError | None = None
         for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
-            limits = Limits(frozenset(self.kept), self.options.min_channels, self.options.round_to, lists, freeze_cuts)
-            slim = sharing_copy(self.model, own=self._scales)
-            self.masks.apply(slim)
-            try:
-                cuts = cut_all(slim, self._masked_channels(), facts, self._facts, limits)
-                checked = verifier.check(sharing_copy(slim), cuts.removed)
-                if cuts.steps:
-                    cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.told, checked.told)))
-            except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
-                problem = problem or _as_pruning_error(error)
-                continue
-            report = self._report(facts, cuts, (verifier.cost, checked.cost), checked.difference)
-            plan = PruningPlan(self.masks, cuts.removed, cuts.steps, report, cuts.moves)
-            return Found(plan, slim, self.masked, verifier)
-        raise PruningError(f"no part of {type(self.model).__name__} can be cut: {problem}") from problem
+            fixed: tuple[str, ...] = ()
+            for _ in range(1 if lists else _MOST_ATTEMPTS):
+                limits = Limits(
+                    frozenset(self.kept),
+                    self.options.min_channels,
+                    self.options.round_to,
+                    lists=lists,
+                    freeze_cuts=freeze_cuts,
+                    fixed=fixed,
+                )
+                try:
+                    return self._attempt(facts, verifier, limits)
+                except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
+                    problem = _as_pruning_error(error)
+                first = first or problem
+                if problem.module is None or (problem.module and problem.module in fixed):
+                    break
+                fixed = (*fixed, problem.module)
+        raise PruningError(f"no part of {type(self.model).__name__} can be cut: {first}") from first
+
+    def _attempt(self, facts: Facts, verifier: Verifier, limits: Limits) -> Found:
+        """Decide, cut and compare.
+
+        Raises:
+            PruningError: The result does not hold.
+        """
+        slim = sharing_copy(self.model, own=self._scales)
+        self.masks.apply(slim)
+        cuts = cut_all(slim, self._masked_channels(), facts, self._facts, limits)
+        checked = verifier.check(sharing_copy(slim), cuts.removed)
+        if cuts.steps:
+            cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.told, checked.told)))
+        self.notes += [note for note in verifier.notes if note not in self.notes]
+        costs = (verifier.cost, checked.cost)
+        report = account(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
+        report.notes.extend(self.notes)
+        plan = PruningPlan(
+            self.masks, cuts.removed, cuts.steps, report, self._weights, cuts.moves, adds=any(cuts.moves)
+        )
+        return Found(plan, slim, self.masked, verifier)
 
     def _masked_channels(self) -> dict[str, Tensor]:
         return {name: _mask(channels, self.norms[name]) for name, channels in self.masks.scales.items()}
-
-    def _report(
-        self,
-        facts: Facts,
-        cuts: Cuts,
-        costs: tuple[Cost, Cost],
-        difference: dict[str, float],
-    ) -> PruningReport:
-        layers = {}
-        for name, norm in self.norms.items():
-            gone = cuts.removed.get(name, [])
-            masked = sorted({*self.masks.scales.get(name, []), *gone})
-            of = cuts.first.of(facts.norms[name].labels) if name in facts.norms else None
-            held = {
-                channel: "it does not run" if of is None else cuts.first.reasons.get(int(of[channel]), "unknown")
-                for channel in masked
-                if channel not in set(gone)
-            }
-            layers[name] = PrunedLayer(norm.num_features, len(masked), len(gone), held)
-        before, after = costs
-        return PruningReport(
-            layers,
-            (before.parameters, after.parameters),
-            (before.macs, after.macs),
-            (before.activations, after.activations),
-            notes=[*self.notes, *(f"new bias: {name}" for shapes in cuts.steps for name in shapes.biases)],
-            difference=difference,
-        )
 
 
 class _Once:
@@ -218,32 +218,3 @@ def _as_pruning_error(error: Exception) -> PruningError:
     if isinstance(error, PruningError):
         return error
     return PruningError(f"{type(error).__name__}: {error}")
-
-
-def named_norms(norms: dict[str, _BatchNorm], model: nn.Module, keep: Keep) -> set[str]:
-    """Return the layers that ``keep`` names.
-
-    Raises:
-        ValueError: It names none.
-        TypeError: It is of another kind.
-    """
-    found: set[str] = set()
-    paths = dict(model.named_modules(remove_duplicate=False))
-    names = {id(norm): name for name, norm in norms.items()}
-    given = [keep] if isinstance(keep, str | nn.Module) or not isinstance(keep, Iterable) else list(keep)
-    for one in given:
-        if isinstance(one, nn.Module):
-            modules = [one]
-        elif isinstance(one, str):
-            modules = [module for path, module in paths.items() if fnmatch.fnmatchcase(path, one)]
-        else:
-            raise TypeError(f"keep: {one!r} must be a module, its name or a glob")
-        matched = {names[id(inner)] for module in modules for inner in module.modules() if id(inner) in names}
-        if not matched:
-            near = difflib.get_close_matches(one, norms, n=3, cutoff=0.3) if isinstance(one, str) else []
-            raise ValueError(
-                f"keep: {one!r} matches no BatchNorm with a scale; there are {len(norms)}, such as "
-                f"{', '.join(near or list(norms)[:3])}"
-            )
-        found |= matched
-    return found

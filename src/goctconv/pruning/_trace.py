@@ -40,6 +40,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         t.note_follower(name, args, [one for one, _ in before])
         known = {id(one): shadow for one, shadow in before}
         op = Operation(name, func, args, kwargs, _by_name(func, args, kwargs), known, result)
+        if is_in_place:
+            t.forget(result)
         is_understood = _understand(t, op)
         if is_understood:
             t.note_losses(op)
@@ -98,12 +100,12 @@ def trace(model: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> 
     try:
         with torch.inference_mode(), sourced_attributes(model, t.sources.uses), t.sources, Tracer(t):
             for one in tensors_in((args, keywords)):
-                if one.is_floating_point():
-                    t.shadows.set(one, uniform(one.shape, FROZEN))
+                t.shadows.set(one, uniform(one.shape, FROZEN))
             output = model(*args, **keywords)
             for one in tensors_of(output):
                 t.note_output(one)
         t.note_uses()
+        t.note_padding()
     finally:
         for handle in handles:
             handle.remove()

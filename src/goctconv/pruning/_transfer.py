@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils import _pytree as pytree
 
 from ._errors import PruningError
 from ._plan import PruningPlan
@@ -87,14 +88,15 @@ class _Transfer:
 
     def _cut(self, value: Any, key: str, parameter: Tensor) -> Any:
         name, new = self.names[parameter], self.new[parameter]
-        if not isinstance(value, Tensor) or parameter.shape == new.shape or (value.numel() == 1 and not value.dim()):
-            return copy.deepcopy(value)
-        if value.shape == parameter.shape:
-            return self.plan.cut_like(name, value).clone()
-        raise PruningError(
-            f"the optimizer keeps {key!r} of shape {tuple(value.shape)} for {name} of shape {tuple(parameter.shape)}, "
-            "which cannot be cut with it: begin with a fresh optimizer"
-        )
+        if isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape:
+            return self.plan.cut_like(name, value).clone() if parameter.shape != new.shape else copy.deepcopy(value)
+        for one in pytree.tree_leaves(value):
+            if isinstance(one, Tensor) and one.dim() and self.plan.steps:
+                raise PruningError(
+                    f"the optimizer keeps {key!r} of shape {tuple(one.shape)} for {name} of shape "
+                    f"{tuple(parameter.shape)}, which cannot be cut with it: begin with a fresh optimizer"
+                )
+        return copy.deepcopy(value)
 
     def _add_biases(self, moved: Optimizer) -> None:
         """Let new biases be trained like the weights beside them."""

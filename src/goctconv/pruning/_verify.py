@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from ._errors import PruningError
 from ._inputs import Call, copied, tensors_in
 from ._measure import Cost, measured
 from ._metadata import Told, told
+from ._trials import other_batch, other_sizes, random_inputs
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+_OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
+"""Tolerances where weights of low precision are computed with in float32."""
 _NOISE_FACTOR = 20
-_LARGER_BY = (32, 64)
 _EXAMPLE = "the example"
 
 
@@ -60,6 +63,7 @@ class Verifier:
 
     Attributes:
         cost: Of the masked network.
+        notes: What could not be compared.
         told: Shapes of what it tells about.
 
     Raises:
@@ -68,7 +72,7 @@ class Verifier:
 
     def __init__(self, masked: nn.Module, call: Call, *, with_heads: bool = False, thorough: bool = True) -> None:
         self._masked = masked
-        generator = torch.Generator().manual_seed(0)
+        self.notes: list[str] = []
         with measured(masked) as self.cost, told(masked) as self.told:
             self._trials = [_Trial(_EXAMPLE, call, _outputs(masked, call))]
         if not self._trials[0].expected:
@@ -79,27 +83,36 @@ class Verifier:
                 f"{type(masked).__name__} puts out no finite number on the example, so nothing could be compared: load "
                 "weights, or let BatchNorm see data in train mode first"
             )
-        if not thorough:
-            return
-        self._add("random input", _random(call, generator))
-        for more in _LARGER_BY:
-            larger = _larger(call, more, generator)
-            if larger is not None and self._add("another size", larger):
-                break
-        if with_heads:
-            self._add("auxiliary heads", call, with_heads=True)
+        self._lowest = _lowest(masked)
+        self._precise = _as_float(masked) if thorough and self._lowest in _OF_ROUNDED_WEIGHTS else masked
+        if thorough:
+            self._be_thorough(call if self._precise is masked else _floats(call), with_heads)
 
-    def _add(self, name: str, call: Call, *, with_heads: bool = False) -> bool:
-        """Add an input if the masked network takes it, and gives the same for it again."""
-        try:
-            expected = _outputs(self._masked, call, with_heads=with_heads)
-            again = _outputs(self._masked, call, with_heads=with_heads) if with_heads else expected
-        except Exception:  # noqa: BLE001  # networks refuse sizes in many ways
-            return False
-        if any(not torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
-            return False
-        self._trials.append(_Trial(name, call, expected, with_heads))
-        return True
+    def _be_thorough(self, call: Call, with_heads: bool) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._add("random input", random_inputs(call, generator))
+        taken = self._add("another size", other_sizes(call, generator))
+        if taken is None and next(other_sizes(call, generator), None) is not None:
+            self.notes.append("no second size was compared: the model takes none of those that were tried")
+        if taken is None or _batch(taken) == _batch(call):
+            self._add("another batch size", other_batch(call, generator))
+        if with_heads:
+            self._add("auxiliary heads", iter([call]), with_heads=True)
+        if any(one.name == "random input" and _equal(one.expected, self._trials[0].expected) for one in self._trials):
+            self.notes.append("the masked network gives the same for every input: too much is masked")
+
+    def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
+        """Add the first input that the masked network takes, and gives the same for again; return it."""
+        for call in calls:
+            try:
+                expected = _outputs(self._precise, call, with_heads=with_heads)
+                again = _outputs(self._precise, call, with_heads=with_heads) if with_heads else expected
+            except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
+                continue
+            if all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
+                self._trials.append(_Trial(name, call, expected, with_heads))
+                return call
+        return None
 
     def check(self, slim: nn.Module, removed: dict[str, list[int]]) -> Checked:
         """Compare a pruned network with the masked one.
@@ -110,8 +123,9 @@ class Verifier:
         found: dict[str, float] = {}
         with measured(slim) as cost, told(slim) as shapes:
             found[_EXAMPLE] = self._compare(slim, self._trials[0], removed)
+        precise = slim if self._precise is self._masked else _as_float(slim)
         for trial in self._trials[1:]:
-            found[trial.name] = self._compare(slim, trial, removed)
+            found[trial.name] = self._compare(precise, trial, removed)
         return Checked(found, cost, shapes)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
@@ -120,7 +134,8 @@ class Verifier:
         except Exception as error:
             where = _failing(slim, trial)
             raise PruningError(
-                f"the pruned model does not run on {trial.name}: {where} raised {type(error).__name__}: {error}"
+                f"the pruned model does not run on {trial.name}: {where} raised {type(error).__name__}: {error}",
+                module=where,
             ) from error
         shapes = [[tuple(one.shape) for one in its] for its in (actual, trial.expected)]
         if shapes[0] != shapes[1]:
@@ -128,41 +143,63 @@ class Verifier:
         noise: float | None = None
         worst = 0.0
         for expected, its in zip(trial.expected, actual, strict=True):
-            difference = _relative(expected, its)
-            if not difference <= _TOLERANCE.get(expected.dtype, 0.0):
+            difference, tolerance = _relative(expected, its), self._tolerance(expected)
+            if not difference <= tolerance:
                 noise = self._noise(trial) if noise is None else noise
-                if not difference <= _NOISE_FACTOR * noise:
-                    where = self._first_difference(slim, trial, removed)
+                if not difference <= min(_NOISE_FACTOR * noise, tolerance**0.5):
+                    first = self._first_difference(slim, trial, removed)
+                    where = f"{first} is the first BatchNorm that does"
                     raise PruningError(
                         f"the outputs of the pruned and the masked model differ by {difference:.1e} of the largest on "
-                        f"{trial.name}{where}"
+                        f"{trial.name}; {where if first else 'no BatchNorm does: the reason lies behind the last one'}",
+                        module=first,
                     )
             worst = max(worst, difference)
         return worst
 
+    def _tolerance(self, expected: Tensor) -> float:
+        if expected.dtype == torch.float32 and self._precise is not self._masked:
+            return _OF_ROUNDED_WEIGHTS[self._lowest]
+        return _TOLERANCE.get(expected.dtype, 0.0)
+
     def _noise(self, trial: _Trial) -> float:
-        """Return by how much the outputs change if the input does in its last bits."""
+        """Return by how much the outputs change if the input does in its last bits.
+
+        Raises:
+            PruningError: They change if it does not.
+        """
 
         def shaken(tensor: Tensor) -> Tensor:
             return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor
 
+        model = self._precise if trial.name != _EXAMPLE else self._masked
+        again = _outputs(model, trial.call, with_heads=trial.with_heads, seed=1)
+        if not all(torch.equal(a, b) for a, b in zip(trial.expected, again, strict=True)):
+            raise PruningError(
+                f"{type(model).__name__} gives other outputs when it is called again, in eval mode too, so nothing can "
+                "be compared: switch off what is random in it, such as dropout with training=True"
+            )
         call = pytree.tree_map_only(Tensor, shaken, trial.call)
-        other = _outputs(self._masked, call, with_heads=trial.with_heads)
+        other = _outputs(model, call, with_heads=trial.with_heads)
         pairs = zip(trial.expected, other, strict=True)
         return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
 
     def _first_difference(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> str:
-        """Return where channels that are left differ first, among BatchNorm layers, as the end of a sentence."""
-        expected = _norm_outputs(self._masked, trial)
+        """Return the BatchNorm whose channels that are left differ first; empty if those of none do."""
+        expected = _norm_outputs(self._masked if trial.name == _EXAMPLE else self._precise, trial)
         for name, its in _norm_outputs(slim, trial).items():
             if name not in expected:
                 continue
             gone = set(removed.get(name, []))
             kept = [channel for channel in range(expected[name].shape[1]) if channel not in gone]
             theirs = expected[name][:, kept]
-            if theirs.shape != its.shape or not _relative(theirs, its) <= _TOLERANCE.get(its.dtype, 0.0):
-                return f"; {name} is the first BatchNorm that does"
-        return "; no BatchNorm does, so the reason lies behind the last one"
+            if theirs.shape != its.shape or not _relative(theirs, its) <= self._tolerance(its):
+                return name
+        return ""
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.equal(a.to(b.dtype), b) for a, b in zip(some, others, strict=True))
 
 
 def _relative(a: Tensor, b: Tensor) -> float:
@@ -178,8 +215,32 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
 
 
+def _lowest(model: nn.Module) -> torch.dtype:
+    """Return the dtype of least precision that a model's parameters have."""
+    kinds = {one.dtype for one in model.parameters() if one.is_floating_point()}
+    return max(kinds, key=lambda one: torch.finfo(one).eps, default=torch.float32)
+
+
+def _as_float(model: nn.Module) -> nn.Module:
+    """Return a copy of a model of low precision that computes with the same weights in float32."""
+    return copy.deepcopy(model).float()
+
+
+def _floats(call: Call) -> Call:
+    def changed(tensor: Tensor) -> Tensor:
+        return tensor.float() if tensor.dtype in _OF_ROUNDED_WEIGHTS else tensor
+
+    return pytree.tree_map_only(Tensor, changed, call)  # type: ignore[no-any-return]
+
+
+def _batch(call: Call) -> list[int]:
+    return [leaf.shape[0] for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor) and leaf.dim()]
+
+
 @torch.no_grad()
-def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False) -> list[Tensor]:
+def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
+    """Return what a model puts out; one that is random gives the same again for a seed."""
+    torch.manual_seed(seed)
     set_mode(model, with_heads=with_heads)
     args, keywords = copied(call)
     return list(tensors_in(model(*args, **keywords)))
@@ -225,37 +286,6 @@ def _failing(model: nn.Module, trial: _Trial) -> str:
 
 def _drop(running: list[str]) -> None:
     running.pop()
-
-
-def _random(call: Call, generator: torch.Generator) -> Call:
-    def drawn(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        return _like(tensor, tensor.shape, generator)
-
-    return pytree.tree_map_only(Tensor, drawn, call)  # type: ignore[no-any-return]
-
-
-def _like(tensor: Tensor, shape: Any, generator: torch.Generator) -> Tensor:
-    random = torch.randn(shape, generator=generator).to(tensor.device, tensor.dtype)
-    is_channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return random.contiguous(memory_format=torch.channels_last) if is_channels_last else random
-
-
-def _larger(call: Call, more: int, generator: torch.Generator) -> Call | None:
-    """Return random input with more rows of pixels; None if nothing in it is an image."""
-
-    def is_image(leaf: Any) -> bool:
-        return isinstance(leaf, Tensor) and leaf.dim() == 4 and leaf.is_floating_point()
-
-    def drawn(tensor: Tensor) -> Tensor:
-        if not is_image(tensor):
-            return tensor
-        return _like(tensor, (*tensor.shape[:2], tensor.shape[2] + more, tensor.shape[3]), generator)
-
-    if not any(map(is_image, pytree.tree_leaves(call))):
-        return None
-    return pytree.tree_map_only(Tensor, drawn, call)  # type: ignore[no-any-return]
 
 
 def set_mode(model: nn.Module, *, with_heads: bool) -> None:

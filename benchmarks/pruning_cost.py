@@ -1,0 +1,146 @@
+"""What pruning costs: seconds, beside Torch-Pruning's on the networks that both prune, and memory.
+
+The seconds are the least of some rounds in turns, in float32, on one thread: of `prune_channels` as it is, of it
+without the comparisons on random input and at another size, and of Torch-Pruning's analysis and removal, which copies
+and compares nothing. The memory is that of ResNet-50 at 224 x 224: by how much the process grows at most while it is
+pruned, over what one forward pass and twice the weights take.
+
+    pip install "goctconv[bench]" && python benchmarks/pruning_cost.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from pruning_networks import EXACT, PEER, remove_by_peer
+
+from goctconv.pruning import prune_channels
+from reference.masking import largest_difference, mask_, masked_channels, prepared
+from reference.networks import NETWORKS, images
+
+KIB = 1024
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NETWORK", help="all of them by default")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write all numbers there")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    print(memory(), flush=True)
+    found: dict[str, dict[str, float]] = {}
+    for name in options.networks:
+        figures = guarded(name, options.rounds)
+        print(f"{name}: {figures}", flush=True)
+        if isinstance(figures, dict):
+            found[name] = figures
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if found:
+        names = list(next(iter(found.values())))
+        medians = [f"{name} {statistics.median(one[name] for one in found.values()):.3f} s" for name in names]
+        print(f"medians of {len(found)} networks: {', '.join(medians)}")
+
+
+def guarded(name: str, rounds: int) -> dict[str, float] | str:
+    """Return the seconds of all sides, or why they do not compare."""
+    try:
+        return seconds(name, rounds)
+    except Exception as error:  # noqa: BLE001  # whatever a network or a peer raises
+        return f"{type(error).__name__}"
+
+
+def seconds(name: str, rounds: int) -> dict[str, float]:
+    """Return the seconds of all sides.
+
+    Raises:
+        ValueError: Torch-Pruning changes the output.
+    """
+    model = prepared(name)
+    example = images(name, batch=1).double()
+    chosen = masked_channels(model, example, coupled=True)
+    masked = mask_(model, chosen, shifts=True)
+    slim = copy.deepcopy(masked)
+    remove_by_peer(slim, chosen, example)
+    with torch.no_grad():
+        if not largest_difference(slim(example), masked(example)) <= EXACT:
+            raise ValueError("the output is another one")
+    masked, example = masked.float(), example.float()
+    return timed(masked, chosen, example, rounds)
+
+
+def timed(masked: nn.Module, chosen: dict[str, Tensor], example: Tensor, rounds: int) -> dict[str, float]:
+    """Return the least seconds of each side, run in turns."""
+    options: dict[str, Any] = {"threshold": 1e-20, "beta": "zero"}
+    copies = [copy.deepcopy(masked) for _ in range(rounds)]
+    runs: dict[str, Callable[[], object]] = {
+        "goctconv": lambda: prune_channels(masked, example, **options),
+        "the example compared alone": lambda: prune_channels(masked, example, verify=False, **options),
+        PEER: lambda: remove_by_peer(copies.pop(), chosen, example),
+    }
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            found[name].append(time.perf_counter() - start)
+    return {name: round(min(values), 4) for name, values in found.items()}
+
+
+def memory() -> str:
+    """Return what pruning ResNet-50 takes, measured in processes of their own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        forward = pool.apply(growth, ("forward",))
+        pruning = pool.apply(growth, ("prune",))
+    weights = sum(one.numel() * one.element_size() for one in timm.create_model("resnet50").parameters()) / KIB / KIB
+    limit = forward + 2 * weights
+    return (
+        f"resnet50 at 224 x 224: grows by {pruning:.0f} MiB at most, a forward pass by {forward:.0f} MiB, the weights "
+        f"are {weights:.0f} MiB: {pruning / limit:.2f} of one forward pass and twice the weights"
+    )
+
+
+def growth(what: str) -> float:
+    """Return by how many MiB this process grows."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    model = timm.create_model("resnet50", zero_init_last=False).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.05, 1.35)
+            nn.init.normal_(module.bias, 0, 0.3)
+    example = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        model(example[:, :, :64, :64])  # what a first call allocates for good
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if what == "prune":
+        prune_channels(model, example, ratio=0.3, coupled=True)
+    else:
+        with torch.inference_mode():
+            model(example)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / KIB
+
+
+if __name__ == "__main__":
+    main()

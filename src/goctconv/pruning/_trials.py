@@ -1,0 +1,72 @@
+"""What a pruned network is tried on: random input, of other values of integers, other sizes and another batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ._inputs import Call
+
+_IMAGE = 4
+"""Dimensions of a batch of images; of signals there are 3, of volumes 5."""
+_MOST_PIXELS = 128
+
+
+def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
+    """Give random input of the shapes of a call; with other integers first, which a model may refuse."""
+    if any(_is_integer(leaf) for leaf in pytree.tree_leaves(call)):
+        yield _mapped(call, lambda one: _random(one, one.shape, generator))
+    yield _mapped(call, lambda one: one if _is_integer(one) else _random(one, one.shape, generator))
+
+
+def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
+    """Give random input of other sizes and another batch size, then of other sizes alone."""
+    images = [leaf for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor) and leaf.dim() >= _IMAGE - 1]
+    if not images:
+        return
+    least = min(min(one.shape[-2:]) if one.dim() >= _IMAGE else one.shape[-1] for one in images)
+    both = [(-64, -96)] if least > _MOST_PIXELS else [(-32, -64)] if least == _MOST_PIXELS else []
+    for more, changes in ((1, [*both, (32, 64), (32, 32)]), (0, [(32, 0), (0, 32), (64, 64), (64, 0), (0, 64)])):
+        for rows, columns in changes:
+            yield _mapped(call, partial(_resized, by=(more, rows, columns), generator=generator))
+
+
+def other_batch(call: Call, generator: torch.Generator) -> Iterator[Call]:
+    """Give random input of another batch size."""
+    yield _mapped(call, partial(_resized, by=(1, 0, 0), generator=generator))
+
+
+def _resized(tensor: Tensor, by: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Return random numbers in the shape of a tensor with more images, rows and columns."""
+    shape = list(tensor.shape)
+    if shape:
+        shape[0] += by[0]
+    if len(shape) >= _IMAGE:
+        shape[-2] += by[1]
+    if len(shape) >= _IMAGE - 1:
+        shape[-1] += by[2]
+    return _random(tensor, shape, generator) if all(size > 0 for size in shape) else tensor
+
+
+def _mapped(call: Call, change: Callable[[Tensor], Tensor]) -> Call:
+    return pytree.tree_map_only(Tensor, change, call)  # type: ignore[no-any-return]
+
+
+def _is_integer(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and not leaf.is_floating_point() and not leaf.is_complex()
+
+
+def _random(tensor: Tensor, shape: Any, generator: torch.Generator) -> Tensor:
+    """Return random numbers of the kind of a tensor; integers up to its largest."""
+    if _is_integer(tensor):
+        if not tensor.numel() or tensor.min() < 0:
+            return tensor.new_zeros(tuple(shape)) if tuple(shape) != tuple(tensor.shape) else tensor
+        return torch.randint(int(tensor.max()) + 1, tuple(shape), generator=generator).to(tensor.device, tensor.dtype)
+    random = torch.randn(tuple(shape), generator=generator).to(tensor.device, tensor.dtype)
+    is_channels_last = tensor.dim() == _IMAGE and tensor.is_contiguous(memory_format=torch.channels_last)
+    return random.contiguous(memory_format=torch.channels_last) if is_channels_last else random

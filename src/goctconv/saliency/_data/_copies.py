@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ..._atomic import write_atomic
-from .._open import ImageError
 from .._pairs import DataSetError, ImagePair
 from ._read import Pixels, read_pixels
 
@@ -45,7 +44,10 @@ class Copies:
         Raises:
             ImageError: The pair cannot be read.
         """
-        path = self._path(pair)
+        try:
+            path = self._path(pair)
+        except (OSError, ValueError):  # ValueError: a zero byte in the name
+            return read_pixels(pair, self.shrink)  # which says what is wrong
         try:
             return _load(path)
         except FileNotFoundError:
@@ -64,17 +66,12 @@ class Copies:
         return pixels
 
     def _path(self, pair: ImagePair) -> Path:
-        facts = [[os.path.abspath(path), *_state(path)] for path in (pair.image, pair.mask)]  # noqa: PTH100  (no resolving)
+        facts = []
+        for path in (pair.image, pair.mask):
+            found = path.stat()
+            facts.append([os.path.abspath(path), found.st_mtime_ns, found.st_size])  # noqa: PTH100  (no resolving)
         key = hashlib.sha256(json.dumps([_FORMAT, self.shrink, facts]).encode()).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.npz"
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ImageError(f"{path}: the file cannot be read ({error}): check the path.") from error
-    return found.st_mtime_ns, found.st_size
 
 
 def _load(path: Path) -> Pixels:

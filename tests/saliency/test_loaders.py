@@ -156,6 +156,14 @@ def test_processes_share_every_image_of_a_validation():
     assert [len(rank) for rank in ranks] == [2, 1]
 
 
+def test_rank_and_world_size_come_from_torch_distributed(monkeypatch):
+    for name, value in (("is_initialized", True), ("get_rank", 1), ("get_world_size", 2)):
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    found = EpochBatchSampler(16, 2, seed=4)
+    assert list(found) == list(EpochBatchSampler(16, 2, seed=4, rank=1, world_size=2))
+    assert list(EpochBatchSampler(16, 2, seed=4, rank=0, world_size=1)) != list(found)
+
+
 def test_each_batch_has_one_size_and_each_size_comes_as_often():
     sampler = EpochBatchSampler(3000, 2, sizes=[32, (40, 64), 96])
     seen = sizes(sampler)

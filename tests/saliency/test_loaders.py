@@ -62,7 +62,18 @@ def test_any_number_of_workers_gives_bit_equal_batches(data):
         reference, *others = [read(loader, epoch) for loader in loaders]
         assert len(reference) == 3
         assert all(same(reference, other) for other in others)
-    assert not same(read(loaders[0], 0), read(loaders[0], 1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_photograph_is_changed_in_another_way_in_each_epoch(data, workers):
+    loader = training_loader(data, workers=workers, **OPTIONS)
+    epochs = [
+        {name: image for batch in read(loader, epoch) for name, image in zip(batch.names, batch.images, strict=True)}
+        for epoch in (0, 1)
+    ]
+    shared = epochs[0].keys() & epochs[1].keys()
+    assert len(shared) >= 5
+    assert not any(torch.equal(epochs[0][name], epochs[1][name]) for name in shared)
 
 
 def test_what_was_read_before_does_not_matter(data):

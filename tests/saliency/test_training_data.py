@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch.utils.data import DataLoader
 
 from goctconv.saliency import (
@@ -219,6 +220,22 @@ def test_shrinking_keeps_small_photographs_and_makes_large_ones_smaller(tmp_path
         torch.testing.assert_close(one.image, other.image, atol=0.1, rtol=0)
         torch.testing.assert_close(one.mask, other.mask, atol=0.02, rtol=0)
     assert torch.equal(shrunk[0].image, plain[0].image)
+
+
+def test_jpeg_files_are_shrunk_in_part_while_they_are_decoded(tmp_path, monkeypatch):
+    draft, sizes = JpegImageFile.draft, []
+
+    def spy(image, mode, size):
+        result = draft(image, mode, size)
+        sizes.append(image.size)
+        return result
+
+    monkeypatch.setattr(JpegImageFile, "draft", spy)
+    smooth = picture().resize((800, 600), Image.Resampling.BICUBIC)
+    pair = make_pair(tmp_path, encode(smooth, "JPEG"), smooth.getchannel(0))
+    SaliencyDataset([pair], size=48, shrink=100, broken="raise")[0]
+    SaliencyDataset([pair], size=48, broken="raise")[0]
+    assert sizes == [(200, 150)]
 
 
 @pytest.mark.parametrize("orientation", [1, 6])

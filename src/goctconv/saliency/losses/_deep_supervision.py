@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._combine import Loss, check_loss, check_weights
-from ._inputs import check_floating, full_precision
+from ._inputs import check_floating
 
 Resized = Literal["logits", "masks"]
 
@@ -72,8 +72,10 @@ class DeepSupervision:
         check_floating("masks", masks)
         if logits.ndim != 4 or masks.ndim != 4 or logits.shape[2:] == masks.shape[2:]:
             return logits, masks  # where that is wrong, the loss says what it expects
-        with full_precision(logits):
-            if self.resize == "masks":
-                return logits, F.interpolate(masks.float(), logits.shape[2:], mode="area")
-            logits = logits if logits.dtype == torch.float64 else logits.float()
-            return F.interpolate(logits, masks.shape[2:], mode="bilinear", align_corners=False), masks
+        if self.resize == "masks":
+            return logits, F.interpolate(_full(masks), logits.shape[2:], mode="area")
+        return F.interpolate(_full(logits), masks.shape[2:], mode="bilinear", align_corners=False), masks
+
+
+def _full(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

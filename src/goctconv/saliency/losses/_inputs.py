@@ -1,4 +1,7 @@
-"""What losses take: logits and masks, computed with in full precision."""
+"""What losses take: logits and masks, in full precision.
+
+Only what autocast leaves in float32 is done with them: no convolution and no matrix product.
+"""
 
 import torch
 from torch import Tensor
@@ -35,8 +38,3 @@ def check_floating(name: str, values: object) -> None:
             f"{name} is of type {values.dtype}, expected floating point: pass the network's logits, and masks from "
             "0 to 1 (masks.float(), divided by 255 where the highest value is 255)."
         )
-
-
-def full_precision(like: Tensor) -> torch.autocast:
-    """Switch autocast off: sums over all pixels and differences of squares need float32."""
-    return torch.autocast(like.device.type, enabled=False)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ._inputs import full_precision, prepare
+from ._inputs import prepare
 
 _PIXELS = (1, 2, 3)
 
@@ -32,11 +32,10 @@ def iou_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
     """
     _check_smooth(smooth)
     logits, masks = prepare(logits, masks)
-    with full_precision(logits):
-        probabilities = logits.sigmoid()
-        both = (probabilities * masks).sum(_PIXELS)
-        either = probabilities.sum(_PIXELS) + masks.sum(_PIXELS) - both
-        return (1 - (both + smooth) / (either + smooth)).mean()
+    probabilities = logits.sigmoid()
+    both = (probabilities * masks).sum(_PIXELS)
+    either = probabilities.sum(_PIXELS) + masks.sum(_PIXELS) - both
+    return (1 - (both + smooth) / (either + smooth)).mean()
 
 
 def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
@@ -64,11 +63,10 @@ def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
     """
     _check_smooth(smooth)
     logits, masks = prepare(logits, masks)
-    with full_precision(logits):
-        probabilities = logits.sigmoid()
-        both = (probabilities * masks).sum(_PIXELS)
-        total = probabilities.sum(_PIXELS) + masks.sum(_PIXELS)
-        return (1 - (2 * both + smooth) / (total + smooth)).mean()
+    probabilities = logits.sigmoid()
+    both = (probabilities * masks).sum(_PIXELS)
+    total = probabilities.sum(_PIXELS) + masks.sum(_PIXELS)
+    return (1 - (2 * both + smooth) / (total + smooth)).mean()
 
 
 def _check_smooth(smooth: float) -> None:

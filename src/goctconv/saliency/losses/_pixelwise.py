@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._inputs import full_precision, prepare
+from ._inputs import prepare
 
 
 def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -29,5 +29,4 @@ def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
         tensor(0.6931)
     """
     logits, masks = prepare(logits, masks)
-    with full_precision(logits):
-        return F.binary_cross_entropy_with_logits(logits, masks)
+    return F.binary_cross_entropy_with_logits(logits, masks)

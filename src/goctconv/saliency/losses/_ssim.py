@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._inputs import full_precision, prepare
+from ._inputs import prepare
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
@@ -43,15 +43,14 @@ def ssim_loss(logits: Tensor, masks: Tensor) -> Tensor:
         tensor(0.)
     """
     logits, masks = prepare(logits, masks)
-    with full_precision(logits):
-        p = logits.sigmoid()
-        moments = torch.cat([p, masks, p * p, masks * masks, p * masks], dim=1)
-        mean_p, mean_m, square_p, square_m, product = torch.chunk(_windowed(moments), 5, dim=1)
-        covariance = product - mean_p * mean_m
-        variances = (square_p - mean_p**2) + (square_m - mean_m**2)
-        means = mean_p**2 + mean_m**2
-        similarity = (2 * mean_p * mean_m + _C1) * (2 * covariance + _C2) / ((means + _C1) * (variances + _C2))
-        return 1 - similarity.mean()
+    p = logits.sigmoid()
+    moments = torch.cat([p, masks, p * p, masks * masks, p * masks], dim=1)
+    mean_p, mean_m, square_p, square_m, product = torch.chunk(_windowed(moments), 5, dim=1)
+    covariance = product - mean_p * mean_m
+    variances = (square_p - mean_p**2) + (square_m - mean_m**2)
+    means = mean_p**2 + mean_m**2
+    similarity = (2 * mean_p * mean_m + _C1) * (2 * covariance + _C2) / ((means + _C1) * (variances + _C2))
+    return 1 - similarity.mean()
 
 
 def _windowed(images: Tensor) -> Tensor:

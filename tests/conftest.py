@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,13 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"recorded numbers: {SHARED_VARIABLE}={value} is not a folder")
     return folder
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def files() -> Callable[[Path], list[str]]:
+    """A function that lists the files below a folder."""
+    return files_below

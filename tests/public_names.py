@@ -15,7 +15,9 @@ PACKAGES = (
     "goctconv.optim",
     "goctconv.pruning",
     "goctconv.saliency",
+    "goctconv.saliency.losses",
     "goctconv.saliency.metrics",
+    "goctconv.saliency.transforms",
 )
 
 

@@ -26,6 +26,7 @@ API = ROOT / "tests" / "public_api.txt"
 RANKS = {
     "_version": 0,
     "_features": 0,
+    "_atomic": 0,
     "layers": 1,
     "optim": 1,
     "pruning": 1,

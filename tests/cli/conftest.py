@@ -35,12 +35,3 @@ def photographs(tmp_path):
     save(folder / ".thumbnails" / "a.png")
     (folder / "notes.txt").write_text("not an image")
     return folder
-
-
-def files_below(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-@pytest.fixture
-def files():
-    return files_below

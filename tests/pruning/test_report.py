@@ -114,10 +114,11 @@ def test_long_networks_show_what_changed_most() -> None:
 
 
 def test_long_networks_leave_out_what_did_not_change() -> None:
-    layers = {f"bn{index}": PrunedLayer(64, 1, index % 2, {}) for index in range(60)}
+    layers = {f"bn{i}": PrunedLayer(64, 2, i % 2, {0: "it is kept"} if i % 2 else {}) for i in range(60)}
     text = str(replace(REPORT, layers=layers))
-    assert len(re.findall(r"^bn", text, re.MULTILINE)) == 30
-    assert "and 30 more, which lost 0 channels" in text
+    assert len(re.findall(r"^bn", text, re.MULTILINE)) == 40
+    assert set(re.findall(r"^bn\d+", text, re.MULTILINE)) >= {f"bn{i}" for i in range(1, 60, 2)}
+    assert "and 20 more, which lost 0 channels and kept 0 masked ones" in text
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,24 @@
-"""Salient object detection in photographs: reading them, predicting maps, and showing these."""
+"""Salient object detection in photographs: reading them, training data, losses, predicting maps, and showing these."""
 
+from . import losses as losses
 from . import metrics as metrics
+from . import transforms as transforms
 from ._calibrate import calibrate_batch_norm as calibrate_batch_norm
+from ._data._batch import Batch as Batch
+from ._data._batch import collate as collate
+from ._data._check import CheckedPairs as CheckedPairs
+from ._data._check import SkippedPair as SkippedPair
+from ._data._check import check_pairs as check_pairs
+from ._data._dataset import Example as Example
+from ._data._dataset import SaliencyDataset as SaliencyDataset
+from ._data._loader import SaliencyLoader as SaliencyLoader
+from ._data._loader import SkippedPairWarning as SkippedPairWarning
+from ._data._make_loaders import training_loader as training_loader
+from ._data._make_loaders import validation_loader as validation_loader
+from ._data._sampler import EpochBatchSampler as EpochBatchSampler
+from ._data._sources import Split as Split
+from ._data._sources import join_pairs as join_pairs
+from ._data._sources import split_pairs as split_pairs
 from ._datasets import find_pairs as find_pairs
 from ._images import read_image as read_image
 from ._open import ImageError as ImageError
@@ -16,18 +33,35 @@ from ._render import overlay as overlay
 from ._resize import resize_bilinear as resize_bilinear
 
 __all__ = [
+    "Batch",
+    "CheckedPairs",
     "DataSet",
     "DataSetError",
+    "EpochBatchSampler",
+    "Example",
     "ImageError",
     "ImagePair",
+    "SaliencyDataset",
+    "SaliencyLoader",
+    "SkippedPair",
+    "SkippedPairWarning",
+    "Split",
     "calibrate_batch_norm",
+    "check_pairs",
+    "collate",
     "cutout",
     "find_pairs",
     "grey_map",
+    "join_pairs",
+    "losses",
     "metrics",
     "overlay",
     "predict",
     "preprocess",
     "read_image",
     "resize_bilinear",
+    "split_pairs",
+    "training_loader",
+    "transforms",
+    "validation_loader",
 ]

@@ -14,8 +14,8 @@ from ._open import MAX_PIXELS
 from ._resize import resize_bilinear
 
 MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
-_MEAN = np.array([0.485, 0.456, 0.406])
-_STD = np.array([0.229, 0.224, 0.225])
+MEAN = np.array([0.485, 0.456, 0.406])
+STD = np.array([0.229, 0.224, 0.225])
 
 
 class Prepared(NamedTuple):
@@ -46,8 +46,8 @@ def prepare(image: ImageLike, size: tuple[int, int], max_pixels: int = MAX_PIXEL
     photograph = read_image(image, max_pixels=max_pixels, name=name)
     scaled = resize_bilinear(np.asarray(photograph), size)
     scaled /= 255
-    scaled -= _MEAN
-    scaled /= _STD
+    scaled -= MEAN
+    scaled /= STD
     pixels = np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
     return Prepared(pixels, (photograph.height, photograph.width))
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ..._atomic import write_atomic
 from ...saliency._calibrate import calibrate_batch_norm
 from ...saliency._images import read_image
 from ...saliency._open import ImageError
@@ -19,7 +20,6 @@ from ...saliency._predict import predict
 from ...saliency._preprocess import preprocess
 from ...saliency._render import grey_map, overlay
 from ...saliency._synthetic import synthetic_photographs
-from .._atomic import write_atomic
 from .._command import CommandError
 from .._messages import printable, say, tell
 from .._model import create_asked_model, input_size, is_trained, unusable

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..._atomic import write_atomic
 from ..._version import __version__
 from ...saliency.metrics import METRICS, SaliencyScores
-from .._atomic import write_atomic
 from .._command import CommandError
 from ._sources import Job
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ..._atomic import write_atomic
 from ...saliency._network import evaluating, probabilities
 from ...saliency._open import ImageError
 from ...saliency._pipeline import default_workers, run_pipeline
 from ...saliency._preprocess import Prepared, prepare
-from .._atomic import write_atomic
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._messages import say

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._atomic import write_atomic
 from ...models import CSNet, save_pruned
 from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
-from .._atomic import write_atomic
 from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_asked_model, input_size, is_trained

@@ -2,7 +2,7 @@ import stat
 
 import pytest
 
-from goctconv.cli._atomic import write_atomic
+from goctconv._atomic import write_atomic
 
 
 def test_writes_and_replaces(tmp_path, files):

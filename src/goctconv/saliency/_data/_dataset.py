@@ -1,0 +1,197 @@
+"""Photographs and masks as tensors, read and changed at random."""
+
+import operator
+import os
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .._integers import check_integer
+from .._open import ImageError
+from .._pairs import DataSet, DataSetError, ImagePair
+from .._preprocess import MEAN, STD, check_size
+from ..transforms._geometry import Resize
+from ..transforms._sample import Sample, Transform, apply
+from ._check import SkippedPair
+from ._copies import Copies
+from ._keys import SampleKey
+from ._read import Pixels, read_pixels
+from ._seeds import Purpose, check_epoch, check_seed, generator
+
+Broken = Literal["replace", "drop", "raise"]
+
+_MEAN, _STD = (values.astype(np.float32)[:, None, None] for values in (MEAN, STD))
+
+
+class Example(NamedTuple):
+    """A photograph and its mask, ready for a network.
+
+    Args:
+        image: Of shape (3, H, W), normalised by ImageNet's mean and standard deviation, in float32.
+        mask: Of shape (1, H, W), from 0 to 1, in float32.
+        name: The photograph's file.
+        skipped: Pairs that could not be read and in whose place this one stands.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency import Example
+        >>> Example(torch.zeros(3, 64, 64), torch.zeros(1, 64, 64), "cat.jpg").skipped
+        ()
+    """
+
+    image: Tensor
+    mask: Tensor
+    name: str
+    skipped: tuple[SkippedPair, ...] = ()
+
+
+class Dropped(NamedTuple):
+    """Stands where no example could be made; collating drops and counts it."""
+
+    size: tuple[int, int]
+    skipped: tuple[SkippedPair, ...]
+
+
+class SaliencyDataset(Dataset[Example | Dropped]):
+    """Photographs and masks for training, changed at random.
+
+    What ``dataset[index]`` gives depends only on the files, the seed, the epoch and the index: not on what was read
+    before, nor on which process reads it. The mask goes through the same transforms as its photograph.
+
+    Photographs are prepared as by `preprocess`: RGB / 255, resized bilinearly without antialiasing, ImageNet's mean and
+    standard deviation. Masks are resized the same way and keep their grey levels, as numbers from 0 to 1.
+
+    Args:
+        pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
+        size: One integer or (height, width), each at least 32.
+        transforms: Applied in this order, such as those of `published_transforms`; none by default.
+        seed: Of the random numbers.
+        shrink: Larger photographs are first shrunk, with antialiasing, until their shorter side has this many pixels.
+            That makes large ones (of cameras) much faster to read, but they are no longer exactly what `preprocess`
+            makes of them; small ones stay as they are. About twice ``size`` is a good value.
+        cache: A folder for decoded (and shrunk) copies, so that photographs are decoded only once. It changes speed,
+            not results, and takes about width x height x 4 bytes for each pair.
+        broken: What to do with a pair that cannot be read: ``"replace"`` it by the next that can, so that batches stay
+            full; ``"drop"`` it, so that its batch is smaller; ``"raise"`` an error.
+
+    Raises:
+        DataSetError: There are no pairs, or the folder for copies cannot be made.
+        TypeError: An argument is of another type.
+        ValueError: An argument is out of range.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from goctconv.saliency import SaliencyDataset, find_pairs
+        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for index, images in enumerate(synthetic_photographs(2)):
+        ...     for kind, image in zip(("images", "masks"), images):
+        ...         (folder / kind).mkdir(exist_ok=True)
+        ...         image.save(folder / kind / f"{index}.png")
+        >>> dataset = SaliencyDataset(find_pairs(folder), size=64)
+        >>> len(dataset), dataset[0].image.shape, dataset[0].mask.shape
+        (2, torch.Size([3, 64, 64]), torch.Size([1, 64, 64]))
+    """
+
+    def __init__(
+        self,
+        pairs: DataSet | Iterable[ImagePair],
+        *,
+        size: int | Sequence[int] = 224,
+        transforms: Iterable[Transform] = (),
+        seed: int = 0,
+        shrink: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        broken: Broken = "replace",
+    ) -> None:
+        self.pairs = tuple(pairs)
+        if not self.pairs:
+            raise DataSetError("there are no pairs of photographs and masks: pass at least one.")
+        self.size = check_size(size)
+        self.transforms = _check_transforms(transforms)
+        self.seed = check_seed(seed)
+        self.shrink = None if shrink is None else check_integer("shrink", shrink, lowest=1, cure=" pixels, or None")
+        self.broken = _check_broken(broken)
+        self.epoch = 0
+        self._copies = None if cache is None else Copies(cache, self.shrink)
+        self._resize = Resize()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the random numbers of an epoch, for samplers that ask by index.
+
+        Copies of the data set in worker processes that are already running do not learn of it: `EpochBatchSampler`,
+        which `training_loader` uses, tells them with each index.
+
+        Args:
+            epoch: 0 or more.
+        """
+        self.epoch = check_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | SampleKey) -> Example | Dropped:
+        epoch, index, size = key if isinstance(key, SampleKey) else (self.epoch, self._index(key), self.size)
+        rng = generator(Purpose.TRANSFORMS, self.seed, epoch, index)
+        skipped: list[SkippedPair] = []
+        for step in range(len(self.pairs)):
+            pair = self.pairs[(index + step) % len(self.pairs)]
+            try:
+                pixels = self._read(pair)
+            except ImageError as error:
+                if self.broken == "raise":
+                    raise
+                skipped.append(SkippedPair(pair.name, str(error)))
+                if self.broken == "drop":
+                    return Dropped(size, tuple(skipped))
+                continue
+            return self._example(pair, Sample(*pixels, size), rng, tuple(skipped))
+        raise DataSetError(f"none of the {len(self.pairs)} pairs can be read, such as {skipped[0].reason}")
+
+    def _index(self, key: int) -> int:
+        index = operator.index(key)
+        index += len(self.pairs) if index < 0 else 0
+        if not 0 <= index < len(self.pairs):
+            raise IndexError(f"index {key} of {len(self.pairs)} pairs.")
+        return index
+
+    def _read(self, pair: ImagePair) -> Pixels:
+        return read_pixels(pair, self.shrink) if self._copies is None else self._copies.read(pair)
+
+    def _example(
+        self, pair: ImagePair, sample: Sample, rng: np.random.Generator, skipped: tuple[SkippedPair, ...]
+    ) -> Example:
+        for transform in self.transforms:
+            sample = apply(transform, sample, rng)
+        image, mask, _ = self._resize(sample, rng)
+        return Example(
+            _normalised(image), torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0), str(pair.image), skipped
+        )
+
+
+def _normalised(image: NDArray[np.float32]) -> Tensor:
+    pixels = np.empty((3, *image.shape[:2]), dtype=np.float32)
+    np.subtract(image.transpose(2, 0, 1), _MEAN, out=pixels)
+    pixels /= _STD
+    return torch.from_numpy(pixels)
+
+
+def _check_transforms(transforms: Iterable[Transform]) -> tuple[Transform, ...]:
+    if callable(transforms):
+        raise TypeError(f"transforms is {transforms!r}, expected several: pass a list, [{transforms!r}].")
+    found = tuple(transforms)
+    for transform in found:
+        if not callable(transform) or isinstance(transform, type):
+            raise TypeError(f"{transform!r} is no transform: pass a function of (sample, rng), such as RandomFlip().")
+    return found
+
+
+def _check_broken(broken: Broken) -> Broken:
+    if broken not in get_args(Broken):
+        raise ValueError(f"broken is {broken!r}, expected one of {', '.join(map(repr, get_args(Broken)))}.")
+    return broken

@@ -1,0 +1,93 @@
+"""Batches read in worker processes, epoch by epoch."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+from ._batch import Batch, collate
+from ._check import SkippedPair
+from ._dataset import Dropped, Example, SaliencyDataset
+from ._sampler import EpochBatchSampler
+
+
+class SkippedPairWarning(UserWarning):
+    """A pair of photograph and mask could not be read, and is left out; the message names it and says why."""
+
+
+class SaliencyLoader(DataLoader[Example | Dropped]):
+    """A ``DataLoader`` of a `SaliencyDataset` that knows about epochs, and counts the pairs that cannot be read.
+
+    Its batches depend only on files, seed and epoch: not on the number of workers, nor on what was read before. It
+    leaves torch's global random state alone. Worker processes stay for all epochs.
+
+    Args:
+        dataset: The images.
+        sampler: Which of them make up which batch.
+        workers: Processes that read images; 0: in this one.
+        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+        skipped: Pairs that were left out already.
+
+    Raises:
+        TypeError: ``workers`` is no integer.
+        ValueError: It is negative.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from goctconv.saliency import EpochBatchSampler, ImagePair, SaliencyDataset, SaliencyLoader
+        >>> dataset = SaliencyDataset([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))])
+        >>> len(SaliencyLoader(dataset, EpochBatchSampler(len(dataset), batch_size=1)))
+        1
+    """
+
+    def __init__(
+        self,
+        dataset: SaliencyDataset,
+        sampler: EpochBatchSampler,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        skipped: Iterable[SkippedPair] = (),
+    ) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int):
+            raise TypeError(f"workers is {workers!r}, expected an integer number of processes, or 0.")
+        if workers < 0:
+            raise ValueError(f"workers is {workers}, expected 0 or more.")
+        super().__init__(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else each pass would draw from the global one
+        )
+        self._epochs = sampler
+        self._skipped = {pair.name: pair.reason for pair in skipped}
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What could not be read so far: the names of pairs, and what is wrong with each."""
+        return dict(self._skipped)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch of the next pass.
+
+        Args:
+            epoch: 0 or more.
+            start: How many of its batches to leave out, to go on in the middle of an epoch.
+        """
+        self._epochs.set_epoch(epoch, start)
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises its own iterator class
+        for batch in super().__iter__():
+            self._count(batch.skipped)
+            if batch.names:
+                yield batch
+
+    def _count(self, skipped: Iterable[SkippedPair]) -> None:
+        for pair in skipped:
+            if pair.name not in self._skipped:
+                self._skipped[pair.name] = pair.reason
+                warnings.warn(f"{pair.name} is skipped: {pair.reason}", SkippedPairWarning, stacklevel=3)

@@ -1,0 +1,145 @@
+"""Which images make up which batch."""
+
+from collections.abc import Iterator, Sequence
+
+import torch.distributed
+from torch.utils.data import Sampler
+
+from .._integers import check_integer
+from .._preprocess import check_size
+from ._keys import SampleKey
+from ._seeds import Purpose, check_epoch, check_seed, generator
+
+
+class EpochBatchSampler(Sampler[list[SampleKey]]):
+    """Batches of a `SaliencyDataset` in an order that depends only on seed and epoch.
+
+    Each index comes with its epoch and size, so that worker processes of any age make the right example. To be passed
+    to a ``DataLoader`` as ``batch_sampler``.
+
+    Batches are dealt out to processes in turns: process r of w takes the batches r, r + w, r + 2w and so on of those
+    that a single process would take. So w processes, each with ``accumulate=a``, see in each optimizer step what one
+    process with ``accumulate=w * a`` sees.
+
+    Args:
+        length: How many pairs there are.
+        batch_size: Images per batch (of one process, before accumulation).
+        seed: Of the order, and of the sizes.
+        sizes: One or several sizes, each an integer or (height, width); each batch has one of them, drawn evenly.
+        shuffle: Whether each epoch has an order of its own; else it is that of the pairs.
+        drop_last: Leaves out what does not fill a batch on each process for a whole optimizer step; other images in
+            each epoch. Without it every image comes once, the last batch may be smaller, and processes may have one
+            batch more or less.
+        accumulate: Batches of a process per optimizer step.
+        rank: The number of this process, by default that of ``torch.distributed`` where it is initialised, else 0.
+        world_size: The number of processes, by default likewise, else 1.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: An argument is out of range, or there are too few pairs for one optimizer step.
+
+    Example:
+        >>> from goctconv.saliency import EpochBatchSampler
+        >>> sampler = EpochBatchSampler(5, batch_size=2, sizes=[64], shuffle=False)
+        >>> sampler.set_epoch(3)
+        >>> [[(key.epoch, key.number, key.size) for key in batch] for batch in sampler]
+        [[(3, 0, (64, 64)), (3, 1, (64, 64))], [(3, 2, (64, 64)), (3, 3, (64, 64))]]
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        sizes: Sequence[int | Sequence[int]] = (224,),
+        shuffle: bool = True,
+        drop_last: bool = True,
+        accumulate: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        self.length = check_integer("length", length, lowest=1)
+        self.batch_size = check_integer("batch_size", batch_size, lowest=1)
+        self.seed = check_seed(seed)
+        self.sizes = _check_sizes(sizes)
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.accumulate = check_integer("accumulate", accumulate, lowest=1)
+        self.rank, self.world_size = _processes(rank, world_size)
+        self.epoch = 0
+        self.start = 0
+        self.total = self._count()
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch of the next pass.
+
+        Args:
+            epoch: 0 or more.
+            start: How many batches of it (of this process) to leave out, to go on in the middle of an epoch.
+
+        Raises:
+            TypeError: They are no integers.
+            ValueError: They are negative, or ``start`` is beyond the last batch.
+        """
+        self.epoch = check_epoch(epoch)
+        self.start = check_integer(
+            "start", start, lowest=0, highest=self._mine(), cure=" batches, as many as an epoch has"
+        )
+
+    def __len__(self) -> int:
+        """The number of batches of the next pass: those of an epoch, less ``start``."""
+        return self._mine() - self.start
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        order: Sequence[int] = range(self.length)
+        if self.shuffle:
+            order = generator(Purpose.ORDER, self.seed, self.epoch).permutation(self.length).tolist()
+        epoch = self.epoch
+        for number in range(self.rank + self.start * self.world_size, self.total, self.world_size):
+            size = self._size(epoch, number)
+            first = number * self.batch_size
+            yield [SampleKey(epoch, index, size) for index in order[first : first + self.batch_size]]
+
+    def _size(self, epoch: int, number: int) -> tuple[int, int]:
+        if len(self.sizes) == 1:
+            return self.sizes[0]
+        return self.sizes[int(generator(Purpose.SIZE, self.seed, epoch, number).integers(len(self.sizes)))]
+
+    def _mine(self) -> int:
+        return len(range(self.rank, self.total, self.world_size))
+
+    def _count(self) -> int:
+        """Return how many batches all processes together take in an epoch."""
+        if not self.drop_last:
+            return -(-self.length // self.batch_size)
+        step = self.world_size * self.accumulate
+        total = self.length // self.batch_size // step * step
+        if not total:
+            needed = self.batch_size * step
+            times = f" x {self.accumulate} to accumulate" if self.accumulate > 1 else ""
+            times += f" x {self.world_size} processes" if self.world_size > 1 else ""
+            raise ValueError(
+                f"there are {self.length} pairs, but an optimizer step takes {needed} (batches of {self.batch_size}"
+                f"{times}): lower batch_size, or pass drop_last=False."
+            )
+        return total
+
+
+def _processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    if (rank is None) != (world_size is None):
+        raise ValueError(f"rank is {rank} and world_size is {world_size}: pass both or neither.")
+    if rank is None or world_size is None:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return 0, 1
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    world_size = check_integer("world_size", world_size, lowest=1)
+    return check_integer("rank", rank, lowest=0, highest=world_size - 1), world_size
+
+
+def _check_sizes(sizes: object) -> tuple[tuple[int, int], ...]:
+    if not isinstance(sizes, (tuple, list, range)):
+        raise TypeError(f"sizes is {sizes!r}, expected a list of sizes, such as [{sizes!r}].")
+    if not sizes:
+        raise ValueError("sizes is empty, expected at least one size, such as [224].")
+    return tuple(check_size(size) for size in sizes)

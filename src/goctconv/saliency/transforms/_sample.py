@@ -1,0 +1,72 @@
+"""What transforms take and return: a photograph and its mask, which stay together."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Sample(NamedTuple):
+    """A photograph, its mask, and the size that the batch wants.
+
+    Both arrays are uint8 from 0 to 255 as they come from the files, and float32 from 0 to 1 from the first transform on
+    that computes values. Transforms return new arrays (or views) and leave the given ones as they are.
+
+    Args:
+        image: RGB of shape (H, W, 3).
+        mask: The mask of shape (H, W).
+        size: The (height, width) that `Resize` without a size of its own resizes to.
+
+    Example:
+        >>> import numpy as np
+        >>> from goctconv.saliency.transforms import Sample
+        >>> Sample(np.zeros((30, 40, 3), np.uint8), np.zeros((30, 40), np.uint8), size=(224, 224)).size
+        (224, 224)
+    """
+
+    image: NDArray[Any]
+    mask: NDArray[Any]
+    size: tuple[int, int]
+
+
+Transform: TypeAlias = Callable[[Sample, np.random.Generator], Sample]
+
+
+def to_float(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return 8-bit values as float32 from 0 to 1, and others as they are."""
+    if values.dtype != np.uint8:
+        return values
+    result = values.astype(np.float32)
+    result /= 255
+    return result
+
+
+def apply(transform: Transform, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Apply a transform, and check that photograph and mask still belong together.
+
+    Raises:
+        TypeError: It returns no `Sample`.
+        ValueError: It returns a photograph and a mask of different sizes, or of strange shapes or types.
+    """
+    result = transform(sample, rng)
+    if not isinstance(result, Sample):
+        raise TypeError(
+            f"the transform {transform!r} returned {type(result).__name__}, expected a Sample: end it with "
+            "return sample._replace(image=..., mask=...)."
+        )
+    image, mask = result.image, result.mask
+    if image.shape[2:] != (3,) or image.shape[:2] != mask.shape:
+        raise ValueError(
+            f"the transform {transform!r} returned a photograph of shape {image.shape} and a mask of shape "
+            f"{mask.shape}, expected (H, W, 3) and (H, W): it must move, cut and resize both alike."
+        )
+    if image.dtype not in {np.dtype(np.uint8), np.dtype(np.float32)} or mask.dtype not in {
+        np.dtype(np.uint8),
+        np.dtype(np.float32),
+    }:
+        raise ValueError(
+            f"the transform {transform!r} returned a photograph of type {image.dtype} and a mask of type {mask.dtype}, "
+            "expected uint8 (0 to 255) or float32 (0 to 1)."
+        )
+    return result

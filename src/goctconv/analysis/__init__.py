@@ -1,0 +1,4 @@
+"""The paper's studies and pictures, for any network."""
+
+from . import plots as plots
+from ._deviation import measure_output_deviation as measure_output_deviation

@@ -1,0 +1,149 @@
+"""Fig. 5 over time: how the scales γ come to be what they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._axes import linear_axis
+from ._picture import Cells, Line, Mark, Panel, Picture, Rule
+from ._scales import SMALLEST, decade_edges, exponent_axis
+from ._sources import Vector, column, columns, scales_of, vector
+from ._text import compact
+
+_QUANTILES = (("median", 0.5), ("quarter and three quarters", 0.25), ("a tenth and nine tenths", 0.1))
+_MOST_COLUMNS = 100
+_KINDS = ("histogram", "quantiles")
+
+
+def scales_over_time(
+    history: Any,
+    *,
+    key: str = "scales",
+    x: str = "epoch",
+    kind: str = "histogram",
+    events: Mapping[str, float] | None = None,
+    threshold: float | None = None,
+    smallest: float = SMALLEST,
+    title: str = "abs(γ) over time",
+) -> Picture:
+    """Draw how the BatchNorm scales γ of a network change while it learns: the paper's Fig. 5, over time.
+
+    Args:
+        history: What `goctconv.DynamicWeightDecay` records (``optimizer.history``); or any history (see
+            `learning_curves`) with γ of all channels in each entry of ``key``; or an array (times, channels), or a list
+            with γ of each time, whose number may change.
+        key: Where a history has γ.
+        x: The key that counts; it is the label of the axis too. Without it, times are numbered from 1.
+        kind: ``"histogram"``, the share of channels in each bin as a shade; or ``"quantiles"``, as lines.
+        events: What happened where on the axis, by name, such as ``{"pruned": 20}``.
+        threshold: What the tooltips count channels below.
+        smallest: What is smaller counts as this, 0 above all.
+        title: The heading.
+
+    Raises:
+        TypeError: ``history`` is nothing of this kind.
+        ValueError: There is nothing to draw, or an argument is none of what it can be.
+        KeyError: The history has no ``key``.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.analysis import plots
+        >>> gamma = torch.tensor([[1.0, 0.9, 1.1], [0.8, 1e-3, 1.0], [0.7, 1e-22, 1.0]])
+        >>> print(plots.scales_over_time(gamma).description)
+        abs(γ) of 3 channels by epoch, from 1 to 3: the median goes from 1 to 0.7.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind={kind!r} must be one of {', '.join(_KINDS)}")
+    if not 0 < smallest < math.inf:
+        raise ValueError(f"smallest={smallest!r} must be a positive number: the axis is logarithmic")
+    times, rows, label = _read(history, key, x)
+    rules = tuple(Rule(float(place), name) for name, place in (events or {}).items())
+    scales = [np.log10(np.maximum(row, smallest)) for row in rows]
+    tips = [_tip(label, time, row, threshold) for time, row in zip(times, rows, strict=True)]
+    edges = decade_edges(np.concatenate([np.maximum(row, smallest) for row in rows]))
+    y = exponent_axis("abs(γ)" + ("" if kind == "quantiles" else ", share of channels"), edges, smallest)
+    marks: list[Mark]
+    series: tuple[str, ...] = ()
+    bounds = times.tolist()
+    if kind == "histogram":
+        cells = _cells(times, scales, edges, tips)
+        marks, bounds = [cells], [cells.x_edges[0], cells.x_edges[-1]]
+    else:
+        marks, series = _lines(times, scales, label), tuple(name for name, _ in _QUANTILES)
+    axis = linear_axis(label, [*bounds, *(rule.x for rule in rules)], whole=True)
+    first, last = (compact(float(np.median(row))) for row in (rows[0], rows[-1]))
+    channels = " to ".join(dict.fromkeys(str(len(row)) for row in (rows[0], rows[-1])))
+    description = (
+        f"abs(γ) of {channels} channels by {label}, from {compact(times[0])} to {compact(times[-1])}: the median goes "
+        f"from {first} to {last}."
+    )
+    return Picture(title, description, series, (Panel(axis, y, (*marks, *rules)),))
+
+
+def _read(history: Any, key: str, x: str) -> tuple[Vector, list[Vector], str]:
+    """Return the times, γ at each time, and what times are called."""
+    if callable(getattr(history, "scales", None)) and hasattr(history, "steps"):
+        rows, times, label = list(history.scales()), vector(history.steps, "the steps"), "step"
+    elif hasattr(history, "to_dict") or isinstance(history, Mapping) or _is_rows(history):
+        data = columns(history, "the history")
+        if key not in data:
+            raise KeyError(f"the history has no {key!r}: it has {', '.join(data)}")
+        rows, label = data[key], x
+        times = column(data, x, "the history") if x in data else np.arange(1.0, len(rows) + 1)
+    else:
+        try:
+            rows, label = list(history), x
+        except TypeError as error:
+            raise TypeError(f"history is {type(history).__name__}, expected a history, or γ of each time") from error
+        times = np.arange(1.0, len(rows) + 1)
+    known = [index for index, row in enumerate(rows) if row is not None]
+    if not known:
+        raise ValueError("the history holds no γ: with DynamicWeightDecay(history=N), every N-th step is recorded")
+    return times[known], [scales_of(rows[index], None, f"entry {index}") for index in known], label
+
+
+def _is_rows(history: Any) -> bool:
+    return isinstance(history, Sequence) and len(history) > 0 and isinstance(history[0], Mapping)
+
+
+def _tip(label: str, time: float, row: Vector, threshold: float | None) -> str:
+    below = f", {int((row < threshold).sum())} below {threshold:g}" if threshold else ""
+    low, middle, high = (compact(float(value)) for value in np.quantile(row, (0.1, 0.5, 0.9)))
+    return (
+        f"{label} {compact(time)}: {len(row)} channels{below}; a tenth ≤ {low}, half ≤ {middle}, nine tenths ≤ {high}"
+    )
+
+
+def _cells(times: Vector, scales: list[Vector], edges: Vector, tips: list[str]) -> Cells:
+    """Return a column for each time; of very many, some."""
+    step = math.ceil(len(times) / _MOST_COLUMNS)
+    chosen = sorted({*range(0, len(times), step), len(times) - 1})
+    at = times[chosen]
+    middles = (at[1:] + at[:-1]) / 2
+    half = (middles[0] - at[0], at[-1] - middles[-1]) if len(at) > 1 else (0.5, 0.5)
+    x_edges = [at[0] - half[0], *middles, at[-1] + half[1]]
+    shares = [np.histogram(scales[index], edges)[0] / len(scales[index]) for index in chosen]
+    return Cells(
+        tuple(map(float, x_edges)),
+        tuple(edges.tolist()),
+        tuple(tuple(row.tolist()) for row in shares),
+        tuple(tips[index] for index in chosen),
+    )
+
+
+def _lines(times: Vector, scales: list[Vector], label: str) -> list[Mark]:
+    """Return a line for the median, and two for each pair of quantiles around it."""
+    lines: list[Mark] = []
+    for series, (_, share) in enumerate(_QUANTILES):
+        for quantile in dict.fromkeys((share, 1 - share)):
+            values = [float(np.quantile(row, quantile)) for row in scales]
+            tips = [
+                f"{label} {compact(time)}: {quantile:.0%} of the channels ≤ {compact(10.0**value)}"
+                for time, value in zip(times.tolist(), values, strict=True)
+            ]
+            lines.append(Line(series, tuple(times.tolist()), tuple(values), tuple(tips)))
+    return lines

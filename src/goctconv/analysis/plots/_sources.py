@@ -1,0 +1,137 @@
+"""Where numbers come from: sequences, arrays, networks, histories."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Vector: TypeAlias = NDArray[np.float64]
+
+
+def named(things: Any, argument: str, what: str) -> dict[str, Any]:
+    """Return things by name.
+
+    Raises:
+        TypeError: It is no mapping, or its keys are no names.
+        ValueError: It is empty.
+    """
+    if not isinstance(things, Mapping):
+        raise TypeError(f"{argument} is {type(things).__name__}, expected {what} by name, such as {{'mine': …}}")
+    if not things:
+        raise ValueError(f"{argument} is empty: there is nothing to draw; give {what} by name, such as {{'mine': …}}")
+    for name in things:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} has the key {name!r}, expected a name: give {what} by name")
+    return dict(things)
+
+
+def vector(values: Any, name: str) -> Vector:
+    """Return numbers as a flat array; None is NaN.
+
+    Raises:
+        TypeError: They are not numbers.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().double().cpu().numpy()
+    if isinstance(values, Iterable) and not isinstance(values, np.ndarray | str | Mapping):
+        values = [math.nan if value is None else value for value in values]
+    try:
+        return np.asarray(values, dtype=np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {_brief(values)}, expected a sequence of numbers") from error
+
+
+def columns(history: Any, name: str) -> dict[str, list[Any]]:
+    """Return a history as lists by key, all of one length; what a row lacks is None.
+
+    Args:
+        history: An object with ``to_dict()``, lists by key, or a list of rows, each a mapping.
+        name: What errors call it.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It is empty, or its lists differ in length.
+    """
+    data = history.to_dict() if hasattr(history, "to_dict") else history
+    if isinstance(data, Mapping):
+        found = {str(key): list(values) for key, values in data.items() if _is_list(values)}
+        if len(found) == 1 and all(isinstance(row, Mapping) for row in next(iter(found.values()))):
+            return columns(next(iter(found.values())), name)  # {"rows": [...]}
+    elif _is_list(data) and all(isinstance(row, Mapping) for row in data):
+        keys = dict.fromkeys(str(key) for row in data for key in row)
+        found = {key: [row.get(key) for row in data] for key in keys}
+    else:
+        raise TypeError(
+            f"{name} is {_brief(history)}, expected lists by key ({{'epoch': [1, 2], 'loss': [0.7, 0.5]}}), a list of "
+            "rows ([{'epoch': 1, 'loss': 0.7}, …]), or something with to_dict() that gives one of these"
+        )
+    lengths = {key: len(values) for key, values in found.items()}
+    if not any(lengths.values()):
+        raise ValueError(f"{name} is empty: there is nothing to draw; train for an epoch first")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{name} has lists of different lengths: {lengths}")
+    return found
+
+
+def column(data: Mapping[str, list[Any]], key: str, name: str) -> Vector:
+    """Return the numbers of a key.
+
+    Raises:
+        KeyError: There is none.
+        TypeError: They are not numbers.
+    """
+    if key not in data:
+        raise KeyError(f"{name} has no {key!r}: it has {', '.join(data)}")
+    return vector(data[key], f"{key!r} of {name}")
+
+
+def scales_of(source: Any, layers: Sequence[str] | None, name: str) -> Vector:
+    """Return abs(γ) of all BatchNorms of a network, or of those named; or the absolute values of given numbers.
+
+    Raises:
+        TypeError: It is neither a network nor numbers.
+        ValueError: There is no such BatchNorm, or there are no numbers.
+    """
+    if isinstance(source, nn.Module):
+        source = torch.cat(list(_scales(source, layers, name).values()))
+    elif isinstance(source, Mapping):
+        source = np.concatenate([vector(values, f"{name}, {key}") for key, values in source.items()] or [np.empty(0)])
+    values = np.abs(vector(source, name))
+    if not np.isfinite(values).any():
+        raise ValueError(f"{name} has no γ that is a number: there is nothing to draw")
+    return values[~np.isnan(values)]
+
+
+def _scales(model: nn.Module, layers: Sequence[str] | None, name: str) -> dict[str, Tensor]:
+    found = {
+        layer: norm.weight.detach().double().cpu()
+        for layer, norm in model.named_modules()
+        if isinstance(norm, _BatchNorm) and norm.weight is not None
+    }
+    if layers is not None:
+        unknown = [layer for layer in layers if layer not in found]
+        if unknown:
+            raise ValueError(
+                f"layers names {unknown[0]!r}, which is no BatchNorm with a scale of {name}: there are "
+                f"{', '.join(list(found)[:5]) or 'none'}{', …' if len(found) > 5 else ''}"
+            )
+        found = {layer: found[layer] for layer in layers}
+    if not found:
+        raise ValueError(f"{name} has no BatchNorm with a scale γ: there is nothing to draw")
+    return found
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, Sequence | np.ndarray | Tensor) and not isinstance(values, str)
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) < 60 else text[:57] + '…'}"

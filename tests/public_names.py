@@ -16,6 +16,8 @@ PACKAGES = (
     "goctconv.pruning",
     "goctconv.saliency",
     "goctconv.saliency.metrics",
+    "goctconv.analysis",
+    "goctconv.analysis.plots",
 )
 
 

@@ -44,7 +44,7 @@ HATCHES = (  # strokes within a tile of 6 by 6 units, and the name that matplotl
 )
 
 STYLE = (
-    ".goctconv-picture{display:block;width:100%;height:auto;max-width:600px;"
+    ".goctconv-picture{display:block;width:100%;height:auto;max-width:560px;"
     + "".join(f"--s{index}:{color};" for index, color in enumerate(LIGHT))
     + f"--sb:{LIGHT_BACKDROP};font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}}"
     "@media(prefers-color-scheme:dark){.goctconv-picture{"

@@ -12,8 +12,8 @@ from ._style import HATCHES, MARKERS, STANDALONE_STYLE, STYLE, look_of
 from ._svg_marks import Plot, bar, dash, draw, shade
 from ._text import shorten, width_of
 
-WIDTH = 400.0  # with it, letters are large enough on a phone, and not too large where the picture is 600 pixels wide
-_HEIGHT = 165.0  # of a panel's plot
+WIDTH = 360.0  # with it, letters are large enough on a phone, and not too large on a desktop
+_HEIGHT = 155.0  # of a panel's plot
 _RIGHT = 10.0
 _TICK = 11.0  # font size
 _LONGEST_NAME = 36  # characters

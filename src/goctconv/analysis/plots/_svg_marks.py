@@ -95,9 +95,8 @@ def _cells(mark: Cells, plot: Plot) -> Iterator[str]:
         for row, share in enumerate(shares):
             if share > 0:
                 level = next(level for level, limit in enumerate(LEVELS) if share <= limit)
-                w, h = number(xs[column + 1] - xs[column]), number(ys[row] - ys[row + 1])
-                corner = f"M{number(xs[column])} {number(ys[row + 1])}"
-                paths[level].append(f"{corner}h{w}v{h}h-{w}z")
+                left, right = number(xs[column]), number(xs[column + 1])  # the same of both neighbours: no seam
+                paths[level].append(f"M{left} {number(ys[row])}V{number(ys[row + 1])}H{right}V{number(ys[row])}z")
     for level, shapes in enumerate(paths):
         if shapes:
             yield element(

@@ -152,6 +152,25 @@ def test_scales_that_the_optimizer_has_recorded() -> None:
     assert picture.panels[0].x.label == "step"
 
 
+EDGES = [exponent / 2 for exponent in range(-50, 5)]
+
+
+def counted(values: np.ndarray) -> list[int]:
+    return np.histogram(np.log10(np.maximum(values, 1e-24)), EDGES)[0].tolist()
+
+
+def test_histograms_do_where_the_scales_were_not_kept() -> None:
+    history = {"epoch": [1, 2, 3], "gamma": [counted(10.0 ** np.linspace(-time, 0, 400)) for time in (1, 2, 4)]}
+    (cells,) = marks(plots.scales_over_time(history, key="gamma", edges=EDGES, threshold=1e-2), Cells)
+    assert cells.y_edges[0] == -4
+    assert plots.scales_over_time([[5, 1]], edges=[-25, 0, 1]).panels[0].y.ticks[0] == (-25, "≤ 1e-25")
+    np.testing.assert_allclose(cells.shares[-1], [counts / 400 for counts in history["gamma"][-1] if counts])
+    assert "epoch 3: 400 channels, about 200 below 0.01" in cells.tips[-1]
+    lines = marks(plots.scales_over_time(history, key="gamma", edges=EDGES, kind="quantiles"), Line)
+    np.testing.assert_allclose(lines[0].y, [-0.5, -1, -2], atol=0.03)
+    np.testing.assert_allclose(lines[-1].y, [-0.1, -0.2, -0.4], atol=0.03)
+
+
 def test_fewer_channels_after_pruning() -> None:
     assert "4 to 2 channels" in plots.scales_over_time([*FADING, [1, 0.9]]).description
 
@@ -251,6 +270,8 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: plots.scales_over_time(FADING, kind="lines"), ValueError, "one of histogram, quantiles"),
     (lambda: plots.scales_over_time(FADING, smallest=-1), ValueError, "smallest=-1 must be"),
     (lambda: plots.scales_over_time(COLUMNS), KeyError, "no 'scales': it has epoch, loss, mae"),
+    (lambda: plots.scales_over_time([[1, 2]], edges=[0, 1]), ValueError, "edges has 2 numbers, and entry 0"),
+    (lambda: plots.scales_over_time([[0, 0]], edges=[0, 1, 2]), ValueError, "expected how many channels lie between"),
     (lambda: plots.channel_widths({}), ValueError, "networks is empty"),
     (lambda: plots.channel_widths({"a": {}}), ValueError, "have no channels"),
     (lambda: plots.channel_widths({"a": {"x": 1.5}}), TypeError, "1.5 channels in 'x'"),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._axes import Axis, linear_axis, log_axis
 from ._picture import Bars, Mark, Panel, Picture, Rule
@@ -49,13 +50,13 @@ def scale_distribution(
         >>> print(plots.scale_distribution({"mine": gamma}, threshold=1e-20).description)
         Histogram of abs(γ): mine has 5, of which 2 (40.0%) are below 1e-20, median 0.3.
     """
-    _check(smallest, threshold)
+    check_positive(smallest, threshold)
     values = {
         name: np.maximum(scales_of(source, layers, f"network {name!r}"), smallest)
         for name, source in named(networks, "networks", "networks, or their γ,").items()
     }
     edges = decade_edges(np.concatenate([*values.values(), [threshold] if threshold else []]))
-    counts = {name: np.histogram(np.log10(one), edges)[0] for name, one in values.items()}
+    counts = {name: histogram(np.log10(one), edges) for name, one in values.items()}
     heights = [float(count) for one in counts.values() for count in one]
     y = (
         log_axis("channels", [max(1.0, *heights), 0.7])
@@ -81,6 +82,11 @@ def decade_edges(values: Vector) -> Vector:
     return edges
 
 
+def histogram(logarithms: Vector, edges: Vector) -> NDArray[np.int64]:
+    """Return how many lie in each bin; what rounding has put a little outside is in the outermost ones."""
+    return np.histogram(np.clip(logarithms, edges[0], edges[-1]), edges)[0].astype(np.int64)
+
+
 def exponent_axis(label: str, edges: Vector, smallest: float) -> Axis:
     """Return an axis of logarithms that shows powers of ten; its first tick says where smaller values went."""
     low, high = float(edges[0]), float(edges[-1])
@@ -93,7 +99,12 @@ def exponent_axis(label: str, edges: Vector, smallest: float) -> Axis:
     return Axis(label, (low, high), tuple(ticks))
 
 
-def _check(smallest: float, threshold: float | None) -> None:
+def check_positive(smallest: float, threshold: float | None) -> None:
+    """Check that numbers can be on a logarithmic axis.
+
+    Raises:
+        ValueError: One cannot.
+    """
     for name, value in (("smallest", smallest), ("threshold", threshold)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name}={value!r} must be a positive number: the axis is logarithmic")

@@ -10,8 +10,9 @@ import numpy as np
 
 from ._axes import linear_axis
 from ._picture import Cells, Line, Mark, Panel, Picture, Rule
-from ._scales import SMALLEST, decade_edges, exponent_axis
-from ._sources import Vector, column, columns, scales_of, vector
+from ._scales import SMALLEST, check_positive, decade_edges, exponent_axis
+from ._sources import Vector, column, columns, vector
+from ._spread import Spread, spread_of
 from ._text import compact
 
 _QUANTILES = (("median", 0.5), ("quarter and three quarters", 0.25), ("a tenth and nine tenths", 0.1))
@@ -25,6 +26,7 @@ def scales_over_time(
     key: str = "scales",
     x: str = "epoch",
     kind: str = "histogram",
+    edges: Sequence[float] | None = None,
     events: Mapping[str, float] | None = None,
     threshold: float | None = None,
     smallest: float = SMALLEST,
@@ -39,6 +41,8 @@ def scales_over_time(
         key: Where a history has γ.
         x: The key that counts; it is the label of the axis too. Without it, times are numbered from 1.
         kind: ``"histogram"``, the share of channels in each bin as a shade; or ``"quantiles"``, as lines.
+        edges: The logarithms (to base 10) between which each entry of ``key`` counts channels, where it holds such a
+            histogram instead of γ: one more than counts.
         events: What happened where on the axis, by name, such as ``{"pruned": 20}``.
         threshold: What the tooltips count channels below.
         smallest: What is smaller counts as this, 0 above all.
@@ -58,25 +62,29 @@ def scales_over_time(
     """
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(_KINDS)}")
-    if not 0 < smallest < math.inf:
-        raise ValueError(f"smallest={smallest!r} must be a positive number: the axis is logarithmic")
+    check_positive(smallest, threshold)
     times, rows, label = _read(history, key, x)
     rules = tuple(Rule(float(place), name) for name, place in (events or {}).items())
-    scales = [np.log10(np.maximum(row, smallest)) for row in rows]
-    tips = [_tip(label, time, row, threshold) for time, row in zip(times, rows, strict=True)]
-    edges = decade_edges(np.concatenate([np.maximum(row, smallest) for row in rows]))
-    y = exponent_axis("abs(γ)" + ("" if kind == "quantiles" else ", share of channels"), edges, smallest)
+    spreads = [spread_of(row, edges, smallest, f"entry {index} of {key!r}") for index, row in enumerate(rows)]
+    tips = [_tip(label, time, spread, threshold) for time, spread in zip(times, spreads, strict=True)]
+    bins = _bins(spreads, edges)
+    y = exponent_axis(
+        "abs(γ)" + ("" if kind == "quantiles" else ", share of channels"),
+        bins,
+        smallest if edges is None else 10.0 ** edges[0],
+    )
     marks: list[Mark]
     series: tuple[str, ...] = ()
     bounds = times.tolist()
     if kind == "histogram":
-        cells = _cells(times, scales, edges, tips)
+        cells = _cells(times, spreads, bins, tips)
         marks, bounds = [cells], [cells.x_edges[0], cells.x_edges[-1]]
     else:
-        marks, series = _lines(times, scales, label), tuple(name for name, _ in _QUANTILES)
+        marks, series = _lines(times, spreads, label), tuple(name for name, _ in _QUANTILES)
     axis = linear_axis(label, [*bounds, *(rule.x for rule in rules)], whole=True)
-    first, last = (compact(float(np.median(row))) for row in (rows[0], rows[-1]))
-    channels = " to ".join(dict.fromkeys(str(len(row)) for row in (rows[0], rows[-1])))
+    ends = (spreads[0], spreads[-1])
+    first, last = (compact(10 ** spread.quantile(0.5)) for spread in ends)
+    channels = " to ".join(dict.fromkeys(str(spread.channels) for spread in ends))
     description = (
         f"abs(γ) of {channels} channels by {label}, from {compact(times[0])} to {compact(times[-1])}: the median goes "
         f"from {first} to {last}."
@@ -84,7 +92,7 @@ def scales_over_time(
     return Picture(title, description, series, (Panel(axis, y, (*marks, *rules)),))
 
 
-def _read(history: Any, key: str, x: str) -> tuple[Vector, list[Vector], str]:
+def _read(history: Any, key: str, x: str) -> tuple[Vector, list[Any], str]:
     """Return the times, γ at each time, and what times are called."""
     if callable(getattr(history, "scales", None)) and hasattr(history, "steps"):
         rows, times, label = list(history.scales()), vector(history.steps, "the steps"), "step"
@@ -103,22 +111,32 @@ def _read(history: Any, key: str, x: str) -> tuple[Vector, list[Vector], str]:
     known = [index for index, row in enumerate(rows) if row is not None]
     if not known:
         raise ValueError("the history holds no γ: with DynamicWeightDecay(history=N), every N-th step is recorded")
-    return times[known], [scales_of(rows[index], None, f"entry {index}") for index in known], label
+    return times[known], [rows[index] for index in known], label
 
 
 def _is_rows(history: Any) -> bool:
     return isinstance(history, Sequence) and len(history) > 0 and isinstance(history[0], Mapping)
 
 
-def _tip(label: str, time: float, row: Vector, threshold: float | None) -> str:
-    below = f", {int((row < threshold).sum())} below {threshold:g}" if threshold else ""
-    low, middle, high = (compact(float(value)) for value in np.quantile(row, (0.1, 0.5, 0.9)))
+def _bins(spreads: list[Spread], edges: Sequence[float] | None) -> Vector:
+    """Return edges of bins, as logarithms: those given, where anything lies between them."""
+    if edges is None:
+        return decade_edges(10 ** np.array([spread.quantile(share) for spread in spreads for share in (0, 1)]))
+    given = vector(edges, "edges")
+    used = np.flatnonzero(sum(spread.shares(given) for spread in spreads))
+    return given[used[0] : used[-1] + 2]
+
+
+def _tip(label: str, time: float, spread: Spread, threshold: float | None) -> str:
+    below = f", {spread.below(math.log10(threshold))} below {threshold:g}" if threshold else ""
+    low, middle, high = (compact(10 ** spread.quantile(share)) for share in (0.1, 0.5, 0.9))
     return (
-        f"{label} {compact(time)}: {len(row)} channels{below}; a tenth ≤ {low}, half ≤ {middle}, nine tenths ≤ {high}"
+        f"{label} {compact(time)}: {spread.channels} channels{below}; a tenth ≤ {low}, half ≤ {middle}, "
+        f"nine tenths ≤ {high}"
     )
 
 
-def _cells(times: Vector, scales: list[Vector], edges: Vector, tips: list[str]) -> Cells:
+def _cells(times: Vector, spreads: list[Spread], edges: Vector, tips: list[str]) -> Cells:
     """Return a column for each time; of very many, some."""
     step = math.ceil(len(times) / _MOST_COLUMNS)
     chosen = sorted({*range(0, len(times), step), len(times) - 1})
@@ -126,7 +144,7 @@ def _cells(times: Vector, scales: list[Vector], edges: Vector, tips: list[str]) 
     middles = (at[1:] + at[:-1]) / 2
     half = (middles[0] - at[0], at[-1] - middles[-1]) if len(at) > 1 else (0.5, 0.5)
     x_edges = [at[0] - half[0], *middles, at[-1] + half[1]]
-    shares = [np.histogram(scales[index], edges)[0] / len(scales[index]) for index in chosen]
+    shares = [np.clip(spreads[index].shares(edges), 0, 1) for index in chosen]
     return Cells(
         tuple(map(float, x_edges)),
         tuple(edges.tolist()),
@@ -135,12 +153,12 @@ def _cells(times: Vector, scales: list[Vector], edges: Vector, tips: list[str]) 
     )
 
 
-def _lines(times: Vector, scales: list[Vector], label: str) -> list[Mark]:
+def _lines(times: Vector, spreads: list[Spread], label: str) -> list[Mark]:
     """Return a line for the median, and two for each pair of quantiles around it."""
     lines: list[Mark] = []
     for series, (_, share) in enumerate(_QUANTILES):
         for quantile in dict.fromkeys((share, 1 - share)):
-            values = [float(np.quantile(row, quantile)) for row in scales]
+            values = [spread.quantile(quantile) for spread in spreads]
             tips = [
                 f"{label} {compact(time)}: {quantile:.0%} of the channels ≤ {compact(10.0**value)}"
                 for time, value in zip(times.tolist(), values, strict=True)

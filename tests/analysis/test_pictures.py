@@ -22,6 +22,24 @@ from .pictures import FADING, ROWS
 COLUMNS = {key: [row[key] for row in ROWS] for key in ROWS[0]}
 ARRAYS = {key: np.array(values, dtype=float) for key, values in COLUMNS.items()}
 
+EDGES = [exponent / 2 for exponent in range(-50, 5)]
+
+
+def counted(values: np.ndarray) -> list[int]:
+    return np.histogram(np.log10(np.maximum(values, 1e-24)), EDGES)[0].tolist()
+
+
+LEARNED = {  # as goctconv.learning keeps it: measurements within rows, and lists that are no columns
+    "epochs": [
+        {"phase": "train", "epoch": row["epoch"], "loss": row["loss"], "validation": {"mae": row["mae"]},
+         "histogram": counted(10.0 ** np.linspace(-row["epoch"], 0, 300))}
+        for row in ROWS
+    ],
+    "steps": {"epoch": [1, 1, 2], "loss": [0.9, 0.8, 0.7]},
+    "histogram_edges": EDGES,
+    "quantiles": [0, 0.5, 1],
+}  # fmt: skip
+
 
 class Recorded:
     """A history of another kind."""
@@ -37,12 +55,19 @@ def marks(picture: plots.Picture, kind: type) -> list[Any]:
     return [mark for panel in picture.panels for mark in panel.marks if isinstance(mark, kind)]
 
 
-@pytest.mark.parametrize(
-    "history",
-    [ARRAYS, COLUMNS, ROWS, Recorded(COLUMNS), Recorded(ROWS), Recorded({"rows": ROWS, "version": 1}),
-     {**COLUMNS, "model": "csnet_x1", "seed": 0}],
-    ids=["arrays", "columns", "rows", "object of columns", "object of rows", "rows inside", "with other things"],
-)  # fmt: skip
+FORMS = {
+    "columns": COLUMNS,
+    "arrays": ARRAYS,
+    "rows": ROWS,
+    "object of columns": Recorded(COLUMNS),
+    "object of rows": Recorded(ROWS),
+    "rows inside": {"rows": ROWS, "version": 1},
+    "epochs beside other lists": Recorded(LEARNED),
+    "with other things": {**COLUMNS, "model": "csnet_x1", "seed": 0},
+}
+
+
+@pytest.mark.parametrize("history", FORMS.values(), ids=FORMS)
 def test_histories_of_every_form_are_alike(history: Any) -> None:
     loss, mae = marks(plots.learning_curves({"mine": history}), Line)
     assert dict(zip(loss.x, loss.y, strict=True)) == {row["epoch"]: row["loss"] for row in ROWS}
@@ -152,11 +177,12 @@ def test_scales_that_the_optimizer_has_recorded() -> None:
     assert picture.panels[0].x.label == "step"
 
 
-EDGES = [exponent / 2 for exponent in range(-50, 5)]
-
-
-def counted(values: np.ndarray) -> list[int]:
-    return np.histogram(np.log10(np.maximum(values, 1e-24)), EDGES)[0].tolist()
+def test_a_history_that_tells_its_edges_needs_no_more() -> None:
+    picture = plots.scales_over_time(Recorded(LEARNED))
+    (cells,) = marks(picture, Cells)
+    assert (len(cells.shares), cells.y_edges[0], picture.panels[0].x.label) == (len(ROWS), -7, "epoch")
+    flat = {"epoch": [1], "histogram": [LEARNED["epochs"][0]["histogram"]], "histogram_edges": EDGES}
+    assert marks(plots.scales_over_time(flat), Cells)[0].y_edges[0] == -1
 
 
 def test_histograms_do_where_the_scales_were_not_kept() -> None:
@@ -254,6 +280,7 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: plots.learning_curves({1: COLUMNS}), TypeError, "has the key 1, expected a name"),
     (lambda: plots.learning_curves({"a": {"loss": []}}), ValueError, "run 'a' is empty"),
     (lambda: plots.learning_curves({"a": []}), ValueError, "run 'a' is empty"),
+    (lambda: plots.learning_curves({"a": {**LEARNED, "epochs": []}}), ValueError, "run 'a' is empty"),
     (lambda: plots.learning_curves({"a": {"loss": [1], "mae": [1, 2]}}), ValueError, "different lengths"),
     (lambda: plots.learning_curves({"a": COLUMNS}, ["f"]), KeyError, "no run has 'f': there are epoch, loss, mae"),
     (lambda: plots.learning_curves({"a": COLUMNS}, "loss"), ValueError, "keys='loss' must list"),

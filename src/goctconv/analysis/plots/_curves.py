@@ -27,7 +27,9 @@ def learning_curves(
 
     Args:
         runs: Histories by name. A history is a mapping of lists (``{"epoch": [1, 2], "loss": [0.7, 0.5]}``), a list of
-            rows (``[{"epoch": 1, "loss": 0.7}, …]``), or an object whose ``to_dict()`` gives one of these. NaN is a
+            rows (``[{"epoch": 1, "loss": 0.7}, …]``), a mapping that has such rows as "epochs" or "rows", or an object
+            whose ``to_dict()`` gives one of these. Mappings within rows (``"validation": {"mae": 0.2}``) count as part
+            of the row. NaN is a
             gap; None, or what a row lacks, was not measured: the line goes on from one measurement to the next.
         keys: What to draw; a run that lacks a key is left out of its panel.
         x: The key that counts; a run without it is numbered from 1.

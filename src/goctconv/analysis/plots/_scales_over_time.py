@@ -11,7 +11,7 @@ import numpy as np
 from ._axes import linear_axis
 from ._picture import Cells, Line, Mark, Panel, Picture, Rule
 from ._scales import SMALLEST, check_positive, decade_edges, exponent_axis
-from ._sources import Vector, column, columns, vector
+from ._sources import Vector, column, columns, plain, vector
 from ._spread import Spread, spread_of
 from ._text import compact
 
@@ -23,7 +23,7 @@ _KINDS = ("histogram", "quantiles")
 def scales_over_time(
     history: Any,
     *,
-    key: str = "scales",
+    key: str | None = None,
     x: str = "epoch",
     kind: str = "histogram",
     edges: Sequence[float] | None = None,
@@ -36,13 +36,13 @@ def scales_over_time(
 
     Args:
         history: What `goctconv.DynamicWeightDecay` records (``optimizer.history``); or any history (see
-            `learning_curves`) with γ of all channels in each entry of ``key``; or an array (times, channels), or a list
-            with γ of each time, whose number may change.
-        key: Where a history has γ.
+            `learning_curves`) with γ of all channels, or a histogram of them, in each entry of ``key``; or an array
+            (times, channels), or a list with γ of each time, whose number may change.
+        key: Where a history has γ: "scales" if not given, or "histogram" where the history tells "histogram_edges".
         x: The key that counts; it is the label of the axis too. Without it, times are numbered from 1.
         kind: ``"histogram"``, the share of channels in each bin as a shade; or ``"quantiles"``, as lines.
-        edges: The logarithms (to base 10) between which each entry of ``key`` counts channels, where it holds such a
-            histogram instead of γ: one more than counts.
+        edges: Where entries are histograms, the logarithms (to base 10) between which they count channels, one more
+            than counts; if not given, what the history tells as "histogram_edges".
         events: What happened where on the axis, by name, such as ``{"pruned": 20}``.
         threshold: What the tooltips count channels below.
         smallest: What is smaller counts as this, 0 above all.
@@ -63,9 +63,9 @@ def scales_over_time(
     if kind not in _KINDS:
         raise ValueError(f"kind={kind!r} must be one of {', '.join(_KINDS)}")
     check_positive(smallest, threshold)
-    times, rows, label = _read(history, key, x)
+    times, rows, label, edges = _read(history, key, x, edges)
     rules = tuple(Rule(float(place), name) for name, place in (events or {}).items())
-    spreads = [spread_of(row, edges, smallest, f"entry {index} of {key!r}") for index, row in enumerate(rows)]
+    spreads = [spread_of(row, edges, smallest, f"entry {index}") for index, row in enumerate(rows)]
     tips = [_tip(label, time, spread, threshold) for time, spread in zip(times, spreads, strict=True)]
     bins = _bins(spreads, edges)
     y = exponent_axis(
@@ -92,30 +92,32 @@ def scales_over_time(
     return Picture(title, description, series, (Panel(axis, y, (*marks, *rules)),))
 
 
-def _read(history: Any, key: str, x: str) -> tuple[Vector, list[Any], str]:
-    """Return the times, γ at each time, and what times are called."""
+def _read(
+    history: Any, key: str | None, x: str, edges: Sequence[float] | None
+) -> tuple[Vector, list[Any], str, Sequence[float] | None]:
+    """Return the times, γ at each time or histograms of them, what times are called, and the histograms' edges."""
+    data = plain(history)
     if callable(getattr(history, "scales", None)) and hasattr(history, "steps"):
-        rows, times, label = list(history.scales()), vector(history.steps, "the steps"), "step"
-    elif hasattr(history, "to_dict") or isinstance(history, Mapping) or _is_rows(history):
-        data = columns(history, "the history")
-        if key not in data:
-            raise KeyError(f"the history has no {key!r}: it has {', '.join(data)}")
-        rows, label = data[key], x
-        times = column(data, x, "the history") if x in data else np.arange(1.0, len(rows) + 1)
+        rows, times, x = list(history.scales()), vector(history.steps, "the steps"), "step"
+    elif isinstance(data, Mapping) or (isinstance(data, Sequence) and data and isinstance(data[0], Mapping)):
+        if isinstance(data, Mapping) and key in {None, "histogram"} and edges is None and "histogram_edges" in data:
+            key, edges = "histogram", data["histogram_edges"]
+            data = {name: values for name, values in data.items() if name != "histogram_edges"}
+        found, key = columns(data, "the history"), key or "scales"
+        if key not in found:
+            raise KeyError(f"the history has no {key!r}: it has {', '.join(found)}")
+        rows = found[key]
+        times = column(found, x, "the history") if x in found else np.arange(1.0, len(rows) + 1)
     else:
         try:
-            rows, label = list(history), x
+            rows = list(data)
         except TypeError as error:
             raise TypeError(f"history is {type(history).__name__}, expected a history, or γ of each time") from error
         times = np.arange(1.0, len(rows) + 1)
     known = [index for index, row in enumerate(rows) if row is not None]
     if not known:
         raise ValueError("the history holds no γ: with DynamicWeightDecay(history=N), every N-th step is recorded")
-    return times[known], [rows[index] for index in known], label
-
-
-def _is_rows(history: Any) -> bool:
-    return isinstance(history, Sequence) and len(history) > 0 and isinstance(history[0], Mapping)
+    return times[known], [rows[index] for index in known], x, edges
 
 
 def _bins(spreads: list[Spread], edges: Sequence[float] | None) -> Vector:

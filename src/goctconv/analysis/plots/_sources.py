@@ -14,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 Vector: TypeAlias = NDArray[np.float64]
 
+_ROWS = ("epochs", "rows")  # where a history may have its rows
+
 
 def named(things: Any, argument: str, what: str) -> dict[str, Any]:
     """Return things by name.
@@ -48,25 +50,31 @@ def vector(values: Any, name: str) -> Vector:
         raise TypeError(f"{name} is {_brief(values)}, expected a sequence of numbers") from error
 
 
+def plain(history: Any) -> Any:
+    """Return what a history's ``to_dict()`` gives; or the history itself, if it has none."""
+    return history.to_dict() if callable(getattr(history, "to_dict", None)) else history
+
+
 def columns(history: Any, name: str) -> dict[str, list[Any]]:
     """Return a history as lists by key, all of one length; what a row lacks is None.
 
     Args:
-        history: An object with ``to_dict()``, lists by key, or a list of rows, each a mapping.
+        history: Lists by key; or a list of rows, each a mapping; or a mapping that has such rows as "epochs" or "rows";
+            or an object whose ``to_dict()`` gives one of these. Mappings within rows count as part of the row.
         name: What errors call it.
 
     Raises:
         TypeError: It is something else.
         ValueError: It is empty, or its lists differ in length.
     """
-    data = history.to_dict() if hasattr(history, "to_dict") else history
+    data = plain(history)
+    if isinstance(data, Mapping):
+        data = next((data[key] for key in _ROWS if key in data and _is_rows(data[key])), data)
     if isinstance(data, Mapping):
         found = {str(key): list(values) for key, values in data.items() if _is_list(values)}
-        if len(found) == 1 and all(isinstance(row, Mapping) for row in next(iter(found.values()))):
-            return columns(next(iter(found.values())), name)  # {"rows": [...]}
-    elif _is_list(data) and all(isinstance(row, Mapping) for row in data):
-        keys = dict.fromkeys(str(key) for row in data for key in row)
-        found = {key: [row.get(key) for row in data] for key in keys}
+    elif _is_rows(data):
+        rows = [_flat(row) for row in data]
+        found = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     else:
         raise TypeError(
             f"{name} is {_brief(history)}, expected lists by key ({{'epoch': [1, 2], 'loss': [0.7, 0.5]}}), a list of "
@@ -78,6 +86,11 @@ def columns(history: Any, name: str) -> dict[str, list[Any]]:
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{name} has lists of different lengths: {lengths}")
     return found
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {str(key): value for part in row.values() if isinstance(part, Mapping) for key, value in part.items()}
+    return {**inner, **{str(key): value for key, value in row.items() if not isinstance(value, Mapping)}}
 
 
 def column(data: Mapping[str, list[Any]], key: str, name: str) -> Vector:
@@ -126,6 +139,10 @@ def _scales(model: nn.Module, layers: Sequence[str] | None, name: str) -> dict[s
     if not found:
         raise ValueError(f"{name} has no BatchNorm with a scale γ: there is nothing to draw")
     return found
+
+
+def _is_rows(values: Any) -> bool:
+    return _is_list(values) and all(isinstance(row, Mapping) for row in values)
 
 
 def _is_list(values: Any) -> bool:

@@ -275,7 +275,8 @@ def test_complexity_is_sorted_and_complete() -> None:
 
 REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: plots.learning_curves({}), ValueError, "runs is empty"),
-    (lambda: plots.learning_curves(COLUMNS), TypeError, "expected lists by key"),
+    (lambda: plots.learning_curves(COLUMNS), TypeError, "runs is a history itself"),
+    (lambda: plots.learning_curves({"a": 3}), TypeError, "run 'a' is int 3, expected lists by key"),
     (lambda: plots.learning_curves(ROWS), TypeError, "runs is list, expected histories by name"),
     (lambda: plots.learning_curves({1: COLUMNS}), TypeError, "has the key 1, expected a name"),
     (lambda: plots.learning_curves({"a": {"loss": []}}), ValueError, "run 'a' is empty"),

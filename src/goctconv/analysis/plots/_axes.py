@@ -11,6 +11,7 @@ from ._text import compact
 _TICKS = 5
 _LARGEST_SPAN = 1e300  # of which a difference is still finite
 _STEPS = (1, 2, 2.5, 5, 10)
+_WHOLE_STEPS = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ def linear_axis(label: str, values: Iterable[float], *, from_zero: bool = False,
     if low == high:
         spread = abs(low) / 2 or 0.5
         low, high = (low - 0.5, high + 0.5) if whole else (low if from_zero else low - spread, high + spread)
-    step = _nice_step((high - low) / _TICKS)
+    span = high - low
+    step = _nice_step(span / _TICKS)
     if whole:
-        step = max(1.0, float(math.ceil(step)))
-        margin = 0.02 * (high - low)
+        step = max(1.0, _nice_step(span / _TICKS, _WHOLE_STEPS))
+        margin = 0.02 * span
         limits = (low - margin, high + margin)
     else:
         limits = (math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
@@ -113,10 +115,10 @@ def _range(values: Iterable[float]) -> tuple[float, float]:
     return low, high
 
 
-def _nice_step(step: float) -> float:
-    """Return 1, 2, 2.5 or 5 times a power of ten, the next one up."""
+def _nice_step(step: float, factors: tuple[float, ...] = _STEPS) -> float:
+    """Return one of the factors times a power of ten, the next one up."""
     scale = 10.0 ** math.floor(math.log10(step))
-    return next(factor * scale for factor in _STEPS if factor * scale >= step * (1 - 1e-9))
+    return next(factor * scale for factor in factors if factor * scale >= step * (1 - 1e-9))
 
 
 def _multiples(limits: tuple[float, float], step: float) -> list[float]:

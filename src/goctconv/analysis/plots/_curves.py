@@ -10,7 +10,7 @@ import numpy as np
 
 from ._axes import linear_axis, log_axis
 from ._picture import Line, Panel, Picture, Rule
-from ._sources import Vector, column, columns, named
+from ._sources import Vector, column, columns, is_list, is_rows, named
 from ._text import compact
 
 
@@ -50,6 +50,8 @@ def learning_curves(
     """
     if isinstance(keys, str) or not keys:
         raise ValueError(f"keys={keys!r} must list what to draw, such as ('loss', 'mae')")
+    if isinstance(runs, Mapping) and any(is_list(one) and not is_rows(one) for one in runs.values()):
+        raise TypeError("runs is a history itself, expected histories by name: give it one, {'mine': history}")
     found = {name: columns(history, f"run {name!r}") for name, history in named(runs, "runs", "histories").items()}
     rules = tuple(Rule(float(place), name) for name, place in (events or {}).items())
     counted = {name: _counted(data, x, name) for name, data in found.items()}

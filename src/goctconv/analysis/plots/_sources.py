@@ -69,10 +69,10 @@ def columns(history: Any, name: str) -> dict[str, list[Any]]:
     """
     data = plain(history)
     if isinstance(data, Mapping):
-        data = next((data[key] for key in _ROWS if key in data and _is_rows(data[key])), data)
+        data = next((data[key] for key in _ROWS if key in data and is_rows(data[key])), data)
     if isinstance(data, Mapping):
-        found = {str(key): list(values) for key, values in data.items() if _is_list(values)}
-    elif _is_rows(data):
+        found = {str(key): list(values) for key, values in data.items() if is_list(values)}
+    elif is_rows(data):
         rows = [_flat(row) for row in data]
         found = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     else:
@@ -141,11 +141,13 @@ def _scales(model: nn.Module, layers: Sequence[str] | None, name: str) -> dict[s
     return found
 
 
-def _is_rows(values: Any) -> bool:
-    return _is_list(values) and all(isinstance(row, Mapping) for row in values)
+def is_rows(values: Any) -> bool:
+    """Whether it is a list of mappings."""
+    return is_list(values) and all(isinstance(row, Mapping) for row in values)
 
 
-def _is_list(values: Any) -> bool:
+def is_list(values: Any) -> bool:
+    """Whether it is a list, an array or a tensor."""
     return isinstance(values, Sequence | np.ndarray | Tensor) and not isinstance(values, str)
 
 

@@ -32,11 +32,12 @@ def render_svg(picture: Picture, *, standalone: bool) -> str:
     for panel in picture.panels:
         y = _panel(panel, key, y + 6, parts)
     style = STYLE + (STANDALONE_STYLE if standalone else "")
+    patterns = "".join(_patterns(picture, key))
     head = [
         element("title", escaped(picture.title), id=f"{key}t"),
         element("desc", escaped(picture.description), id=f"{key}d"),
         element("style", style),
-        element("defs", "".join(_patterns(picture, key))) if any(_patterns(picture, key)) else "",
+        element("defs", patterns) if patterns else "",
         element("rect", class_="p", x=-8.0, y=0.0, width=WIDTH + 16, height=y + 8) if standalone else "",
     ]
     left, width = (-8.0, WIDTH + 16) if standalone else (0.0, WIDTH)

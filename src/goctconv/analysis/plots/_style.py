@@ -24,6 +24,8 @@ LIGHT_BACKDROP, DARK_BACKDROP = "#c9ced4", "#4b525a"
 LIGHT_INK, DARK_INK = "#1c1e21", "#e8eaed"
 LIGHT_PAPER, DARK_PAPER = "#ffffff", "#17191c"
 
+LARGEST = 560  # pixels: how wide a picture becomes where there is room
+
 DASHES = ((), (6, 3), (2, 2.5), (8, 2.5, 2, 2.5), (4, 2))  # of lines, in units of the picture
 MARKERS = (  # a path around 0, 0, and the name that matplotlib has for it
     ("M-3 0A3 3 0 1 0 3 0A3 3 0 1 0 -3 0Z", "o"),
@@ -44,7 +46,7 @@ HATCHES = (  # strokes within a tile of 6 by 6 units, and the name that matplotl
 )
 
 STYLE = (
-    ".goctconv-picture{display:block;width:100%;height:auto;max-width:560px;"
+    f".goctconv-picture{{display:block;width:100%;height:auto;max-width:{LARGEST}px;"
     + "".join(f"--s{index}:{color};" for index, color in enumerate(LIGHT))
     + f"--sb:{LIGHT_BACKDROP};font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}}"
     "@media(prefers-color-scheme:dark){.goctconv-picture{"
@@ -68,7 +70,7 @@ STYLE = (
     + "".join(f".goctconv-picture .c{index}{{--c:var(--s{index})}}" for index in range(len(LIGHT)))
 )
 STANDALONE_STYLE = (
-    f".goctconv-picture{{color:{LIGHT_INK};max-width:none;--paper:{LIGHT_PAPER}}}"
+    f".goctconv-picture{{color:{LIGHT_INK};width:{LARGEST}px;max-width:100%;--paper:{LIGHT_PAPER}}}"
     f"@media(prefers-color-scheme:dark){{.goctconv-picture{{color:{DARK_INK};--paper:{DARK_PAPER}}}}}"
     ".goctconv-picture .p{fill:var(--paper)}"
 )

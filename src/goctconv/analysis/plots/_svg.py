@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ._axes import Axis
 from ._markup import element, escaped, number, text
 from ._picture import BACKDROP, LEVELS, Bars, Cells, Line, Mark, Panel, Picture, Rule
-from ._style import HATCHES, MARKERS, STANDALONE_STYLE, STYLE, look_of
+from ._style import HATCHES, LARGEST, MARKERS, STANDALONE_STYLE, STYLE, look_of
 from ._svg_marks import Plot, bar, dash, draw, shade
 from ._text import shorten, width_of
 
@@ -41,6 +41,8 @@ def render_svg(picture: Picture, *, standalone: bool) -> str:
         element("rect", class_="p", x=-8.0, y=0.0, width=WIDTH + 16, height=y + 8) if standalone else "",
     ]
     left, width = (-8.0, WIDTH + 16) if standalone else (0.0, WIDTH)
+    # What shows files, an <img> above all, has to know how large they are meant to be.
+    size = {"width": LARGEST, "height": round(LARGEST * (y + 8) / width)} if standalone else {}
     return element(
         "svg",
         "\n".join(part for part in (*head, *parts) if part),
@@ -48,6 +50,7 @@ def render_svg(picture: Picture, *, standalone: bool) -> str:
         class_="goctconv-picture",
         viewBox=f"{number(left)} 0 {number(width)} {number(y + 8)}",
         role="img",
+        **size,
         aria_labelledby=f"{key}t {key}d",
     )
 

@@ -18,6 +18,8 @@ PACKAGES = (
     "goctconv.saliency.losses",
     "goctconv.saliency.metrics",
     "goctconv.saliency.transforms",
+    "goctconv.analysis",
+    "goctconv.analysis.plots",
 )
 
 

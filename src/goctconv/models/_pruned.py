@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 from torch import nn
@@ -99,14 +99,14 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
             raise FileNotFoundError(f"{folder} has no {name}: it was not written by save_pruned")
     if planned_folder(f"{_LOCAL}{folder}"):
         return create_planned(folder)
-    model = timm.create_model(f"{_LOCAL}{folder}")
+    model = cast("HubModel", timm.create_model(f"{_LOCAL}{folder}"))
     load_strictly(model, read_checkpoint(folder / WEIGHTS), str(folder / WEIGHTS))
     model.weights_license = model.pretrained_cfg.get("license")
     return model
 
 
 def planned_folder(name: str) -> Path | None:
-    """Return the folder of a name "local-dir:FOLDER" if a plan in it, and no argument of the network, has its widths."""
+    """Return the folder of a name "local-dir:FOLDER" if a plan in it has the widths, and no argument of the network."""
     folder = Path(name.removeprefix(_LOCAL))
     if not name.startswith(_LOCAL) or not all((folder / file).is_file() for file in (CONFIG, PLAN)):
         return None
@@ -124,8 +124,8 @@ def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, 
     """
     if kwargs.get("features_only"):
         raise ValueError(
-            f"features_only=True: {folder} holds a pruned network, whose plan is for the whole of it: leave it out, and "
-            "take forward_intermediates of the model"
+            f"features_only=True: {folder} holds a pruned network, whose plan is for the whole of it: leave it out and "
+            "take its forward_intermediates"
         )
     model = load_plan(folder / PLAN).apply(timm.create_model(f"{_LOCAL}{folder}", **kwargs), inplace=True)
     file = folder / WEIGHTS if weights is None else Path(weights)

@@ -38,13 +38,19 @@ def check_architecture(model: nn.Module) -> None:
             f"take its forward_intermediates, or {_BY_HAND}"
         )
     for name, value in getattr(model, "_model_args", {}).items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:
+        if not _is_plain(value):
             raise ValueError(
                 f"{name}={value!r} of this {kind} cannot be written as JSON: make the model with a name in place of it "
                 f"where timm takes one, such as act_layer='silu', or {_BY_HAND}"
-            ) from error
+            )
+
+
+def _is_plain(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:

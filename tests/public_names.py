@@ -12,6 +12,7 @@ PACKAGES = (
     "goctconv.layers",
     "goctconv.models",
     "goctconv.deployment",
+    "goctconv.learning",
     "goctconv.optim",
     "goctconv.pruning",
     "goctconv.saliency",

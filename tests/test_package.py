@@ -30,6 +30,7 @@ RANKS = {
     "layers": 1,
     "optim": 1,
     "pruning": 1,
+    "learning": 2,
     "models": 2,
     "deployment": 2,
     "saliency": 3,

@@ -1,0 +1,19 @@
+"""Learning the channels of any network with BatchNorm: train, prune, fine-tune."""
+
+from ._callbacks import Callback as Callback
+from ._callbacks import CSVLog as CSVLog
+from ._callbacks import JSONLog as JSONLog
+from ._callbacks import LearningRun as LearningRun
+from ._callbacks import TensorBoard as TensorBoard
+from ._errors import LearningError as LearningError
+from ._errors import ThresholdError as ThresholdError
+from ._history import EpochRecord as EpochRecord
+from ._history import LearningHistory as LearningHistory
+from ._history import StepRecord as StepRecord
+from ._learn import learn_channels as learn_channels
+from ._optimizers import published_optimizer as published_optimizer
+from ._optimizers import published_schedule as published_schedule
+from ._progress import ProgressBar as ProgressBar
+from ._result import LearningResult as LearningResult
+from ._threshold import Threshold as Threshold
+from ._threshold import find_threshold as find_threshold

@@ -1,0 +1,46 @@
+"""What a run of learning gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..pruning import PruningPlan, PruningReport
+from ._history import LearningHistory
+from ._threshold import Threshold
+
+
+@dataclass(frozen=True)
+class LearningResult:
+    """A network whose channels were learned.
+
+    Attributes:
+        model: The slim network, fine-tuned, in eval mode.
+        report: What was removed, and why other channels stayed.
+        plan: The same as data, to be saved and applied to a fresh network.
+        history: Losses, validation and γ over time.
+        threshold: Below which abs(γ) was masked.
+        gap: Where the threshold came from, with ``threshold="gap"``.
+        unpruned: The state dict of the trained network before pruning, with ``keep_unpruned=True``.
+
+    Example:
+        >>> import torch
+        >>> from goctconv import learn_channels
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 3)
+        ... )
+        >>> batches = [(torch.rand(4, 3, 8, 8), torch.rand(4, 1, 4, 4))]
+        >>> loss = torch.nn.functional.mse_loss
+        >>> result = learn_channels(model, batches, loss, epochs=1, finetune_epochs=1, threshold=0.9999)
+        >>> result.report.channels, len(result.history.epochs)
+        (8, 2)
+    """
+
+    model: nn.Module
+    report: PruningReport
+    plan: PruningPlan
+    history: LearningHistory
+    threshold: float
+    gap: Threshold | None = None
+    unpruned: dict[str, Tensor] | None = None

@@ -70,7 +70,9 @@ def create_model(
     except models.CheckpointError as error:
         raise _misfit(name, weights, error) from error
     except _MODEL_ERRORS as error:
-        raise CommandError(_in_options(str(error))) from error
+        first, *rest = _in_options(str(error)).splitlines() or [type(error).__name__]
+        more = [f"  and {plural(len(rest) - _LISTED, 'line')} more"] if len(rest) > _LISTED else []
+        raise CommandError(first, *(f"  {line.strip()}" for line in rest[:_LISTED]), *more) from error
 
 
 def unusable(error: ValueError) -> CommandError:

@@ -21,6 +21,9 @@ from ._data._sources import join_pairs as join_pairs
 from ._data._sources import split_pairs as split_pairs
 from ._datasets import find_pairs as find_pairs
 from ._images import read_image as read_image
+from ._learn import SaliencyStep as SaliencyStep
+from ._learn import SaliencyValidation as SaliencyValidation
+from ._learn import learn_saliency as learn_saliency
 from ._open import ImageError as ImageError
 from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
@@ -43,6 +46,8 @@ __all__ = [
     "ImagePair",
     "SaliencyDataset",
     "SaliencyLoader",
+    "SaliencyStep",
+    "SaliencyValidation",
     "SkippedPair",
     "SkippedPairWarning",
     "Split",
@@ -53,6 +58,7 @@ __all__ = [
     "find_pairs",
     "grey_map",
     "join_pairs",
+    "learn_saliency",
     "losses",
     "metrics",
     "overlay",

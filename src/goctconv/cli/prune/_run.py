@@ -12,14 +12,22 @@ from torch import Tensor, nn
 
 from ..._atomic import write_atomic
 from ...models import CSNet, save_pruned
-from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
+from ...models._pruned import PLAN, planned_folder
+from ...pruning import PruningError, PruningPlan, PruningReport, PruningResult, load_plan, prune_channels
 from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_asked_model, input_size, is_trained
+from .._progress import shorten
 
+_WRITTEN = {"config.json", "model.safetensors", PLAN}
+_LISTED = 3
 _OPTIONS = (
     ("criterion=", "--criterion "),
     ("keep: ", "--keep "),
+    ("keep= ", "--keep "),
+    ("coupled=True", "--coupled"),
+    ('beta="zero"', "--beta zero"),
+    ("max_ratio=", "--max-ratio "),
     ("example_inputs", "--size"),
     ("round_to=", "--round-to "),
     ("min_channels=", "--min-channels "),
@@ -38,16 +46,17 @@ def run_prune(args: argparse.Namespace) -> int:
         say(f"goctconv: note: {args.model} is untrained, so which of its channels matter is open: see --weights.")
     result = _pruned(args, model)
     report = result.report
-    _written(args.output, lambda: save_pruned(result, args.output))
+    plan = _whole_plan(args, result)
+    _written(args.output, lambda: save_pruned(result.model, args.output, plan))
     if args.report:
         page = report.to_html(f"Removed channels of {args.model}").encode()
         _written(args.report, lambda: write_atomic(args.report, lambda stream: stream.write(page)))
     if args.plot:
         picture = report.to_png()
         _written(args.plot, lambda: write_atomic(args.plot, lambda stream: stream.write(picture)))
-    tell(json.dumps(_as_json(args, report), indent=1) if args.json else str(report))
-    way = f"local-dir:{args.output}" if isinstance(model, CSNet) else f"goctconv.load_pruned({str(args.output)!r})"
-    say(f"{args.output}: load it by {way}")
+    tell(json.dumps(_as_json(args, report), indent=1) if args.json else _in_options(str(report)))
+    ways = "in plain timm too" if isinstance(model, CSNet) else f"in Python goctconv.load_pruned({str(args.output)!r})"
+    say(f"{args.output}: load it as local-dir:{args.output}; {ways}")
     return 0
 
 
@@ -55,12 +64,34 @@ def _check_outputs(args: argparse.Namespace) -> None:
     """Find out what cannot be written before the work begins.
 
     Raises:
-        CommandError: DIR is a file, or matplotlib is not installed.
+        CommandError: DIR is a file, or a folder of something else; or matplotlib is not installed.
     """
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: name a folder.")
+    if args.output.is_dir() and not args.overwrite:
+        _check_folder(args)
     if args.plot and importlib.util.find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out.")
+
+
+def _check_folder(args: argparse.Namespace) -> None:
+    cure = "name another folder, or let --overwrite replace files of the same names."
+    scheme, _, source = args.model.partition(":")
+    if scheme == "local-dir" and Path(source).resolve() == args.output.resolve():
+        raise CommandError(f"--output {args.output}: this folder holds the network that is to be pruned: {cure}")
+    try:
+        names = sorted(path.name for path in args.output.iterdir())
+    except OSError as error:
+        raise CommandError(f"--output {args.output}: cannot be read ({error.strerror or error}).") from error
+    if names and not set(names) >= _WRITTEN:
+        held = shorten(names, limit=_LISTED)
+        raise CommandError(f"--output {args.output}: this folder holds other things ({held}): {cure}")
+
+
+def _whole_plan(args: argparse.Namespace, result: PruningResult) -> PruningPlan:
+    """Return the plan from the fresh network on, where the one that is given was pruned before."""
+    before = planned_folder(args.model)
+    return load_plan(before / PLAN).then(result.plan) if before else result.plan
 
 
 def _pruned(args: argparse.Namespace, model: nn.Module) -> PruningResult:
@@ -70,18 +101,25 @@ def _pruned(args: argparse.Namespace, model: nn.Module) -> PruningResult:
             _example(args, model),
             threshold=args.threshold,
             ratio=args.ratio,
+            scope=args.scope,
+            max_ratio=args.max_ratio,
             criterion=args.criterion,
             coupled=args.coupled,
             beta=args.beta,
             keep=args.keep,
             round_to=args.round_to,
             min_channels=args.min_channels,
+            latency=args.latency,
         )
     except (PruningError, ValueError) as error:
-        message = str(error)
-        for python, option in _OPTIONS:
-            message = message.replace(python, option)
-        raise CommandError(f"{args.model} is not pruned: {message}") from error
+        raise CommandError(f"{args.model} is not pruned: {_in_options(str(error))}") from error
+
+
+def _in_options(text: str) -> str:
+    """Replace arguments of Python by those of the command line."""
+    for python, option in _OPTIONS:
+        text = text.replace(python, option)
+    return text
 
 
 def _example(args: argparse.Namespace, model: nn.Module) -> Tensor:
@@ -101,3 +139,5 @@ def _written(path: Path, write: Callable[[], object]) -> None:
         write()
     except OSError as error:
         raise CommandError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    except ValueError as error:
+        raise CommandError(f"{path}: nothing was written, for {error}") from error

@@ -14,6 +14,7 @@ from .layers import ILBlock as ILBlock
 from .layers import OctConv as OctConv
 from .layers import ParallelDilatedConv as ParallelDilatedConv
 from .layers import PerScale as PerScale
+from .layers import PReLU as PReLU
 from .layers import ScaledConv2d as ScaledConv2d
 from .layers import SelectScale as SelectScale
 from .layers import SimplifiedGOctConv as SimplifiedGOctConv
@@ -31,6 +32,7 @@ __all__ = [
     "ILBlock",
     "LicenseError",
     "OctConv",
+    "PReLU",
     "ParallelDilatedConv",
     "PerScale",
     "ScaleError",

@@ -312,7 +312,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
 def test_a_network_is_not_replaced_by_what_is_left_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "slim"
     save_slim(folder, tmp_path / "weights.pt")
-    again = ["prune", f"local-dir:{folder}", "--ratio", "0.1", "--size", "64", "-o", f"{folder}/../slim"]
+    again = ["prune", f"local-dir:{folder}", "--ratio", "0.4", "--coupled", "--size", "64", "-o", f"{folder}/../slim"]
     assert main(again) == 2
     assert "this folder holds the network that is to be pruned" in capsys.readouterr().err
     assert main([*again, "--overwrite"]) == 0

@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 from torch import nn
 
-import goctconv
-from goctconv.models import CheckpointError, save_pruned
-from goctconv.pruning import PruningError, PruningPlan, analyze, load_plan, prune_channels
+from goctconv.pruning import PruningError, analyze, load_plan, prune_channels
 from reference.random_networks import Activated, Gated, Residual, difference, masked, randomize
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -118,57 +115,6 @@ def test_files_that_are_no_plans(text: str, message: str, tmp_path: Path) -> Non
         load_plan(tmp_path / "plan.json")
     with pytest.raises(FileNotFoundError):
         load_plan(tmp_path / "nowhere.json")
-
-
-def pruned_resnet(**options: Any) -> Any:
-    torch.manual_seed(5)
-    model = timm.create_model("resnet18", num_classes=7, zero_init_last=False, **options).eval()
-    return prune_channels(model, torch.randn(1, 3, 64, 64), ratio=0.3, criterion="l1_filter")
-
-
-def test_a_folder_holds_a_pruned_network_of_timm(tmp_path: Path) -> None:
-    result = pruned_resnet(in_chans=3)
-    save_pruned(result, tmp_path, license="apache-2.0")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["config.json", "model.safetensors", "plan.json"]
-    again = goctconv.load_pruned(tmp_path)
-    image = torch.randn(2, 3, 64, 64)
-    assert torch.equal(again.eval()(image), result.model(image))
-    assert again.conv1.out_channels == result.model.conv1.out_channels
-    assert again.pretrained_cfg["license"] == "apache-2.0"
-
-
-def test_a_folder_holds_a_pruned_csnet_that_plain_timm_reads(tmp_path: Path) -> None:
-    model = goctconv.create_model("csnet_x1")
-    result = prune_channels(model, torch.randn(1, 3, 64, 64), ratio=0.3, beta="zero", coupled=True)
-    save_pruned(result.model, tmp_path, result.plan)
-    for again in (goctconv.load_pruned(tmp_path), timm.create_model(f"local-dir:{tmp_path}", pretrained=True)):
-        assert again.channels == result.model.channels
-        for name, value in result.model.state_dict().items():
-            assert torch.equal(again.state_dict()[name], value), name
-
-
-def test_folders_that_are_not_whole(tmp_path: Path) -> None:
-    result = pruned_resnet()
-    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
-        goctconv.load_pruned(tmp_path)
-    save_pruned(result, tmp_path)
-    plan = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    del plan["steps"][0]["rows"]["conv1.weight"]
-    (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"conv1\.weight"):
-        goctconv.load_pruned(tmp_path)
-    (tmp_path / "plan.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no plan\.json"):
-        goctconv.load_pruned(tmp_path)
-
-
-def test_what_cannot_be_saved(tmp_path: Path) -> None:
-    result = prune_channels(faded(), EXAMPLE, threshold=1e-20)
-    with pytest.raises(ValueError, match="this Sequential was not made by timm"):
-        save_pruned(result, tmp_path)
-    with pytest.raises(TypeError, match="with plan="):
-        save_pruned(result.model, tmp_path)
-    assert isinstance(result.plan, PruningPlan)
 
 
 def test_other_weights_than_those_that_were_analysed() -> None:

@@ -179,7 +179,7 @@ def test_page_has_every_place_of_a_reason() -> None:
     assert why.strip().startswith("50it is live where … reads it: layer0.conv1 (3), layer1.conv1 (3), 18 more")
     assert all(f"layer{index}.conv1 ({2 if index >= 10 else 3})" in why for index in range(20))
     assert all(note.removeprefix("new bias: ") in rest.partition("Layers")[0] for note in notes)
-    assert sum(tag == "details" for tag, _ in page.tags) == 3  # the reason's places, the note's, and the layer's reasons
+    assert sum(tag == "details" for tag, _ in page.tags) == 3  # the places of either, and the layer
 
 
 def test_page_opens_a_layer_as_a_whole_row() -> None:

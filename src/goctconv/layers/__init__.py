@@ -9,4 +9,5 @@ from ._octconv import OctConv as OctConv
 from ._parallel_dilated import ParallelDilatedConv as ParallelDilatedConv
 from ._per_scale import PerScale as PerScale
 from ._per_scale import SelectScale as SelectScale
+from ._prelu import PReLU as PReLU
 from ._simplified import SimplifiedGOctConv as SimplifiedGOctConv

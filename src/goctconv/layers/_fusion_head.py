@@ -11,6 +11,7 @@ from ._cross_stage import CrossStageGOctConv
 from ._multi_scale_conv import Downsample, Upsample
 from ._parallel_dilated import ParallelDilatedConv
 from ._per_scale import PerScale
+from ._prelu import PReLU
 
 
 class FusionHead(nn.Module):
@@ -75,7 +76,7 @@ class FusionHead(nn.Module):
         downsample: Downsample = "max",
         upsample: Upsample = "bilinear",
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        activation: Callable[[int], nn.Module] = nn.PReLU,
+        activation: Callable[[int], nn.Module] = PReLU,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

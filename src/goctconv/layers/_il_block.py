@@ -10,6 +10,7 @@ from ._convolution import IntPair, PaddingMode
 from ._goctconv import GOctConv
 from ._multi_scale_conv import Downsample, Upsample
 from ._per_scale import PerScale
+from ._prelu import PReLU
 from ._simplified import SimplifiedGOctConv
 
 
@@ -70,7 +71,7 @@ class ILBlock(nn.Module):
         downsample: Downsample = "max",
         upsample: Upsample = "bilinear",
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        activation: Callable[[int], nn.Module] = nn.PReLU,
+        activation: Callable[[int], nn.Module] = PReLU,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:

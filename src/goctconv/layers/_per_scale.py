@@ -80,7 +80,7 @@ def _check_factory(make: Callable[[int], nn.Module]) -> None:
             "for every scale needs a module of its own"
         )
     kind = getattr(make, "__module__", "")
-    if isinstance(make, type) and make is not nn.PReLU and kind in _WITHOUT_CHANNELS:
+    if isinstance(make, type) and not issubclass(make, nn.PReLU) and kind in _WITHOUT_CHANNELS:
         raise TypeError(
             f"{make.__name__} takes no number of channels: it would become another of its arguments; "
             f"pass lambda channels: torch.nn.{make.__name__}()"

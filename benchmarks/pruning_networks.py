@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import multiprocessing
 import signal
 import statistics
 import sys
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NETWORK", help="all of them by default")
     parser.add_argument("--combinations", nargs="+", default=COMBINATIONS, choices=COMBINATIONS)
     parser.add_argument("--smallest", action="store_true", help="take the smallest images, not 128 x 128")
-    parser.add_argument("--json", type=Path, help="write all numbers there, after each network")
+    parser.add_argument("--json", type=Path, help="write all numbers there; networks in it are done")
     parser.add_argument("--table", type=Path, help="write the table there at the end")
     parser.add_argument("--torch-pruning", action="store_true", help="run Torch-Pruning beside it")
     options = parser.parse_args()
@@ -71,8 +72,12 @@ def main() -> None:
     lines = [f"| network | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     print("\n".join(lines))
     found: dict[str, dict[str, Any]] = {}
+    if options.json and options.json.exists():
+        found = json.loads(options.json.read_text(encoding="utf-8"))
     for name in options.networks:
-        found[name] = network(name, options.combinations, smallest=options.smallest, peer=options.torch_pruning)
+        found[name] = found.get(name) or network(
+            name, options.combinations, smallest=options.smallest, peer=options.torch_pruning
+        )
         lines.append(f"| {name} | {' | '.join(cell(found[name][head]) for head in heads)} |")
         print(lines[-1], flush=True)
         if options.json:
@@ -88,16 +93,31 @@ def main() -> None:
 def network(name: str, combinations: list[str], *, smallest: bool, peer: bool) -> dict[str, Any]:
     """Return the figures of one network, by combination."""
     model = prepared(name, smallest=smallest)
-    example = images(name, batch=1, smallest=smallest).double()
-    larger = torch.randn(2, 3, example.shape[2] + 32, example.shape[3]).double()
-    inputs = [example] if name in FIXED_SIZES else [example, larger]
+    inputs = inputs_of(name, smallest=smallest)
     figures = {
         combination: guarded(lambda combination=combination: ours(model, combination, inputs))
         for combination in combinations
     }
     if peer:
-        figures[PEER] = guarded(lambda: theirs(model, inputs))
+        with multiprocessing.get_context("spawn").Pool(1) as pool:  # its memory is given back at the end
+            figures[PEER] = pool.apply(by_peer, (name, smallest))
     return figures
+
+
+def by_peer(name: str, smallest: bool) -> dict[str, Any]:
+    """Return the figures of Torch-Pruning, or what it raised."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    model = prepared(name, smallest=smallest)
+    return guarded(lambda: theirs(model, inputs_of(name, smallest=smallest)))
+
+
+def inputs_of(name: str, *, smallest: bool) -> list[Tensor]:
+    """Return the example, and input of another size where a network takes it."""
+    example = images(name, batch=1, smallest=smallest).double()
+    torch.manual_seed(1)
+    larger = torch.randn(2, 3, example.shape[2] + 32, example.shape[3]).double()
+    return [example] if name in FIXED_SIZES else [example, larger]
 
 
 def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, Any]:

@@ -34,14 +34,16 @@ class PReLU(nn.PReLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that PyTorch gives it
         """Return the activation of each element."""
-        if torch.jit.is_scripting() or torch.compiler.is_compiling() or not _pays(input, self.weight):
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
             return F.prelu(input, self.weight)
-        return _Slopes.apply(input, self.weight)  # type: ignore[no-any-return,no-untyped-call]
+        if torch.compiler.is_compiling() or not _pays(input, self.weight):
+            return F.prelu(input, self.weight)
+        return _Slopes.apply(input, self.weight)  # type: ignore[no-any-return]
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
     """Whether a gradient will be computed on a processor."""
-    if not torch.is_grad_enabled() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+    if not torch.is_grad_enabled() or torch._C._get_tracing_state() is not None:
         return False
     return x.device.type == "cpu" and x.dim() > 1 and (x.requires_grad or weight.requires_grad)
 

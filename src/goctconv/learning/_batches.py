@@ -87,7 +87,7 @@ def image_count(batch: Any) -> int:
 
 def names_of(batch: Any) -> list[str]:
     """Return the names of the images of a batch, if it has an attribute or a key ``names``."""
-    names = batch.get("names", ()) if isinstance(batch, Mapping) else getattr(batch, "names", ())
+    names = getattr(batch, "names", None) or (batch.get("names") if isinstance(batch, Mapping) else None) or ()
     return [names] if isinstance(names, str) else [str(name) for name in names]
 
 

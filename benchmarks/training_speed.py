@@ -1,0 +1,86 @@
+"""A training step of CSNet against that of its plain form, side by side.
+
+Both have the same parameters, and gradients that are compared first. Each does forward, loss and backward on one batch,
+in turns, on one thread; printed are the medians and the ratio of the medians.
+
+    python benchmarks/training_speed.py --model csnet_x2 --size 224 --batch 4 --rounds 15
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from plain_csnet import PlainCSNet
+from torch import Tensor, nn
+
+import goctconv
+
+
+def main() -> None:
+    """Compare, then measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="csnet_x2")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--compile", action="store_true", help="measure the compiled model too")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = goctconv.create_model(options.model)
+    images = torch.randn(options.batch, 3, options.size, options.size)
+    masks = (torch.rand(options.batch, 1, options.size, options.size) > 0.7).float()
+    plain = PlainCSNet(model)
+    print(f"largest relative difference of gradients in float64: {difference(model, plain, images, masks):.1e}")
+    last = {"memory_format": torch.channels_last}
+    sides = {
+        "plain": (plain, images),
+        "goctconv, contiguous": (copy.deepcopy(model), images),
+        "goctconv, channels_last": (model.to(**last), images.to(**last)),
+        "goctconv, channels_last, bf16": (copy.deepcopy(model).to(**last), images.to(**last)),
+    }
+    if options.compile:
+        sides["goctconv, channels_last, compiled"] = (torch.compile(copy.deepcopy(model)), images.to(**last))
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for index in range(options.rounds + 1):
+        for name, (network, given) in sides.items():
+            start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in name):
+                loss = F.binary_cross_entropy_with_logits(network(given).float(), masks)
+            loss.backward()
+            if index:  # the first one warms up
+                seconds[name].append(time.perf_counter() - start)
+            network.zero_grad()
+    baseline = statistics.median(seconds["plain"])
+    for name, values in seconds.items():
+        ratios = sorted(a / b for a, b in zip(seconds["plain"], values, strict=True))
+        print(
+            f"{name}: {1000 * statistics.median(values):.0f} ms, {baseline / statistics.median(values):.2f} x "
+            f"({ratios[len(ratios) // 4]:.2f}-{ratios[3 * len(ratios) // 4]:.2f})"
+        )
+
+
+def difference(model: nn.Module, plain: nn.Module, images: Tensor, masks: Tensor) -> float:
+    """Return the largest difference of gradients of two networks, relative to the largest of each parameter."""
+    size = 64
+    found = []
+    for one in (copy.deepcopy(model).double(), copy.deepcopy(plain).double()):
+        logits = one(images[:, :, :size, :size].double())
+        F.binary_cross_entropy_with_logits(logits, masks[:, :, :size, :size].double()).backward()
+        found.append(sorted(((tuple(p.shape), p.grad) for p in one.parameters()), key=order))
+    return max(
+        float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for (_, a), (_, b) in zip(*found, strict=True)
+    )
+
+
+order: Callable[[tuple[tuple[int, ...], Tensor]], object] = lambda one: (one[0], float(one[1].abs().sum()))  # noqa: E731
+
+
+if __name__ == "__main__":
+    main()

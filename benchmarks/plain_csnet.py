@@ -33,19 +33,21 @@ class Exchange(nn.Module):
 
     def output(self, xs: list[Tensor | None], target: int) -> Tensor:
         """Sum the paths into one output scale."""
-        total: Tensor | None = None
-        for source, x in enumerate(xs):
-            if x is None:
-                continue
-            before, after = self.inputs[source], self.outputs[target]
-            if after > before:
-                x = F.max_pool2d(x, after // before)
-            y = self.convs[f"{source}_to_{target}"](x)
-            if after < before:
-                y = F.interpolate(y, scale_factor=before // after, mode="bilinear", align_corners=False)
-            total = y if total is None else total + y
-        assert total is not None
+        paths = [self.path(x, source, target) for source, x in enumerate(xs) if x is not None]
+        total = paths[0]
+        for path in paths[1:]:
+            total = total + path
         return total
+
+    def path(self, x: Tensor, source: int, target: int) -> Tensor:
+        """Bring one input scale to an output scale."""
+        before, after = self.inputs[source], self.outputs[target]
+        conv = self.convs[f"{source}_to_{target}"]
+        if after > before:
+            return conv(F.max_pool2d(x, after // before))
+        if after < before:
+            return F.interpolate(conv(x), scale_factor=before // after, mode="bilinear", align_corners=False)
+        return conv(x)
 
 
 class Times100(nn.Module):
@@ -57,7 +59,8 @@ class Times100(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        return self.conv._conv_forward(x, self.conv.weight * 100, None)
+        conv = self.conv
+        return F.conv2d(x, conv.weight * 100, None, 1, conv.padding, conv.dilation, conv.groups)
 
 
 class NormActivation(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,13 @@ def inputs(name: str, example: Tensor) -> list[Tensor]:
     return [example, torch.randn(2, 3, example.shape[2] + 32, example.shape[3]).double()]
 
 
+def floor(name: str, *, coupled: bool, shifts: bool) -> float:
+    """Return the share of masked channels that went when the benchmark was last run, on larger images."""
+    table = json.loads(Path(__file__, "../../../benchmarks/pruning_networks.json").resolve().read_text(encoding="utf-8"))
+    share: float = table[name][f"{'coupled' if coupled else 'independent'}-{'zero' if shifts else 'keep'}"]["share"]
+    return share
+
+
 def check(name: str, folder: Path) -> None:
     seed = seed_of(name)
     masked, result, example = pruned(name, coupled=bool(seed & 1), shifts=bool(seed & 2))
@@ -97,6 +105,7 @@ def check(name: str, folder: Path) -> None:
     assert len(list(result.model.parameters())) >= len(list(masked.parameters()))
     check_saved(result, masked, example, folder)
     assert result.report.removed > 0
+    assert result.report.share >= floor(name, coupled=bool(seed & 1), shifts=bool(seed & 2)) - 0.03
     again = prune_channels(result.model, example, threshold=1e-20, verify=False)
     assert again.report.removed == 0
     if name not in LARGE:

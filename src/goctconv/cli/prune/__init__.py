@@ -20,7 +20,7 @@ _EXAMPLES = """\
 examples:
   goctconv prune csnet_x1 --weights trained.pth --threshold 1e-20 -o slim
   goctconv prune resnet50 --weights trained.pth --ratio 0.3 -o slim --report slim.html
-  goctconv prune local-dir:my-network --ratio 0.2 --keep 'stem*' --keep 'fuse*' --round-to 8 -o slim"""
+  goctconv prune local-dir:net --ratio 0.2 --keep 'stages.0*' --keep head -o slim"""
 
 _CRITERIA = ("bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
 

@@ -109,7 +109,10 @@ def resumed(folder: Path, stop: StopAfter, **options: Any) -> dict[str, Tensor]:
     [
         pytest.param({"finetune_optimizer": "fresh"}, id="fresh optimizer"),
         pytest.param({"scheduler": None, "threshold": 0.39}, id="no scheduler"),
-        pytest.param({"scheduler": lambda o, n: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, n), "threshold": 0.075}, id="one cycle"),
+        pytest.param(
+            {"scheduler": lambda o, n: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, n), "threshold": 0.075},
+            id="one cycle",
+        ),
         pytest.param({"scheduler": lambda o, n: torch.optim.lr_scheduler.CosineAnnealingLR(o, n)}, id="cosine"),
         pytest.param({"amp": "bf16", "accumulate": 2, "clip_grad": 0.5, "threshold": 0.54}, id="bf16"),
         pytest.param({"channels_last": True}, id="channels last"),
@@ -178,7 +181,10 @@ def test_checkpoints_hold_data_only(tmp_path: Path) -> None:
         ({"optimizer": torch.optim.Adam}, r"optimizer=SGD .* there, Adam .* here"),
         ({"scheduler": None}, r"scheduler=published_schedule there, None here"),
         ({"train_loader": loader(drop_last=True)}, r"batches=4 there, 3 here"),
-        ({"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))}, r"another model: 0.weight is \(13, 3, 3, 3\)"),
+        (
+            {"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))},
+            r"another model: 0.weight is \(13, 3, 3, 3\)",
+        ),
     ],
 )
 def test_another_run_is_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -265,7 +271,9 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     batches = [Named(image=data.images[:BATCH], label=data.labels[:BATCH]) for _ in range(STEPS)]
     run = {"train_loader": batches, "step": step, "checkpoints": tmp_path, **OPTIONS}
     expected = state_of(learn_channels(network(), batches, step=step, **OPTIONS).model)
-    message = r"phase finetune, epoch 4 of 5, step 2: the loss is nan for the batch cat.jpg, dog.jpg; the last good .*00003"
+    message = (
+        r"phase finetune, epoch 4 of 5, step 2: the loss is nan for the batch cat.jpg, dog.jpg; the last good .*00003"
+    )
     with pytest.raises(LearningError, match=message):
         learn_channels(network(), callbacks=[Poison()], **run)
     poisoned = False

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from goctconv.pruning import PruningResult, load_plan, prune_channels
 from reference.masking import largest_difference, mask_, masked_channels, noise, prepared, seed_of
+from markdown_blocks import ROOT
 from reference.networks import FIXED_SIZES, NETWORKS, images
 
 QUICK = {
@@ -90,7 +91,7 @@ def inputs(name: str, example: Tensor) -> list[Tensor]:
 
 def floor(name: str, *, coupled: bool, shifts: bool) -> float:
     """Return the share of masked channels that went when the benchmark was last run, on larger images."""
-    table = json.loads(Path(__file__, "../../../benchmarks/pruning_networks.json").resolve().read_text(encoding="utf-8"))
+    table = json.loads((ROOT / "benchmarks" / "pruning_networks.json").read_text(encoding="utf-8"))
     share: float = table[name][f"{'coupled' if coupled else 'independent'}-{'zero' if shifts else 'keep'}"]["share"]
     return share
 

@@ -43,7 +43,7 @@ class PReLU(nn.PReLU):
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
     """Whether a gradient will be computed on a processor."""
-    if not torch.is_grad_enabled() or torch._C._get_tracing_state() is not None:
+    if not torch.is_grad_enabled() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         return False
     return x.device.type == "cpu" and x.dim() > 1 and (x.requires_grad or weight.requires_grad)
 

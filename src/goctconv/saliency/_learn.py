@@ -29,7 +29,14 @@ class SaliencyStep:
     """The loss of a batch.
 
     Args:
-        loss: A function of logits and masks.
+        loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency import Batch, SaliencyStep
+        >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8), ("a.jpg", "b.jpg"))
+        >>> SaliencyStep("bce + iou")(torch.nn.Conv2d(3, 1, 1), batch).shape
+        torch.Size([])
     """
 
     def __init__(self, loss: SaliencyLoss) -> None:
@@ -47,7 +54,18 @@ class SaliencyValidation:
         loader: Gives the pairs to compare with, as `goctconv.saliency.validation_loader` does.
 
     Example:
-        See `learn_saliency`.
+        >>> import pathlib, tempfile, torch
+        >>> from goctconv.saliency import SaliencyValidation, find_pairs, validation_loader
+        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for part in ("images", "masks"):
+        ...     (folder / part).mkdir()
+        >>> for index, (photograph, mask) in enumerate(synthetic_photographs(2, seed=0)):
+        ...     photograph.save(folder / "images" / f"{index}.png")
+        ...     mask.save(folder / "masks" / f"{index}.png")
+        >>> validate = SaliencyValidation(validation_loader(find_pairs(folder), size=32, batch_size=2, workers=0))
+        >>> sorted(validate(torch.nn.Conv2d(3, 1, 1)))
+        ['mae', 'max_f']
     """
 
     def __init__(self, loader: SaliencyLoader) -> None:

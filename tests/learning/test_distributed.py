@@ -37,7 +37,7 @@ def shards() -> list[list[tuple[Tensor, Tensor]]]:
 
 
 def learn(batches: Any, **options: Any) -> Any:
-    run = {**OPTIONS, "threshold": 0.11, **options}
+    run = {**OPTIONS, "threshold": 0.195, **options}
     return learn_channels(network(0).double(), batches, LOSS, **run)
 
 
@@ -56,9 +56,7 @@ def poisoned(rank: int, folder: Path) -> str:
 def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "store"), RANKS)
-    dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=TIMEOUT)
-    )
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=TIMEOUT))
     batches = shards()[rank]
     result = learn(batches, checkpoints=folder / "checkpoints")
     save_file(state_of(result.model), folder / f"{rank}.safetensors")

@@ -75,7 +75,7 @@ def test_batches_that_are_no_pairs(batch: Any, message: str) -> None:
     ("step", "message"),
     [
         (lambda model, batch: model(batch[0]), r"the loss is a tensor \(4, 2\), expected a tensor with one number"),
-        (lambda model, batch: 0.5, r"the loss is 0.5, expected"),
+        (lambda _model, _batch: 0.5, r"the loss is 0.5, expected"),
         (lambda model, batch: model(batch[0]).detach().mean(), r"does not depend on the model's parameters"),
     ],
 )

@@ -74,7 +74,7 @@ def test_files(resumed: bool, tmp_path: Path) -> None:
     if resumed:
 
         class Stop(Callback):
-            def on_step_end(self, run: Any, record: Any) -> None:
+            def on_step_end(self, _run: Any, record: Any) -> None:
                 if (record.epoch, record.step) == (4, 3):
                     raise KeyboardInterrupt
 

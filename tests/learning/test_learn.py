@@ -80,7 +80,7 @@ def test_learning_rates_of_both_phases() -> None:
 
 def test_only_the_first_phase_decays_dynamically() -> None:
     class Watch(Callback):
-        def on_step_end(self, run: Any, record: Any) -> None:
+        def on_step_end(self, run: Any, _record: Any) -> None:
             hooked = any(module._forward_hooks or module._forward_pre_hooks for module in run.model.modules())
             seen.append((run.phase, hooked))
 
@@ -112,7 +112,7 @@ def test_csnet_decays_the_published_layers_and_is_pruned_by_chains() -> None:
     model = CSNet(base_width=10, depths=(1, 1, 1, 1, 1))
 
     class Watch(Callback):
-        def on_epoch_end(self, run: Any, record: Any) -> None:
+        def on_epoch_end(self, _run: Any, record: Any) -> None:
             counts.append(record.channels)
 
     counts: list[int] = []
@@ -258,7 +258,13 @@ def test_set_epoch_is_called_wherever_it_is() -> None:
 
     told: list[tuple[str, int]] = []
     data = Told()
-    options = {**OPTIONS, "epochs": 1, "finetune_epochs": 1, "threshold": 0.5, "example_inputs": torch.zeros(1, 3, 7, 5)}
+    options = {
+        **OPTIONS,
+        "epochs": 1,
+        "finetune_epochs": 1,
+        "threshold": 0.5,
+        "example_inputs": torch.zeros(1, 3, 7, 5),
+    }
     learn_channels(network(), DataLoader(data, BATCH, sampler=Sampler(data)), LOSS, **options)
     assert sorted(told) == [("data set", 0), ("data set", 1), ("sampler", 0), ("sampler", 1)]
 

@@ -83,7 +83,7 @@ def test_terminated_in_an_epoch(
     """The step that runs is done, a checkpoint is written, and the process ends with the code of SIGTERM."""
 
     class Terminate(Callback):
-        def on_step_end(self, run: Any, record: Any) -> None:
+        def on_step_end(self, _run: Any, record: Any) -> None:
             if (record.epoch, record.step) == where:
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -109,11 +109,11 @@ class StopAfter(Callback):
     def __init__(self, epochs: int = 0, *, pruning: bool = False) -> None:
         self.epochs, self.pruning = epochs, pruning
 
-    def on_epoch_end(self, run: Any, record: Any) -> None:
+    def on_epoch_end(self, _run: Any, record: Any) -> None:
         if record.epoch == self.epochs:
             raise Stop
 
-    def on_pruned(self, run: Any, plan: Any) -> None:
+    def on_pruned(self, _run: Any, _plan: Any) -> None:
         if self.pruning:
             raise Stop
 
@@ -131,8 +131,11 @@ def resumed(folder: Path, stop: StopAfter, **options: Any) -> dict[str, Tensor]:
     [
         pytest.param({"finetune_optimizer": "fresh"}, id="fresh optimizer"),
         pytest.param({"scheduler": None, "threshold": 0.394}, id="no scheduler"),
-        pytest.param({"scheduler": lambda o, n: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, n), "threshold": 0.075}, id="one cycle"),
-        pytest.param({"scheduler": lambda o, n: torch.optim.lr_scheduler.CosineAnnealingLR(o, n), "threshold": 0.01}, id="cosine"),
+        pytest.param(
+            {"scheduler": lambda o, n: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, n), "threshold": 0.075},
+            id="one cycle",
+        ),
+        pytest.param({"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR, "threshold": 0.01}, id="cosine"),
         pytest.param({"amp": "bf16", "accumulate": 2, "clip_grad": 0.5, "threshold": 0.512}, id="bf16"),
         pytest.param({"channels_last": True}, id="channels last"),
         pytest.param({"optimizer": torch.optim.Adam, "threshold": 0.991608}, id="Adam"),
@@ -200,7 +203,10 @@ def test_checkpoints_hold_data_only(tmp_path: Path) -> None:
         ({"optimizer": torch.optim.Adam}, r"optimizer=SGD .* there, Adam .* here"),
         ({"scheduler": None}, r"scheduler=published_schedule there, None here"),
         ({"train_loader": loader(drop_last=True)}, r"batches=4 there, 3 here"),
-        ({"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))}, r"another model: 0.weight is \(13, 3, 3, 3\)"),
+        (
+            {"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))},
+            r"another model: 0.weight is \(13, 3, 3, 3\)",
+        ),
     ],
 )
 def test_another_run_is_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -250,7 +256,7 @@ def test_a_full_disk(tmp_path: Path, whole: tuple[dict[str, Tensor], LearningHis
     run = {"train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path, **OPTIONS}
 
     class Fill(Callback):
-        def on_epoch_end(self, run: Any, record: Any) -> None:
+        def on_epoch_end(self, _run: Any, record: Any) -> None:
             if record.epoch == 3:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
 
@@ -279,7 +285,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
         return loss * float("nan") if poisoned else loss
 
     class Poison(Callback):
-        def on_step_end(self, run: Any, record: Any) -> None:
+        def on_step_end(self, _run: Any, record: Any) -> None:
             nonlocal poisoned
             poisoned = (record.epoch, record.step) == (4, 1)
 
@@ -287,7 +293,9 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     batches = [Named(image=data.images[:BATCH], label=data.labels[:BATCH]) for _ in range(STEPS)]
     run = {"train_loader": batches, "step": step, "checkpoints": tmp_path, **OPTIONS}
     expected = state_of(learn_channels(network(), batches, step=step, **OPTIONS).model)
-    message = r"phase finetune, epoch 4 of 5, step 2: the loss is nan for the batch cat.jpg, dog.jpg; the last good .*00003"
+    message = (
+        r"phase finetune, epoch 4 of 5, step 2: the loss is nan for the batch cat.jpg, dog.jpg; the last good .*00003"
+    )
     with pytest.raises(LearningError, match=message):
         learn_channels(network(), callbacks=[Poison()], **run)
     poisoned = False

@@ -131,6 +131,6 @@ def _no_gap(
     wide = f"{logs[widest[1]] - logs[widest[0]]:.2f}" if widest else "0"
     return (
         f"there is no gap in the histogram of {len(values)} γ: the widest with at least {least} channels on either "
-        f"side is {wide} decades, {least_decades:g} are asked for; quantiles of abs(γ): {spread}. Train longer, or with "
-        "a higher learning rate, until channels have faded, or choose a threshold yourself, such as 1e-3"
+        f"side is {wide} decades, {least_decades:g} are asked for; quantiles of abs(γ): {spread}. Train longer, or "
+        "with a higher learning rate, until channels have faded, or choose a threshold yourself, such as 1e-3"
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # in the parent, once, what every child would import
 from safetensors.torch import save_file
 from torch import nn
 
@@ -25,7 +26,7 @@ from goctconv import learn_channels
 from goctconv.learning import Callback, LearningHistory
 from reference.learning import OPTIONS, loader, network, state_of
 
-MOST_EVENTS = 45  # until a child kills itself: an epoch has about ten
+MOST_EVENTS = 26  # until a child kills itself: an epoch has about ten
 ATTEMPTS = 60
 
 

@@ -57,7 +57,7 @@ OPTIONS: dict[str, Any] = {
     "epochs": EPOCHS,
     "finetune_epochs": FINETUNE_EPOCHS,
     "optimizer": functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=5e-3),
-    "threshold": 0.025,
+    "threshold": 0.06,
 }
 """With them, some channels of both layers go, and others stay."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -54,7 +55,7 @@ def published_schedule(optimizer: Optimizer, epochs: int) -> LRScheduler:
         >>> sorted(published_schedule(published_optimizer(torch.nn.Linear(2, 3)), 300).milestones)
         [200, 250]
     """
-    return MultiStepLR(optimizer, [max(1, round(share * epochs)) for share in _MILESTONES])
+    return MultiStepLR(optimizer, [max(1, math.floor(share * epochs + 0.5)) for share in _MILESTONES])
 
 
 def make_optimizer(given: OptimizerFactory | Optimizer, model: nn.Module) -> Optimizer:

@@ -11,6 +11,7 @@ from torch import nn
 from ._errors import ThresholdError
 from ._scales import SMALLEST, joined, scales
 
+_STRAY_DECADES = 0.5  # by which a channel inside a gap must widen it, else it belongs to the edge
 _FEWEST = 2  # channels on either side: one alone is an outlier, not a group
 
 
@@ -114,7 +115,12 @@ def _widest(logs: list[float], least: int, strays: int) -> tuple[int, int] | Non
     ends = [
         (low, low + 1 + inside) for inside in range(strays + 1) for low in range(least - 1, len(logs) - least - inside)
     ]
-    return max(ends, key=lambda one: logs[one[1]] - logs[one[0]], default=None)
+
+    def worth(ends: tuple[int, int]) -> float:
+        low, high = ends
+        return logs[high] - logs[low] - _STRAY_DECADES * (high - low - 1)
+
+    return max(ends, key=worth, default=None)
 
 
 def _no_gap(

@@ -1,0 +1,92 @@
+"""A threshold in the gap of γ's histogram, or an honest refusal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from goctconv.learning import ThresholdError, find_threshold
+
+
+def network(*scales: Tensor) -> nn.Module:
+    model = nn.Sequential(*(nn.BatchNorm2d(len(scale)) for scale in scales))
+    with torch.no_grad():
+        for norm, scale in zip(model, scales, strict=True):
+            norm.weight.copy_(scale)  # type: ignore[operator,union-attr]
+    return model
+
+
+def spread(count: int, low: float, high: float, seed: int = 0) -> Tensor:
+    """Values that are spread evenly on a logarithmic scale, of both signs."""
+    generator = torch.Generator().manual_seed(seed)
+    logs = torch.rand(count, generator=generator, dtype=torch.float64) * (high - low) + low
+    return 10**logs * (torch.randint(2, (count,), generator=generator) * 2 - 1)
+
+
+def test_two_groups() -> None:
+    small, large = spread(70, -6, -4), spread(130, -1, 0)
+    found = find_threshold(network(torch.cat([small[:30], large[:50]]), torch.cat([small[30:], large[50:]])))
+    assert (found.below, found.channels, found.inside, found.share) == (70, 200, 0, 0.35)
+    assert found.lower == pytest.approx(float(small.abs().max()))
+    assert found.upper == pytest.approx(float(large.abs().min()))
+    assert found.value == pytest.approx((found.lower * found.upper) ** 0.5)
+    assert found.decades == pytest.approx(float((large.abs().min() / small.abs().max()).log10()), rel=1e-6)
+    assert json.loads(json.dumps(found.to_dict()))["below"] == 70
+
+
+def test_a_gap_may_hold_a_few_strays_and_the_threshold_avoids_them() -> None:
+    strays = torch.tensor([10**-4.0, 10**-2.0])
+    found = find_threshold(network(torch.cat([spread(100, -7, -5), spread(100, -1, 0), strays])))
+    assert found.inside == 2
+    assert 10**-4.0 < found.value < 10**-2.0
+    assert found.below == 101
+
+
+def test_zeros_have_faded() -> None:
+    found = find_threshold(network(torch.cat([torch.zeros(5), spread(20, -1, 0)])))
+    assert (found.below, found.lower) == (5, 0.0)
+    assert 0 < found.value < 0.1
+
+
+def test_only_named_layers_count() -> None:
+    model = network(torch.tensor([1e-5, 1e-5, 1.0, 1.0]), torch.tensor([0.01, 0.02, 0.03]))
+    assert find_threshold(model, layers=["0"]).channels == 4
+    with pytest.raises(ValueError, match="no BatchNorm with a scale"):
+        find_threshold(model, layers=["2"])
+
+
+@pytest.mark.parametrize(
+    "scales",
+    [
+        pytest.param(torch.ones(50), id="fresh"),
+        pytest.param(spread(300, -5, 0), id="evenly spread"),
+        pytest.param(torch.cat([torch.tensor([1e-9]), spread(99, -1, 0)]), id="one outlier"),
+        pytest.param(torch.cat([spread(50, -1.5, -1.0), spread(50, -0.5, 0)]), id="half a decade"),
+        pytest.param(torch.tensor([1e-9, 1.0]), id="two channels"),
+        pytest.param(torch.linspace(1e-4, 1, 500), id="faded part of a uniform distribution"),
+    ],
+)
+def test_where_there_is_no_gap_it_refuses(scales: Tensor) -> None:
+    with pytest.raises(ThresholdError, match=r"no gap in the histogram of \d+ γ: .*quantiles.*or choose a threshold"):
+        find_threshold(network(scales))
+
+
+def test_broken_scales() -> None:
+    with pytest.raises(ValueError, match="1 of 3 γ are NaN or infinite"):
+        find_threshold(network(torch.tensor([1.0, float("nan"), 1e-9])))
+
+
+@given(st.integers(2, 60), st.integers(2, 60), st.floats(1.5, 20), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_groups_of_any_size_are_told_apart(small: int, large: int, decades: float, seed: int) -> None:
+    """As long as the gap is wider than what either group spans."""
+    low = spread(small, -0.3, 0, seed).abs() * 10**-decades * 0.1
+    high = spread(large, -0.3, 0, seed + 1).abs()
+    found = find_threshold(network(torch.cat([low, high]).float()))
+    assert found.below == small
+    assert float(low.max()) < found.value < float(high.min())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .._command import Command
-from ._options import DATA, GROUPS, Option
+from ._options import DATA, GROUPS, Option, absolute_path
 
 _DESCRIPTION = """\
 Learn the channels of a network: train it on photographs and masks with dynamic weight decay, which lets channels fade
@@ -31,7 +31,7 @@ exit status: 0 learned, 2 wrong arguments or data, a loss that is not finite, or
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", nargs="*", type=DATA.parse, default=argparse.SUPPRESS, metavar=DATA.metavar, help=DATA.help
+        "data", nargs="*", type=absolute_path, default=argparse.SUPPRESS, metavar=DATA.metavar, help=DATA.help
     )
     for title, options in GROUPS.items():
         group = parser.add_argument_group(title)

@@ -1,17 +1,19 @@
 """``goctconv learn``: from the arguments, a file and the run that is resumed to one configuration."""
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...learning._checkpoints import STATE, Checkpoints
 from .._command import CommandError
 from ._options import FREE, OPTIONS, UNTIL_PRUNED, Size
 from ._presets import PRESETS
 from ._toml import read_options, to_toml
 
-CONFIG = "config.toml"
+CONFIG, CHECKPOINTS = "config.toml", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,11 @@ def _saved(given: Mapping[str, Any]) -> dict[str, Any]:
             f"--resume: there is no run in {folder} (no {CONFIG}): check the path, or leave --resume out to begin one."
         )
     saved = read_options(folder / CONFIG)
+    free = {FREE} if _is_pruned(folder) else {FREE, UNTIL_PRUNED}
     different = [
         f"  {name} is {_shown(saved.get(name))} there, {_shown(value)} here"
         for name, value in given.items()
-        if OPTIONS[name].changes not in {FREE, UNTIL_PRUNED} and saved.get(name, OPTIONS[name].default) != value
+        if OPTIONS[name].changes not in free and saved.get(name, OPTIONS[name].default) != value
     ]
     if different:
         raise CommandError(
@@ -93,6 +96,12 @@ def _saved(given: Mapping[str, Any]) -> dict[str, Any]:
             *different,
         )
     return saved
+
+
+def _is_pruned(folder: Path) -> bool:
+    """Return whether a run goes on with the slim network."""
+    last = Checkpoints(folder / CHECKPOINTS).last()
+    return last is not None and json.loads((last / STATE).read_text(encoding="utf-8"))["plan"] is not None
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ..._atomic import write_atomic
 from .._command import CommandError
 from .._progress import plural, shorten
-from ._config import CONFIG, Config
+from ._config import CHECKPOINTS, CONFIG, Config
 
 PAIRS = "pairs.json"
 _UNFINISHED = ".goctconv-"  # how write_atomic begins names
@@ -31,34 +31,38 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error}).") from error
     names = sorted(name for name in names if not name.startswith(_UNFINISHED))
     if CONFIG in names:
+        if not any((folder / CHECKPOINTS).glob("[0-9]*")):
+            return  # it came to nothing
         raise CommandError(f"--output {folder}: there is a run in this folder: add --resume to go on with it.")
     if names:
         raise CommandError(f"--output {folder}: this folder holds other things ({shorten(names, limit=3)}).")
 
 
-def begin_folder(config: Config, pairs: Mapping[str, list[str]]) -> None:
+def begin_folder(config: Config, pairs: Mapping[str, list[str]], *, resume: bool) -> None:
     """Write the configuration, and which pairs are learned from; or compare them with those of the run.
 
     Raises:
         CommandError: They cannot be written, or there are other pairs now.
     """
     path = config.output / PAIRS
+    if resume and path.exists():
+        _check_pairs(config.output, read_json(path), pairs)
+    write(path, json.dumps(pairs, indent=1))
     write(config.output / CONFIG, config.to_toml())
-    if not path.exists():
-        write(path, json.dumps(pairs, indent=1))
-        return
-    before = read_json(path)
+
+
+def _check_pairs(folder: Path, before: Mapping[str, list[str]], pairs: Mapping[str, list[str]]) -> None:
     for part, names in pairs.items():
-        if names != before.get(part):
-            gone, new = set(before.get(part, ())) - set(names), set(names) - set(before.get(part, ()))
+        earlier = before.get(part, [])
+        if names != earlier:
             changes = [
                 f"{plural(len(some), 'pair')} {what} ({shorten(sorted(some), limit=3)})"
-                for some, what in ((gone, "gone"), (new, "new"))
+                for some, what in ((set(earlier) - set(names), "gone"), (set(names) - set(earlier), "new"))
                 if some
             ]
             raise CommandError(
-                f"the data of the run in {config.output} have changed: {part}: {', '.join(changes) or 'another order'}. "
-                "Restore the files, or begin anew in another folder."
+                f"the data of the run in {folder} have changed: {part}: {', '.join(changes) or 'another order'}: "
+                "restore the files, or begin anew in another folder."
             )
 
 

@@ -69,7 +69,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return parse
 
 
-def _path(text: str) -> Path:
+def absolute_path(text: str) -> Path:
     return Path(text).absolute()
 
 
@@ -89,7 +89,7 @@ def _sizes(text: str) -> tuple[Size, ...]:
 def _validation(text: str) -> float | Path:
     value = _float(text)
     if math.isnan(value):
-        return _path(text)
+        return absolute_path(text)
     if text.isdigit():
         return int(text)
     if not 0 <= value < 1:
@@ -116,11 +116,11 @@ def _float(text: str) -> float:
         return math.nan
 
 
-DATA = Option("data", "folders or lists (.lst) of photographs and masks", _path, "DATA_DIR")
+DATA = Option("data", "folders or lists (.lst) of photographs and masks", absolute_path, "DATA_DIR")
 
 GROUPS: dict[str, tuple[Option, ...]] = {
     "run": (
-        Option("output", "folder for everything that the run writes", _path, "DIR", changes=FREE),
+        Option("output", "folder for everything that the run writes", absolute_path, "DIR", changes=FREE),
         Option("preset", f"what the defaults are for: {', '.join(PRESETS)}", _one_of(*PRESETS), "NAME", "csnet"),
         Option("seed", "of weights, order, transforms and split", integer_from(0), "N", 0),
         Option("tensorboard", "write DIR/tensorboard too", changes=FREE),
@@ -131,12 +131,12 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("val", "folder, or share or number of the pairs, to compare maps with; 0: none", _validation, "V", 0.1),
         Option("size", "of images; of several, each batch has one", _sizes, "N|HxW,...", (224,)),
         Option("shrink", "shrink photographs to N pixels on the shorter side first", integer_from(1), "N"),
-        Option("cache", "folder for decoded copies of photographs", _path, "DIR", changes=FREE),
+        Option("cache", "folder for decoded copies of photographs", absolute_path, "DIR", changes=FREE),
         Option("workers", "processes that read photographs", integer_from(0), "N", 2, FREE),
     ),
     "network": (
         Option("model", "name, or local-dir:DIR with its weights", str, "NAME", "csnet_x2"),
-        Option("weights", "checkpoint to begin with", _path, "FILE"),
+        Option("weights", "checkpoint to begin with", absolute_path, "FILE"),
     ),
     "learning": (
         Option("epochs", "with dynamic weight decay", integer_from(1), "N", 300),

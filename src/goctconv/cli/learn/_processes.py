@@ -34,7 +34,7 @@ def connected(device: str) -> Iterator[torch.device]:
     """
     several = _is_one_of_several()
     chosen = choose_device(device)
-    if several and chosen.type == "cuda" and chosen.index is None:
+    if several and str(chosen) == "cuda":
         chosen = choose_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     if not several:
         yield chosen
@@ -53,16 +53,16 @@ def together() -> Iterator[None]:
     """Let an error of one process end all of them, before one waits for another that is no more.
 
     Raises:
-        CommandError: That of the first process that has one.
+        CommandError: Its own, or that of the first process that has one.
     """
-    problem: CommandError | None = None
     try:
         yield
     except CommandError as error:
-        problem = error
-    problems = [lines for lines in distributed.gathered(problem.args if problem else None) if lines]
+        distributed.gathered(error.args)
+        raise
+    problems = [lines for lines in distributed.gathered(()) if lines]
     if problems:
-        raise CommandError(*problems[0]) from problem
+        raise CommandError(*problems[0])
 
 
 def _is_one_of_several() -> bool:

@@ -73,10 +73,13 @@ def as_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run as text."""
     channels, epochs, pairs = summary["channels"], summary["epochs"], summary["pairs"]
     before, after = summary["parameters"]
+    went = (
+        f"{channels['removed']} of {channels['before']} channels went, with scores below {summary['threshold']:g}: "
+        f"{1 - after / before:.1%} of the parameters"
+    )
     lines = [
         f"{summary['model']} learned from {pairs['train']} pairs in {epochs['train']} + {epochs['finetune']} epochs",
-        f"{channels['removed']} of {channels['before']} channels went, with scores below {summary['threshold']:g}: "
-        f"{1 - after / before:.1%} of the parameters",
+        went,
         _row("", "before", "pruned", "fine-tuned"),
         _row("parameters", f"{before:,}", f"{after:,}", f"{after:,}"),
         _row("MACs", f"{summary['macs'][0]:,}", f"{summary['macs'][1]:,}", f"{summary['macs'][1]:,}"),

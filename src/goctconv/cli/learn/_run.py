@@ -36,7 +36,7 @@ from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_model
 from .._progress import plural, shorten
-from ._config import Config, make_config
+from ._config import CHECKPOINTS, Config, make_config
 from ._data import Loaders, make_loaders
 from ._folder import begin_folder, check_folder
 from ._processes import connected, process_count, process_number, together
@@ -54,7 +54,7 @@ _OPTIONS = (
     (" (finetune_optimizer='fresh')", ""),
 )
 
-_AFTER_NAN = ("to go on would come to the same: lower --lr, leave --amp out, or look at these files; then begin anew.",)
+_AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew."
 
 
 def run_learn(args: argparse.Namespace) -> int:
@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
             callbacks = _callbacks(config, loaders)
         with together():
             if process_number() == 0:
-                begin_folder(config, loaders.names())
+                begin_folder(config, loaders.names(), resume=args.resume)
         with _resumable(config):
             result = _learn(config, model, loaders, callbacks, device)
         skipped = loaders.skipped
@@ -119,7 +119,7 @@ def _learn(
         channels_last=config.channels_last,
         compile=config.compile,
         seed=config.seed,
-        checkpoints=config.output / "checkpoints",
+        checkpoints=config.output / CHECKPOINTS,
         resume=True,
     )
 
@@ -165,35 +165,45 @@ def _resumable(config: Config) -> Iterator[None]:
     """Let every end of training say how to go on."""
     try:
         yield
-    except (LearningError, ThresholdError, PruningError, ValueError) as error:
-        text = str(error)
-        for python, option in _OPTIONS:
-            text = text.replace(python, option)
-        if process_number():
-            say(f"goctconv: process {process_number()}: {text}")
-        raise CommandError(text, *(_AFTER_NAN if "not finite" in text else _how(config))) from error
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise CommandError(f"{where}{error.strerror or error}.", *_how(config)) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (OSError, ValueError, RuntimeError) as error:
+        lines = _explained(error, config)
+        if lines is None:
             raise
-        raise CommandError(
-            f"a process that reads photographs was killed: {error}: lower --workers.", *_how(config)
-        ) from error
+        if process_number():
+            say(f"goctconv: process {process_number()}: {lines[0]}")
+        raise CommandError(*lines) from error
     except KeyboardInterrupt as error:
         if process_number():
             raise SystemExit(130) from error
-        raise KeyboardInterrupt(f": {_how(config)[0]}") from error
+        raise KeyboardInterrupt(f": {_how(config)}") from error
     except SystemExit as stop:
         if stop.code == _TERMINATED and process_number() == 0:
-            say(f"goctconv: terminated: {_how(config)[0]}")
+            say(f"goctconv: terminated: {_how(config)}")
         raise
 
 
-def _how(config: Config) -> list[str]:
+def _explained(error: Exception, config: Config) -> list[str] | None:
+    """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
+    text = str(error)
+    for python, option in _OPTIONS:
+        text = text.replace(python, option)
+    if isinstance(error, LearningError):
+        return [text, _AFTER_NAN if "the loss is " in text else _how(config)]
+    if isinstance(error, ThresholdError):
+        return [text, f"{_how(config)} --threshold X"]
+    if isinstance(error, PruningError | ValueError):
+        return text.splitlines()
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return [f"{where}{error.strerror or error}.", _how(config)]
+    if "DataLoader worker" in text:
+        return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config)]
+    return None
+
+
+def _how(config: Config) -> str:
     several = f"torchrun --nproc-per-node {process_count()} -m " if process_count() > 1 else ""
-    return [f"go on with: {several}goctconv learn --resume -o {shlex.quote(str(config.output))}"]
+    return f"go on with: {several}goctconv learn --resume -o {shlex.quote(str(config.output))}"
 
 
 @contextmanager

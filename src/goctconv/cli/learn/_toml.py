@@ -78,9 +78,11 @@ def _text(value: Any) -> str:
 
 
 def _toml() -> Any:
-    for name in ("tomllib", "tomli"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise CommandError("Python 3.10 cannot read TOML by itself: pip install tomli.")
+    try:
+        return importlib.import_module("tomllib")
+    except ImportError:
+        pass
+    try:
+        return importlib.import_module("tomli")
+    except ImportError as error:
+        raise CommandError("Python 3.10 cannot read TOML by itself: pip install tomli.") from error

@@ -184,9 +184,7 @@ def _resumable(config: Config) -> Iterator[None]:
 
 def _explained(error: Exception, config: Config) -> list[str] | None:
     """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
-    text = str(error)
-    for python, option in _OPTIONS:
-        text = text.replace(python, option)
+    text = _in_options(str(error))
     if isinstance(error, LearningError):
         return [text, _AFTER_NAN if "the loss is " in text else _how(config)]
     if isinstance(error, ThresholdError):
@@ -199,6 +197,13 @@ def _explained(error: Exception, config: Config) -> list[str] | None:
     if "DataLoader worker" in text:
         return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config)]
     return None
+
+
+def _in_options(text: str) -> str:
+    """Replace arguments of Python by those of the command line."""
+    for python, option in _OPTIONS:
+        text = text.replace(python, option)
+    return text
 
 
 def _how(config: Config) -> str:
@@ -229,7 +234,7 @@ def _notes() -> Iterator[None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if process_number() == 0:
-            for line in str(message).splitlines():
+            for line in _in_options(str(message)).splitlines():
                 say(f"goctconv: note: {line}")
 
     with warnings.catch_warnings():

@@ -14,13 +14,16 @@ from .demo import DEMO
 from .evaluate import EVALUATE
 from .export import EXPORT
 from .info import INFO
+from .learn import LEARN
 from .predict import PREDICT
 from .prune import PRUNE
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, INFO, PRUNE, EXPORT, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, INFO, PRUNE, EXPORT, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
-_EXIT_CODES = "exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted"
+_EXIT_CODES = (
+    "exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted, 143 terminated"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted.
+        The exit status: 0 all done, 1 some photographs failed, 2 wrong arguments or weights, 130 interrupted, 143
+        terminated.
 
     Raises:
         SystemExit: For ``--help`` and ``--version`` (status 0) and for arguments that do not parse (status 2).

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from torch.utils.data import IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
 
 from . import _distributed as distributed
 from ._errors import LearningError
@@ -44,7 +44,8 @@ def check_loader(loader: object) -> None:
             "torch.utils.data.DistributedSampler"
         )
     sampler = getattr(loader, "sampler", None)
-    is_whole = type(sampler) in {RandomSampler, SequentialSampler}
+    own = type(getattr(loader, "batch_sampler", None)) not in {BatchSampler, type(None)}  # which deals out the batches
+    is_whole = not own and type(sampler) in {RandomSampler, SequentialSampler}
     if len(counts) > 1 and is_whole and not isinstance(getattr(loader, "dataset", None), IterableDataset):
         warnings.warn(
             f"every one of the {len(counts)} processes goes through the whole data set in an epoch (the loader's "

@@ -1,0 +1,243 @@
+"""``goctconv learn``: the run."""
+
+import argparse
+import functools
+import importlib.util
+import json
+import shlex
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+from ...learning import (
+    Callback,
+    CSVLog,
+    JSONLog,
+    LearningError,
+    LearningResult,
+    ProgressBar,
+    TensorBoard,
+    ThresholdError,
+    learn_channels,
+    published_optimizer,
+)
+from ...models import count_macs
+from ...pruning import PruningError
+from ...saliency import SaliencyStep, SaliencyValidation
+from .._command import CommandError
+from .._messages import say, tell
+from .._model import create_model
+from .._progress import plural, shorten
+from ._config import CHECKPOINTS, Config, make_config
+from ._data import Loaders, make_loaders
+from ._folder import begin_folder, check_folder
+from ._processes import connected, process_count, process_number, together
+from ._results import as_table, summarize, write_results
+from ._scores import PRUNED, PrunedScores
+
+_TERMINATED = 128 + signal.SIGTERM
+_OPTIONS = (
+    ("call again with resume=True", "run it again with --resume"),
+    ("resume=True", "--resume"),
+    ("threshold='gap'", "--threshold gap"),
+    ("threshold=", "--threshold "),
+    ("finetune_epochs=", "--finetune-epochs "),
+    ("checkpoints=", "the folder "),
+    (" (finetune_optimizer='fresh')", ""),
+)
+
+_AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew."
+
+
+def run_learn(args: argparse.Namespace) -> int:
+    """Learn the channels of a network and return the exit status.
+
+    Raises:
+        CommandError: Arguments, data or the network are not usable, the loss is not finite, or a file cannot be
+            written.
+        KeyboardInterrupt: The user has interrupted the run; it says how to go on.
+    """
+    try:
+        with _interruptible():
+            return _run(args)
+    except CommandError:
+        if process_number():
+            return 2  # the first process says it
+        raise
+
+
+def _run(args: argparse.Namespace) -> int:
+    config = make_config(args)
+    check_folder(config.output, resume=args.resume)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with connected(config.device) as device, _notes():
+        with together():
+            loaders = make_loaders(config, device)
+            torch.manual_seed(config.seed)
+            model = create_model(config.model, weights=config.weights)
+            macs = _macs(model, config)
+            callbacks = _callbacks(config, loaders)
+        with together():
+            if process_number() == 0:
+                begin_folder(config, loaders.names(), resume=args.resume)
+        with _resumable(config):
+            result = _learn(config, model, loaders, callbacks, device)
+        skipped = loaders.skipped
+        with together():
+            if process_number() == 0:
+                _finish(config, result, loaders, (macs, _macs(result.model, config)), skipped)
+    return 0
+
+
+def _learn(
+    config: Config, model: nn.Module, loaders: Loaders, callbacks: list[Callback], device: torch.device
+) -> LearningResult:
+    return learn_channels(
+        model,
+        loaders.train,
+        step=SaliencyStep(config.loss),
+        epochs=config.epochs,
+        finetune_epochs=config.finetune_epochs,
+        optimizer=functools.partial(published_optimizer, lr=config.lr, weight_decay=config.ordinary_weight_decay),
+        weight_decay=config.weight_decay,
+        threshold=config.threshold,
+        criterion=None if config.criterion == "auto" else config.criterion,
+        validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
+        callbacks=callbacks,
+        device=device,
+        accumulate=config.accumulate,
+        amp=None if config.amp == "none" else config.amp,
+        channels_last=config.channels_last,
+        compile=config.compile,
+        seed=config.seed,
+        checkpoints=config.output / CHECKPOINTS,
+        resume=True,
+    )
+
+
+def _callbacks(config: Config, loaders: Loaders) -> list[Callback]:
+    folder = config.output
+    callbacks: list[Callback] = [CSVLog(folder / "history.csv"), JSONLog(folder / "history.jsonl")]
+    if loaders.validation is not None:
+        callbacks.append(PrunedScores(SaliencyValidation(loaders.validation), folder / PRUNED))
+    if not config.quiet and sys.stderr is not None:
+        callbacks.append(ProgressBar())
+    if config.tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise CommandError("--tensorboard needs tensorboard: pip install 'goctconv[train]', or leave it out.")
+        callbacks.append(TensorBoard(folder / "tensorboard"))
+    return callbacks
+
+
+def _finish(
+    config: Config, result: LearningResult, loaders: Loaders, macs: tuple[int, int], skipped: dict[str, str]
+) -> None:
+    summary = summarize(config, result, pairs=loaders.names(), macs=macs, skipped=skipped)
+    write_results(config, result, summary)
+    if skipped:
+        names = shorten((f"{name} ({reason})" for name, reason in skipped.items()), "; ")
+        say(f"goctconv: {plural(len(skipped), 'pair')} skipped: {names}")
+    tell(json.dumps(summary, indent=1) if config.json else as_table(summary))
+    if not config.quiet:
+        say(
+            f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}; what went and why: report.html"
+        )
+
+
+def _macs(model: nn.Module, config: Config) -> int:
+    try:
+        return count_macs(model, config.size[0])
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise CommandError(f"{config.model} takes no images of size {config.size[0]}: {error}") from error
+
+
+@contextmanager
+def _resumable(config: Config) -> Iterator[None]:
+    """Let every end of training say how to go on."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        lines = _explained(error, config)
+        if lines is None:
+            raise
+        if process_number():
+            say(f"goctconv: process {process_number()}: {lines[0]}")
+        raise CommandError(*lines) from error
+    except KeyboardInterrupt as error:
+        if process_number():
+            raise SystemExit(130) from error
+        raise KeyboardInterrupt(f": {_how(config)}") from error
+    except SystemExit as stop:
+        if stop.code == _TERMINATED and process_number() == 0:
+            say(f"goctconv: terminated: {_how(config)}")
+        raise
+
+
+def _explained(error: Exception, config: Config) -> list[str] | None:
+    """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
+    text = _in_options(str(error))
+    if isinstance(error, LearningError):
+        return [text, _AFTER_NAN if "the loss is " in text else _how(config)]
+    if isinstance(error, ThresholdError):
+        return [text, f"{_how(config)} --threshold X"]
+    if isinstance(error, PruningError | ValueError):
+        return text.splitlines()
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return [f"{where}{error.strerror or error}.", _how(config)]
+    if "DataLoader worker" in text:
+        return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config)]
+    return None
+
+
+def _in_options(text: str) -> str:
+    """Replace arguments of Python by those of the command line."""
+    for python, option in _OPTIONS:
+        text = text.replace(python, option)
+    return text
+
+
+def _how(config: Config) -> str:
+    several = f"torchrun --nproc-per-node {process_count()} -m " if process_count() > 1 else ""
+    return f"go on with: {several}goctconv learn --resume -o {shlex.quote(str(config.output))}"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end this process as an error does, with all that is done at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show warnings as notes, above a bar if there is one."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if process_number() == 0:
+            for line in _in_options(str(message)).splitlines():
+                say(f"goctconv: note: {line}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,441 @@
+"""``goctconv learn``: what a run writes, how it is configured, how it ends and goes on."""
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import goctconv
+from goctconv.cli import main
+from goctconv.cli.learn import LEARN
+from goctconv.cli.learn._config import Config, make_config
+from goctconv.cli.learn._options import FREE, OPTIONS
+from goctconv.cli.learn._toml import read_options
+from goctconv.pruning import load_plan
+from goctconv.saliency._synthetic import synthetic_photographs
+
+TINY = ["--model", "test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2"]
+SHORT = ["--epochs", "2", "--finetune-epochs", "1", "--weight-decay", "0.02", "--threshold", "0.999"]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "Shapes"
+    for index, (photograph, mask) in enumerate(synthetic_photographs(8)):
+        for part, image in (("images", photograph), ("masks", mask)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            image.resize((44, 36)).save(folder / part / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    """The folder of a run that has ended; tests must not change it."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "-o", str(folder)]) == 0
+    return folder
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def assert_equal_weights(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def table(folder):
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def error_of(capsys, *arguments):
+    assert main(["learn", *map(str, arguments)]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_run_writes_everything(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["pairs"] == {"train": 6, "validation": 2}
+    assert summary["epochs"] == {"train": 2, "finetune": 1}
+    assert summary["channels"]["removed"] > 0
+    slim = goctconv.create_model(f"local-dir:{finished / 'model'}").eval()
+    assert summary["parameters"][0] == sum(p.numel() for p in goctconv.create_model("test_csnet").parameters())
+    assert summary["parameters"][1] == sum(p.numel() for p in slim.parameters())
+    assert summary["macs"][1] == goctconv.models.count_macs(slim, 32) < summary["macs"][0]
+    assert set(summary["scores"]) == {"before", "pruned", "finetuned"}
+    assert all({"mae", "max_f"} == set(scores) for scores in summary["scores"].values())
+    plain = timm.create_model(f"local-dir:{finished / 'model'}", pretrained=True).eval()
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(slim(images), plain(images))
+    plan = load_plan(finished / "plan.json")
+    assert sum(map(len, plan.removed.values())) > 0
+    assert "What test_csnet has learned" in (finished / "report.html").read_text()
+    rows = table(finished)
+    assert [row["phase"] for row in rows] == ["train", "train", "finetune"]
+    assert float(rows[-1]["validation_mae"]) == summary["scores"]["finetuned"]["mae"]
+    kinds = [json.loads(line)["kind"] for line in (finished / "history.jsonl").read_text().splitlines()]
+    assert kinds == ["step", "step", "step", "epoch"] * 3
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["00002", "00003"]
+
+
+def test_a_finished_run_tells_its_summary_again(finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "moved")
+    for name in ("model", "summary.json", "report.html"):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert main(["learn", "--resume", "--no-quiet", "-o", str(folder)]) == 0
+    output = capsys.readouterr()
+    rows = {line.split()[0]: line.split() for line in output.out.splitlines()}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert rows["parameters"][1:] == [f"{summary['parameters'][index]:,}" for index in (0, 1, 1)]
+    assert rows["MAE"][1:] == [f"{scores['mae']:.4f}" for scores in summary["scores"].values()]
+    assert "going on from" in output.err
+    assert_equal_weights(weights(folder), weights(finished))
+    assert main(["learn", "--resume", "--json", "-o", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out) == summary
+
+
+def test_dynamic_decay_is_for_the_blocks_only(finished):
+    state = json.loads((finished / "checkpoints" / "00002" / "state.json").read_text())
+    channels = state["history"]["epochs"][0]["channels"]
+    model = goctconv.create_model("test_csnet")
+    modules = dict(model.named_modules())
+    assert channels == sum(modules[name].num_features for name in model.dynamic_decay_names())
+
+
+def test_options_follow_the_published_ones(tmp_path):
+    config = configured("photos", "-o", tmp_path)
+    assert (config.epochs, config.finetune_epochs, config.size, config.batch_size) == (300, 20, (224,), 24)
+    assert (config.lr, config.weight_decay, config.ordinary_weight_decay) == (1e-4, 3.0, 5e-3)
+    assert (config.threshold, config.loss, config.model) == (1e-20, "bce", "csnet_x2")
+
+
+def configured(*arguments):
+    parser = argparse.ArgumentParser()
+    LEARN.add_arguments(parser)
+    return make_config(parser.parse_args(list(map(str, arguments))))
+
+
+OTHER_VALUES = {
+    "data": ["a", "b.lst"],
+    "output": "elsewhere",
+    "preset": "csnet",
+    "seed": 7,
+    "tensorboard": True,
+    "quiet": True,
+    "json": True,
+    "val": 0.25,
+    "size": [64, "96x128"],
+    "shrink": 300,
+    "cache": 'a "folder"\n\x7f',
+    "workers": 3,
+    "model": "csnet_x1",
+    "weights": "trained.pth",
+    "epochs": 5,
+    "finetune-epochs": 0,
+    "batch-size": 4,
+    "accumulate": 2,
+    "lr": 0.5,
+    "weight-decay": 0.0,
+    "ordinary-weight-decay": 1e-3,
+    "loss": "bce + iou",
+    "threshold": "gap",
+    "criterion": "bn_scale",
+    "device": "cpu",
+    "threads": 2,
+    "amp": "bf16",
+    "channels-last": True,
+    "compile": True,
+}
+
+
+def test_every_option_comes_back_from_toml(tmp_path):
+    assert set(OTHER_VALUES) == set(OPTIONS)
+    assert [field.name for field in fields(Config)] == [option.field for option in OPTIONS.values()]
+    given = tmp_path / "given.toml"
+    lines = [f"{name} = {json.dumps(value)}".replace("\x7f", "\\u007f") for name, value in OTHER_VALUES.items()]
+    given.write_text("\n".join(lines))
+    config = configured("--config", given)
+    assert (config.size, config.val, config.cache.name) == ((64, (96, 128)), 0.25, 'a "folder"\n\x7f')
+    plain = configured("photos", "-o", tmp_path)
+    same = {name for name, option in OPTIONS.items() if getattr(config, option.field) == getattr(plain, option.field)}
+    assert same == {"preset"}
+    written = tmp_path / "written.toml"
+    for one in (config, plain):
+        written.write_text(one.to_toml())
+        assert configured("--config", written) == one
+        assert all(name in written.read_text() for name in OPTIONS)
+
+
+def test_the_command_line_beats_the_file_which_beats_the_defaults(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text('batch_size = 8\nlr = 1e-2\nchannels-last = true\nval = "masks"\nsize = "64,96"')
+    config = configured("photos", "--config", file, "--lr", "0.1", "--no-channels-last", "-o", tmp_path)
+    assert (config.batch_size, config.lr, config.channels_last, config.epochs) == (8, 0.1, False, 300)
+    assert (config.val, config.size) == (Path("masks").absolute(), (64, 96))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch-sise = 3", "there is no option 'batch-sise', the nearest is 'batch-size'"),
+        ("[learning]\nlr = 1", "there is no option 'learning'"),
+        ("lr = -1", "lr: '-1' is not a number above 0"),
+        ("epochs = 1.5", "epochs: '1.5' is not an integer from 1"),
+        ("epochs = true", "epochs: True is neither a text nor a number"),
+        ("compile = 1", "compile is 1, expected true or false"),
+        ("val = 1.5", "val: '1.5' is not a share"),
+        ('amp = "fp8"', "amp: 'fp8' is none of none, bf16, fp16"),
+        ('loss = "bcee"', "loss: "),
+        ("lr = 1\nlr = 2", "this is not TOML"),
+        ("batch-size = 2\nbatch_size = 3", "batch-size is given twice"),
+    ],
+)
+def test_mistakes_in_files(text, message, tmp_path, capsys):
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    error = error_of(capsys, "photos", "--config", file, "-o", tmp_path / "run")
+    assert f"{file}: {message}" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_in_arguments(shapes, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert "say what to learn from" in error_of(capsys, "-o", run)
+    assert "say where the run is to be written: -o DIR" in error_of(capsys, shapes)
+    assert "cannot be read" in error_of(capsys, shapes, "--config", tmp_path / "none.toml")
+    assert "there is no such folder" in error_of(capsys, tmp_path / "nowhere", "-o", run)
+    assert "lower --batch-size or --accumulate" in error_of(capsys, shapes, *TINY, "--batch-size", 24, "-o", run)
+    assert "unknown model 'tset_csnet'" in error_of(capsys, shapes, *TINY, "--model", "tset_csnet", "-o", run)
+    assert "--val 8 of 8 pairs" in error_of(capsys, shapes, *TINY, "--val", 8, "-o", run)
+    assert "there is no such file" in error_of(capsys, shapes, *TINY, "--weights", tmp_path / "none", "-o", run)
+    assert "--device cuda:77: this device cannot be used" in error_of(capsys, shapes, "--device", "cuda:77", "-o", run)
+    assert "there is no run in" in error_of(capsys, "--resume", "-o", run)
+    assert not run.exists()
+    run.write_text("")
+    assert "this is a file" in error_of(capsys, shapes, *TINY, "-o", run)
+    (tmp_path / "full" / "things").mkdir(parents=True)
+    assert "this folder holds other things (things)" in error_of(capsys, shapes, "-o", tmp_path / "full")
+
+
+def test_a_run_is_resumed_as_it_was_only(shapes, finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    assert "add --resume to go on with it" in error_of(capsys, shapes, "-o", folder)
+    error = error_of(capsys, "--resume", "-o", folder, "--lr", "0.5", "--size", "64,32x48", "--threads", "1")
+    assert [line.split(" is ")[0].strip() for line in error.splitlines()[1:]] == ["size", "lr", "threads"]
+    assert "lr is 0.001 there, 0.5 here" in error
+    assert "size is 32 there, 64, 32x48 here" in error
+    assert "threshold is 0.999 there, 0.5 here" in error_of(capsys, "--resume", "-o", folder, "--threshold", "0.5")
+    (folder / "pairs.json").write_text(json.dumps({"train": ["0", "old"], "validation": []}))
+    error = error_of(capsys, "--resume", "-o", folder)
+    assert "pairs gone (0, old), 6 pairs new (1, " in error
+
+
+def test_options_that_change_no_number_may_change():
+    assert {name for name, option in OPTIONS.items() if option.changes == FREE} == {
+        "output", "tensorboard", "quiet", "json", "cache", "workers", "device"
+    }  # fmt: skip
+
+
+def test_corrupt_pairs_are_named_and_counted(shapes, tmp_path, capsys):
+    data = shutil.copytree(shapes, tmp_path / "Shapes")
+    (data / "images" / "3.png").write_bytes(b"")
+    cut = data / "masks" / "5.png"
+    cut.write_bytes(cut.read_bytes()[:-60])
+    run = tmp_path / "run"
+    short = ["--epochs", "1", "--finetune-epochs", "0", "--val", "0", "--threshold", "0.9999", "--tensorboard"]
+    assert main(["learn", str(data), *TINY, *short, "-o", str(run)]) == 0
+    output = capsys.readouterr()
+    assert "goctconv: note:   3: " in output.err
+    assert "5 is skipped" in output.err
+    (line,) = [line for line in output.err.splitlines() if "2 pairs skipped" in line]
+    assert "3 (" in line
+    assert "5 (" in line
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["skipped"]) == {"3", "5"}
+    assert summary["scores"] == {"before": {}, "pruned": {}, "finetuned": {}}
+    assert "MAE" not in output.out
+    assert list((run / "tensorboard").glob("events*"))
+
+
+def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):
+    run = tmp_path / "run"
+    error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--lr", "1e30", "-o", run)
+    assert "epoch 1 of 21, step 2: the loss is nan for the batch" in error
+    assert str(shapes / "images") in error
+    assert "lower --lr" in error
+    assert error.count("checkpoint") == 1
+    # it came to nothing, so that another may begin in its place
+    assert "the loss is nan" in error_of(capsys, shapes, *TINY, "--lr", "1e29", "-o", run)
+
+
+def test_no_gap(shapes, tmp_path, capsys):
+    run = tmp_path / "run"
+    error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--threshold", "gap", "--val", 0, "-o", run)
+    assert "there is no gap" in error
+    assert f"goctconv learn --resume -o {run} --threshold X" in error
+    assert main(["learn", "--resume", "-o", str(run), "--threshold", "0.9999", "--finetune-epochs", "0"]) == 0
+    assert read_options(run / "config.toml")["threshold"] == 0.9999
+    assert "channels went" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["history.csv", "checkpoints"])
+def test_what_cannot_be_written(name, shapes, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(run / name))
+
+    target = "LearningHistory.to_csv" if name == "history.csv" else "_checkpoints._write"
+    monkeypatch.setattr(f"goctconv.learning.{target}", full)
+    error = error_of(capsys, shapes, *TINY, *SHORT, "--quiet", "--val", 0, "-o", run)
+    assert "No space left on device" in error
+    assert f"go on with: goctconv learn --resume -o {run}" in error
+
+
+def test_ctrl_c_says_how_to_go_on(shapes, tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("goctconv.learning.CSVLog.on_epoch_end", interrupted)
+    assert main(["learn", str(shapes), *TINY, "--quiet", "--val", "0", "-o", str(tmp_path / "a run")]) == 130
+    assert f"interrupted: go on with: goctconv learn --resume -o '{tmp_path / 'a run'}'" in capsys.readouterr().err
+
+
+def test_sigterm_in_the_middle_of_an_epoch(shapes, finished, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3"]
+    with monkeypatch.context() as patch:
+        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        with pytest.raises(SystemExit) as caught:
+            main([*command, "-o", str(run)])
+    assert caught.value.code == 143
+    assert f"terminated: go on with: goctconv learn --resume -o {run}" in capsys.readouterr().err
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000-0000002"]
+    assert main(["learn", "--resume", "-o", str(run)]) == 0
+    assert_equal_weights(weights(run), weights(finished))
+
+
+class Terminates(goctconv.learning.Callback):
+    def __init__(self, path):
+        self.path = path
+
+    def on_step_end(self, run, record):
+        if (run.epoch, record.step) == (1, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def start(*arguments, module=("-m", "goctconv")):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *module, "learn", *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(shapes, tmp_path):
+    options = [
+        shapes,
+        *TINY,
+        "--epochs",
+        6,
+        "--finetune-epochs",
+        6,
+        "--weight-decay",
+        "0.02",
+        "--threshold",
+        "0.999",
+        "--workers",
+        1,
+    ]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(*options, "-o", whole).wait() == 0
+    rng = random.Random(5)  # noqa: S311
+    kills = {"train": 0, "finetune": 0}
+    resume = []
+    for wanted in ("train", "finetune"):
+        process = start(*(resume or options), "-o", broken)
+        wait_for(broken / "history.csv", wanted, process)
+        time.sleep(rng.uniform(0, 0.4))
+        if process.poll() is None:
+            kills[table(broken)[-1]["phase"]] += 1
+        process.kill()
+        process.communicate()
+        resume = ["--resume"]
+    process = start("--resume", "-o", broken)
+    assert process.communicate()[0]
+    assert process.returncode == 0
+    assert min(kills.values()) >= 1
+    assert_equal_weights(weights(broken), weights(whole))
+
+
+def wait_for(file, phase, process):
+    """Wait until an epoch more of a phase is in the table of a run."""
+    before = file.read_text().count(phase) if file.exists() else 0
+    while process.poll() is None and (not file.exists() or file.read_text().count(f"{phase},") <= before):
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_sigterm_to_a_process_and_its_workers(shapes, tmp_path):
+    run = tmp_path / "run"
+    command = [shapes, *TINY, *SHORT, "--seed", 3, "--epochs", 200, "--workers", 2, "-o", run]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "goctconv", "learn", *map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(run / "history.csv", "train", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "terminated: go on with" in errors
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_that_accumulates(shapes, tmp_path):
+    options = [shapes, *TINY, *SHORT, "--quiet", "--threshold", "1e-20", "--json", "--epochs", 1]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "goctconv")
+    both = start(*options, "-o", tmp_path / "both", module=torchrun)
+    text, _ = both.communicate(timeout=120)
+    assert both.returncode == 0, text
+    assert text.count('"parameters"') == 1
+    assert start(*options, "--accumulate", 2, "-o", tmp_path / "one").wait() == 0
+    assert start(*options, "-o", tmp_path / "other").wait() == 0
+    ours, theirs, others = (weights(tmp_path / name) for name in ("both", "one", "other"))
+
+    def distance(one, other):
+        learned = [name for name in one if "running" not in name and "num_batches" not in name]
+        return max(float((one[name] - other[name]).abs().max()) for name in learned)
+
+    assert distance(ours, theirs) < 2e-4
+    assert distance(ours, others) > 1e-3
+
+
+@pytest.mark.slow
+def test_errors_of_several_processes_are_told_once(shapes, tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "goctconv")
+    process = start(shapes, *TINY, "--batch-size", 24, "-o", tmp_path / "run", module=torchrun)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert text.count("goctconv: error:") == 1
+    assert "2 processes" in text

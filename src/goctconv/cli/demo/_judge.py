@@ -58,4 +58,4 @@ def largest_difference(model: nn.Module, other: nn.Module, batches: Sequence[Ten
     """Return the largest difference of two networks' outputs, relative to the largest output."""
     pairs = [(model(batch), other(batch)) for batch in batches]
     largest = max(one.abs().max().item() for one, _ in pairs)
-    return max((one - two).abs().max().item() for one, two in pairs) / largest
+    return float(max((one - two).abs().max().item() for one, two in pairs) / largest)

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +71,9 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
         outcome = _judged(args, loaders, model, result, baselines)
     write_results(args, split, outcome)
     tell(outcome.summary(time.perf_counter() - start, args.output / "report.html"))
-    if outcome.is_good:
-        return 0
-    say(f"goctconv: {outcome.complaint()}")
-    return 1
+    if outcome.complaint():
+        say(f"goctconv: {outcome.complaint()}")
+    return 0 if outcome.is_good else 1
 
 
 def _make_model(args: argparse.Namespace, *, is_small: bool) -> CSNet:
@@ -186,7 +184,8 @@ def _as_command_errors(args: argparse.Namespace) -> Iterator[None]:
     """Say what warnings say, and turn errors of learning into the command's."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = partial(_say_warning, warnings.showwarning)
+        warnings.filterwarnings("ignore", "no γ is below")  # the outcome says so
+        warnings.showwarning = _say_warning
         try:
             yield
         except DataSetError as error:
@@ -197,5 +196,5 @@ def _as_command_errors(args: argparse.Namespace) -> Iterator[None]:
             raise CommandError(f"there is no room for decoded copies ({error.strerror or error}).") from error
 
 
-def _say_warning(_: object, message: Warning | str, *__: object, **___: object) -> None:
+def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
     say(f"goctconv: {message}")

@@ -52,12 +52,20 @@ class Outcome:
         return self.baselines.are_beaten_by(self.scores[1]["mae"])
 
     def complaint(self) -> str:
-        """Return what to say if it is not."""
+        """Return what to say of what did not succeed; nothing if all did."""
+        complaints = []
+        if not self.result.report.removed:
+            complaints.append("no channel has faded, so none was removed: give it more --epochs")
+        if not self.is_good:
+            complaints.append(self._not_better())
+        return "; ".join(complaints)
+
+    def _not_better(self) -> str:
         least = min(self.baselines.constant, self.baselines.fixed)
         return (
             f"the slim network's MAE of {self.scores[1]['mae']:.4f} is not clearly better ({CLEARLY:g} times or less) "
             f"than {least:.4f}, which one and the same map for all pictures has: give it more --epochs or --images, or "
-            "another --seed."
+            "another --seed"
         )
 
     def verdict(self) -> str:

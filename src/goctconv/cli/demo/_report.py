@@ -51,8 +51,8 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
             f"{plural(len(split.train), kind)} at {args.size}, compared on {len(split.validation)} others, "
             f"seed {outcome.seed}"
         ),
-        note=outcome.verdict() if outcome.is_good else f"{outcome.verdict()} {outcome.complaint()}",
-        warning=not outcome.is_good,
+        note=f"{outcome.verdict()} {outcome.complaint().capitalize()}".strip(),
+        warning=bool(outcome.complaint()),
         numbers=_numbers(outcome),
         proof=_proof(outcome),
         command=_command(args, outcome),
@@ -101,7 +101,7 @@ def _pictures(outcome: Outcome) -> list[plots.Picture]:
             {"before pruning": outcome.unpruned},
             layers=names,
             threshold=result.threshold,
-            title="abs(γ) before pruning",
+            title="Before pruning",
         ),
         plots.learning_curves({outcome.name: result.history}, ("loss", "mae"), events=pruned),
         plots.channel_widths({"before": outcome.unpruned, "after": outcome.slim}),

@@ -84,7 +84,7 @@ def test_own_photographs_and_weights(photographs, output, model_options, files, 
     assert "bad<b>.jpg" in captured.err
     assert "mean nothing" not in captured.out
     assert "tiny.pth" in captured.out
-    assert files(output) == ["report.html", "maps/a.png", "maps/b.png", "maps/sub/a.png"]
+    assert files(output) == ["maps/a.png", "maps/b.png", "maps/sub/a.png", "report.html"]
 
 
 def test_names_are_escaped(tmp_path, output):
@@ -105,7 +105,7 @@ def test_names_that_standard_output_cannot_encode(tmp_path, photographs, model_o
 def test_names_that_are_no_text(tmp_path, output, model_options, files):
     save(tmp_path / "data" / "caf\udce9.png")
     assert main(["demo", "--data", str(tmp_path / "data"), "-o", str(output), *model_options]) == 0
-    assert files(output) == ["report.html", "maps/caf\udce9.png"]
+    assert files(output) == ["maps/caf\udce9.png", "report.html"]
     assert r"caf\udce9" in (output / "report.html").read_text(encoding="utf-8")
 
 

@@ -51,7 +51,7 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
             f"{plural(len(split.train), kind)} at {args.size}, compared on {len(split.validation)} others, "
             f"seed {outcome.seed}"
         ),
-        note=f"{outcome.verdict()} {outcome.complaint().capitalize()}".strip(),
+        note=outcome.verdict() + _sentence(outcome.complaint()),
         warning=bool(outcome.complaint()),
         numbers=_numbers(outcome),
         proof=_proof(outcome),
@@ -59,6 +59,10 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
         pictures=_pictures(outcome),
         examples=[example for pair in split.validation[:_SHOWN] if (example := _example(args, pair, outcome))],
     )
+
+
+def _sentence(text: str) -> str:
+    return f" {text[0].upper()}{text[1:]}." if text else ""
 
 
 def _numbers(outcome: Outcome) -> dict[str, tuple[float | None, float | None]]:

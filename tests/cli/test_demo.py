@@ -1,205 +1,168 @@
-import io
-import re
-import sys
+"""``goctconv demo`` learns; that it shows maps of given networks stands in test_demo_shows.py."""
 
+import csv
+import json
+import re
+import shlex
+
+import numpy as np
 import pytest
+import timm
 import torch
-from PIL import Image
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.demo import _run as demo_run
-from goctconv.models import create_model
-from goctconv.saliency import calibrate_batch_norm, predict, preprocess
-from goctconv.saliency._synthetic import synthetic_photographs
-from reference.conditioning import calibrated
+from goctconv.cli._model import create_model
+from goctconv.cli.demo import _learn as demo_learn
+from goctconv.cli.demo._judge import Baselines
+from goctconv.pruning import load_plan
 from saliency.pictures import gradient, save
 
-
-@pytest.fixture
-def output(tmp_path):
-    return tmp_path / "demo"
+TINY = ["--model", "test_csnet", "--images", "10", "--size", "32", "--epochs", "2", "--finetune-epochs", "1"]
 
 
-def test_made_up_pictures(output, files, capsys):
+def learn(folder, *options):
+    """Run a demo in which every third channel counts as faded: in so few steps, none does by itself."""
+
+    def make(name, **arguments):
+        model = create_model(name, **arguments)
+        for layer in model.dynamic_decay_names():
+            torch.nn.init.constant_(model.get_submodule(layer).weight[::3], 0.1)
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_learn, "create_model", make)
+        patch.setattr(demo_learn, "_THRESHOLD", 0.5)
+        return main(["demo", "-o", str(folder), *TINY, *options])
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A folder that a tiny demo has written, and its exit status."""
+    folder = tmp_path_factory.mktemp("demo") / "out put"
     state = torch.get_rng_state()
-    arguments = ["demo", "--output", str(output), "--model", "test_csnet", "--images", "3", "--size", "64"]
-    assert main(arguments) == 0
+    status = learn(folder)
     assert torch.equal(torch.get_rng_state(), state)
-    names = [f"{folder}/000{index}.png" for folder in ("images", "maps", "masks") for index in (1, 2, 3)]
-    assert files(output) == sorted(["index.html", *names])
-    for index in (1, 2, 3):
-        sizes = set()
-        for folder in ("images", "maps", "masks"):
-            with Image.open(output / folder / f"000{index}.png") as image:
-                sizes.add(image.size)
-        assert len(sizes) == 1
-    page = re.sub("</?span>", "", (output / "index.html").read_text(encoding="utf-8"))
-    assert page.count("<img ") == 12
-    said = capsys.readouterr().out
-    for text in (page, said):
-        assert "mean nothing" in text
-        assert "--weights FILE" in text
-        assert "--pretrained --accept-license cc-by-nc-sa-4.0" in text
-    assert str(output / "index.html") in said
+    return folder, status
 
 
-def test_the_page_needs_nothing_else(output):
-    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "1", "--size", "32"]) == 0
-    page = (output / "index.html").read_text(encoding="utf-8")
+def test_one_map_for_all_is_not_beaten_after_two_epochs(learned):
+    folder, status = learned
+    assert status == 1
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert 'class="note warning"' in page
+    assert "not clearly better" in page
+    assert "the best constant map has" in page
+
+
+def test_beaten_is_clearly_beaten():
+    assert Baselines(constant=0.2, fixed=0.15).are_beaten_by(0.12)
+    assert not Baselines(constant=0.2, fixed=0.15).are_beaten_by(0.13)
+    assert not Baselines(constant=0.1, fixed=0.15).are_beaten_by(0.09)
+
+
+def test_the_page_shows_all_of_it_and_needs_nothing_else(learned):
+    page = (learned[0] / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_000_000
     assert "<script" not in page
     assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'src="([^"]*)', page))
-    assert not re.search(r"https?://|url\(|@import|<link", page)
-    assert "prefers-color-scheme: dark" in page
-    assert 'name="viewport"' in page
+    assert not re.search(r"""(?:href|src)="https?:|url\(|@import|<link""", page)
+    assert page.count("<svg") == 4
+    assert page.count("<img ") == 2 * 4  # pictures to compare with; photograph, mask, two maps
+    for text in ("parameters", "MACs", "milliseconds per picture", "MAE", "float64", "random input", "map after"):
+        assert text in page
 
 
-def test_the_seed_decides(tmp_path):
-    maps = []
-    for index, seed in enumerate(("0", "0", "1")):
-        output = tmp_path / str(index)
-        options = ["--model", "test_csnet", "--images", "2", "--size", "32", "--seed", seed]
-        assert main(["demo", "-o", str(output), *options]) == 0
-        maps.append((output / "maps" / "0001.png").read_bytes())
-    assert maps[0] == maps[1] != maps[2]
+def test_the_slim_network_comes_back_through_goctconv_and_timm(learned):
+    folder, _ = learned
+    report = load_plan(folder / "plan.json").report
+    assert report.removed > 0
+    assert max(report.difference.values()) < 1e-4
+    images = torch.randn(2, 3, 40, 33)
+    outputs = []
+    for make in (goctconv.create_model, lambda name: timm.create_model(name, pretrained=True)):
+        model = make(f"local-dir:{folder / 'model'}").eval()
+        assert sum(parameter.numel() for parameter in model.parameters()) == report.parameters[1] < 6395
+        with torch.no_grad():
+            outputs.append(model(images))
+    assert torch.equal(*outputs)
 
 
-def test_own_photographs_and_weights(photographs, output, model_options, files, capsys):
-    (photographs / "bad<b>.jpg").write_bytes(b"x")
-    assert main(["demo", "--data", str(photographs), "-o", str(output), *model_options]) == 1
-    captured = capsys.readouterr()
-    assert "bad<b>.jpg" in captured.err
-    assert "mean nothing" not in captured.out
-    assert "tiny.pth" in captured.out
-    assert files(output) == ["index.html", "maps/a.png", "maps/b.png", "maps/sub/a.png"]
+def test_the_proof_can_be_repeated(learned, capsys):
+    folder, _ = learned
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall(r'<p class="command"><code>(.*?)</code>', page)
+    program, *arguments = shlex.split(re.sub("</?span>", "", command).replace("&#x27;", "'"))
+    assert program == "goctconv"
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    first = load_plan(folder / "plan.json").report
+    assert again["parameters"] == list(first.parameters)
+    assert again["removed"] == first.removed
 
 
-def test_names_are_escaped(tmp_path, output):
-    save(tmp_path / "data" / "<i>&.png")
-    options = ["--model", "test_csnet", "--size", "32"]
-    assert main(["demo", "--data", str(tmp_path / "data"), "-o", str(output), *options]) == 0
-    assert "&lt;i&gt;&amp;" in (output / "index.html").read_text(encoding="utf-8")
+def test_the_history_has_both_phases(learned):
+    with (learned[0] / "history.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["phase"] for row in rows] == ["train", "train", "finetune"]
+    assert all(float(row["validation_mae"]) > 0 for row in rows)
 
 
-def test_names_that_standard_output_cannot_encode(tmp_path, photographs, model_options, monkeypatch):
-    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", stdout)
-    assert main(["demo", "--data", str(photographs), "-o", str(tmp_path / "dé"), *model_options]) == 0
-    assert rb"d\xe9" in stdout.buffer.getvalue()
+def test_the_seed_decides(learned, tmp_path):
+    learn(tmp_path)
+    first, again = ((folder / "model" / "model.safetensors").read_bytes() for folder in (learned[0], tmp_path))
+    assert first == again
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
-def test_names_that_are_no_text(tmp_path, output, model_options, files):
-    save(tmp_path / "data" / "caf\udce9.png")
-    assert main(["demo", "--data", str(tmp_path / "data"), "-o", str(output), *model_options]) == 0
-    assert files(output) == ["index.html", "maps/caf\udce9.png"]
-    assert r"caf\udce9" in (output / "index.html").read_text(encoding="utf-8")
+def test_own_photographs_with_masks(tmp_path, capsys):
+    for name in "abcdef":
+        save(tmp_path / "Birds" / "images" / f"{name}.png", gradient(50, 61))
+        mask = (np.indices((50, 61))[0] < 20).astype(np.uint8) * 255
+        save(tmp_path / "Birds" / "GT" / f"{name}.png", mask)
+    (tmp_path / "Birds" / "images" / "a.png").write_bytes(b"no image")
+    learn(tmp_path / "out", "--data", str(tmp_path / "Birds"))
+    said = capsys.readouterr()
+    assert "6 photographs with masks" in said.out
+    assert "a.png" in said.err
+    assert not (tmp_path / "out" / "data").exists()
+    assert "photograph" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
-def test_seeds_beyond_64_bits(capsys):
-    with pytest.raises(SystemExit):
-        main(["demo", "--seed", "99999999999999999999999"])
-    assert "99999999999999999999999" in capsys.readouterr().err
+def test_nothing_has_faded(tmp_path, capsys):
+    assert main(["demo", "-o", str(tmp_path), *TINY, "--images", "5", "--epochs", "1"]) == 1
+    assert "no channel has faded" in capsys.readouterr().err
 
 
-def test_pictures_are_taken_as_they_are_needed(output, monkeypatch):
-    taken, seen = [], []
-
-    def pictures(count, _):
-        for index in range(count):
-            taken.append(index)
-            yield Image.fromarray(gradient(8, 9)), Image.new("L", (9, 8))
-
-    def look(*arguments, **options):
-        seen.append(len(taken))
-        return predict(*arguments, **options)
-
-    monkeypatch.setattr(demo_run, "synthetic_photographs", pictures)
-    monkeypatch.setattr(demo_run, "predict", look)
-    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "35", "--size", "32"]) == 0
-    assert seen == [32] * 32 + [33, 34, 35]
-
-
-def test_an_untrained_network_is_calibrated(output, monkeypatch):
-    used = []
-
-    def look(model, *arguments, **options):
-        used.append(model)
-        return predict(model, *arguments, **options)
-
-    monkeypatch.setattr(demo_run, "predict", look)
-    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "5", "--size", "32"]) == 0
-    torch.manual_seed(0)
-    expected = create_model("test_csnet")
-    inputs = torch.cat([preprocess(photograph, 32) for photograph, _ in synthetic_photographs(5, 0)])
-    calibrate_batch_norm(expected, inputs.split(4))
-    torch.testing.assert_close(used[0].state_dict(), expected.state_dict(), rtol=0, atol=0)
-
-
-def test_not_enough_memory(output, monkeypatch, capsys):
-    def exhausted(*_, **__):
-        torch.empty(10**14)
-
-    monkeypatch.setattr(demo_run, "predict", exhausted)
-    assert main(["demo", "-o", str(output), "--model", "test_csnet", "--images", "1", "--size", "32"]) == 2
-    assert capsys.readouterr().err.startswith("goctconv: error: there is not enough memory: lower --size")
-
-
-def test_errors(tmp_path, photographs, output, capsys):
+def test_what_cannot_be(tmp_path, photographs, weights, capsys):
     for arguments, message in (
         (["--data", tmp_path / "none"], "no such folder"),
-        (["--data", photographs, "-o", photographs / "notes.txt"], "this is a file"),
+        (["--data", photographs], "--no-learn"),
+        (["--images", "3"], "at least 4"),
+        (["-o", photographs / "notes.txt"], "this is a file"),
         (["--model", "csnet_x9"], "csnet_x1"),
-        (["--weights", tmp_path / "none.pth"], "there is no such file"),
+        (["--model", "test_resnet"], "CSNet"),
+        (["--accept-license", "cc-by-nc-sa-4.0"], "--pretrained"),
+        (["--no-learn", "--epochs", "3"], "--epochs"),
+        (["--model", "test_csnet", "--weights", weights, "--finetune-epochs", "3"], "--finetune-epochs"),
     ):
-        assert main(["demo", "--images", "1", "-o", str(output), *map(str, arguments)]) == 2
+        assert main(["demo", "-o", str(tmp_path / "out"), *map(str, arguments)]) == 2
         assert message in capsys.readouterr().err
-    (tmp_path / "bad").mkdir()
-    (tmp_path / "bad" / "a.jpg").touch()
-    assert main(["demo", "--data", str(tmp_path / "bad"), "-o", str(output)]) == 2
-    assert "no photograph in it can be read" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
-def test_rotated_photographs(tmp_path, output):
-    photographs = tmp_path / "photographs"
-    photographs.mkdir()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (50, 40), "teal").save(photographs / "turned.jpg", exif=exif)
-    arguments = ["demo", "--data", str(photographs), "-o", str(output), "--model", "test_csnet", "--size", "32"]
-    assert main(arguments) == 0
-    with Image.open(output / "maps" / "turned.png") as image:
-        assert image.size == (40, 50)
-
-
-def test_weights_are_named_with_their_network(tmp_path, output, capsys):
-    model = goctconv.create_model("test_csnet")
-    torch.manual_seed(0)
-    calibrated(model, torch.randn(4, 3, 64, 64))
-    torch.save(model.state_dict(), tmp_path / "own.pth")
-    arguments = ["demo", "-o", str(output), "--model", "csnet_x1", "--images", "1", "--size", "64"]
-    assert main([*arguments, "--weights", str(tmp_path / "own.pth")]) == 0
-    page = (output / "index.html").read_text(encoding="utf-8")
-    for text in (page, capsys.readouterr().out):
-        assert "a network of 6,395 parameters" in text
-        assert "csnet_x1" not in text
-        assert "mean nothing" not in text
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_the_demo_as_it_is(tmp_path, seed, capsys):
+    assert main(["demo", "-o", str(tmp_path), "--seed", seed]) == 0
+    report = load_plan(tmp_path / "plan.json").report
+    assert report.parameters[1] < 0.8 * report.parameters[0]
+    assert max(report.difference.values()) < 1e-4
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < 1_000_000
     assert 'class="note"' in page
-    assert main([*arguments, "--accept-license", "cc-by-nc-sa-4.0"]) == 2
-
-
-def test_saved_networks_are_shown_as_they_are(tmp_path, output, monkeypatch):
-    model = create_model("test_csnet")
-    calibrate_batch_norm(model, [torch.randn(4, 3, 64, 64)])
-    model.save_pretrained(tmp_path / "saved")
-    used = []
-
-    def look(network, *arguments, **options):
-        used.append(network)
-        return predict(network, *arguments, **options)
-
-    monkeypatch.setattr(demo_run, "predict", look)
-    arguments = ["--model", f"local-dir:{tmp_path / 'saved'}", "--images", "1", "--size", "64"]
-    assert main(["demo", "-o", str(output), *arguments]) == 0
-    torch.testing.assert_close(used[0].state_dict(), model.state_dict(), rtol=0, atol=0)
-    assert "mean nothing" not in (output / "index.html").read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    mae, constant = (
+        float(re.search(pattern, said)[1]) for pattern in (r"an MAE of ([\d.]+) \(before", r"constant map has ([\d.]+)")
+    )
+    assert mae < 0.5 * constant

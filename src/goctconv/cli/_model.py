@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -52,14 +53,19 @@ def create_asked_model(args: argparse.Namespace) -> nn.Module:
 
 
 def create_model(
-    name: str, *, weights: Path | None = None, pretrained: bool = False, accept: str | None = None
+    name: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    accept: str | None = None,
+    **arguments: Any,
 ) -> nn.Module:
     """Build a model; every way in which this fails becomes one message."""
     if weights is not None and not weights.is_file():
         what = "this is a folder" if weights.is_dir() else "there is no such file"
         raise CommandError(f"--weights {weights}: {what}: check the path.")
     try:
-        return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept)
+        return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept, **arguments)
     except models.LicenseError as error:
         instead = f" (not {accept})" if accept else ""
         raise CommandError(

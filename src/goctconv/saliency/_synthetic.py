@@ -13,26 +13,31 @@ Pixels = NDArray[np.float64]
 T = TypeVar("T")
 
 
-def synthetic_photographs(count: int, seed: int = 0) -> Iterator[tuple[Image.Image, Image.Image]]:
+SIDES = (240, 400)  # pixels, the shortest and the longest
+
+
+def synthetic_photographs(
+    count: int, seed: int = 0, *, sides: tuple[int, int] = SIDES
+) -> Iterator[tuple[Image.Image, Image.Image]]:
     """Yield made-up photographs and their masks.
 
     Each shows one to three textured, shaded objects with soft shadows on a textured background, with some clutter that
-    is not salient. The i-th pair depends on the seed and i only.
+    is not salient. The i-th pair depends on the seed, i and the sides only.
 
     Args:
         count: How many.
         seed: Of the random numbers.
+        sides: The least and the largest height and width in pixels. Small ones are drawn faster.
 
     Yields:
-        An image of mode ``RGB`` and its mask of mode ``L`` (255 where salient), of equal size, 240 to 400 pixels
-        a side.
+        An image of mode ``RGB`` and its mask of mode ``L`` (255 where salient), of equal size.
     """
     for index in range(count):
-        yield _photograph(np.random.default_rng([seed, index]))
+        yield _photograph(np.random.default_rng([seed, index]), sides)
 
 
-def _photograph(rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    height, width = (int(side) for side in rng.integers(240, 401, 2))
+def _photograph(rng: np.random.Generator, sides: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    height, width = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
     grid = make_grid(height, width)
     ground, clutter_colors, object_colors = palette(rng)
     pixels = _choose(rng, TEXTURES)(rng, grid, ground)

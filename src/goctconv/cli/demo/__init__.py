@@ -7,34 +7,57 @@ from .._command import Command
 from .._types import integer_from, network_size
 
 _DESCRIPTION = """\
-Run a network on a few pictures, made up or your own, and write a page that shows its maps.
+Let a small network learn which of its channels it needs, in a few minutes on a CPU, and write report.html about it.
 
-Without --weights or --pretrained the network is untrained and its maps mean nothing: this shows that everything works,
-not what a trained network sees."""
+It goes through the whole of the paper's Algorithm 1: it trains with dynamic weight decay, removes the channels that
+have faded, proves that this changed nothing, and is fine-tuned. It learns from pictures that the command makes up, or
+from photographs with masks in DIR, in a layout that `goctconv evaluate` knows. The folder of --output then holds
+report.html, the slim network (model/), the one before pruning (unpruned/), history.csv and plan.json.
+
+With --no-learn, --weights, --pretrained or a saved --model, nothing is learned: report.html shows the maps of that
+network for made-up pictures, or for the photographs in DIR, which then need no masks."""
 
 _EXAMPLES = """\
 examples:
   goctconv demo
-  goctconv demo --data photos --model csnet_x1_l --weights csnet-L-x1.pth.tar"""
+  goctconv demo --data ECSSD --epochs 60
+  goctconv demo --data photos --model csnet_x1_l --weights csnet-L-x1.pth.tar
+
+exit status: 0 all done, 1 the network is not clearly better than one map for all pictures, or some photographs failed,
+2 wrong arguments or weights"""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of photographs (default: made-up pictures)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="photographs with masks (default: made-up pictures)")
     parser.add_argument(
         "--output", "-o", type=Path, default=Path("goctconv-demo"), metavar="DIR", help="default: %(default)s"
     )
-    parser.add_argument("--model", default="csnet_x1", metavar="NAME", help="default: %(default)s")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load (default: untrained)")
+    parser.add_argument("--model", metavar="NAME", help="default: csnet_x1; to learn, one with half of its blocks")
+    parser.add_argument(
+        "--size", type=network_size, metavar="N|HxW", help="input size of the net (default: 64, or 224 with --no-learn)"
+    )
+    parser.add_argument(
+        "--images",
+        type=integer_from(1),
+        metavar="N",
+        help="at most that many (default: 300, or 12 with --no-learn)",
+    )
+    parser.add_argument("--seed", type=integer_from(0), default=0, metavar="N", help="of pictures, weights and order")
+
+    learning = parser.add_argument_group("learning")
+    learning.add_argument(
+        "--epochs", type=integer_from(1), metavar="N", help="with dynamic weight decay (default: as many as fit)"
+    )
+    learning.add_argument(
+        "--finetune-epochs", type=integer_from(0), metavar="N", help="of the slim network (default: a quarter of that)"
+    )
+
+    showing = parser.add_argument_group("showing maps only")
+    showing.add_argument("--no-learn", action="store_true", help="show maps of the network as it is")
+    weights = showing.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
     weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
-    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
-    parser.add_argument(
-        "--size", type=network_size, default=224, metavar="N|HxW", help="input size of the net (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--images", type=integer_from(1), default=12, metavar="N", help="how many pictures (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=integer_from(0), default=0, metavar="N", help="of pictures and weights")
+    showing.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -45,7 +68,7 @@ def _start(args: argparse.Namespace) -> int:
 
 DEMO = Command(
     name="demo",
-    summary="show a network's maps of made-up pictures on a page",
+    summary="let a small network learn its channels, and write a page about it",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -1,143 +1,33 @@
-"""``goctconv demo``: the run."""
+"""``goctconv demo``: which of its two things it does."""
 
 import argparse
-import time
-from collections.abc import Iterator
-from functools import partial
-from itertools import chain, islice
-from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from PIL import Image
-from torch import nn
-
-from ..._atomic import write_atomic
-from ...saliency._calibrate import calibrate_batch_norm
-from ...saliency._images import read_image
-from ...saliency._open import ImageError
-from ...saliency._predict import predict
-from ...saliency._preprocess import preprocess
-from ...saliency._render import grey_map, overlay
-from ...saliency._synthetic import synthetic_photographs
 from .._command import CommandError
-from .._messages import printable, say, tell
-from .._model import create_asked_model, input_size, is_trained, unusable
-from .._progress import plural
-from ..predict._inputs import find_photographs
-from ..predict._results import save_png
-from ._page import Card, render_page, thumbnail
+from .._model import is_trained
+from ._learn import run_learn
+from ._show import run_show
 
-_UNTRAINED = (
-    "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
-    "mean something, download the authors' weights (licence CC BY-NC-SA 4.0, not for commercial use) with "
-    "`goctconv demo --model csnet_x1_l --pretrained --accept-license cc-by-nc-sa-4.0`, or load a file of yours with "
-    "`--weights FILE`."
-)
-_TRAINED = "Maps of a network of {parameters:,} parameters with the weights of `{weights}`. White is salient."
-_CALIBRATED_ON = 32  # pictures; of the others, one is in memory at a time
-_LARGEST = 1024  # photographs are made smaller than this on reading: the page shows thumbnails
-
-
-class _Example(NamedTuple):
-    name: str
-    photograph: Image.Image
-    mask: Image.Image | None = None
+MODEL = "csnet_x1"
+_SIZES = {True: 64, False: 224}  # by whether it learns
+_IMAGES = {True: 300, False: 12}
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """Write the demo's maps and page, and return the exit status.
+    """Learn, or show maps, and return the exit status.
 
     Raises:
-        CommandError: There are no pictures, or the model cannot be used.
+        CommandError: The arguments do not go together, or as in `run_learn` and `run_show`.
     """
-    start = time.perf_counter()
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: give a folder.")
-    input_size(args.size)
-    tell(f"reading the pictures in {args.data}" if args.data else f"drawing {plural(args.images, 'picture')}")
-    failures: list[str] = []
-    examples = iter(_read(args, failures) if args.data else _make_up(args))
-    first = list(islice(examples, _CALIBRATED_ON))
-    if not first:
-        raise CommandError(f"--data {args.data}: no photograph in it can be read.")
-    model = _make_model(args, first)
-    trained = is_trained(args)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    note = (_TRAINED if trained else _UNTRAINED).format(
-        model=args.model, parameters=parameters, weights=args.weights or args.model
-    )
-    try:
-        cards = [_show(model, example, args) for example in chain(first, examples)]
-        page = args.output / "index.html"
-        kind = "photograph" if args.data else "made-up picture"
-        named = args.weights.name if args.weights else args.model  # its widths are those of the file
-        subtitle = f"{named} on {plural(len(cards), kind)}, input size {args.size}"
-        text = render_page("goctconv demo", subtitle, note, cards, warning=not trained)
-        write_atomic(page, lambda stream: stream.write(text.encode(errors="backslashreplace")))
-    except OSError as error:
-        raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
-    except ValueError as error:
-        raise unusable(error) from error
-    tell(note.replace("`", ""))
-    tell(printable(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}"))
-    return 1 if failures else 0
-
-
-def _make_up(args: argparse.Namespace) -> Iterator[_Example]:
-    for index, (photograph, mask) in enumerate(synthetic_photographs(args.images, args.seed), start=1):
-        yield _Example(f"{index:04d}", photograph, mask)
-
-
-def _read(args: argparse.Namespace, failures: list[str]) -> Iterator[_Example]:
-    """Yield the photographs of ``--data``; what is wrong with others is said and appended to ``failures``."""
-    if not args.data.is_dir():
-        raise CommandError(f"--data {args.data}: there is no such folder: check the path.")
-    photographs, problems = find_photographs([str(args.data)], args.output)
-    for problem in problems:
-        _fail(problem, failures)
-    for path, stem in photographs[: args.images]:
-        try:
-            photograph = read_image(path)
-        except ImageError as error:  # noqa: PERF203  (each file fails on its own)
-            _fail(str(error), failures)
-        else:
-            photograph.thumbnail((_LARGEST, _LARGEST))
-            yield _Example(stem.as_posix(), photograph)
-
-
-def _fail(problem: str, failures: list[str]) -> None:
-    failures.append(problem)
-    say(f"goctconv: {problem}")
-
-
-def _make_model(args: argparse.Namespace, examples: list[_Example]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(args.seed)
-        model = create_asked_model(args)
-    if not is_trained(args):
-        # Fresh weights overflow in eval mode until the BatchNorm statistics fit them.
-        inputs = torch.cat([preprocess(example.photograph, args.size) for example in examples])
-        calibrate_batch_norm(model, torch.split(inputs, 4))
-    return model.eval()
-
-
-def _show(model: nn.Module, example: _Example, args: argparse.Namespace) -> Card:
-    grey = grey_map(predict(model, [example.photograph], size=args.size)[0])
-    saliency = Image.fromarray(grey)
-    write_atomic(_path(args.output / "maps", example.name), partial(save_png, saliency))
-    made_up = example.mask is not None
-    pictures = [
-        ("picture" if made_up else "photograph", example.photograph),
-        ("map", saliency),
-        ("overlay", overlay(example.photograph, grey)),
-    ]
-    if example.mask is not None:
-        write_atomic(_path(args.output / "images", example.name), partial(save_png, example.photograph))
-        write_atomic(_path(args.output / "masks", example.name), partial(save_png, example.mask))
-        pictures.append(("true mask", example.mask))
-    return Card(example.name, [(caption, thumbnail(picture)) for caption, picture in pictures])
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.png"
+    is_default = args.model is None
+    args.model = args.model or MODEL
+    learns = not (args.no_learn or is_trained(args))
+    args.size = args.size or _SIZES[learns]
+    args.images = args.images or _IMAGES[learns]
+    if learns:
+        return run_learn(args, is_small=is_default)
+    if args.epochs is not None or args.finetune_epochs is not None:
+        why = "--no-learn" if args.no_learn else "a network with weights, which is shown as it is"
+        raise CommandError(f"--epochs and --finetune-epochs are for learning, not for {why}: leave one of them out.")
+    return run_show(args)

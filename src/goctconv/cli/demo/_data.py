@@ -1,0 +1,75 @@
+"""What the demo learns from."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from ..._atomic import write_atomic
+from ...saliency._data._sources import Split, split_pairs
+from ...saliency._datasets import find_pairs
+from ...saliency._pairs import DataSet, DataSetError, ImagePair
+from ...saliency._synthetic import synthetic_photographs
+from .._command import CommandError
+from .._messages import tell
+from .._progress import plural
+from ..predict._results import save_png
+
+SIDES = (112, 176)  # of made-up pictures, in pixels: twice the size at which they are learned from
+_FEWEST = 4
+_VALIDATION = 0.16  # the share of pictures to compare with
+_DATA = "data"
+
+
+def take_pairs(args: argparse.Namespace) -> Split:
+    """Return the pictures to learn from, and those to compare with.
+
+    Raises:
+        CommandError: There are too few, or no masks.
+    """
+    if args.images < _FEWEST:
+        raise CommandError(f"--images {args.images}: at least {_FEWEST} are needed to learn from.")
+    if args.data is None:
+        tell(f"drawing {plural(args.images, 'picture')} with masks")
+        found = _made_up(args.output / _DATA, args.images, args.seed)
+    else:
+        found = _own(args.data)
+    pairs = found.pairs
+    if len(pairs) < _FEWEST:
+        raise CommandError(f"--data {args.data}: {plural(len(pairs), 'pair')} found, at least {_FEWEST} are needed.")
+    if len(pairs) > args.images:
+        pairs = split_pairs(pairs, args.images, seed=args.seed).validation  # drawn by the seed
+    return split_pairs(pairs, max(1, round(_VALIDATION * len(pairs))), seed=args.seed)
+
+
+def _own(folder: Path) -> DataSet:
+    try:
+        found = find_pairs(folder)
+    except DataSetError as error:
+        raise CommandError(
+            f"--data {error}", "  to show maps of photographs without masks, add --no-learn or name weights."
+        ) from error
+    left_out = len(found.lone_images) + len(found.lone_masks) + len(found.missing)
+    partial_note = f"; {plural(left_out, 'file')} without a partner left out" if left_out else ""
+    tell(f"{plural(len(found.pairs), 'photograph')} with masks in {folder}{partial_note}")
+    return found
+
+
+def _made_up(folder: Path, count: int, seed: int) -> DataSet:
+    """Write pictures and masks, and return them."""
+    pairs = []
+    try:
+        for index, (photograph, mask) in enumerate(synthetic_photographs(count, seed, sides=SIDES), start=1):
+            name = f"{index:04d}"
+            pair = ImagePair(name, folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png")
+            _write(pair.image, photograph)
+            _write(pair.mask, mask)
+            pairs.append(pair)
+    except OSError as error:
+        raise CommandError(f"--output {folder}: cannot be written ({error.strerror or error}).") from error
+    return DataSet("made-up", tuple(pairs))
+
+
+def _write(path: Path, image: Image.Image) -> None:
+    write_atomic(path, partial(save_png, image))

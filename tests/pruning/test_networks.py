@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from goctconv.pruning import PruningResult, load_plan, prune_channels
-from reference.masking import largest_difference, mask_, masked_channels, noise, prepared, seed_of
 from markdown_blocks import ROOT
+from reference.masking import largest_difference, mask_, masked_channels, noise, prepared, seed_of
 from reference.networks import FIXED_SIZES, NETWORKS, images
 
 QUICK = {

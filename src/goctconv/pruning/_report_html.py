@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ._report_text import grouped, number, proof, share, summary, totals
+from ._report_text import grouped, hints, number, proof, share, summary, totals
 
 if TYPE_CHECKING:
     from ._report import PrunedLayer, PruningReport
@@ -79,6 +79,7 @@ def render_html(report: PruningReport, title: str) -> str:
         f"<p>{html.escape(checked)}</p>" if checked else "",
         _totals(report),
         _groups("Why masked channels stay", report.reasons(), counted=True),
+        *(f"<p>{html.escape(hint)}</p>" for hint in hints(report)),
         _groups("Notes", dict.fromkeys(report.notes, 1), counted=False),
         f"<h2>Layers</h2>\n{_KEY}\n{_layers(report.layers)}" if report.layers else "",
     ]

@@ -133,7 +133,7 @@ def render_text(report: PruningReport) -> str:
     if report.held:
         lines.append(f"{report.held:,} masked {'channels stay' if report.held > 1 else 'channel stays'} because")
         lines += [f"  {group.count:6,}  {group}" for group in grouped(report.reasons())]
-        lines += _hints(report)
+        lines += hints(report)
     lines += [str(group) for group in grouped(dict.fromkeys(report.notes, 1))]
     return "\n".join(lines)
 
@@ -157,7 +157,7 @@ def _layers(layers: dict[str, PrunedLayer]) -> list[str]:
     return lines
 
 
-def _hints(report: PruningReport) -> list[str]:
+def hints(report: PruningReport) -> list[str]:
     """Return what may help against the reasons."""
     reasons = " ".join(report.reasons())
     hints = []

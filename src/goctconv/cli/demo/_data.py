@@ -7,12 +7,13 @@ from pathlib import Path
 from PIL import Image
 
 from ..._atomic import write_atomic
+from ...saliency._data._check import check_pairs
 from ...saliency._data._sources import Split, split_pairs
 from ...saliency._datasets import find_pairs
 from ...saliency._pairs import DataSet, DataSetError, ImagePair
 from ...saliency._synthetic import synthetic_photographs
 from .._command import CommandError
-from .._messages import tell
+from .._messages import say, tell
 from .._progress import plural
 from ..predict._results import save_png
 
@@ -50,10 +51,13 @@ def _own(folder: Path) -> DataSet:
         raise CommandError(
             f"--data {error}", "  to show maps of photographs without masks, add --no-learn or name weights."
         ) from error
-    left_out = len(found.lone_images) + len(found.lone_masks) + len(found.missing)
-    partial_note = f"; {plural(left_out, 'file')} without a partner left out" if left_out else ""
-    tell(f"{plural(len(found.pairs), 'photograph')} with masks in {folder}{partial_note}")
-    return found
+    checked = check_pairs(found.pairs)
+    for pair in checked.skipped:
+        say(f"goctconv: {pair.name} is left out: {pair.reason}")
+    alone = len(found.lone_images) + len(found.lone_masks) + len(found.missing)
+    note = f"; {plural(alone, 'file')} without a partner left out" if alone else ""
+    tell(f"{plural(len(checked.pairs), 'photograph')} with masks in {folder}{note}")
+    return DataSet(found.name, tuple(checked.pairs))
 
 
 def _made_up(folder: Path, count: int, seed: int) -> DataSet:

@@ -1,6 +1,7 @@
 """``goctconv demo``: a small network goes through the whole of Algorithm 1."""
 
 import argparse
+import copy
 import tempfile
 import time
 import warnings
@@ -180,7 +181,7 @@ def _judged(
 def _prove(model: CSNet, result: LearningResult, batches: list[Tensor]) -> Proof:
     """Measure what the mask changed in the maps, and what cutting changed in float64."""
     model.eval()
-    masked = result.plan.mask(model).eval()
+    masked = result.plan.mask(copy.deepcopy(model))
     cost = mean_difference(model, masked, batches)
     precise = [batch.double() for batch in batches]
     cut = result.plan.apply(model).double().eval()

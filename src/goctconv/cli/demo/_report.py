@@ -74,8 +74,6 @@ def _numbers(outcome: Outcome) -> dict[str, tuple[float | None, float | None]]:
         "milliseconds per picture": report.milliseconds or (None, None),
         "MAE": (before["mae"], after["mae"]),
         "max F": (before["max_f"], after["max_f"]),
-        "MAE of the best constant map": (outcome.baselines.constant,) * 2,
-        "MAE of the best map for all": (outcome.baselines.fixed,) * 2,
     }
 
 

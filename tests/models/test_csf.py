@@ -84,9 +84,7 @@ def test_recorded_head(shared: Path, case: str, dtype: torch.dtype) -> None:
     with torch.no_grad():
         found = holder.classifier(head(tuple(torch.from_numpy(x).to(dtype) for x in features)))
     assert_equal(found, expected, 1e-5)
-    slow = oracle.logits(
-        [x.astype(np.float64) for x in features], {k: v.astype(np.float64) for k, v in state.items()}
-    )
+    slow = oracle.logits([x.astype(np.float64) for x in features], {k: v.astype(np.float64) for k, v in state.items()})
     assert_equal(torch.from_numpy(slow), expected, 1e-5)
     assert_equal(found, slow, 1e-12 if dtype == torch.float64 else 1e-5)
 

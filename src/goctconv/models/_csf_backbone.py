@@ -64,7 +64,9 @@ def make_backbone(
     check_backbone_name(name)
     refused = sorted(_RESERVED & set(arguments))
     if refused:
-        raise ValueError(f"backbone_args: {', '.join(refused)} is set by this model's own arguments: leave it out there")
+        raise ValueError(
+            f"backbone_args: {', '.join(refused)} is set by this model's own arguments: leave it out there"
+        )
     kwargs: dict[str, Any] = {**arguments, "in_chans": in_chans}
     known, info = _feature_info(name, kwargs)
     chosen = _default_levels([entry["reduction"] for entry in info]) if levels is None else tuple(levels)
@@ -72,7 +74,10 @@ def make_backbone(
     if isinstance(pretrained, bool):
         weights: dict[str, Any] = {"pretrained": pretrained}
     else:
-        weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": backbone_state(name, pretrained, kwargs)}}
+        weights = {
+            "pretrained": True,
+            "pretrained_cfg_overlay": {"state_dict": backbone_state(name, pretrained, kwargs)},
+        }
     network = _with_features(name, {**kwargs, **known, **weights, "out_indices": chosen})
     for attribute in ("pretrained_cfg", "default_cfg"):
         getattr(network, attribute, {}).pop("state_dict", None)

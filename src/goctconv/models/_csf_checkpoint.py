@@ -131,9 +131,7 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
     """
     fuse = nested(state, r"()fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
     merge = nested(state, r"()fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
-    branches = nested(
-        state, r"ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight"
-    )
+    branches = nested(state, r"ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight")
     if not (fuse and merge and branches):
         return None
     scales = range(max(*fuse, *branches) + 1)

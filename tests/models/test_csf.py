@@ -53,7 +53,7 @@ def computed(key: str, shape: tuple[int, ...]) -> Tensor:
     wave = np.sin(0.37 * np.arange(count, dtype=np.float64) + phase)
     if key.endswith("running_var"):
         values = 1 + 0.3 * wave
-    elif key.endswith("running_mean") or key.endswith("bias"):
+    elif key.endswith(("running_mean", "bias")):
         values = 0.1 * wave
     elif len(shape) == 1:  # γ, and slopes of PReLU
         values = (0.25 if "prelu" in key else 1) + 0.1 * wave

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,10 @@ def image(batch: int = 2, height: int = 65, width: int = 97) -> Tensor:
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(3))
 
 
-@functools.lru_cache(maxsize=1)  # the tests of one backbone follow each other
-def made(name: str) -> CSF:
+@pytest.fixture(scope="module", params=BACKBONES)  # of the module, so that the tests of one backbone follow each other
+def made(request: pytest.FixtureRequest) -> CSF:
     torch.manual_seed(0)
-    return create_csf(name, backbone_args={**NORMAL, **SLOW}[name] or None)
+    return create_csf(request.param, backbone_args={**NORMAL, **SLOW}[request.param] or None)
 
 
 @torch.no_grad()
@@ -78,45 +77,39 @@ def test_there_are_many_families() -> None:
     assert len(modules) >= 22
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-class TestBackbone:
-    """What must hold on every backbone."""
+def test_forward_of_odd_and_small_sizes(made: CSF) -> None:
+    for size in ((65, 97), (64, 64), (33, 50)):
+        found = logits(made, image(1, *size))
+        assert found.shape == (1, 1, *size)
+        assert torch.isfinite(found).all()
+        assert float(found.std()) > 0
+    if made.backbone_name in PADDED:
+        assert made.image_sizes.multiple == PADDED[made.backbone_name]
+    both = logits(made, image(2, 64, 64))
+    alone = logits(made, image(2, 64, 64)[:1])
+    assert float((both[:1] - alone).abs().max()) < 1e-4 * float(both.abs().max())
 
-    def test_forward_of_odd_and_small_sizes(self, name: str) -> None:
-        model = made(name)
-        for size in ((65, 97), (64, 64), (33, 50)):
-            found = logits(model, image(1, *size))
-            assert found.shape == (1, 1, *size)
-            assert torch.isfinite(found).all()
-            assert float(found.std()) > 0
-        assert (model.image_sizes.multiple > 1) == (name in PADDED or model.image_sizes.most is not None)
-        assert model.image_sizes.multiple == PADDED.get(name, model.image_sizes.multiple)
-        both = image(2, 64, 64)
-        difference = (logits(model, both)[:1] - logits(model, both[:1])).abs().max()
-        assert float(difference) < 1e-4 * float(logits(model, both).abs().max())
 
-    def test_every_parameter_learns(self, name: str) -> None:
-        model = made(name).train()
-        model(image(2, 64, 64)).square().mean().backward()
-        idle = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
-        model.zero_grad(set_to_none=True)
-        assert idle == []
+def test_every_parameter_learns(made: CSF) -> None:
+    made.train()(image(2, 64, 64)).square().mean().backward()
+    idle = [key for key, p in made.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    made.zero_grad(set_to_none=True)
+    assert idle == []
 
-    def test_saved_and_reloaded(self, name: str, tmp_path: Path) -> None:
-        model = made(name)
-        model.save_pretrained(tmp_path)
-        other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
-        assert other.image_sizes == model.image_sizes
-        assert torch.equal(logits(other, image(1)), logits(model, image(1)))
 
-    def test_exported(self, name: str) -> None:
-        model = made(name).eval()
-        x = image(1)
-        with torch.no_grad():
-            exported = torch.export.export(model, (x,)).module()
-            found = exported(x)
-        expected = logits(model, x)
-        assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+def test_saved_and_reloaded(made: CSF, tmp_path: Path) -> None:
+    made.save_pretrained(tmp_path)
+    other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert other.image_sizes == made.image_sizes
+    assert torch.equal(logits(other, image(1)), logits(made, image(1)))
+
+
+def test_exported(made: CSF) -> None:
+    x = image(1)
+    expected = logits(made, x)
+    with torch.no_grad():
+        found = torch.export.export(made, (x,)).module()(x)
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
 @pytest.mark.slow

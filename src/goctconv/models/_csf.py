@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._features import ChannelError, Size, width_of
 from ..layers import FusionHead
-from ._csf_backbone import is_channels_last, make_backbone, native_side, sizes_taken
+from ._csf_backbone import is_channels_last, make_backbone, sizes_taken
 from ._csf_channels import DILATIONS, CSFChannels, csf_channels, default_fuse_channels, parse_csf_channels
 from ._hub import HubModel
 from ._image_sizes import parse_image_sizes
@@ -215,12 +215,12 @@ class CSF(HubModel):
         self.classifier = self._make_classifier(num_classes).to(like.device, like.dtype)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002  # backbones name blocks differently
-        """Return patterns that group parameters by depth, for layer-wise learning rates in timm; the head comes last."""
+        """Return patterns that group parameters by depth, the head last, for layer-wise learning rates in timm."""
         stem = r"^backbone\.(?:model\.)?(?:stem|conv_stem|conv1|bn1|patch_embed|cls_token|pos_embed)"
         return {"stem": stem, "blocks": r"^backbone\D*(\d+)"}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Choose whether training recomputes activations to save memory: of the head, and of the backbone as a whole."""
+        """Choose whether training recomputes activations to save memory: the head's, and the whole backbone's."""
         self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from ._checkpoints import StateDict, check_fit, read_checkpoint
 from ._create import UnknownModelError
 from ._image_sizes import ImageSizes, find_image_sizes
-from ._simple_pyramid import LEVELS, SimplePyramid
+from ._simple_pyramid import LEVELS
 
 # Arguments by which timm's transformers take images of any size; those that a network does not know are left out.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
@@ -158,7 +159,7 @@ def _checked_levels(name: str, levels: tuple[int, ...], strides: Sequence[int]) 
     except (AssertionError, TypeError, RuntimeError) as error:
         raise ValueError(f"levels={levels!r}: {name} gives features 0 to {len(strides) - 1}") from error
     taken = [strides[level] for level in levels]
-    rising = all(a < b for a, b in zip(taken, taken[1:], strict=False))
+    rising = all(a < b for a, b in itertools.pairwise(taken))
     alike = len(set(taken)) == 1 and len(taken) in {1, LEVELS}
     if not levels or len(levels) > 5 or not (rising or alike):
         raise ValueError(

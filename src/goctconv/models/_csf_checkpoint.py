@@ -12,8 +12,7 @@ from torch import nn
 
 from ._checkpoints import StateDict, check_fit, counters
 from ._csf_channels import DILATIONS
-from ._csnet_checkpoint import PUBLISHED_LICENSE as PUBLISHED_LICENSE
-from ._csnet_checkpoint import Published, nested, paths, renamed
+from ._csnet_checkpoint import PUBLISHED_LICENSE, Published, nested, paths, renamed
 
 _logger = logging.getLogger(__name__)
 _IGNORED = re.compile(r"base\.(fc|classifier|head)\.")  # the backbone's own classifier, which no map needs

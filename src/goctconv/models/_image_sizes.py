@@ -98,9 +98,9 @@ def _multiples(stride: int, native: int) -> list[int]:
 
 @torch.no_grad()
 def _refusal(run: Callable[[int, int], None], sizes: Sequence[Size]) -> Exception | None:
-    for height, width in sizes:
-        try:
+    try:
+        for height, width in sizes:
             run(height, width)
-        except Exception as error:  # noqa: BLE001  # networks refuse sizes with anything
-            return error
+    except Exception as error:  # noqa: BLE001  # networks refuse sizes with anything
+        return error
     return None

@@ -57,7 +57,7 @@ class Plain(nn.Module):
     @staticmethod
     def _exchange(paths: nn.ModuleDict, features: list[Tensor], target: int) -> Tensor:
         size = features[target].shape[-2:]
-        terms = []
+        total = None
         for source, x in enumerate(features):
             weight = paths[f"{source}_to_{target}"].weight
             if source < target:
@@ -65,8 +65,8 @@ class Plain(nn.Module):
             y = F.conv2d(x, weight)
             if source > target:
                 y = F.interpolate(y, size, mode="bilinear", align_corners=False)
-            terms.append(y)
-        return terms[0] + terms[1] + terms[2] + terms[3]
+            total = y if total is None else total + y
+        return total
 
     @staticmethod
     def _norm_act(x: Tensor, norms: nn.Module, acts: nn.Module, level: int) -> Tensor:

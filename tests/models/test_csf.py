@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,17 @@ def test_published_counts() -> None:
     assert model.channels["fused"] == 1408
 
 
-@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
-def test_whole_network_of_computed_values(size: tuple[int, int]) -> None:
+@functools.cache
+def published_state() -> dict[str, Tensor]:
     with torch.device("meta"):
         model = goctconv.create_model("csf_res2net50")
     shapes = {place.key: place.shape for place in published_layout(model) if "num_batches" not in place.key}
-    state = {key: computed(key, shape) for key, shape in shapes.items()}
+    return {key: computed(key, shape) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("size", [pytest.param((64, 96), marks=pytest.mark.slow), (65, 97)])
+def test_whole_network_of_computed_values(size: tuple[int, int]) -> None:
+    state = published_state()
     model = goctconv.create_model("csf_res2net50").double()
     model.load_state_dict(from_published(state, model))
     x = torch.from_numpy(np.sin(0.1 * np.arange(3 * size[0] * size[1]))).reshape(1, 3, *size)
@@ -293,6 +299,8 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exceptio
 
 
 def test_names_of_models_say_their_backbone() -> None:
+    with pytest.raises(ValueError, match=r"no weights were released for csf_resnet18.*pretrained_backbone=True"):
+        goctconv.create_model("csf_resnet18", pretrained=True)
     with pytest.raises(ValueError, match="csf needs the name"):
         goctconv.create_model("csf")
     with pytest.raises(ValueError, match=r"csf_resnet18 stands on resnet18; use create_csf\('resnet50'\)"):

@@ -64,7 +64,18 @@ def check_prune_resnet(folder: Path) -> None:
     assert "layer4.0.bn1" in file.read_text(encoding="utf-8")
 
 
+def check_csf_backbone(folder: Path) -> None:
+    printed = run("csf_backbone.py", "--steps", "40", folder=folder)
+    before, trained, slim = map(float, re.findall(r"mean absolute error ([\d.]+)", printed))
+    assert trained < 0.7 * before
+    assert slim < before
+    (removed, masked) = map(int, re.findall(r"^(\d+) of (\d+) masked channels removed$", printed, re.MULTILINE)[0])
+    assert 0 < removed <= masked
+    assert printed.endswith("saved and loaded again: the same logits\n")
+
+
 CHECKS = {
+    "csf_backbone.py": check_csf_backbone,
     "fading_channels.py": check_fading_channels,
     "own_classifier.py": check_own_classifier,
     "prune_resnet.py": check_prune_resnet,

@@ -27,6 +27,13 @@ def test_widths_of_a_saved_network_and_another_size(tmp_path: Path, capsys: pyte
     assert "fuse" not in shown
 
 
+def test_head_and_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "test_csf_resnet", "--size", "64"]) == 0
+    shown = capsys.readouterr().out
+    for expected in ("test_resnet: 372,688 parameters", "48 (1/8) 192 (1/16)", "32 32 96 64", "12 12 12 12 16", "224"):
+        assert expected in shown
+
+
 def test_other_networks_of_timm(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "resnet18"]) == 0
     shown = capsys.readouterr().out

@@ -11,6 +11,12 @@ from goctconv import UnknownModelError
 
 def test_names() -> None:
     assert goctconv.list_models() == [
+        "csf",
+        "csf_res2net101",
+        "csf_res2net50",
+        "csf_resnet101",
+        "csf_resnet18",
+        "csf_resnet50",
         "csnet_x1",
         "csnet_x1_2",
         "csnet_x1_5",
@@ -18,6 +24,7 @@ def test_names() -> None:
         "csnet_x1_l",
         "csnet_x2",
         "csnet_x2_l",
+        "test_csf_resnet",
         "test_csnet",
     ]
     assert goctconv.list_models("csnet_x2*") == ["csnet_x2", "csnet_x2_l"]

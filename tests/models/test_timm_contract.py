@@ -21,7 +21,8 @@ from torch.testing import assert_close
 import goctconv
 from reference.conditioning import calibrated
 
-NAMES = goctconv.list_models()
+CSNETS = [name for name in goctconv.list_models() if "csnet" in name]
+NAMES = [*CSNETS, "test_csf_resnet"]
 SIZE = 64
 
 
@@ -107,7 +108,7 @@ def test_head_can_be_taken_off(name: str) -> None:
     features = outputs(model.forward_features, image())
     assert features.shape[1] == model.num_features
     assert outputs(model.forward_head, features, pre_logits=True).shape[1] == model.head_hidden_size
-    assert outputs(model.forward_head, features).shape[-2:] == (2 * features.shape[-2], 2 * features.shape[-1])
+    assert outputs(model.forward_head, features).shape[-2:] == (SIZE, SIZE)
     for arguments in ((0,), (0, "")):
         model.reset_classifier(*arguments)
         assert_close(outputs(model, image()), features, rtol=0, atol=0)
@@ -133,7 +134,7 @@ def check_features(features: list[Tensor], info: FeatureInfo, batch: int) -> Non
         assert not torch.isnan(feature).any()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CSNETS)
 def test_features_only(name: str) -> None:
     model = prepared(name, features_only=True)
     assert model.feature_info.reduction() == [1, 2, 4, 8]
@@ -142,7 +143,7 @@ def test_features_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("indices", [(0,), (1, 2), (0, 3), (-1,), (-3, -2)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CSNETS)
 def test_some_features_only(name: str, indices: tuple[int, ...]) -> None:
     model = prepared(name, features_only=True, out_indices=indices)
     check_features(outputs(model, image()), model.feature_info, 2)
@@ -167,6 +168,20 @@ def test_forward_intermediates(name: str) -> None:
     model.train().set_grad_checkpointing()
     again, _ = outputs(model.forward_intermediates, image())
     assert again.shape == final.shape
+
+
+def test_features_of_a_csf_are_those_of_its_backbone() -> None:
+    source = prepared("test_csf_resnet")
+    model = timm.create_model("test_csf_resnet", features_only=True, out_indices=(1, 3)).eval()
+    missing, _ = model.model.load_state_dict(source.state_dict(), strict=False)
+    assert missing == []
+    assert model.feature_info.reduction() == [8, 32]
+    features = outputs(model, image())
+    check_features(features, model.feature_info, 2)
+    assert_close(features, outputs(source.forward_intermediates, image(), indices=[1, 3], intermediates_only=True))
+    assert not any(key.startswith(("model.head", "model.classifier")) for key in model.state_dict())
+    with pytest.raises(ValueError, match="lost its head"):
+        model.model.model_args()
 
 
 def test_a_shortened_network_predicts_from_what_is_left() -> None:
@@ -216,7 +231,7 @@ def test_other_feature_classes_are_refused() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_group_by_depth(name: str) -> None:
     model = prepared(name)
-    for coarse, least in ((True, 5), (False, 5 if name == "test_csnet" else 18)):
+    for coarse, least in ((True, 5), (False, 5 if name.startswith("test_") else 18)):
         groups = group_parameters(model, model.group_matcher(coarse=coarse))
         assert sum(len(keys) for keys in groups.values()) == len(list(model.parameters()))
         assert len(groups) >= least
@@ -224,7 +239,7 @@ def test_parameters_group_by_depth(name: str) -> None:
 
 
 @pytest.mark.parametrize("features_only", [False, True])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CSNETS)
 def test_weights_adapt_to_other_images_and_features(name: str, tmp_path: Path, features_only: bool) -> None:
     source = prepared(name)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
@@ -251,7 +266,7 @@ def test_features_of_a_checkpoint_with_its_own_widths(tmp_path: Path) -> None:
 
 
 def test_listing_and_tags() -> None:
-    assert set(timm.list_models("csnet*")) == {name for name in NAMES if name.startswith("csnet")}
+    assert set(timm.list_models("csnet*")) == {name for name in CSNETS if name.startswith("csnet")}
     assert timm.list_pretrained("csnet*") == ["csnet_x1_l.duts", "csnet_x2_l.duts"]
 
 

@@ -123,7 +123,13 @@ def _export(network: nn.Module, image: Tensor, file: Path) -> None:
 def _check(runtime: Any, file: Path, images: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for image, output in zip(images, expected, strict=True):
-        (found,) = session.run(None, {"image": image.numpy()})
+        try:
+            (found,) = session.run(None, {"image": image.numpy()})
+        except Exception as error:  # whatever ONNX Runtime raises
+            raise ExportError(
+                f"the exported network does not run on an image of {tuple(image.shape)}; nothing was written. Some "
+                f"transformers export for the size of the example alone. ONNX Runtime says: {error}"
+            ) from error
         if found.shape != tuple(output.shape):
             raise ExportError(f"for {tuple(image.shape)} ONNX Runtime gives {found.shape}, torch {tuple(output.shape)}")
         difference = float((torch.from_numpy(found) - output).abs().max() / output.abs().max().clamp_min(1e-30))

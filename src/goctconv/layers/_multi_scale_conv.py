@@ -188,7 +188,8 @@ class MultiScaleConv2d(nn.Module):
         ]
 
     def _output(self, inputs: Features, target: int, size: Size) -> Tensor:
-        terms = [self._term(x, source, target, size) for source, x in enumerate(inputs) if self.in_widths[source]]
+        # One after the other: of large maps, more than a sum and a term at once would be most of the memory.
+        terms = (self._term(x, source, target, size) for source, x in enumerate(inputs) if self.in_widths[source])
         return functools.reduce(torch.add, terms)
 
     def _term(self, x: Tensor, source: int, target: int, size: Size) -> Tensor:

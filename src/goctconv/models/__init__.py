@@ -1,10 +1,14 @@
 """Networks made of the layers, registered with timm."""
 
+from . import csf as csf
 from . import csnet as csnet
 from ._checkpoints import CheckpointError as CheckpointError
 from ._create import UnknownModelError as UnknownModelError
 from ._create import create_model as create_model
 from ._create import list_models as list_models
+from ._create_csf import create_csf as create_csf
+from ._csf import CSF as CSF
+from ._csf_channels import CSFChannels as CSFChannels
 from ._csnet import CSNet as CSNet
 from ._csnet_channels import CSNetChannels as CSNetChannels
 from ._licenses import LicenseError as LicenseError

@@ -7,16 +7,18 @@ import os
 from typing import Any, cast
 
 import timm
+from timm.models import is_model_in_modules
 from torch import nn
 
+from . import _csf_checkpoint, _csnet_checkpoint
 from ._checkpoints import CheckpointError, load_strictly, read_checkpoint
-from ._csnet_checkpoint import PUBLISHED_LICENSE, from_published, is_published_layout, widths_in
+from ._csnet_checkpoint import PUBLISHED_LICENSE
 from ._hub import MODULES, HubModel
 from ._pruned import create_planned, planned_folder
 
 _SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _WRAPPER = ("features_only", "out_indices", "feature_cls")
-_WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths"}
+_WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths", "fuse_channels", "norm"}
 
 
 class UnknownModelError(ValueError):
@@ -122,19 +124,21 @@ def _check_name(name: str) -> None:
 def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.Module:
     """Return the model with the widths of its name or, if those do not fit, with the widths that the tensors have."""
     state = read_checkpoint(file)
+    layout = _csf_checkpoint if is_model_in_modules(name.partition(".")[0], ("csf",)) else _csnet_checkpoint
+    published = layout.is_published_layout(state)
     wrapped = {key: kwargs.pop(key) for key in _WRAPPER if key in kwargs}
-    learned = None if _WIDTHS & set(kwargs) else widths_in(state)
+    learned = None if _WIDTHS & set(kwargs) else layout.widths_in(state)
     errors = []
     for widths in ({}, learned):
         if widths is None:
             continue
         model = cast("HubModel", timm.create_model(name, **kwargs, **widths))
         try:
-            load_strictly(model, from_published(state, model, file) if is_published_layout(state) else state, file)
+            load_strictly(model, layout.from_published(state, model, file) if published else state, file)
         except CheckpointError as error:
             errors.append(error)
             continue
-        if is_published_layout(state):
+        if published:
             model.weights_license = PUBLISHED_LICENSE
         if wrapped.get("features_only"):
             overlay = {"state_dict": model.state_dict()}

@@ -113,32 +113,32 @@ def _published_layout(model: nn.Module) -> Iterator[Published]:
 def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterator[Published]:
     conv = getattr(block, f"conv{number}")
     if isinstance(conv, SimplifiedGOctConv):
-        yield from _renamed(conv.convs, f"{name}.conv{number}.convs", key + ".convs.{}")
+        yield from renamed(conv.convs, f"{name}.conv{number}.convs", key + ".convs.{}")
     else:
-        yield from _paths(conv, f"{name}.conv{number}", f"{key}.conv.weight")
-    yield from _renamed(getattr(block, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
-    yield from _renamed(getattr(block, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+        yield from paths(conv, f"{name}.conv{number}", f"{key}.conv.weight")
+    yield from renamed(getattr(block, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
+    yield from renamed(getattr(block, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
 
 
 def _head(head: FusionHead, name: str) -> Iterator[Published]:
     for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
         key = f"oct_fuse.{layer}"
-        yield from _paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.weight")
-        yield from _renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
-        yield from _renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
-    yield from _renamed(head.dilated.branches, f"{name}.dilated.branches", "oct_fuse.ms.convs.{}.msconv")
-    yield from _renamed(head.norm2, f"{name}.norm2", "oct_fuse.ms.convs.{}.bn")
-    yield from _renamed(head.act2, f"{name}.act2", "oct_fuse.ms.convs.{}.prelu")
+        yield from paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.weight")
+        yield from renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
+        yield from renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+    yield from renamed(head.dilated.branches, f"{name}.dilated.branches", "oct_fuse.ms.convs.{}.msconv")
+    yield from renamed(head.norm2, f"{name}.norm2", "oct_fuse.ms.convs.{}.bn")
+    yield from renamed(head.act2, f"{name}.act2", "oct_fuse.ms.convs.{}.prelu")
 
 
-def _renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
+def renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
     """Yield the tensors of per-scale children; ``key`` has a place for the scale."""
     for child, tensor in module.state_dict().items():
         scale, rest = child.split(".", 1)
         yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", tuple(tensor.shape))
 
 
-def _paths(conv: MultiScaleConv2d, name: str, key: str) -> Iterator[Published]:
+def paths(conv: MultiScaleConv2d, name: str, key: str) -> Iterator[Published]:
     """Yield the paths of a layer: blocks [outputs of scale j, inputs of scale i] of one weight."""
     rows = [slice(*ends) for ends in pairwise([0, *accumulate(conv.out_widths)])]
     columns = [slice(*ends) for ends in pairwise([0, *accumulate(conv.in_widths)])]
@@ -154,7 +154,7 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
     Both layouts are read; None if the tensors do not tell.
     """
     ends = r"stage{}\.(\d+)\.conv1x1\.bns\.(\d)\.weight|stages\.{}\.(\d+)\.norm1\.(\d)\.weight"
-    stages = [_nested(state, ends.format(stage, stage)) for stage in range(STAGES)]
+    stages = [nested(state, ends.format(stage, stage)) for stage in range(STAGES)]
     if not all(list(blocks) == list(range(len(blocks))) and blocks for blocks in stages):
         return None
     fed = _fused_inputs(state)
@@ -169,9 +169,9 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
         ]
     }
     if fuse_stages:
-        fuse = _nested(state, r"()oct_fuse\.fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
-        merge = _nested(state, r"()oct_fuse\.fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
-        branches = _nested(
+        fuse = nested(state, r"()oct_fuse\.fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
+        merge = nested(state, r"()oct_fuse\.fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
+        branches = nested(
             state,
             r"oct_fuse\.ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight",
         )
@@ -183,7 +183,7 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
     return {"channels": channels, "fuse_stages": fuse_stages}
 
 
-def _nested(state: StateDict, pattern: str) -> dict[int, dict[int, int]]:
+def nested(state: StateDict, pattern: str) -> dict[int, dict[int, int]]:
     """Return the first dimension of all tensors whose name matches, by the two numbers in the name."""
     found: dict[int, dict[int, int]] = defaultdict(dict)
     for key, tensor in state.items():

@@ -17,7 +17,7 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 from typing_extensions import Self
 
-MODULES = ("csnet",)  # of timm's registry, whose networks are of this package
+MODULES = ("csf", "csnet")  # of timm's registry, whose networks are of this package
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _GENERATED = "<!-- written by goctconv; remove this line to keep your changes -->"
@@ -31,6 +31,7 @@ class HubModel(nn.Module):
 
     pretrained_cfg: dict[str, Any]
     weights_license: str | None = None
+    backbone_is_pruned: bool = False  # of a network on a backbone: no argument of it holds those widths
     card_tags: ClassVar[tuple[str, ...]] = ()
     # Of the arguments that timm keeps with a model: consent, which must not be stored, and what model_args() replaces.
     forgotten_args: ClassVar[frozenset[str]] = frozenset({"accept_license"})
@@ -137,6 +138,11 @@ class HubModel(nn.Module):
                 '```python\nimport goctconv\n\nmodel = goctconv.create_model("hf-hub:OWNER/NAME")\n```\n'
             )
         )
+
+
+def holds_its_widths(model: nn.Module) -> bool:
+    """Whether the arguments of a network tell all its widths, so that no plan is needed to make it again."""
+    return isinstance(model, HubModel) and not model.backbone_is_pruned
 
 
 def write_config(model: nn.Module, folder: Path, license_name: str | None) -> None:

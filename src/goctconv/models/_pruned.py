@@ -13,7 +13,7 @@ from torch import nn
 
 from ..pruning import PruningPlan, PruningResult, load_plan
 from ._checkpoints import load_strictly, read_checkpoint
-from ._hub import CONFIG, MODULES, WEIGHTS, HubModel, write_config, write_weights
+from ._hub import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
 from ._pruned_check import check_architecture, check_fit
 
 PLAN = "plan.json"
@@ -30,7 +30,8 @@ def save_pruned(
     """Save a pruned network that timm made: ``config.json``, ``model.safetensors`` and ``plan.json``.
 
     `load_pruned` and ``goctconv.create_model("local-dir:DIRECTORY")`` make it again. Plain timm cannot, for it knows
-    nothing of the plan; but for a CSNet, whose widths are arguments of it, plain timm will do.
+    nothing of the plan; but for a CSNet, and for a CSF whose backbone is whole, plain timm will do: their widths are
+    arguments of them.
 
     Args:
         pruned: What `goctconv.prune_channels` gave, or a pruned model.
@@ -65,11 +66,11 @@ def save_pruned(
         write_config(model, Path(draft), license)
         check_fit(model, plan, Path(draft))
     folder = Path(directory)
-    if isinstance(model, HubModel):
+    if isinstance(model, HubModel) and holds_its_widths(model):
         model.save_pretrained(folder, license=license)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        write_config(model, folder, license)
+        write_config(model, folder, license or getattr(model, "weights_license", None))
         write_weights(model, folder)
     plan.save(folder / PLAN)
 
@@ -111,7 +112,11 @@ def planned_folder(name: str) -> Path | None:
     if not name.startswith(_LOCAL) or not all((folder / file).is_file() for file in (CONFIG, PLAN)):
         return None
     architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architecture", "")
-    return None if timm.models.is_model_in_modules(architecture, MODULES) else folder
+    if not timm.models.is_model_in_modules(architecture, MODULES):
+        return folder
+    removed = load_plan(folder / PLAN).removed if timm.models.is_model_in_modules(architecture, ("csf",)) else {}
+    cuts_backbone = any(channels and name.startswith("backbone.") for name, channels in removed.items())
+    return folder if cuts_backbone else None
 
 
 def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> nn.Module:
@@ -130,4 +135,6 @@ def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, 
     model = load_plan(folder / PLAN).apply(timm.create_model(f"{_LOCAL}{folder}", **kwargs), inplace=True)
     file = folder / WEIGHTS if weights is None else Path(weights)
     load_strictly(model, read_checkpoint(file), str(file))
+    if isinstance(model, HubModel) and weights is None:
+        model.weights_license = model.pretrained_cfg.get("license")
     return model

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..pruning import PruningError, PruningPlan
-from ._hub import HubModel
+from ._hub import holds_its_widths
 
 _BY_HAND = "save plan.save(FILE) and its state dict, and apply load_plan(FILE) to a fresh model before loading that"
 _CURES = (
@@ -61,7 +61,7 @@ def check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     """
     fresh = _made_by(folder)
     whole, own, name = _sizes(fresh), _sizes(model), type(model).__name__
-    if isinstance(model, HubModel):
+    if holds_its_widths(model):
         _compare(own, whole, f"what the widths of this {name} make", _CURES)
         _compare_widths(model, plan)
         return

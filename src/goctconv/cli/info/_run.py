@@ -4,7 +4,7 @@ import argparse
 
 from torch import nn
 
-from ...models import CSNet, count_macs
+from ...models import CSF, CSNet, count_macs
 from .._command import CommandError
 from .._messages import tell
 from .._model import create_model
@@ -21,7 +21,7 @@ def run_info(args: argparse.Namespace) -> int:
         costs = _costs(args.model, model, args.size)
     except Exception as error:  # networks of others raise anything on sizes that they do not take
         raise CommandError(f"{args.model} does not run at --size {args.size}: {error}") from error
-    tell("\n".join([*costs, *(_widths(model) if isinstance(model, CSNet) else [])]))
+    tell("\n".join([*costs, *_told_widths(model)]))
     return 0
 
 
@@ -38,6 +38,25 @@ def _costs(name: str, model: nn.Module, size: int | tuple[int, int]) -> list[str
         paper = count_macs(model, (height, width), convention="paper")
         rows.append(("", f"{paper / 1e9:.4f} G (as the paper counts)"))
     return [name, *(f"  {label:<20} {value}" for label, value in rows)]
+
+
+def _told_widths(model: nn.Module) -> list[str]:
+    if isinstance(model, CSNet):
+        return _widths(model)
+    return _head_widths(model) if isinstance(model, CSF) else []
+
+
+def _head_widths(model: CSF) -> list[str]:
+    backbone = sum(parameter.numel() for parameter in model.backbone.parameters())
+    levels = [f"{info['num_chs']} (1/{info['reduction']})" for info in model.feature_info]
+    return [
+        f"  backbone             {model.backbone_name}: {backbone:,} parameters",
+        f"    levels             {' '.join(levels)}",
+        "  channels of the head",
+        f"    fuse               {' '.join(map(str, model.channels['fuse']))}",
+        f"    dilated 1 2 4 8 16 {' | '.join(' '.join(map(str, row)) for row in model.channels['dilated'])}",
+        f"    fused              {model.channels['fused']}",
+    ]
 
 
 def _widths(model: CSNet) -> list[str]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..._atomic import write_atomic
-from ...models import CSNet, save_pruned
+from ...models import save_pruned
+from ...models._hub import holds_its_widths
 from ...models._pruned import PLAN, planned_folder
 from ...pruning import PruningError, PruningPlan, PruningReport, PruningResult, load_plan, prune_channels
 from .._command import CommandError
@@ -55,7 +56,11 @@ def run_prune(args: argparse.Namespace) -> int:
         picture = report.to_png()
         _written(args.plot, lambda: write_atomic(args.plot, lambda stream: stream.write(picture)))
     tell(json.dumps(_as_json(args, report), indent=1) if args.json else _in_options(str(report)))
-    ways = "in plain timm too" if isinstance(model, CSNet) else f"in Python goctconv.load_pruned({str(args.output)!r})"
+    ways = (
+        "in plain timm too"
+        if holds_its_widths(result.model)
+        else f"in Python goctconv.load_pruned({str(args.output)!r})"
+    )
     say(f"{args.output}: load it as local-dir:{args.output}; {ways}")
     return 0
 

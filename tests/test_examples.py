@@ -12,6 +12,7 @@ import pytest
 
 from markdown_blocks import ROOT
 
+SLOW = {"fading_channels.py", "csf_backbone.py"}
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -61,7 +62,7 @@ def check_prune_resnet(folder: Path) -> None:
     assert min(map(float, accuracies)) > 90
     assert "the same logits at 32x32 and 27x19" in printed
     assert printed.endswith("saved and loaded again: the same logits\n")
-    assert "layer4.0.bn1" in file.read_text(encoding="utf-8")
+    assert "layer4.<wbr>0.<wbr>bn1" in file.read_text(encoding="utf-8")
 
 
 def check_csf_backbone(folder: Path) -> None:
@@ -82,7 +83,11 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(one, marks=pytest.mark.slow if one.name in SLOW else ()) for one in EXAMPLES],
+    ids=lambda path: path.name,
+)
 def test_example(example: Path, tmp_path: Path) -> None:
     CHECKS[example.name](tmp_path)
 

@@ -275,6 +275,7 @@ def test_help(capsys):
     assert max(map(len, text.splitlines())) <= 120
 
 
+@pytest.mark.slow
 def test_the_released_weights(shared, tmp_path):
     report = tmp_path / "scores.json"
     weights = shared / "weights" / "csnet-L-x1.pth.tar"

@@ -18,7 +18,7 @@ from reference.conditioning import calibrated
 CSNETS = [name for name in goctconv.list_models() if "csnet" in name]
 # Of CSF on its backbones, whose heads differ in widths alone, the tiny one stands for all; see test_csf_backbones.py.
 NAMES = [*CSNETS, "test_csf_resnet", pytest.param("csf_resnet18", marks=pytest.mark.slow)]
-COMPILED_FAST = {"test_csnet", "csnet_x1_l", "test_csf_resnet"}
+COMPILED_FAST = {"test_csnet", "test_csf_resnet"}
 HEAVY = [name if name in COMPILED_FAST else pytest.param(name, marks=pytest.mark.slow) for name in CSNETS]
 HEAVY += NAMES[len(CSNETS) :]
 

@@ -29,7 +29,6 @@ QUICK = {
     "timm/lcnet_050",
     "timm/levit_128s",  # attention, cached biases, BatchNorm of tokens
     "timm/mixnet_s",  # splits into unequal parts
-    "timm/mobileone_s0",  # sums of BatchNorms
     "timm/mobilevitv2_050",
     "timm/regnety_002",
     "timm/repvgg_a0",

@@ -129,7 +129,8 @@ def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.
     wrapped = {key: kwargs.pop(key) for key in _WRAPPER if key in kwargs}
     learned = None if _WIDTHS & set(kwargs) else layout.widths_in(state)
     errors = []
-    for widths in ({}, learned):
+    tries: list[dict[str, Any] | None] = [{}, learned]
+    for widths in tries:
         if widths is None:
             continue
         model = cast("HubModel", timm.create_model(name, **kwargs, **widths))

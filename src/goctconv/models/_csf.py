@@ -114,7 +114,7 @@ class CSF(HubModel):
         self.channels = _parse_widths(fuse_channels, channels, widths)
         self._initial_channels = self.channels
         self.head: FusionHead | None = self._make_head(widths)
-        self.feature_info = [
+        self.feature_info: list[dict[str, Any]] = [
             {"num_chs": width, "reduction": reduction, "module": "backbone"}
             for width, reduction in zip(widths, self.reductions, strict=True)
         ]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import timm
 import torch
-from timm.layers import Format
+from timm.layers.format import Format
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -182,7 +182,7 @@ def backbone_state(name: str, file: str | os.PathLike[str], kwargs: dict[str, An
     convert = getattr(module, "checkpoint_filter_fn", None)
     if convert is not None:
         state = convert(dict(state), whole)
-    cfg: dict[str, Any] = whole.pretrained_cfg
+    cfg = cast("dict[str, Any]", whole.pretrained_cfg)
     expected = {key: tuple(tensor.shape) for key, tensor in whole.state_dict().items()}
     heads = tuple(f"{layer}." for layer in _names(cfg.get("classifier")))
     for conv in _names(cfg.get("first_conv")):

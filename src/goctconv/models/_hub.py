@@ -31,10 +31,14 @@ class HubModel(nn.Module):
 
     pretrained_cfg: dict[str, Any]
     weights_license: str | None = None
-    backbone_is_pruned: bool = False  # of a network on a backbone: no argument of it holds those widths
     card_tags: ClassVar[tuple[str, ...]] = ()
     # Of the arguments that timm keeps with a model: consent, which must not be stored, and what model_args() replaces.
     forgotten_args: ClassVar[frozenset[str]] = frozenset({"accept_license"})
+
+    @property
+    def backbone_is_pruned(self) -> bool:
+        """Whether channels have been cut out of a backbone, whose widths no argument holds."""
+        return False
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_model_args":

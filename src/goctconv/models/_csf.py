@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast, get_args
 
+import torch
 import torch.nn.functional as F
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -320,9 +321,17 @@ class CSF(HubModel):
         return taken
 
 
+class SmallGroupNorm(nn.GroupNorm):
+    """`torch.nn.GroupNorm` that takes a single value per group too, which small images have at the coarsest level."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that PyTorch gives it
+        """Normalise; a single value becomes the shift."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def group_norm(width: int) -> nn.GroupNorm:
     """Return the published normalisation: 32 groups, or the largest number that divides 32 and the width."""
-    return nn.GroupNorm(math.gcd(_GROUPS, width), width)
+    return SmallGroupNorm(math.gcd(_GROUPS, width), width)
 
 
 def _numel(module: nn.Module) -> int:

@@ -42,7 +42,7 @@ _FINETUNE_FACTOR = 0.3  # of the learning rates
 _LEARNING_RATE = 3e-3
 _BETAS = (0.9, 0.99)
 # γ have some 500 steps to fade. Adam's steps follow the gradient's size of the last 1 / (1 - β2) steps: with β2 = 0.99,
-# they shrink as γ does, and no γ falls below 1e-3 in this time.
+# they shrink as γ does, and few γ fall below 1e-3 in this time.
 _SCALE_LEARNING_RATE = 6e-3
 _SCALE_BETAS = (0.9, 0.9)
 _WEIGHT_DECAY = 5e-3

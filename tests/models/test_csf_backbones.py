@@ -23,9 +23,7 @@ NORMAL: dict[str, dict[str, Any]] = {
     "test_vit": {},
 }
 SLOW: dict[str, dict[str, Any]] = {
-    "coatnet_nano_rw_224": SIZE,
     "convnextv2_atto": {},
-    "csnet_x1": {},
     "cs3darknet_focus_s": {},
     "densenet121": {},
     "dla46x_c": {},
@@ -53,7 +51,7 @@ SLOW: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {},
 }
 BACKBONES = [*NORMAL, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-PADDED = {"hrnet_w18_small": 32, "maxvit_nano_rw_256": 64, "swin_tiny_patch4_window7_224": 4, "coatnet_nano_rw_224": 64}
+PADDED = {"hrnet_w18_small": 32, "maxvit_nano_rw_256": 64, "swin_tiny_patch4_window7_224": 4}
 
 
 def image(batch: int = 2, height: int = 65, width: int = 97) -> Tensor:

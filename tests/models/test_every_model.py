@@ -20,7 +20,7 @@ CSNETS = [name for name in goctconv.list_models() if "csnet" in name]
 NAMES = [*CSNETS, "test_csf_resnet", pytest.param("csf_resnet18", marks=pytest.mark.slow)]
 COMPILED_FAST = {"test_csnet", "test_csf_resnet"}
 HEAVY = [name if name in COMPILED_FAST else pytest.param(name, marks=pytest.mark.slow) for name in CSNETS]
-HEAVY += NAMES[len(CSNETS) :]
+HEAVY += [pytest.param("test_csf_resnet", marks=pytest.mark.slow)]
 
 
 def image(batch: int = 2, height: int = 67, width: int = 83, **kwargs: object) -> Tensor:
@@ -30,7 +30,9 @@ def image(batch: int = 2, height: int = 67, width: int = 83, **kwargs: object) -
 @functools.cache
 def _prepared(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return calibrated(goctconv.create_model(name), image(4, 64, 64))
+    # A fresh ResNet ends its blocks with γ of 0, behind which nothing would learn.
+    options = {"backbone_args": {"zero_init_last": False}} if "csf" in name else {}
+    return calibrated(goctconv.create_model(name, **options), image(4, 64, 64))
 
 
 def prepared(name: str) -> nn.Module:
@@ -93,7 +95,9 @@ def test_exports_with_dynamic_batch_and_size(name: str) -> None:
     least = 33 if "csf" in name else 32  # of one pixel, a feature is a size of its own to torch.export
     dims = {0: torch.export.Dim("b", max=64), 2: torch.export.Dim("h", min=least, max=4096)}
     dims[3] = torch.export.Dim("w", min=least, max=4096)
-    exported = torch.export.export(model, (image(2, 67, 83),), dynamic_shapes={"x": dims}).module()
+    # Pooling that rounds up, of the ResNet in CSF, has a bound that holds and that torch.export does not prove.
+    options = {"prefer_deferred_runtime_asserts_over_guards": True} if "csf" in name else {}
+    exported = torch.export.export(model, (image(2, 67, 83),), dynamic_shapes={"x": dims}, **options).module()
     for x in (image(2, 67, 83), image(1, 96, 50)):
         assert relative(outputs(exported, x), outputs(model, x)) < 1e-5
 

@@ -160,7 +160,7 @@ def test_what_cannot_be(tmp_path, photographs, weights, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", ["0", "1", "2"])
+@pytest.mark.parametrize("seed", ["0"])
 def test_the_demo_as_it_is(tmp_path, seed, capsys):
     assert main(["demo", "-o", str(tmp_path), "--seed", seed]) == 0
     report = load_plan(tmp_path / "plan.json").report

@@ -33,7 +33,7 @@ from ._outcome import Outcome, Proof
 from ._progress import Lines
 from ._report import write_results
 
-# Tried on made-up pictures, so that all of it takes two to three minutes on two cores.
+# Tried on made-up pictures, so that all of it takes two to three minutes on one core.
 _DEPTHS = (1, 1, 2, 3, 2)  # blocks of the stages: half of those of CSNet
 _BATCH = 8
 _PRESENTATIONS = 4500  # of pictures, over all epochs of training
@@ -65,7 +65,11 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
     input_size(args.size)
     model = _make_model(args, is_small=is_small)
     split = take_pairs(args)
-    with tempfile.TemporaryDirectory(prefix="goctconv-demo-") as copies, _as_command_errors(args):
+    with (
+        tempfile.TemporaryDirectory(prefix="goctconv-demo-") as copies,
+        _as_command_errors(args),
+        _threads(1 if is_small else torch.get_num_threads()),
+    ):
         loaders = _loaders(args, split, Path(copies))
         baselines = measure_baselines(*loaders)
         tell(
@@ -186,6 +190,21 @@ def _prove(model: CSNet, result: LearningResult, batches: list[Tensor]) -> Proof
     precise = [batch.double() for batch in batches]
     cut = result.plan.apply(model).double().eval()
     return Proof(cost, largest_difference(masked.double(), cut, precise))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute with so many threads.
+
+    The small network's operations are too short for several: where other programs run, these wait for each other most
+    of the time. With one, results do not depend on the number of cores either.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -64,8 +64,8 @@ class Outcome:
         least = min(self.baselines.constant, self.baselines.fixed)
         return (
             f"the slim network's MAE of {self.scores[1]['mae']:.4f} is not clearly better ({CLEARLY:g} times or less) "
-            f"than {least:.4f}, which one and the same map for all pictures has: give it more --epochs or --images, or "
-            "another --seed"
+            f"than {least:.4f}, which one and the same map for all pictures has: give it more --epochs or "
+            "more pictures"
         )
 
     def verdict(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -188,9 +187,14 @@ class MultiScaleConv2d(nn.Module):
         ]
 
     def _output(self, inputs: Features, target: int, size: Size) -> Tensor:
-        # One after the other: of large maps, more than a sum and a term at once would be most of the memory.
-        terms = (self._term(x, source, target, size) for source, x in enumerate(inputs) if self.in_widths[source])
-        return functools.reduce(torch.add, terms)
+        # One term after the other, and none held longer than its sum: of large maps they are most of the memory.
+        total: Tensor | None = None
+        for source in (source for source, width in enumerate(self.in_widths) if width):
+            if total is None:
+                total = self._term(inputs[source], source, target, size)
+            else:
+                total = total + self._term(inputs[source], source, target, size)
+        return cast("Tensor", total)
 
     def _term(self, x: Tensor, source: int, target: int, size: Size) -> Tensor:
         conv = self._path(source, target)

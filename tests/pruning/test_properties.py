@@ -30,7 +30,7 @@ def examples(count: int) -> settings:
 @pytest.mark.parametrize("beta", ["keep", "zero"])
 @pytest.mark.parametrize("coupled", [False, True])
 @given(drawn=networks())
-@examples(80)
+@examples(125)  # 500 in all
 @torch.no_grad()
 def test_the_pruned_network_equals_the_masked_one(drawn: Drawn, beta: str, coupled: bool) -> None:
     options = {"ratio": 0.4, "coupled": True} if coupled else {"threshold": 1e-20}

@@ -12,9 +12,9 @@ from torch import nn
 from ..layers import ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, download, read_checkpoint
-from ._csnet_checkpoint import PUBLISHED_LICENSE
 from ._hub import HubModel
 from ._licenses import require_license
+from ._published import PUBLISHED_LICENSE
 
 # Files of others that we point to, by address; everything else is loaded as timm does.
 RELEASED_SHA256 = {

@@ -12,9 +12,9 @@ from torch import nn
 
 from . import _csf_checkpoint, _csnet_checkpoint
 from ._checkpoints import CheckpointError, load_strictly, read_checkpoint
-from ._csnet_checkpoint import PUBLISHED_LICENSE
 from ._hub import MODULES, HubModel
 from ._pruned import create_planned, planned_folder
+from ._published import PUBLISHED_LICENSE
 
 _SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _WRAPPER = ("features_only", "out_indices", "feature_cls")

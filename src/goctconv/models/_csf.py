@@ -18,6 +18,7 @@ from ._csf_backbone import is_channels_last, make_backbone, sizes_taken
 from ._csf_channels import DILATIONS, CSFChannels, csf_channels, default_fuse_channels, parse_csf_channels
 from ._hub import HubModel
 from ._image_sizes import parse_image_sizes
+from ._map_model import MapModel
 from ._recompute import recomputed
 from ._simple_pyramid import SimplePyramid
 
@@ -25,7 +26,7 @@ HeadNorm: TypeAlias = Literal["group", "batch"]
 _GROUPS = 32
 
 
-class CSF(HubModel):
+class CSF(MapModel):
     """A `FusionHead` on the features of any of timm's networks, and a 1x1 prediction.
 
     Shapes:
@@ -147,9 +148,6 @@ class CSF(HubModel):
             norm=group_norm if self.norm == "group" else nn.BatchNorm2d,
         )
 
-    def _make_classifier(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
-
     def model_args(self) -> dict[str, Any]:
         """Return the arguments, as JSON holds them, that make a network of this shape.
 
@@ -196,24 +194,6 @@ class CSF(HubModel):
         for info, width in zip(self.feature_info, self.head.fuse.in_widths, strict=True):
             info["num_chs"] = width
         self.num_features = self.head_hidden_size = self.channels["fused"]
-
-    def get_classifier(self) -> nn.Module:
-        """Return the prediction layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the prediction layer by a fresh one with ``num_classes`` channels, or by none.
-
-        Raises:
-            ValueError: A ``global_pool``: a saliency map is not pooled.
-        """
-        if global_pool:
-            raise ValueError(f"global_pool={global_pool!r}: CSF predicts maps and pools nothing; leave it out")
-        if width_of(num_classes, f"num_classes={num_classes!r}") < 0:
-            raise ValueError(f"num_classes={num_classes!r} must be at least 0")
-        self.num_classes = num_classes
-        like = next(self.parameters())
-        self.classifier = self._make_classifier(num_classes).to(like.device, like.dtype)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002  # backbones name blocks differently
         """Return patterns that group parameters by depth, the head last, for layer-wise learning rates in timm."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from ._checkpoints import StateDict, check_fit, counters
 from ._csf_channels import DILATIONS
-from ._csnet_checkpoint import PUBLISHED_LICENSE, Published, nested, paths, renamed
+from ._published import PUBLISHED_LICENSE, Published, fusion_head, head_widths, prediction_layer, taken_over
 
 _logger = logging.getLogger(__name__)
 _IGNORED = re.compile(r"base\.(fc|classifier|head)\.")  # the backbone's own classifier, which no map needs
@@ -60,9 +60,7 @@ def from_published(
             for place in places
         ]
     state = {key: tensor for key, tensor in state.items() if key not in ignored}
-    check_fit(state, {place.key: place.shape for place in places}, f"{source}, in the authors' layout,")
-    converted = {place.name: state[place.key][place.block] for place in places if place.key in state}
-    return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
+    return taken_over(state, places, model, source)
 
 
 def first_convs(model: Any) -> list[str]:
@@ -111,16 +109,8 @@ def published_layout(model: Any) -> Iterator[Published]:
     if model.pyramid is not None:  # no such thing was published; it keeps its name
         for name, tensor in model.pyramid.state_dict().items():
             yield Published(f"pyramid.{name}", f"pyramid.{name}", tuple(tensor.shape))
-    head = model.head
-    for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
-        yield from paths(getattr(head, conv), f"head.{conv}", f"{layer}.conv.weights")
-        yield from renamed(getattr(head, f"norm{number}"), f"head.norm{number}", layer + ".bns.{}")
-        yield from renamed(getattr(head, f"act{number}"), f"head.act{number}", layer + ".prelus.{}")
-    yield from renamed(head.dilated.branches, "head.dilated.branches", "ms.convs.{}.msconv")
-    yield from renamed(head.norm2, "head.norm2", "ms.convs.{}.bn")
-    yield from renamed(head.act2, "head.act2", "ms.convs.{}.prelu")
-    for name, tensor in model.classifier.state_dict().items():
-        yield Published(f"classifier.{name}", f"cls_layer.{name}", tuple(tensor.shape))
+    yield from fusion_head(model.head, "head", "", "weights")
+    yield from prediction_layer(model.classifier)
 
 
 def widths_in(state: StateDict) -> dict[str, Any] | None:
@@ -128,18 +118,8 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
 
     Both layouts are read; None if the tensors do not tell.
     """
-    fuse = nested(state, r"()fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
-    merge = nested(state, r"()fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
-    branches = nested(state, r"ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight")
-    if not (fuse and merge and branches):
+    channels = head_widths(state, "", branches=len(DILATIONS))
+    if channels is None:
         return None
-    scales = range(max(*fuse, *branches) + 1)
     by_batch = any(re.match(r"(head\.norm1|fuse\.bns)\.\d\.running_mean", key) for key in state)
-    return {
-        "channels": {
-            "fuse": [fuse.get(scale, 0) for scale in scales],
-            "dilated": [[branches[scale].get(branch, 0) for branch in range(len(DILATIONS))] for scale in scales],
-            "fused": merge.get(0, 0),
-        },
-        "norm": "batch" if by_batch else "group",
-    }
+    return {"channels": channels, "norm": "batch" if by_batch else "group"}

@@ -20,6 +20,7 @@ from ._csnet_channels import (
     published_channels,
 )
 from ._hub import HubModel
+from ._map_model import MapModel
 from ._recompute import recomputed
 
 _REDUCTIONS = (1, 1, 2, 4, 8)
@@ -28,7 +29,7 @@ _FEATURE_STAGES = (1, 2, 3, 4)
 _COST_EXPONENTS = (3, 3, 2, 1, 0)
 
 
-class CSNet(HubModel):
+class CSNet(MapModel):
     """CSNet: five stages of `ILBlock`, a `FusionHead` over the last of them, and a 1x1 prediction.
 
     Shapes:
@@ -114,9 +115,6 @@ class CSNet(HubModel):
             dilations=DILATIONS,
         )
 
-    def _make_classifier(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
-
     def model_args(self) -> dict[str, Any]:
         """Return the arguments, as JSON holds them, that make a network of this shape.
 
@@ -184,31 +182,9 @@ class CSNet(HubModel):
         fused = self.channels["fused"] if self.head is not None else self.feature_info[-1]["num_chs"]
         self.num_features = self.head_hidden_size = fused
 
-    def get_classifier(self) -> nn.Module:
-        """Return the prediction layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the prediction layer by a fresh one with ``num_classes`` channels, or by none.
-
-        Raises:
-            ValueError: A ``global_pool``: a saliency map is not pooled.
-        """
-        if global_pool:
-            raise ValueError(f"global_pool={global_pool!r}: CSNet predicts maps and pools nothing; leave it out")
-        if width_of(num_classes, f"num_classes={num_classes!r}") < 0:
-            raise ValueError(f"num_classes={num_classes!r} must be at least 0")
-        self.num_classes = num_classes
-        like = next(self.parameters())
-        self.classifier = self._make_classifier(num_classes).to(like.device, like.dtype)
-
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:
         """Return patterns that group parameters by depth, for layer-wise learning rates in timm."""
         return {"stem": r"^stages\.0", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Choose whether training recomputes activations to save memory."""
-        self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
         """Return the parameters that must not decay: none; the paper decays all, γ dynamically."""

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
-from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
 from ..layers import FusionHead, ILBlock, SimplifiedGOctConv
-from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._checkpoints import StateDict, check_fit, counters
 from ._csnet_channels import DILATIONS, FIRST_FUSABLE_STAGE, STAGES, BlockChannels
+from ._published import (
+    PUBLISHED_LICENSE,
+    Published,
+    fusion_head,
+    head_widths,
+    nested,
+    paths,
+    prediction_layer,
+    renamed,
+    taken_over,
+)
 
-PUBLISHED_LICENSE = "cc-by-nc-sa-4.0"
 _FIRST = "stage0.0.conv1x1.conv.weight"
 # The published choices, the last n stages: of others, such as (2, 4), the tensors do not tell which stages they fuse.
 _FUSABLE = tuple(tuple(range(first, STAGES)) for first in range(STAGES, FIRST_FUSABLE_STAGE - 1, -1))
 _BLOCK_LAYERS = (("1", "conv1x1"), ("2", "conv3x3_1"), ("3", "conv3x3_2"))
-
-
-class Published(NamedTuple):
-    """Where one of our tensors lies in the authors' checkpoint."""
-
-    name: str
-    key: str
-    shape: tuple[int, ...]
-    block: tuple[slice, ...] = ()
 
 
 def is_published_layout(state: StateDict) -> bool:
@@ -62,9 +60,7 @@ def from_published(
         state = {key: tensor for key, tensor in state.items() if not key.startswith("cls_layer.")}
     if in_chans is not None:
         places = [_for_image(place, in_chans) for place in places]
-    check_fit(state, {place.key: place.shape for place in places}, f"{source}, in the authors' layout,")
-    converted = {place.name: state[place.key][place.block] for place in places if place.key in state}
-    return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
+    return taken_over(state, places, model, source)
 
 
 def convert_for_timm(state: StateDict, model: Any) -> StateDict:
@@ -104,10 +100,9 @@ def _published_layout(model: nn.Module) -> Iterator[Published]:
             for number, layer in _BLOCK_LAYERS:
                 yield from _conv_norm_act(module, name, number, f"stage{stage}.{index}.{layer}")
         elif isinstance(module, FusionHead):
-            yield from _head(module, name)
+            yield from fusion_head(module, name, "oct_fuse.", "weight")
         elif name == "classifier":
-            for key, tensor in module.state_dict().items():
-                yield Published(f"{name}.{key}", f"cls_layer.{key}", tuple(tensor.shape))
+            yield from prediction_layer(module)
 
 
 def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterator[Published]:
@@ -118,34 +113,6 @@ def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterat
         yield from paths(conv, f"{name}.conv{number}", f"{key}.conv.weight")
     yield from renamed(getattr(block, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
     yield from renamed(getattr(block, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
-
-
-def _head(head: FusionHead, name: str) -> Iterator[Published]:
-    for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
-        key = f"oct_fuse.{layer}"
-        yield from paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.weight")
-        yield from renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
-        yield from renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
-    yield from renamed(head.dilated.branches, f"{name}.dilated.branches", "oct_fuse.ms.convs.{}.msconv")
-    yield from renamed(head.norm2, f"{name}.norm2", "oct_fuse.ms.convs.{}.bn")
-    yield from renamed(head.act2, f"{name}.act2", "oct_fuse.ms.convs.{}.prelu")
-
-
-def renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
-    """Yield the tensors of per-scale children; ``key`` has a place for the scale."""
-    for child, tensor in module.state_dict().items():
-        scale, rest = child.split(".", 1)
-        yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", tuple(tensor.shape))
-
-
-def paths(conv: MultiScaleConv2d, name: str, key: str) -> Iterator[Published]:
-    """Yield the paths of a layer: blocks [outputs of scale j, inputs of scale i] of one weight."""
-    rows = [slice(*ends) for ends in pairwise([0, *accumulate(conv.out_widths)])]
-    columns = [slice(*ends) for ends in pairwise([0, *accumulate(conv.in_widths)])]
-    shape = (sum(conv.out_widths), sum(conv.in_widths), *conv.kernel_size)
-    for path in conv.paths:
-        source, target = (int(scale) for scale in path.split("_to_"))
-        yield Published(f"{name}.paths.{path}.weight", key, shape, (rows[target], columns[source]))
 
 
 def widths_in(state: StateDict) -> dict[str, Any] | None:
@@ -169,29 +136,8 @@ def widths_in(state: StateDict) -> dict[str, Any] | None:
         ]
     }
     if fuse_stages:
-        fuse = nested(state, r"()oct_fuse\.fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
-        merge = nested(state, r"()oct_fuse\.fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
-        branches = nested(
-            state,
-            r"oct_fuse\.ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight",
-        )
-        channels["fuse"] = [fuse.get(scale, 0) for scale in range(len(fuse_stages))]
-        channels["dilated"] = [
-            [branches[scale].get(branch, 0) for branch in range(len(DILATIONS))] for scale in range(len(fuse_stages))
-        ]
-        channels["fused"] = merge.get(0, 0)
+        channels |= head_widths(state, "oct_fuse.", scales=len(fuse_stages), branches=len(DILATIONS)) or {}
     return {"channels": channels, "fuse_stages": fuse_stages}
-
-
-def nested(state: StateDict, pattern: str) -> dict[int, dict[int, int]]:
-    """Return the first dimension of all tensors whose name matches, by the two numbers in the name."""
-    found: dict[int, dict[int, int]] = defaultdict(dict)
-    for key, tensor in state.items():
-        match = re.fullmatch(pattern, key)
-        if match and tensor.dim():
-            outer, inner = (group for group in match.groups() if group is not None)
-            found[int(outer or 0)][int(inner)] = tensor.shape[0]
-    return defaultdict(dict, sorted(found.items()))
 
 
 def _fused_inputs(state: StateDict) -> int:

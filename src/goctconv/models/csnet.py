@@ -10,7 +10,8 @@ from torch import nn
 from ._build import build_model
 from ._csnet import CSNet
 from ._csnet_channels import X1_L, X2_L
-from ._csnet_checkpoint import PUBLISHED_LICENSE, convert_for_timm
+from ._csnet_checkpoint import convert_for_timm
+from ._published import PUBLISHED_LICENSE
 
 __all__: list[str] = []  # timm adds the registered names
 

@@ -14,6 +14,7 @@ from torch.optim import LBFGS, Optimizer
 from ._checks import check_arguments, check_options, check_threshold, checked_metric, chosen_norms
 from ._complaints import Complaints
 from ._cost import Cost, check_cost, factors
+from ._decay import decays, penalty, weights_of
 from ._errors import StatisticsError
 from ._groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._metrics import Metric, parse_metric
@@ -330,58 +331,36 @@ class DynamicWeightDecay(OptimizerWrapper):
         return {name: Measured(checked_metric(changed, name, old), images) for name, (old, images) in measured.items()}
 
     def _weights(self) -> dict[str, Tensor]:
-        """Return λ times cost times M of every layer that was seen; 0 where M is not finite."""
+        """Return λ times cost times M of every layer that was seen."""
         groups = groups_by_parameter(self.optimizer)
         costs = factors(self._cost, self._watch.statistics)
-        coefficients = {name: groups[self._watch.layers[name].parameters[0]][COEFFICIENT] for name in self._last}
-        weights = {}
-        kinds: dict[tuple[torch.device, torch.dtype], list[str]] = {}
-        for name, (metric, _) in self._last.items():
-            kinds.setdefault((metric.device, metric.dtype), []).append(name)
-        for names in kinds.values():
-            together = torch.cat([self._last[name].metric for name in names]).nan_to_num_(0.0, 0.0, 0.0)
-            sizes = [len(self._last[name].metric) for name in names]
-            parts = together.split(sizes)  # type: ignore[no-untyped-call]  # Tensor.split is not typed
-            weights.update(
-                {name: part * (coefficients[name] * costs[name]) for name, part in zip(names, parts, strict=True)}
-            )
-        return weights
+        factor = {
+            name: groups[self._watch.layers[name].parameters[0]][COEFFICIENT] * costs[name] for name in self._last
+        }
+        return weights_of({name: one.metric for name, one in self._last.items()}, factor)
 
     def _penalty(self) -> Tensor | float:
         """Return ½·λ·Σ M·γ²; 0 if the decay is decoupled from the loss."""
-        if self.decoupled:
-            return 0.0
-        layers = self._watch.layers
-        return sum(0.5 * (weight * layers[name].scale ** 2).sum() for name, weight in self._weights().items())
+        return 0.0 if self.decoupled else penalty(self._watch.layers, self._weights())
 
     def _add_to_gradients(self) -> None:
         """Add the gradient of the penalty to those of the loss."""
         if self.decoupled:
             return
-        gradients: list[Tensor] = []
-        decays: list[Tensor] = []
-        without: list[str] = []
-        for name, weight in self._weights().items():
-            layer = self._watch.layers[name]
-            if all(parameter.grad is None for parameter in layer.parameters):
-                without.append(name)
-            for parameter, decay in zip(layer.parameters, layer.gradient_of_penalty(weight), strict=True):
-                if parameter.grad is not None and decay is not None:
-                    gradients.append(parameter.grad)
-                    decays.append(decay)
+        pairs = list(decays(self._watch.layers, self._weights()))
+        without = [name for name in self._last if self._watch.layers[name].has_no_gradient()]
         if without:
             self._complaints.of_no_gradient(without)
-        if gradients:
-            torch._foreach_add_(gradients, self._scaled(decays))
+        held = [(parameter.grad, decay) for parameter, decay in pairs if parameter.grad is not None]
+        if held:
+            torch._foreach_add_([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))
 
     def _shrink(self) -> None:
         """Subtract lr·λ·M·γ from γ."""
         groups = groups_by_parameter(self.optimizer)
-        for name, weight in self._weights().items():
-            layer = self._watch.layers[name]
-            for parameter, decay in zip(layer.parameters, layer.gradient_of_penalty(weight), strict=True):
-                if decay is not None and parameter.requires_grad:
-                    parameter.sub_(self._unless_skipped(decay * groups[parameter]["lr"]))
+        for parameter, decay in decays(self._watch.layers, self._weights()):
+            if parameter.requires_grad:
+                parameter.sub_(self._unless_skipped(decay * groups[parameter]["lr"]))
 
     def _finish(self) -> None:
         self._steps += 1

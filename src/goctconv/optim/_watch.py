@@ -32,6 +32,10 @@ class WatchedLayer(NamedTuple):
         """γ, (C,)."""
         return cast("Tensor", self.norm.weight)
 
+    def has_no_gradient(self) -> bool:
+        """Whether the loss gave none of the parameters a gradient."""
+        return all(parameter.grad is None for parameter in self.parameters)
+
     def gradient_of_penalty(self, weight: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of ½ Σ weight·γ² for each parameter that makes γ; None where it needs none."""
         if self.norm._parameters.get("weight") is self.parameters[0]:

@@ -118,8 +118,8 @@ def learn_saliency(
         workers: Processes that read and change photographs.
         loss: Of logits and masks.
         transforms: Of photographs with their masks; None: the published crop and flips.
-        shrink: Reduce photographs to this many pixels on the longer side when they are read.
-        cache: A folder for reduced copies of photographs and masks.
+        shrink: First shrink larger photographs until their shorter side has this many pixels; about twice ``size``.
+        cache: A folder for decoded copies of photographs and masks.
         accumulate: Batches in a step of the optimizer.
         seed: Of all that is random.
         **options: Other arguments of `goctconv.learn_channels`: ``optimizer``, ``weight_decay``, ``threshold``,

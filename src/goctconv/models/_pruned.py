@@ -119,6 +119,12 @@ def planned_folder(name: str) -> Path | None:
     return folder if cuts_backbone else None
 
 
+def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
+    """Return the plan from the fresh network on, where the named one was pruned before."""
+    before = planned_folder(name)
+    return load_plan(before / PLAN).then(plan) if before else plan
+
+
 def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> nn.Module:
     """Return the network of a folder, cut by its plan, with its weights or those of another file.
 

@@ -15,6 +15,7 @@ from ...saliency._synthetic import synthetic_photographs
 from .._command import CommandError
 from .._messages import say, tell
 from .._progress import plural
+from .._writing import writing
 from ..predict._results import save_png
 
 SIDES = (112, 176)  # of made-up pictures, in pixels: twice the size at which they are learned from
@@ -63,15 +64,13 @@ def _own(folder: Path) -> DataSet:
 def _made_up(folder: Path, count: int, seed: int) -> DataSet:
     """Write pictures and masks, and return them."""
     pairs = []
-    try:
+    with writing(f"--output {folder}"):
         for index, (photograph, mask) in enumerate(synthetic_photographs(count, seed, sides=SIDES), start=1):
             name = f"{index:04d}"
             pair = ImagePair(name, folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png")
             _write(pair.image, photograph)
             _write(pair.mask, mask)
             pairs.append(pair)
-    except OSError as error:
-        raise CommandError(f"--output {folder}: cannot be written ({error.strerror or error}).") from error
     return DataSet("made-up", tuple(pairs))
 
 

@@ -14,8 +14,8 @@ from ...saliency._open import ImageError
 from ...saliency._pairs import ImagePair
 from ...saliency._predict import predict
 from ...saliency._render import grey_map
-from .._command import CommandError
 from .._progress import plural
+from .._writing import writing
 from ._outcome import Outcome
 
 _SHOWN = 8
@@ -29,7 +29,7 @@ def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> N
         CommandError: They cannot be written.
     """
     folder = args.output
-    try:
+    with writing(f"--output {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         outcome.slim.save_pretrained(folder / "model")
         outcome.unpruned.save_pretrained(folder / "unpruned")
@@ -37,8 +37,6 @@ def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> N
         outcome.result.plan.save(folder / "plan.json")
         text = _page(args, split, outcome)
         write_atomic(folder / "report.html", lambda stream: stream.write(text.encode(errors="backslashreplace")))
-    except OSError as error:
-        raise CommandError(f"--output {folder}: cannot be written ({error.strerror or error}).") from error
 
 
 def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..._atomic import write_atomic
 from ..._version import __version__
 from ...saliency.metrics import METRICS, SaliencyScores
 from .._command import CommandError
+from .._writing import write_file
 from ._sources import Job
 
 
@@ -58,7 +58,7 @@ def write_json(path: Path, results: Sequence[Result], model: dict[str, Any] | No
             for result in results
         ],
     }
-    _write(path, json.dumps(report, indent=1).encode() + b"\n")
+    write_file(path, json.dumps(report, indent=1).encode() + b"\n")
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
@@ -70,7 +70,7 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
     for result in results:
         for values in zip(*result.scores.curves.to_dict().values(), strict=True):
             writer.writerow([result.job.data.name, result.scores.protocol.name, *values])
-    _write(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def check_plots() -> None:
@@ -100,11 +100,4 @@ def write_plot(path: Path, results: Sequence[Result]) -> None:
     figure.suptitle(f"protocol {results[0].scores.protocol}", fontsize=7)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150)
-    _write(path, png.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomic(path, lambda stream: stream.write(content))
-    except OSError as error:
-        raise CommandError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    write_file(path, png.getvalue())

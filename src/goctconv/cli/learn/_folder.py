@@ -1,14 +1,13 @@
 """``goctconv learn``: the folder of a run."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..._atomic import write_atomic
 from .._command import CommandError
 from .._progress import plural, shorten
+from .._writing import write_file
 from ._config import CHECKPOINTS, CONFIG, Config
 
 PAIRS = "pairs.json"
@@ -47,8 +46,8 @@ def begin_folder(config: Config, pairs: Mapping[str, list[str]], *, resume: bool
     path = config.output / PAIRS
     if resume and path.exists():
         _check_pairs(config.output, read_json(path), pairs)
-    write(path, json.dumps(pairs, indent=1))
-    write(config.output / CONFIG, config.to_toml())
+    write_file(path, json.dumps(pairs, indent=1))
+    write_file(config.output / CONFIG, config.to_toml())
 
 
 def _check_pairs(folder: Path, before: Mapping[str, list[str]], pairs: Mapping[str, list[str]]) -> None:
@@ -76,26 +75,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CommandError(f"{path}: cannot be read ({error}).") from error
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file of the run.
-
-    Raises:
-        CommandError: It cannot be written.
-    """
-    with writing(path):
-        write_atomic(path, lambda stream: stream.write(text.encode(errors="backslashreplace")))
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn errors into messages.
-
-    Raises:
-        CommandError: Something cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise CommandError(f"{error.filename or path}: cannot be written ({error.strerror or error}).") from error

@@ -5,11 +5,11 @@ from typing import Any
 
 from ...learning import LearningResult
 from ...models import save_pruned
-from ...models._pruned import PLAN, planned_folder
-from ...pruning import PruningPlan, load_plan
+from ...models._pruned import PLAN, whole_plan
 from .._command import CommandError
+from .._writing import write_file, writing
 from ._config import Config
-from ._folder import read_json, write, writing
+from ._folder import read_json
 from ._scores import PRUNED
 
 MODEL = "model"
@@ -22,7 +22,7 @@ def write_results(config: Config, result: LearningResult, summary: dict[str, Any
     Raises:
         CommandError: Something cannot be written.
     """
-    folder, plan = config.output, _whole_plan(config, result)
+    folder, plan = config.output, whole_plan(config.model, result.plan)
     result.history.to_csv(folder / "history.csv")
     result.history.to_jsonl(folder / "history.jsonl")
     try:
@@ -33,8 +33,8 @@ def write_results(config: Config, result: LearningResult, summary: dict[str, Any
         raise CommandError(
             f"{folder / MODEL}: the network cannot be saved: {error}", "the last checkpoint has its weights."
         ) from error
-    write(folder / "report.html", result.report.to_html(f"What {config.model} has learned"))
-    write(folder / "summary.json", json.dumps(summary, indent=1))
+    write_file(folder / "report.html", result.report.to_html(f"What {config.model} has learned"))
+    write_file(folder / "summary.json", json.dumps(summary, indent=1))
 
 
 def summarize(
@@ -93,9 +93,3 @@ def as_table(summary: dict[str, Any]) -> str:
 
 def _row(name: str, *cells: str) -> str:
     return f"{name:<10}" + "".join(f"{cell:>15}" for cell in cells)
-
-
-def _whole_plan(config: Config, result: LearningResult) -> PruningPlan:
-    """Return the plan from the fresh network on, where the one that training began with was pruned before."""
-    before = planned_folder(config.model)
-    return load_plan(before / PLAN).then(result.plan) if before else result.plan

@@ -3,22 +3,21 @@
 import argparse
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..._atomic import write_atomic
 from ...models import save_pruned
 from ...models._hub import holds_its_widths
-from ...models._pruned import PLAN, planned_folder
-from ...pruning import PruningError, PruningPlan, PruningReport, PruningResult, load_plan, prune_channels
+from ...models._pruned import PLAN, whole_plan
+from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
 from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_asked_model, input_size, is_trained
 from .._progress import shorten
+from .._writing import write_file, writing
 
 _WRITTEN = {"config.json", "model.safetensors", PLAN}
 _LISTED = 3
@@ -47,14 +46,15 @@ def run_prune(args: argparse.Namespace) -> int:
         say(f"goctconv: note: {args.model} is untrained, so which of its channels matter is open: see --weights.")
     result = _pruned(args, model)
     report = result.report
-    plan = _whole_plan(args, result)
-    _written(args.output, lambda: save_pruned(result.model, args.output, plan))
+    try:
+        with writing(args.output):
+            save_pruned(result.model, args.output, whole_plan(args.model, result.plan))
+    except ValueError as error:
+        raise CommandError(f"{args.output}: nothing was written, for {error}") from error
     if args.report:
-        page = report.to_html(f"Removed channels of {args.model}").encode()
-        _written(args.report, lambda: write_atomic(args.report, lambda stream: stream.write(page)))
+        write_file(args.report, report.to_html(f"Removed channels of {args.model}"))
     if args.plot:
-        picture = report.to_png()
-        _written(args.plot, lambda: write_atomic(args.plot, lambda stream: stream.write(picture)))
+        write_file(args.plot, report.to_png())
     tell(json.dumps(_as_json(args, report), indent=1) if args.json else _in_options(str(report)))
     ways = (
         "in plain timm too"
@@ -91,12 +91,6 @@ def _check_folder(args: argparse.Namespace) -> None:
     if names and not set(names) >= _WRITTEN:
         held = shorten(names, limit=_LISTED)
         raise CommandError(f"--output {args.output}: this folder holds other things ({held}): {cure}")
-
-
-def _whole_plan(args: argparse.Namespace, result: PruningResult) -> PruningPlan:
-    """Return the plan from the fresh network on, where the one that is given was pruned before."""
-    before = planned_folder(args.model)
-    return load_plan(before / PLAN).then(result.plan) if before else result.plan
 
 
 def _pruned(args: argparse.Namespace, model: nn.Module) -> PruningResult:
@@ -137,12 +131,3 @@ def _example(args: argparse.Namespace, model: nn.Module) -> Tensor:
 
 def _as_json(args: argparse.Namespace, report: PruningReport) -> dict[str, Any]:
     return {"model": args.model, "output": str(args.output), **report.to_dict()}
-
-
-def _written(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise CommandError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    except ValueError as error:
-        raise CommandError(f"{path}: nothing was written, for {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -74,6 +75,33 @@ def test_only_named_layers_count() -> None:
 def test_where_there_is_no_gap_it_refuses(scales: Tensor) -> None:
     with pytest.raises(ThresholdError, match=r"no gap in the histogram of \d+ γ: .*quantiles.*or choose a threshold"):
         find_threshold(network(scales))
+
+
+def test_a_valley_counts_where_some_channels_are_on_their_way() -> None:
+    """1,000 channels: two crowds, and a tenth of them evenly spread over the two decades between."""
+    crowds = torch.cat([spread(450, -6, -5, 1), spread(100, -5, -3, 2), spread(450, -3, -1.5, 3)])
+    found = find_threshold(network(crowds))
+    assert -5 < math.log10(found.value) < -3
+    assert 1e-5 * 0.5 < found.lower < found.value < found.upper < 1e-3 * 2
+    assert 450 <= found.below <= 550
+    assert 80 <= found.inside <= 120
+    assert 0 < found.filled <= 0.5
+    assert found.decades == pytest.approx(2, abs=0.4)
+    assert found.below == int((crowds.float().abs() < found.value).sum())
+
+
+@pytest.mark.parametrize("count", [40, 200, 1500])
+def test_chance_makes_no_valley(count: int) -> None:
+    """Channels that are evenly or normally spread over many decades have no gap, whatever the seed."""
+    for seed in range(60):
+        torch.manual_seed(seed)
+        for logs in (torch.rand(count) * 6 - 6, torch.randn(count) * 1.5 - 3):
+            try:
+                found = find_threshold(network(10**logs))
+            except ThresholdError:
+                continue
+            assert found.filled == 0.0, (seed, str(found))
+            assert found.inside <= 0.01 * count
 
 
 def test_broken_scales() -> None:

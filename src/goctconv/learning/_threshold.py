@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from ._errors import ThresholdError
 from ._scales import SMALLEST, joined, scales
+from ._valley import find_valley
 
 _STRAY_DECADES = 0.5  # by which a channel inside a gap must widen it, else it belongs to the edge
 _FEWEST = 2  # channels on either side: one alone is an outlier, not a group
@@ -26,6 +28,8 @@ class Threshold:
         below: The number of channels below the threshold.
         inside: The number of channels in the gap, which is not always quite empty.
         channels: The number of all channels.
+        filled: How many channels per decade there are at the threshold, over the lower of the two crowds beside it:
+            0 in a gap that is empty or nearly so, at most 0.5 in a valley.
 
     Example:
         >>> from goctconv.learning import Threshold
@@ -40,6 +44,7 @@ class Threshold:
     below: int
     inside: int
     channels: int
+    filled: float = 0.0
 
     @property
     def share(self) -> float:
@@ -72,15 +77,19 @@ def find_threshold(
 ) -> Threshold:
     """Find a threshold of abs(γ) in the widest gap of its histogram, on a logarithmic scale.
 
+    After a long training there is an empty gap between γ that have faded and the others. After a short one, some are
+    on their way: then a valley counts, a stretch that holds at most half as many channels per decade as either crowd
+    beside it, more clearly than by chance. The threshold is at its bottom.
+
     Args:
         model: A network that was trained with `goctconv.DynamicWeightDecay`.
         layers: The BatchNorm layers whose γ are looked at, by name; None: all.
         least_decades: How wide a gap must be: 1 is a factor of 10.
         least_share: Which share of all channels must lie on either side of it, and at least two of them.
-        stray_share: Which share of all channels may lie inside it.
+        stray_share: Which share of all channels may lie inside a gap that is no valley.
 
     Raises:
-        ThresholdError: There is no such gap: then nothing tells faded channels from others.
+        ThresholdError: There is neither: then nothing tells faded channels from others.
         ValueError: The model has no BatchNorm with a scale, or a γ is not finite.
 
     Example:
@@ -103,7 +112,12 @@ def find_threshold(
     least, strays = max(_FEWEST, math.ceil(least_share * len(values))), math.floor(stray_share * len(values))
     widest = _widest(logs, least, strays)
     if widest is None or logs[widest[1]] - logs[widest[0]] < least_decades:
-        raise ThresholdError(_no_gap(values, logs, widest, least, least_decades))
+        valley = find_valley(logs, least, least_decades)
+        if valley is None:
+            raise ThresholdError(_no_gap(values, logs, widest, least, least_decades))
+        inside, below = valley.high - valley.low - 1, bisect_left(logs, valley.bottom)
+        value, ends = 10**valley.bottom, (values[valley.low], values[valley.high])
+        return Threshold(value, *ends, below, inside, len(values), valley.filled)
     lower, upper = widest
     below = max(range(lower + 1, upper + 1), key=lambda index: logs[index] - logs[index - 1])
     value = 10 ** ((logs[below] + logs[below - 1]) / 2)
@@ -131,6 +145,7 @@ def _no_gap(
     wide = f"{logs[widest[1]] - logs[widest[0]]:.2f}" if widest else "0"
     return (
         f"there is no gap in the histogram of {len(values)} γ: the widest with at least {least} channels on either "
-        f"side is {wide} decades, {least_decades:g} are asked for; quantiles of abs(γ): {spread}. Train longer, or "
-        "with a higher learning rate, until channels have faded, or choose a threshold yourself, such as 1e-3"
+        f"side is {wide} decades, {least_decades:g} are asked for, and no valley is clear; quantiles of "
+        f"abs(γ): {spread}. Train longer, or with a higher learning rate, until channels have faded, or choose a "
+        "threshold yourself, such as 1e-3"
     )

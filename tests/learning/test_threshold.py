@@ -84,16 +84,25 @@ def test_a_valley_counts_where_some_channels_are_on_their_way() -> None:
     assert -5 < math.log10(found.value) < -3
     assert 1e-5 * 0.5 < found.lower < found.value < found.upper < 1e-3 * 2
     assert 450 <= found.below <= 550
-    assert 80 <= found.inside <= 120
-    assert 0 < found.filled <= 0.5
+    assert 60 <= found.inside <= 160  # the valley's ends are blurred by a window of half a decade
+    assert 0 < found.filled <= 0.75
     assert found.decades == pytest.approx(2, abs=0.4)
     assert found.below == int((crowds.float().abs() < found.value).sum())
 
 
-@pytest.mark.parametrize("count", [40, 200, 1500])
-def test_chance_makes_no_valley(count: int) -> None:
+def test_the_valley_below_living_channels_is_meant() -> None:
+    """A deeper valley, between quite dead channels and fading ones, tells nothing of living ones."""
+    dead, fading, living = spread(300, -16, -14, 1), spread(1500, -7, -3, 2), spread(700, -2, -1, 3)
+    found = find_threshold(network(torch.cat([dead, fading, living, spread(60, -3, -2, 4), spread(60, -14, -7, 5)])))
+    assert 1e-3 < found.value < 1e-2
+    with pytest.raises(ThresholdError, match="no valley is clear"):
+        find_threshold(network(torch.cat([dead, fading, spread(600, -3, -1, 3), spread(60, -14, -7, 5)])))
+
+
+@pytest.mark.parametrize(("count", "seeds"), [(40, 60), (200, 40), (1500, 5)])
+def test_chance_makes_no_valley(count: int, seeds: int) -> None:
     """Channels that are evenly or normally spread over many decades have no gap, whatever the seed."""
-    for seed in range(60):
+    for seed in range(seeds):
         torch.manual_seed(seed)
         for logs in (torch.rand(count) * 6 - 6, torch.randn(count) * 1.5 - 3):
             try:

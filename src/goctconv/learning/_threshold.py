@@ -29,7 +29,7 @@ class Threshold:
         inside: The number of channels in the gap, which is not always quite empty.
         channels: The number of all channels.
         filled: How many channels per decade there are at the threshold, over the lower of the two crowds beside it:
-            0 in a gap that is empty or nearly so, at most 0.5 in a valley.
+            0 in a gap that is empty or nearly so, at most 0.75 in a valley.
 
     Example:
         >>> from goctconv.learning import Threshold
@@ -78,8 +78,8 @@ def find_threshold(
     """Find a threshold of abs(γ) in the widest gap of its histogram, on a logarithmic scale.
 
     After a long training there is an empty gap between γ that have faded and the others. After a short one, some are
-    on their way: then a valley counts, a stretch that holds at most half as many channels per decade as either crowd
-    beside it, more clearly than by chance. The threshold is at its bottom.
+    on their way: then a valley counts, whose bottom holds at most three quarters as many channels per decade as either
+    crowd beside it, more clearly than by chance. Of several that are deep, the uppermost bounds the living channels.
 
     Args:
         model: A network that was trained with `goctconv.DynamicWeightDecay`.

@@ -7,8 +7,10 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 _WINDOW, _STEP = 0.5, 0.1  # decades: what is counted together, and how far apart places are looked at
-_HALF = 0.5  # of the lower crowd's height: what a valley does not rise above
-_DEVIATIONS = 4.0  # by which a crowd and the valley's bottom must differ, counts being Poisson's
+_FILLED = 0.75  # of the lower crowd's height: what a valley's bottom does not rise above
+_DEVIATIONS = 4.5  # by which a crowd and the bottom must differ, counts being Poisson's
+_LIVING = 2.0  # decades from the largest value within which the upper crowd must lie
+_RIVAL = 0.5  # of the deepest valley's depth: what another must have to be chosen because it lies higher
 
 
 @dataclass(frozen=True)
@@ -20,59 +22,69 @@ class Valley:
         high: The index of the first value above it.
         bottom: Where it is lowest.
         filled: The share of the lower crowd's height that its bottom has.
+        depth: How many values fewer there are at the bottom than in the lower crowd.
     """
 
     low: int
     high: int
     bottom: float
     filled: float
+    depth: int
 
 
 def find_valley(logs: list[float], least: int, least_decades: float) -> Valley | None:
-    """Return the deepest valley.
+    """Return the uppermost of the deep valleys.
 
-    A crowd is the half decade with most values, left or right of a place. In the valley, no half decade holds more than
-    half of the lower crowd; at its bottom, the difference is beyond chance.
+    A crowd is the half decade with most values, left or right of a place; the right one must be near the largest value.
+    A valley's bottom holds at most three quarters of the lower crowd beside it, by a difference beyond chance; the
+    valley reaches as far as half decades hold less than the mean of the two.
 
     Args:
         logs: Sorted, to base 10.
         least: How many values must lie on either side.
-        least_decades: How wide the valley must be.
+        least_decades: How far the crowds must be from the bottom, on average.
     """
     if len(logs) <= 2 * least:
         return None
     places = [logs[0] + _STEP * index for index in range(math.ceil((logs[-1] - logs[0]) / _STEP) + 1)]
     counts = [_count(logs, place) for place in places]
-    apart = round(_WINDOW / _STEP)
-    left, right = _highest(counts, apart), _highest(counts[::-1], apart)[::-1]
-    crowds = [min(pair) for pair in zip(left, right, strict=True)]
-    deep = [at for at, (count, crowd) in enumerate(zip(counts, crowds, strict=True)) if _is_deep(count, crowd)]
-    for at in sorted(deep, key=lambda at: counts[at] / crowds[at]):
-        first, last = _stretch(counts, at, _HALF * crowds[at])
-        low, high = bisect_left(logs, places[first]) - 1, bisect_right(logs, places[last])
-        wide = places[last] - places[first] >= least_decades
-        if wide and low + 1 >= least and len(logs) - high >= least:
-            lowest = [place for place in range(first, last + 1) if counts[place] == counts[at]]
-            return Valley(low, high, places[lowest[len(lowest) // 2]], counts[at] / crowds[at])
-    return None
+    left, right = _crowds(counts), [len(counts) - 1 - at for at in _crowds(counts[::-1])[::-1]]
+    found = [
+        _valley(logs, places, counts, at, min(counts[left[at]], counts[right[at]]))
+        for at in range(len(counts))
+        if (right[at] - left[at]) * _STEP >= 2 * least_decades
+        and logs[-1] - places[right[at]] <= _LIVING
+        and _is_deep(counts[at], min(counts[left[at]], counts[right[at]]))
+    ]
+    found = [valley for valley in found if valley.low + 1 >= least and len(logs) - valley.high >= least]
+    deepest = max((valley.depth for valley in found), default=0)
+    high = max((valley.high for valley in found if valley.depth >= _RIVAL * deepest), default=0)
+    return max((valley for valley in found if valley.high == high), key=lambda valley: valley.depth, default=None)
+
+
+def _valley(logs: list[float], places: list[float], counts: list[int], at: int, crowd: int) -> Valley:
+    first, last = _stretch(counts, at, (counts[at] + crowd) / 2)
+    low, high = bisect_left(logs, places[first]) - 1, bisect_right(logs, places[last])
+    lowest = [place for place in range(first, last + 1) if counts[place] == counts[at]]
+    return Valley(low, high, places[lowest[len(lowest) // 2]], counts[at] / crowd, crowd - counts[at])
 
 
 def _count(logs: list[float], place: float) -> int:
     return bisect_right(logs, place + _WINDOW / 2) - bisect_left(logs, place - _WINDOW / 2)
 
 
-def _highest(counts: list[int], apart: int) -> list[int]:
-    """Return, for every place, the highest count at least so many places before it."""
-    found, highest = [], 0
+def _crowds(counts: list[int]) -> list[int]:
+    """Return, for every place, where the highest count before it is, at least a window away; the first if none is."""
+    apart, found, highest = round(_WINDOW / _STEP), [], 0
     for at in range(len(counts)):
-        if at >= apart:
-            highest = max(highest, counts[at - apart])
+        if at >= apart and counts[at - apart] > counts[highest]:
+            highest = at - apart
         found.append(highest)
     return found
 
 
 def _is_deep(count: int, crowd: int) -> bool:
-    return count <= _HALF * crowd and crowd - count > _DEVIATIONS * math.sqrt(crowd + count)
+    return count <= _FILLED * crowd and crowd - count > _DEVIATIONS * math.sqrt(crowd + count)
 
 
 def _stretch(counts: list[int], at: int, most: float) -> tuple[int, int]:

@@ -1,15 +1,19 @@
 """Batches read in worker processes, epoch by epoch."""
 
+import signal
 import warnings
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch.utils.data import DataLoader
 
+from .._pairs import ImagePair
 from ._batch import Batch, collate
 from ._check import SkippedPair
 from ._dataset import Dropped, Example, SaliencyDataset
 from ._sampler import EpochBatchSampler
+
+_GRACE = 30  # seconds in which a step that runs can end
 
 
 class SkippedPairWarning(UserWarning):
@@ -20,7 +24,8 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
     """A ``DataLoader`` of a `SaliencyDataset` that knows about epochs, and counts the pairs that cannot be read.
 
     Its batches depend only on files, seed and epoch: not on the number of workers, nor on what was read before. It
-    leaves torch's global random state alone. Worker processes stay for all epochs.
+    leaves torch's global random state alone. Worker processes stay for all epochs; where SIGTERM is sent to all
+    processes at once, they outlive it by half a minute, so that a run can finish its step and write a checkpoint.
 
     Args:
         dataset: The images.
@@ -61,10 +66,17 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
             persistent_workers=workers > 0,
             collate_fn=collate,
             pin_memory=pin_memory,
+            worker_init_fn=_outlive_sigterm,
             generator=torch.Generator(),  # else each pass would draw from the global one
         )
         self._epochs = sampler
+        self._pairs = dataset.pairs
         self._skipped = {pair.name: pair.reason for pair in skipped}
+
+    @property
+    def pairs(self) -> tuple[ImagePair, ...]:
+        """The pairs that batches are made of."""
+        return self._pairs
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -91,3 +103,7 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
             if pair.name not in self._skipped:
                 self._skipped[pair.name] = pair.reason
                 warnings.warn(f"{pair.name} is skipped: {pair.reason}", SkippedPairWarning, stacklevel=3)
+
+
+def _outlive_sigterm(_: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

@@ -190,6 +190,7 @@ def learn_saliency(
         seed=seed,
         **options,
     )
+    loaders.close()
     _warn_of(loaders.skipped)
     return result
 

@@ -101,6 +101,7 @@ def _run(args: argparse.Namespace) -> int:
                 write_results(config, result, summary)
                 write_report(config, result, _before(model, result), loaders, summary)
                 _finish(config, summary)
+        loaders.close()
     return 0
 
 

@@ -24,6 +24,12 @@ class BothLoaders(NamedTuple):
         own = [loader.skipped for loader in self if loader is not None]
         return {name: why for loaders in distributed.gathered(own) for one in loaders for name, why in one.items()}
 
+    def close(self) -> None:
+        """End the processes that read photographs."""
+        for loader in self:
+            if loader is not None:
+                loader.close()
+
     def names(self) -> dict[str, list[str]]:
         """Return the names of the pairs of each."""
         return {

@@ -1,7 +1,9 @@
 """Batches read in worker processes, epoch by epoch."""
 
+import atexit
 import signal
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -72,6 +74,8 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
         self._epochs = sampler
         self._pairs = dataset.pairs
         self._skipped = {pair.name: pair.reason for pair in skipped}
+        if workers:
+            atexit.register(_close, weakref.ref(self))
 
     @property
     def pairs(self) -> tuple[ImagePair, ...]:
@@ -82,6 +86,12 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
     def skipped(self) -> dict[str, str]:
         """What could not be read so far: the names of pairs, and what is wrong with each."""
         return dict(self._skipped)
+
+    def close(self) -> None:
+        """End the worker processes; another pass starts new ones."""
+        iterator, self._iterator = getattr(self, "_iterator", None), None
+        if iterator is not None:
+            iterator._shutdown_workers()  # noqa: SLF001  # torch has no public way
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch of the next pass.
@@ -103,6 +113,12 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
             if pair.name not in self._skipped:
                 self._skipped[pair.name] = pair.reason
                 warnings.warn(f"{pair.name} is skipped: {pair.reason}", SkippedPairWarning, stacklevel=3)
+
+
+def _close(reference: "weakref.ref[SaliencyLoader]") -> None:
+    """End workers before multiprocessing ends them with SIGTERM, which they outlive, when the program ends."""
+    if (loader := reference()) is not None:
+        loader.close()
 
 
 def _outlive_sigterm(_: int) -> None:

@@ -81,7 +81,7 @@ def _subtitle(config: Config, summary: dict[str, Any]) -> str:
     sizes = ", ".join("x".join(map(str, size)) if isinstance(size, tuple) else str(size) for size in config.size)
     compared = f", compared on {pairs['validation']} others" if pairs["validation"] else ""
     return (
-        f"{epochs['train']} epochs with dynamic weight decay and {epochs['finetune']} of fine-tuning on "
+        f"{plural(epochs['train'], 'epoch')} with dynamic weight decay and {epochs['finetune']} of fine-tuning on "
         f"{plural(pairs['train'], 'photograph')} at {sizes}{compared}, seed {config.seed}"
     )
 

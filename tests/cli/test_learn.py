@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -83,7 +84,7 @@ def test_a_run_writes_everything(finished):
     assert torch.equal(slim(images), plain(images))
     plan = load_plan(finished / "plan.json")
     assert sum(map(len, plan.removed.values())) > 0
-    assert "What test_csnet has learned" in (finished / "report.html").read_text()
+    assert "What was removed from test_csnet" in (finished / "pruning.html").read_text()
     rows = table(finished)
     assert [row["phase"] for row in rows] == ["train", "train", "finetune"]
     assert float(rows[-1]["validation_mae"]) == summary["scores"]["finetuned"]["mae"]
@@ -92,9 +93,71 @@ def test_a_run_writes_everything(finished):
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["00002", "00003"]
 
 
+def test_the_page_shows_all_of_it_and_needs_nothing_else(finished):
+    page = (finished / "report.html").read_text()
+    assert "What test_csnet has learned" in page
+    assert len(page.encode()) < 1_000_000
+    assert "<script" not in page
+    assert not re.search(r"""(?:href|src)="https?:|url\(|@import|<link""", page)
+    assert page.count("<svg") == 4  # γ over time and before pruning, curves, widths
+    assert page.count("<img ") == 2 * 4  # pairs to compare with; photograph, mask, two maps
+    for text in ("abs(γ) over time", "MACs", "max F", "map before pruning", "seed 3", "pruning.html"):
+        assert text in page
+    (exact,) = re.findall(r"on these pictures, float64</th><td>(.*?)</td>", page)
+    assert float(exact) < 1e-12
+
+
+def test_a_run_without_pairs_to_compare_with_has_a_page_too(shapes, tmp_path):
+    options = ["--val", 0, "--epochs", 1, "--finetune-epochs", 0, "--threshold", "1e-20", "--quiet"]
+    assert main(["learn", str(shapes), *TINY, *map(str, options), "-o", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert 'class="note warning"' in page
+    assert "Nothing was removed" in page
+    assert "photographs that it has learned from" in page
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_goes_on_bit_for_bit(amp, shapes, finished, tmp_path, monkeypatch):
+    command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--amp", amp, "--channels-last"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main([*command, "-o", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        with pytest.raises(SystemExit):
+            main([*command, "-o", str(broken)])
+    assert main(["learn", "--resume", "-o", str(broken)]) == 0
+    assert_equal_weights(weights(broken), weights(whole))
+    first, other = (load_file(run / "checkpoints" / "00002" / "tensors.safetensors") for run in (whole, finished))
+    learned = [name for name in first if name.startswith("model.") and name.endswith("weight")]
+    assert not any(torch.equal(first[name], other[name]) for name in learned)
+    assert all(torch.allclose(first[name], other[name], atol=0.1) for name in learned)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_on_bit_for_bit(shapes, finished, tmp_path, monkeypatch):
+    """With a backend that needs no compiler: the default one takes minutes."""
+    compile_, asked = torch.compile, []
+
+    def quickly(model, backend):
+        asked.append(backend)
+        return compile_(model, backend="aot_eager")
+
+    monkeypatch.setattr("goctconv.learning._network.torch.compile", quickly)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        with pytest.raises(SystemExit):
+            main(["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--compile", "-o", str(run)])
+    assert main(["learn", "--resume", "-o", str(run)]) == 0
+    assert asked == ["inductor"] * 3  # to begin, to go on, and the slim network
+    ours, theirs = weights(run), weights(finished)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[name], theirs[name], atol=2e-3) for name in ours)
+
+
 def test_a_finished_run_tells_its_summary_again(finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "moved")
-    for name in ("model", "summary.json", "report.html"):
+    for name in ("model", "summary.json", "report.html", "pruning.html"):
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert main(["learn", "--resume", "--no-quiet", "-o", str(folder)]) == 0
@@ -104,6 +167,7 @@ def test_a_finished_run_tells_its_summary_again(finished, tmp_path, capsys):
     assert rows["parameters"][1:] == [f"{summary['parameters'][index]:,}" for index in (0, 1, 1)]
     assert rows["MAE"][1:] == [f"{scores['mae']:.4f}" for scores in summary["scores"].values()]
     assert "going on from" in output.err
+    assert (folder / "report.html").read_text() == (finished / "report.html").read_text()
     assert_equal_weights(weights(folder), weights(finished))
     assert main(["learn", "--resume", "--json", "-o", str(folder)]) == 0
     assert json.loads(capsys.readouterr().out) == summary
@@ -270,6 +334,24 @@ def test_corrupt_pairs_are_named_and_counted(shapes, tmp_path, capsys):
     assert summary["scores"] == {"before": {}, "pruned": {}, "finetuned": {}}
     assert "MAE" not in output.out
     assert list((run / "tensorboard").glob("events*"))
+
+
+def test_quiet_runs_name_skipped_pairs_in_the_end(shapes, tmp_path, capsys):
+    data = shutil.copytree(shapes, tmp_path / "Shapes")
+    (data / "images" / "3.png").write_bytes(b"")
+    short = ["--epochs", "1", "--finetune-epochs", "0", "--threshold", "1e-20", "--quiet"]
+    assert main(["learn", str(data), *TINY, *short, "-o", str(tmp_path / "run")]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("goctconv: 1 pair skipped: 3 (")
+
+
+def test_no_pair_to_compare_with_can_be_read(shapes, tmp_path, capsys):
+    held_out = shutil.copytree(shapes, tmp_path / "Held out")
+    for mask in (held_out / "masks").iterdir():
+        mask.write_bytes(mask.read_bytes()[:-60])
+    error = error_of(capsys, shapes, *TINY, "--val", held_out, "--epochs", 1, "-o", tmp_path / "run")
+    assert "none of the 8 pairs to compare with can be read: " in error
+    assert "the image data ends too early" in error
 
 
 def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):

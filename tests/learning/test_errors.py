@@ -35,6 +35,7 @@ LOSS = nn.CrossEntropyLoss()
         ({"finetune_optimizer": "new"}, ValueError, r"must be one of 'transferred', 'fresh'"),
         ({"threshold": "auto"}, ValueError, r"threshold='auto' must be a number, at least 0, or 'gap'"),
         ({"threshold": float("nan")}, ValueError, r"threshold=nan must be"),
+        ({"threshold": "gap", "criterion": "l1_filter"}, ValueError, r"criterion='l1_filter' scores something else"),
         ({"channels_last": 1}, TypeError, r"channels_last=1 must be True or False"),
         ({"validate": 0.5}, TypeError, r"validate=0.5 must be a function of the model"),
         ({"loss_fn": None}, ValueError, r"loss_fn=None, step=None: give one of them"),

@@ -14,7 +14,17 @@ import torch
 from torch import nn
 
 from goctconv import learn_channels
-from goctconv.learning import Callback, CSVLog, JSONLog, LearningHistory, LearningResult, ProgressBar, TensorBoard
+from goctconv.learning import (
+    Callback,
+    CSVLog,
+    EpochRecord,
+    JSONLog,
+    LearningHistory,
+    LearningResult,
+    LearningRun,
+    ProgressBar,
+    TensorBoard,
+)
 from goctconv.learning._encoding import decode, encode
 from goctconv.learning._scales import HISTOGRAM_EDGES, histogram
 from reference.learning import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, loader, network
@@ -100,6 +110,17 @@ def test_plain_lines() -> None:
     ]  # fmt: skip
     for part in ("loss 0.", "mae 0.2500", "dead ", "images/s", "lr 0.05", "left"):
         assert part in lines[0]
+
+
+def test_the_time_left_counts_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([100.0, 130.0])
+    monkeypatch.setattr("goctconv.learning._progress.time.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    bar = ProgressBar(stream)
+    state = LearningRun(nn.Identity(), epochs=11, phase="train", epoch=1)
+    bar.on_epoch_start(state)
+    bar.on_epoch_end(state, EpochRecord("train", 1, 0.5, 1e-4, images=160, seconds=8.0))
+    assert stream.getvalue().rstrip().endswith("5:00 left")
 
 
 class Terminal(io.StringIO):

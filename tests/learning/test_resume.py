@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -301,6 +302,41 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
         learn_channels(network(), callbacks=[Poison()], **run)
     poisoned = False
     check_equal(state_of(learn_channels(network(), resume=True, **run).model), expected)
+
+
+def test_weights_that_are_spoilt_get_into_no_checkpoint(tmp_path: Path) -> None:
+    """The loss of the last step of an epoch is finite, its gradient is not."""
+    spoilt = False
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        outputs = model(batch[0])
+        return LOSS(outputs, batch[1]) + ((0 * outputs).sqrt().sum() if spoilt else 0)
+
+    class Spoil(Callback):
+        def on_step_end(self, _run: Any, record: Any) -> None:
+            nonlocal spoilt
+            spoilt = (record.epoch, record.step) == (2, STEPS - 1)
+
+    message = r"phase train, epoch 2 of 5: 0.weight is not finite, though the loss was; the last good .*00001"
+    with pytest.raises(LearningError, match=message):
+        learn_channels(network(), loader(), step=step, callbacks=[Spoil()], checkpoints=tmp_path, **OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["00001"]
+
+
+def test_fine_tuning_goes_on_with_the_scale_of_training(tmp_path: Path) -> None:
+    """Else its first steps would overflow again, and be skipped."""
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return 1000 * LOSS(model(batch[0]), batch[1])
+
+    slow = functools.partial(torch.optim.SGD, lr=5e-5)
+    options = {"amp": "fp16", "threshold": 1.0, "epochs": 3, "finetune_epochs": 1, "optimizer": slow}
+    learn_channels(network(), loader(), step=step, checkpoints=tmp_path, **options)
+    before, after = (
+        dict(json.loads((tmp_path / name / "state.json").read_text())["scaler"]["dict"])["scale"]
+        for name in ("00003", "00004")
+    )
+    assert after <= before < 2.0**16
 
 
 def test_state_that_is_no_data_is_refused(tmp_path: Path) -> None:

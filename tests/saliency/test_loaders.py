@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
@@ -302,3 +304,32 @@ def test_transforms_may_be_left_out(data):
     for batch in read(loader, 0):
         expected = torch.cat([preprocess(name, 32) for name in batch.names])
         torch.testing.assert_close(batch.images, expected, atol=5e-6, rtol=0)
+
+
+ENDING = """
+import sys
+from goctconv.saliency import find_pairs, training_loader
+from goctconv.saliency._data import _loader
+_loader._GRACE = 300
+loader = training_loader(find_pairs(sys.argv[1]), size=32, batch_size=2, workers=1)
+kept = list(loader)
+loader.itself = loader  # a cycle, which is still there when the program ends
+"""
+
+
+def test_a_program_that_ends_does_not_wait_for_its_workers(tmp_path):
+    """They outlive SIGTERM, by which multiprocessing ends what is left."""
+    make_data_set(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")  # else it would come after 300 seconds
+
+
+def test_a_closed_loader_can_be_used_again(tmp_path):
+    loader = training_loader(make_data_set(tmp_path), size=32, batch_size=2, workers=1)
+    first = [batch.images for batch in loader]
+    loader.close()
+    loader.close()
+    assert all(torch.equal(one, other.images) for one, other in zip(first, loader, strict=True))
+    loader.close()

@@ -34,6 +34,7 @@ from ._optimizers import (
     make_scheduler,
     rebind,
     rewind,
+    step_schedule,
 )
 from ._result import LearningResult
 from ._scales import histogram, joined, quantiles, scales
@@ -176,7 +177,7 @@ class Learner:
         self._tell("on_epoch_start")
         rate = float(self.training.optimizer.param_groups[0]["lr"])
         with self._named_checkpoint():
-            place = f"phase {phase}, epoch {run.epoch} of {self.settings.total}"
+            place = self._place()
             for done in self.training.steps(self.parts.loader, totals, place, self._go_on):
                 record = StepRecord(phase, run.epoch, totals.steps, done.loss, rate)
                 progress.history.steps.append(record)
@@ -185,12 +186,13 @@ class Learner:
                     self._stop()
             if not totals.steps:
                 raise LearningError(f"{place}: train_loader gave no batch")
+            self._check_finite()
         self._end_epoch(phase, rate)
 
     def _end_epoch(self, phase: str, rate: float) -> None:
         progress, totals = self.progress, self.progress.totals
         if self.training.scheduler is not None:
-            self.training.scheduler.step()
+            step_schedule(self.training.scheduler)
         found = joined(scales(self.training.network.model, self.layers))
         record = EpochRecord(
             phase,
@@ -210,6 +212,16 @@ class Learner:
         progress.totals = Totals()
         self._tell("on_epoch_end", record)
         self._save()
+
+    def _check_finite(self) -> None:
+        """Let no checkpoint hold weights that are spoilt: gradients can be so where the loss is not."""
+        named = self.training.network.model.named_parameters()
+        bad = next((name for name, one in named if not one.isfinite().all()), None)
+        if distributed.summed([bad is not None], self.device)[0]:
+            raise LearningError(f"{self._place()}: {bad or 'a parameter'} is not finite, though the loss was")
+
+    def _place(self) -> str:
+        return f"phase {self.run_state.phase}, epoch {self.run_state.epoch} of {self.settings.total}"
 
     def _validated(self) -> dict[str, float]:
         """Return what the user measures, in the first process."""
@@ -247,7 +259,9 @@ class Learner:
             raise LearningError("nothing was trained in this run")  # it was, but for a fault of ours
         optimizer = for_finetuning(self._decay, result, settings)
         self._decay.remove()
+        scale = self.training.scaler.state_dict()
         self._set_training(network(result.model, self.device, settings), optimizer, settings.finetune_epochs)
+        self.training.scaler.load_state_dict(scale)  # else steps would be skipped until it is found again
         self._tell("on_pruned", result.plan)
         if not settings.finetune_epochs:
             self._save()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -97,6 +98,13 @@ def make_scheduler(factory: SchedulerFactory | None, optimizer: Optimizer, epoch
             "step() needs no argument"
         )
     return made
+
+
+def step_schedule(scheduler: LRScheduler) -> None:
+    """Go on to the next epoch, also where a scaler has skipped all steps of this one, of which torch warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        scheduler.step()
 
 
 def decayed(optimizer: Optimizer, model: nn.Module, runner: nn.Module, settings: Settings) -> DynamicWeightDecay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from typing import Any, TextIO
 
 from ..pruning import PruningPlan
@@ -30,6 +31,7 @@ class ProgressBar(Callback):
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
         self._bar: Any = None
+        self._begun: float | None = None
 
     @property
     def stream(self) -> TextIO:
@@ -43,6 +45,7 @@ class ProgressBar(Callback):
 
     def on_epoch_start(self, run: LearningRun) -> None:
         """Show an empty bar."""
+        self._begun = time.monotonic()
         self._close()
         if not self.stream.isatty():
             return
@@ -73,7 +76,8 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, run: LearningRun, record: EpochRecord) -> None:
         """Write the line of an epoch."""
-        left = max(0, run.epochs - record.epoch) * record.seconds
+        took = 0.0 if self._begun is None else time.monotonic() - self._begun  # with validation
+        left = max(0, run.epochs - record.epoch) * max(took, record.seconds)
         parts = [f"loss {record.loss:.4f}", *(f"{name} {value:.4f}" for name, value in record.validation.items())]
         parts += [f"dead {record.dead} of {record.channels}", f"{record.images_per_second:.1f} images/s"]
         parts += [f"lr {record.learning_rate:g}", f"{_clock(left)} left"]

@@ -78,6 +78,11 @@ class Settings:
                 f"threshold={value!r} must be a number, at least 0, or 'gap', which looks for one in γ's histogram; "
                 "1e-20 is published, short runs need about 1e-3"
             )
+        if value == "gap" and not self._scores_scales:
+            raise ValueError(
+                f"threshold='gap' looks for a gap in γ's histogram, and criterion={self.criterion!r} scores something "
+                "else: give a number, or a criterion that begins with 'bn_scale'"
+            )
 
     @property
     def total(self) -> int:
@@ -87,7 +92,11 @@ class Settings:
     @property
     def dead(self) -> float:
         """Below which abs(γ) counts as dead."""
-        return DEAD if isinstance(self.threshold, str) else self.threshold
+        return self.threshold if self._scores_scales and not isinstance(self.threshold, str) else DEAD
+
+    @property
+    def _scores_scales(self) -> bool:
+        return self.criterion is None or str(self.criterion).startswith("bn_scale")
 
     def described(self) -> dict[str, str]:
         """Return every setting as a text that tells it from others."""

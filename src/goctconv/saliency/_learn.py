@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..learning import LearningResult, learn_channels
+from ..learning import _distributed as distributed
 from ._data._batch import Batch
-from ._data._loader import SaliencyLoader
-from ._data._make_loaders import training_loader, validation_loader
+from ._data._both import both_loaders
+from ._data._loader import SaliencyLoader, SkippedPairWarning
 from ._data._sources import join_pairs
-from ._pairs import DataSet, ImagePair
+from ._pairs import DataSet, DataSetError, ImagePair
 from .losses import get_loss
 from .metrics import SaliencyMetrics
 
@@ -23,6 +25,8 @@ Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 
 SaliencyLoss: TypeAlias = "str | Callable[[Tensor, Tensor], Tensor]"
 """A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks, both (B, 1, H, W)."""
+
+_NAMED = 5  # pairs in a warning
 
 
 class SaliencyStep:
@@ -73,12 +77,21 @@ class SaliencyValidation:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return ``mae`` and ``max_f``; lower and higher are better."""
+        """Return ``mae`` and ``max_f``; lower and higher are better.
+
+        Raises:
+            DataSetError: No pair can be read.
+        """
         metrics = SaliencyMetrics(metrics=("mae", "max_f"))
         parameter = next(model.parameters())
+        images = 0
         for batch in self.loader:
+            images += len(batch.images)
             maps = model(batch.images.to(parameter.device, parameter.dtype)).float().sigmoid()
             metrics.update(maps, batch.masks.to(maps.device).float())
+        if not images:
+            name, why = next(iter(self.loader.skipped.items()))
+            raise DataSetError(f"none of the {len(self.loader.pairs)} pairs to compare with can be read: {name}: {why}")
         return metrics.compute().scores()
 
 
@@ -153,10 +166,11 @@ def learn_saliency(
 
     Source: Cheng et al., TPAMI 2021, Algorithm 1 and section 4.
     """
-    loader = training_loader(
+    loaders = both_loaders(
         _found(train),
-        size=size,
-        sizes=sizes,
+        None if validation is None else _found(validation),
+        sizes=[size] if sizes is None else sizes,
+        compared_at=size,
         batch_size=batch_size,
         workers=workers,
         seed=seed,
@@ -165,31 +179,27 @@ def learn_saliency(
         cache=cache,
         accumulate=accumulate,
     )
-    validate = None
-    if validation is not None:
-        validate = SaliencyValidation(
-            validation_loader(
-                _found(validation),
-                size=size,
-                batch_size=batch_size,
-                workers=workers,
-                shrink=shrink,
-                cache=cache,
-                rank=0,
-                world_size=1,
-            )
-        )
-    return learn_channels(
+    result = learn_channels(
         model,
-        loader,
+        loaders.train,
         step=SaliencyStep(loss),
         epochs=epochs,
         finetune_epochs=finetune_epochs,
-        validate=validate,
+        validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
         accumulate=accumulate,
         seed=seed,
         **options,
     )
+    loaders.close()
+    _warn_of(loaders.skipped)
+    return result
+
+
+def _warn_of(skipped: dict[str, str]) -> None:
+    """Say in the end how many pairs were no use, once in all processes."""
+    if skipped and not distributed.rank():
+        names = ", ".join(list(skipped)[:_NAMED]) + (", …" if len(skipped) > _NAMED else "")
+        warnings.warn(f"pairs that could not be read and were skipped: {len(skipped)} ({names})", SkippedPairWarning, 3)
 
 
 def _found(pairs: Pairs) -> DataSet | Sequence[ImagePair]:

@@ -1,10 +1,9 @@
 """How good maps are, and how good one map for all pictures would be."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...saliency._data._loader import SaliencyLoader
 from ...saliency.metrics import SaliencyMetrics
@@ -44,18 +43,3 @@ def _mae(maps: Tensor, masks: Tensor) -> float:
     metrics = SaliencyMetrics(metrics=("mae",))
     metrics.update(maps, masks)
     return float(metrics.compute().scores()["mae"])
-
-
-@torch.no_grad()
-def mean_difference(model: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> float:
-    """Return the mean absolute difference of two networks' maps."""
-    differences = [(model(batch).sigmoid() - other(batch).sigmoid()).abs().mean((1, 2, 3)) for batch in batches]
-    return torch.cat(differences).mean().item()
-
-
-@torch.no_grad()
-def largest_difference(model: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> float:
-    """Return the largest difference of two networks' outputs, relative to the largest output."""
-    pairs = [(model(batch), other(batch)) for batch in batches]
-    largest = max(one.abs().max().item() for one, _ in pairs)
-    return float(max((one - two).abs().max().item() for one, two in pairs) / largest)

@@ -1,7 +1,6 @@
 """``goctconv demo``: a small network goes through the whole of Algorithm 1."""
 
 import argparse
-import copy
 import tempfile
 import time
 import warnings
@@ -24,12 +23,13 @@ from ...saliency._data._sources import Split
 from ...saliency._learn import SaliencyValidation, learn_saliency
 from ...saliency._pairs import DataSetError
 from .._command import CommandError
+from .._learned import prove
 from .._messages import say, tell
 from .._model import create_model, input_size
 from .._progress import plural
 from ._data import take_pairs
-from ._judge import Baselines, largest_difference, mean_difference, measure_baselines
-from ._outcome import Outcome, Proof
+from ._judge import Baselines, measure_baselines
+from ._outcome import Outcome
 from ._progress import Lines
 from ._report import write_results
 
@@ -76,7 +76,8 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
             f"{plural(len(split.train), 'picture')} to learn from, {len(split.validation)} to compare with; the best "
             f"constant map has an MAE of {baselines.constant:.4f} there, one map for all pictures {baselines.fixed:.4f}"
         )
-        result = _learn(args, split, model, Path(copies))
+        example = next(iter(loaders[1])).images[:1]
+        result = _learn(args, split, model, example, Path(copies))
         outcome = _judged(args, loaders, model, result, baselines)
     write_results(args, split, outcome)
     tell(outcome.summary(time.perf_counter() - start, args.output / "report.html"))
@@ -113,7 +114,7 @@ def _shrink(args: argparse.Namespace) -> int:
     return 2 * max(input_size(args.size))
 
 
-def _learn(args: argparse.Namespace, split: Split, model: CSNet, copies: Path) -> LearningResult:
+def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor, copies: Path) -> LearningResult:
     batch = min(_BATCH, len(split.train))
     epochs = args.epochs or max(1, round(_PRESENTATIONS / len(split.train)))
     finetune = args.finetune_epochs
@@ -134,7 +135,7 @@ def _learn(args: argparse.Namespace, split: Split, model: CSNet, copies: Path) -
         threshold=_THRESHOLD,
         finetune_factor=_FINETUNE_FACTOR,
         channels_last=True,
-        example_inputs=_one_picture(args, split, copies),
+        example_inputs=example,
         pruning_options={"latency": True},
         callbacks=[Lines()],
     )
@@ -153,13 +154,6 @@ def _optimizer(model: nn.Module) -> Optimizer:
     return Adam(groups, _LEARNING_RATE, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
 
 
-def _one_picture(args: argparse.Namespace, split: Split, copies: Path) -> Tensor:
-    loader = validation_loader(
-        split.validation, size=args.size, batch_size=1, workers=0, shrink=_shrink(args), cache=copies
-    )
-    return next(iter(loader)).images
-
-
 def _judged(
     args: argparse.Namespace,
     loaders: tuple[SaliencyLoader, SaliencyLoader],
@@ -172,7 +166,7 @@ def _judged(
     if not isinstance(slim, CSNet):
         raise TypeError(f"pruning made a {type(slim).__name__} of a CSNet")
     training, validation = loaders
-    proof = _prove(model, result, [batch.images for batch in validation])
+    proof = prove(model.eval(), result.plan, [batch.images for batch in validation])
     calibrated_on = [batch.images for batch in training][: max(1, _CALIBRATED_ON // 16)]
     scores = []
     for network in (model, slim):
@@ -180,16 +174,6 @@ def _judged(
         calibrate_batch_norm(network, calibrated_on)
         scores.append(SaliencyValidation(validation)(network))
     return Outcome(args.model, args.seed, model, slim, result, (scores[0], scores[1]), baselines, proof)
-
-
-def _prove(model: CSNet, result: LearningResult, batches: list[Tensor]) -> Proof:
-    """Measure what the mask changed in the maps, and what cutting changed in float64."""
-    model.eval()
-    masked = result.plan.mask(copy.deepcopy(model))
-    cost = mean_difference(model, masked, batches)
-    precise = [batch.double() for batch in batches]
-    cut = result.plan.apply(model).double().eval()
-    return Proof(cost, largest_difference(masked.double(), cut, precise))
 
 
 @contextmanager

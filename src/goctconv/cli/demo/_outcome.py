@@ -6,20 +6,8 @@ from pathlib import Path
 
 from ...learning import LearningResult
 from ...models import CSNet
+from .._learned import Proof
 from ._judge import CLEARLY, Baselines
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Two distances.
-
-    Attributes:
-        masked: Of the maps with and without the channels below the threshold: what it costs to leave them out.
-        cut: Of the outputs with these channels masked and with these channels removed, relative, in float64.
-    """
-
-    masked: float
-    cut: float
 
 
 @dataclass(frozen=True)

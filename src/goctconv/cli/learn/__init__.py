@@ -12,8 +12,8 @@ Learn the channels of a network: train it on photographs and masks with dynamic 
 that are of no use, remove these, and fine-tune what is left. The defaults are those that CSNet was published with.
 
 DATA_DIR is a folder or a list in a layout of goctconv evaluate. The run is written to DIR: the slim network (model),
-report.html, plan.json, history.csv, history.jsonl, summary.json, config.toml with all options, and checkpoints. A run
-that was interrupted goes on with --resume -o DIR as if it had not been.
+report.html, pruning.html, plan.json, history.csv, history.jsonl, summary.json, config.toml with all options, and
+checkpoints. A run that was interrupted goes on with --resume -o DIR as if it had not been.
 
 Every option may stand in a file for --config, in TOML, such as batch-size = 24; the command line beats the file. To
 train in several processes: torchrun --nproc-per-node 2 -m goctconv learn ..."""

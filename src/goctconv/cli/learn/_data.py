@@ -1,48 +1,21 @@
 """``goctconv learn``: photographs and masks, as loaders."""
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from ...learning import _distributed as distributed
-from ...saliency import SaliencyLoader, join_pairs, split_pairs, training_loader, validation_loader
+from ...saliency import join_pairs, split_pairs
+from ...saliency._data._both import BothLoaders, both_loaders
 from ...saliency._pairs import DataSet, DataSetError, ImagePair
 from .._command import CommandError
 from .._messages import say
 from .._progress import plural, shorten
 from ._config import Config
 
-_GRACE = 30  # seconds in which the step that runs can end
 
-
-class Loaders(NamedTuple):
-    """What is learned from, and what maps are compared with."""
-
-    train: SaliencyLoader
-    validation: SaliencyLoader | None
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """The names of pairs that could not be read in any process, and why."""
-        loaders = [loader for loader in self if loader is not None]
-        found: dict[str, str] = {}
-        for skipped in distributed.gathered([loader.skipped for loader in loaders]):
-            for one in skipped:
-                found |= one
-        return found
-
-    def names(self) -> dict[str, list[str]]:
-        """Return the names of the pairs of each."""
-        return {
-            name: [] if loader is None else [pair.name for pair in loader.dataset.pairs]  # type: ignore[attr-defined]
-            for name, loader in zip(self._fields, self, strict=True)
-        }
-
-
-def make_loaders(config: Config, device: torch.device) -> Loaders:
+def make_loaders(config: Config, device: torch.device) -> BothLoaders:
     """Find the pairs and split them.
 
     Raises:
@@ -62,17 +35,17 @@ def make_loaders(config: Config, device: torch.device) -> Loaders:
         raise CommandError(*text.splitlines()) from error
 
 
-def _make(config: Config, device: torch.device) -> Loaders:
+def _make(config: Config, device: torch.device) -> BothLoaders:
     train: Sequence[ImagePair] | DataSet = _found(config, *config.data)
-    validation: Sequence[ImagePair] | DataSet = ()
+    validation: Sequence[ImagePair] | DataSet | None = None
     if isinstance(config.val, Path):
         validation = _found(config, config.val)
         _note_shared(train, validation, config)
     elif config.val:
         train, validation = split_pairs(train, config.val, seed=config.seed)
-    pin = device.type == "cuda"
-    training = training_loader(
+    return both_loaders(
         train,
+        validation,
         sizes=config.size,
         batch_size=config.batch_size,
         workers=config.workers,
@@ -80,24 +53,8 @@ def _make(config: Config, device: torch.device) -> Loaders:
         shrink=config.shrink,
         cache=config.cache,
         accumulate=config.accumulate,
-        pin_memory=pin,
+        pin_memory=device.type == "cuda",
     )
-    training.worker_init_fn = _outlive_sigterm
-    if not validation or distributed.rank():
-        return Loaders(training, None)
-    checking = validation_loader(
-        validation,
-        size=config.size[0],
-        batch_size=config.batch_size,
-        workers=config.workers,
-        shrink=config.shrink,
-        cache=config.cache,
-        rank=0,
-        world_size=1,
-        pin_memory=pin,
-    )
-    checking.worker_init_fn = _outlive_sigterm
-    return Loaders(training, checking)
 
 
 def _found(config: Config, *sources: Path) -> DataSet:
@@ -122,8 +79,3 @@ def _note_shared(
     shared = [pair.name for pair in validation if pair.image.resolve() in photographs]
     if shared and distributed.rank() == 0 and not config.quiet:
         say(f"goctconv: note: {plural(len(shared), 'photograph')} of --val are trained on too: {shorten(shared)}")
-
-
-def _outlive_sigterm(_: int) -> None:
-    """Let a worker go on when SIGTERM is sent to all processes at once: the step that runs still needs its batch."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

@@ -17,7 +17,7 @@ _SCORES = {"mae": "MAE", "max_f": "max F"}
 
 
 def write_results(config: Config, result: LearningResult, summary: dict[str, Any]) -> None:
-    """Write the slim network, its plan, the report and the summary.
+    """Write the slim network, its plan, the history and the summary.
 
     Raises:
         CommandError: Something cannot be written.
@@ -33,7 +33,6 @@ def write_results(config: Config, result: LearningResult, summary: dict[str, Any
         raise CommandError(
             f"{folder / MODEL}: the network cannot be saved: {error}", "the last checkpoint has its weights."
         ) from error
-    write_file(folder / "report.html", result.report.to_html(f"What {config.model} has learned"))
     write_file(folder / "summary.json", json.dumps(summary, indent=1))
 
 

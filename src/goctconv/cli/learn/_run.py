@@ -32,14 +32,16 @@ from ...learning import (
 from ...models import count_macs
 from ...pruning import PruningError
 from ...saliency import SaliencyStep, SaliencyValidation
+from ...saliency._data._both import BothLoaders
 from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_model
 from .._progress import plural, shorten
 from ._config import CHECKPOINTS, Config, make_config
-from ._data import Loaders, make_loaders
+from ._data import make_loaders
 from ._folder import begin_folder, check_folder
 from ._processes import connected, process_count, process_number, together
+from ._report import write_report
 from ._results import as_table, summarize, write_results
 from ._scores import PRUNED, PrunedScores
 
@@ -79,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
     check_folder(config.output, resume=args.resume)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    with connected(config.device) as device, _notes():
+    with connected(config.device) as device, _notes(quiet=config.quiet):
         with together():
             loaders = make_loaders(config, device)
             torch.manual_seed(config.seed)
@@ -94,12 +96,17 @@ def _run(args: argparse.Namespace) -> int:
         skipped = loaders.skipped
         with together():
             if process_number() == 0:
-                _finish(config, result, loaders, (macs, _macs(result.model, config)), skipped)
+                counts = (macs, _macs(result.model, config))
+                summary = summarize(config, result, pairs=loaders.names(), macs=counts, skipped=skipped)
+                write_results(config, result, summary)
+                write_report(config, result, _before(model, result), loaders, summary)
+                _finish(config, summary)
+        loaders.close()
     return 0
 
 
 def _learn(
-    config: Config, model: nn.Module, loaders: Loaders, callbacks: list[Callback], device: torch.device
+    config: Config, model: nn.Module, loaders: BothLoaders, callbacks: list[Callback], device: torch.device
 ) -> LearningResult:
     return learn_channels(
         model,
@@ -121,10 +128,11 @@ def _learn(
         seed=config.seed,
         checkpoints=config.output / CHECKPOINTS,
         resume=True,
+        keep_unpruned=True,
     )
 
 
-def _callbacks(config: Config, loaders: Loaders) -> list[Callback]:
+def _callbacks(config: Config, loaders: BothLoaders) -> list[Callback]:
     folder = config.output
     callbacks: list[Callback] = [CSVLog(folder / "history.csv"), JSONLog(folder / "history.jsonl")]
     if loaders.validation is not None:
@@ -138,19 +146,23 @@ def _callbacks(config: Config, loaders: Loaders) -> list[Callback]:
     return callbacks
 
 
-def _finish(
-    config: Config, result: LearningResult, loaders: Loaders, macs: tuple[int, int], skipped: dict[str, str]
-) -> None:
-    summary = summarize(config, result, pairs=loaders.names(), macs=macs, skipped=skipped)
-    write_results(config, result, summary)
+def _before(model: nn.Module, result: LearningResult) -> nn.Module | None:
+    """Return the trained network before pruning, unless a run was resumed whose checkpoint does not have it."""
+    result.model.cpu()
+    if result.unpruned is None:
+        return None
+    model.cpu().load_state_dict(result.unpruned)
+    return model.eval()
+
+
+def _finish(config: Config, summary: dict[str, Any]) -> None:
+    skipped = summary["skipped"]
     if skipped:
         names = shorten((f"{name} ({reason})" for name, reason in skipped.items()), "; ")
         say(f"goctconv: {plural(len(skipped), 'pair')} skipped: {names}")
     tell(json.dumps(summary, indent=1) if config.json else as_table(summary))
     if not config.quiet:
-        say(
-            f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}; what went and why: report.html"
-        )
+        say(f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}; what was learned: report.html")
 
 
 def _macs(model: nn.Module, config: Config) -> int:
@@ -229,11 +241,11 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _notes() -> Iterator[None]:
-    """Show warnings as notes, above a bar if there is one."""
+def _notes(*, quiet: bool) -> Iterator[None]:
+    """Show warnings as notes, above a bar if there is one; or nothing of them."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if process_number() == 0:
+        if process_number() == 0 and not quiet:
             for line in _in_options(str(message)).splitlines():
                 say(f"goctconv: note: {line}")
 

@@ -1,15 +1,21 @@
 """Batches read in worker processes, epoch by epoch."""
 
+import atexit
+import signal
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch.utils.data import DataLoader
 
+from .._pairs import ImagePair
 from ._batch import Batch, collate
 from ._check import SkippedPair
 from ._dataset import Dropped, Example, SaliencyDataset
 from ._sampler import EpochBatchSampler
+
+_GRACE = 30  # seconds in which a step that runs can end
 
 
 class SkippedPairWarning(UserWarning):
@@ -20,7 +26,8 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
     """A ``DataLoader`` of a `SaliencyDataset` that knows about epochs, and counts the pairs that cannot be read.
 
     Its batches depend only on files, seed and epoch: not on the number of workers, nor on what was read before. It
-    leaves torch's global random state alone. Worker processes stay for all epochs.
+    leaves torch's global random state alone. Worker processes stay for all epochs; where SIGTERM is sent to all
+    processes at once, they outlive it by half a minute, so that a run can finish its step and write a checkpoint.
 
     Args:
         dataset: The images.
@@ -61,15 +68,30 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
             persistent_workers=workers > 0,
             collate_fn=collate,
             pin_memory=pin_memory,
+            worker_init_fn=_outlive_sigterm,
             generator=torch.Generator(),  # else each pass would draw from the global one
         )
         self._epochs = sampler
+        self._pairs = dataset.pairs
         self._skipped = {pair.name: pair.reason for pair in skipped}
+        if workers:
+            atexit.register(_close, weakref.ref(self))
+
+    @property
+    def pairs(self) -> tuple[ImagePair, ...]:
+        """The pairs that batches are made of."""
+        return self._pairs
 
     @property
     def skipped(self) -> dict[str, str]:
         """What could not be read so far: the names of pairs, and what is wrong with each."""
         return dict(self._skipped)
+
+    def close(self) -> None:
+        """End the worker processes; another pass starts new ones."""
+        iterator, self._iterator = getattr(self, "_iterator", None), None
+        if iterator is not None:
+            iterator._shutdown_workers()  # noqa: SLF001  # torch has no public way
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch of the next pass.
@@ -91,3 +113,13 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
             if pair.name not in self._skipped:
                 self._skipped[pair.name] = pair.reason
                 warnings.warn(f"{pair.name} is skipped: {pair.reason}", SkippedPairWarning, stacklevel=3)
+
+
+def _close(reference: "weakref.ref[SaliencyLoader]") -> None:
+    """End workers before multiprocessing ends them with SIGTERM, which they outlive, when the program ends."""
+    if (loader := reference()) is not None:
+        loader.close()
+
+
+def _outlive_sigterm(_: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

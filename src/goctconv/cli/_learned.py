@@ -1,0 +1,116 @@
+"""What the pages about a run of learning show of it."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..analysis import Example, plots
+from ..learning import LearningHistory
+from ..pruning import PruningPlan, PruningReport
+from ..saliency._images import read_image
+from ..saliency._network import NotANumberError
+from ..saliency._open import ImageError
+from ..saliency._pairs import ImagePair
+from ..saliency._predict import predict
+from ..saliency._render import grey_map
+
+_SIDE = 320  # of pictures on a page, in pixels
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Two distances.
+
+    Attributes:
+        masked: Of the maps with and without the channels below the threshold: what it costs to leave them out.
+        cut: Of the outputs with these channels masked and with these channels removed, relative, in float64.
+    """
+
+    masked: float
+    cut: float
+
+    def numbers(self, report: PruningReport) -> dict[str, float]:
+        """Return them, and what was measured when channels were removed, by what was compared."""
+        return {
+            "maps with and without masked channels (mean)": self.masked,
+            "masked and cut, on these pictures, float64": self.cut,
+            **{f"masked and cut, {name}, float32": value for name, value in report.difference.items()},
+        }
+
+
+def prove(model: nn.Module, plan: PruningPlan, batches: Sequence[Tensor]) -> Proof:
+    """Measure what masking changed in the maps, and what cutting changed.
+
+    Args:
+        model: The trained network before pruning, in eval mode; it stays as it is.
+        plan: What was removed.
+        batches: Images (B, 3, H, W).
+    """
+    masked = plan.mask(deepcopy(model))
+    cost = _mean_difference(model, masked, batches)
+    cut = plan.apply(model).double().eval()
+    return Proof(cost, _largest_difference(masked.double(), cut, [batch.double() for batch in batches]))
+
+
+@torch.no_grad()
+def _mean_difference(model: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> float:
+    differences = [(model(batch).sigmoid() - other(batch).sigmoid()).abs().mean((1, 2, 3)) for batch in batches]
+    return torch.cat(differences).mean().item()
+
+
+@torch.no_grad()
+def _largest_difference(model: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> float:
+    pairs = [(model(batch), other(batch)) for batch in batches]
+    largest = max(one.abs().max().item() for one, _ in pairs)
+    return float(max((one - two).abs().max().item() for one, two in pairs) / largest) if largest else 0.0
+
+
+def figures(
+    name: str,
+    history: LearningHistory,
+    before: nn.Module | None,
+    widths: Mapping[str, nn.Module] | PruningReport,
+    threshold: float | None,
+) -> list[plots.Picture]:
+    """Return γ over time and before pruning, loss and error, and widths before and after.
+
+    Args:
+        name: The model's.
+        history: Of the run.
+        before: The network before pruning, where it is known.
+        widths: As for `plots.channel_widths`.
+        threshold: Below which γ were masked.
+    """
+    pruned = {"pruned": sum(epoch.phase == "train" for epoch in history.epochs)}
+    validated = any("mae" in epoch.validation for epoch in history.epochs)
+    found = []
+    if any(epoch.channels for epoch in history.epochs):
+        found.append(plots.scales_over_time(history, events=pruned, threshold=threshold or None))
+    if before is not None:
+        names = before.dynamic_decay_names() if hasattr(before, "dynamic_decay_names") else None  # type: ignore[operator]
+        found.append(
+            plots.scale_distribution(
+                {"before pruning": before}, layers=names, threshold=threshold or None, title="Before pruning"
+            )
+        )
+    curves = ("loss", "mae") if validated else ("loss",)
+    return [*found, plots.learning_curves({name: history}, curves, events=pruned), plots.channel_widths(widths)]
+
+
+def example_of(pair: ImagePair, networks: Mapping[str, nn.Module], size: int | tuple[int, int]) -> Example | None:
+    """Return a photograph with its mask and the networks' maps, or None where it cannot be: learning has named it."""
+    try:
+        photograph, mask = read_image(pair.image), read_image(pair.mask)
+        pictures = {"photograph": photograph, "true mask": mask.convert("L")}
+        for caption, network in networks.items():
+            pictures[caption] = Image.fromarray(grey_map(predict(network, [photograph], size=size)[0]))
+    except (ImageError, NotANumberError):
+        return None
+    for picture in pictures.values():
+        picture.thumbnail((_SIDE, _SIDE))
+    return Example(pair.name, {caption: np.asarray(picture) for caption, picture in pictures.items()})

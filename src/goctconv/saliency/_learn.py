@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ._data._loader import SaliencyLoader
 from ._data._make_loaders import training_loader, validation_loader
 from ._data._sources import join_pairs
 from ._pairs import DataSet, ImagePair
+from ._preprocess import Size
 from .losses import get_loss
 from .metrics import SaliencyMetrics
 
@@ -24,12 +25,20 @@ Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 SaliencyLoss: TypeAlias = "str | Callable[[Tensor, Tensor], Tensor]"
 """A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks, both (B, 1, H, W)."""
 
+Reduction: TypeAlias = Literal["mean", "sum"]
+"""Of the loss, over the pixels of an image."""
+
 
 class SaliencyStep:
     """The loss of a batch.
 
     Args:
         loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
+        reduction: "mean" over pixels, or "sum" over those of an image, which is the mean times their number; over the
+            images of a batch it is the mean in both cases.
+
+    Raises:
+        ValueError: Another loss or reduction.
 
     Example:
         >>> import torch
@@ -39,12 +48,19 @@ class SaliencyStep:
         torch.Size([])
     """
 
-    def __init__(self, loss: SaliencyLoss) -> None:
+    def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
+        if reduction not in get_args(Reduction):
+            raise ValueError(
+                f"reduction is {reduction!r}, expected one of {', '.join(map(repr, get_args(Reduction)))}."
+            )
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
+        self.reduction = reduction
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a model for a batch."""
-        return self.loss(model(batch.images), batch.masks)
+        loss = self.loss(model(batch.images), batch.masks)
+        height, width = batch.masks.shape[-2:]
+        return loss if self.reduction == "mean" else loss * (height * width)
 
 
 class SaliencyValidation:
@@ -89,11 +105,12 @@ def learn_saliency(
     *,
     epochs: int = 300,
     finetune_epochs: int = 20,
-    size: int | tuple[int, int] = 224,
-    sizes: Sequence[int | tuple[int, int]] | None = None,
+    size: Size = 224,
+    sizes: Sequence[Size] | None = None,
     batch_size: int = 24,
     workers: int = 2,
     loss: SaliencyLoss = "bce",
+    reduction: Reduction = "mean",
     transforms: Any = None,
     shrink: int | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -112,18 +129,21 @@ def learn_saliency(
         validation: The same, to compare maps with after each epoch.
         epochs: With dynamic weight decay.
         finetune_epochs: Of the slim network.
-        size: Of the images of a batch, (height, width) or one number for both, in pixels.
+        size: Of the images of a batch, (height, width) or one number for both, in pixels; or ``"own"``: every
+            photograph keeps its own, in batches of one.
         sizes: Several sizes, one drawn for each batch.
         batch_size: Images in a batch.
         workers: Processes that read and change photographs.
         loss: Of logits and masks.
+        reduction: Of the loss, over the pixels of an image, as in `SaliencyStep`.
         transforms: Of photographs with their masks; None: the published crop and flips.
         shrink: First shrink larger photographs until their shorter side has this many pixels; about twice ``size``.
         cache: A folder for decoded copies of photographs and masks.
         accumulate: Batches in a step of the optimizer.
         seed: Of all that is random.
         **options: Other arguments of `goctconv.learn_channels`: ``optimizer``, ``weight_decay``, ``threshold``,
-            ``scheduler``, ``checkpoints``, ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``, ...
+            ``scheduler``, ``checkpoints``, ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``,
+            ``freeze_batch_norm``, ... `csf_recipe` and `modern_recipe` return all that other ways to train need.
 
     Returns:
         The slim network, the report of what was removed, and the history with ``mae`` and ``max_f``.
@@ -182,7 +202,7 @@ def learn_saliency(
     return learn_channels(
         model,
         loader,
-        step=SaliencyStep(loss),
+        step=SaliencyStep(loss, reduction),
         epochs=epochs,
         finetune_epochs=finetune_epochs,
         validate=validate,

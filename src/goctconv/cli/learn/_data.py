@@ -14,6 +14,7 @@ from .._command import CommandError
 from .._messages import say
 from .._progress import plural, shorten
 from ._config import Config
+from ._recipe import transforms
 
 _GRACE = 30  # seconds in which the step that runs can end
 
@@ -57,6 +58,8 @@ def make_loaders(config: Config, device: torch.device) -> Loaders:
             ("validation=", "--val "),
             ("both need at least one", "both need at least one; --val 0 compares no maps"),
             ("shrink is", "--shrink is"),
+            ("size is 'own' and batch_size is", "--size own and --batch-size"),
+            ("batch_size=1, and accumulate=10", "--batch-size 1, and --accumulate 10"),
         ):
             text = text.replace(python, option)
         raise CommandError(*text.splitlines()) from error
@@ -77,6 +80,7 @@ def _make(config: Config, device: torch.device) -> Loaders:
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
+        transforms=transforms(config),
         shrink=config.shrink,
         cache=config.cache,
         accumulate=config.accumulate,

@@ -33,7 +33,8 @@ def write_results(config: Config, result: LearningResult, summary: dict[str, Any
         raise CommandError(
             f"{folder / MODEL}: the network cannot be saved: {error}", "the last checkpoint has its weights."
         ) from error
-    write_file(folder / "report.html", result.report.to_html(f"What {config.model} has learned"))
+    if result.threshold is not None:
+        write_file(folder / "report.html", result.report.to_html(f"What {config.model} has learned"))
     write_file(folder / "summary.json", json.dumps(summary, indent=1))
 
 
@@ -71,6 +72,8 @@ def summarize(
 
 def as_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run as text."""
+    if summary["threshold"] is None:
+        return _as_short_table(summary)
     channels, epochs, pairs = summary["channels"], summary["epochs"], summary["pairs"]
     before, after = summary["parameters"]
     went = (
@@ -89,6 +92,20 @@ def as_table(summary: dict[str, Any]) -> str:
         if any(value is not None for value in values):
             lines.append(_row(name, *("-" if value is None else f"{value:.4f}" for value in values)))
     return "\n".join(lines)
+
+
+def _as_short_table(summary: dict[str, Any]) -> str:
+    """Return the numbers of a run that removed no channels."""
+    scores = summary["scores"]["before"]
+    return "\n".join(
+        [
+            f"{summary['model']} trained on {summary['pairs']['train']} pairs in {summary['epochs']['train']} epochs; all "
+            "channels stay",
+            _row("parameters", f"{summary['parameters'][0]:,}"),
+            _row("MACs", f"{summary['macs'][0]:,}"),
+            *(_row(name, f"{scores[key]:.4f}") for key, name in _SCORES.items() if key in scores),
+        ]
+    )
 
 
 def _row(name: str, *cells: str) -> str:

@@ -1,7 +1,6 @@
 """``goctconv learn``: the run."""
 
 import argparse
-import functools
 import importlib.util
 import json
 import shlex
@@ -27,19 +26,19 @@ from ...learning import (
     TensorBoard,
     ThresholdError,
     learn_channels,
-    published_optimizer,
 )
 from ...models import count_macs
 from ...pruning import PruningError
 from ...saliency import SaliencyStep, SaliencyValidation
 from .._command import CommandError
 from .._messages import say, tell
-from .._model import create_model
 from .._progress import plural, shorten
 from ._config import CHECKPOINTS, Config, make_config
 from ._data import Loaders, make_loaders
 from ._folder import begin_folder, check_folder
+from ._network import count_size, make_network
 from ._processes import connected, process_count, process_number, together
+from ._recipe import learning_arguments
 from ._results import as_table, summarize, write_results
 from ._scores import PRUNED, PrunedScores
 
@@ -48,6 +47,12 @@ _OPTIONS = (
     ("call again with resume=True", "run it again with --resume"),
     ("resume=True", "--resume"),
     ("threshold='gap'", "--threshold gap"),
+    ("threshold=None", "--threshold none"),
+    ("finetune_epochs=0", "--finetune-epochs 0"),
+    ("weight_decay=0", "--weight-decay 0"),
+    ("norm='batch'", "--model-args norm=batch"),
+    ("freeze_batch_norm=True", "--freeze-batch-norm"),
+    ("backbone_rate=", "--backbone-rate "),
     ("threshold=", "--threshold "),
     ("finetune_epochs=", "--finetune-epochs "),
     ("checkpoints=", "the folder "),
@@ -83,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
         with together():
             loaders = make_loaders(config, device)
             torch.manual_seed(config.seed)
-            model = create_model(config.model, weights=config.weights)
+            model = make_network(config)
             macs = _macs(model, config)
             callbacks = _callbacks(config, loaders)
         with together():
@@ -104,23 +109,13 @@ def _learn(
     return learn_channels(
         model,
         loaders.train,
-        step=SaliencyStep(config.loss),
-        epochs=config.epochs,
-        finetune_epochs=config.finetune_epochs,
-        optimizer=functools.partial(published_optimizer, lr=config.lr, weight_decay=config.ordinary_weight_decay),
-        weight_decay=config.weight_decay,
-        threshold=config.threshold,
-        criterion=None if config.criterion == "auto" else config.criterion,
+        step=SaliencyStep(config.loss, config.reduction),
         validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
         callbacks=callbacks,
         device=device,
-        accumulate=config.accumulate,
-        amp=None if config.amp == "none" else config.amp,
-        channels_last=config.channels_last,
-        compile=config.compile,
-        seed=config.seed,
         checkpoints=config.output / CHECKPOINTS,
         resume=True,
+        **learning_arguments(config),
     )
 
 
@@ -148,16 +143,16 @@ def _finish(
         say(f"goctconv: {plural(len(skipped), 'pair')} skipped: {names}")
     tell(json.dumps(summary, indent=1) if config.json else as_table(summary))
     if not config.quiet:
-        say(
-            f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}; what went and why: report.html"
-        )
+        what = "" if result.threshold is None else "; what went and why: report.html"
+        say(f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}{what}")
 
 
 def _macs(model: nn.Module, config: Config) -> int:
+    size = count_size(model, config)
     try:
-        return count_macs(model, config.size[0])
+        return count_macs(model, size)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise CommandError(f"{config.model} takes no images of size {config.size[0]}: {error}") from error
+        raise CommandError(f"{config.model} takes no images of size {size}: {error}") from error
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def learn_channels(
         channels_last: Whether images and weights lie in memory channel by channel of each pixel.
         compile: Whether to compile the model, or the backend to do it with.
         freeze_batch_norm: Layers whose running statistics, scales and shifts stay as they are: True: those of
-            ``model.backbone``; or names or globs of modules. They do not decay dynamically.
+            ``model.backbone``; or names or globs of modules. They do not decay, and keep their channels.
         seed: Of all that is random.
         checkpoints: A folder; one is written after each epoch, and after the step that runs when SIGTERM comes, which
             then ends the process with code 143. The last two are kept.

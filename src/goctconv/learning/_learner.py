@@ -21,7 +21,7 @@ from ._checkpoints import Checkpoints
 from ._encoding import stored
 from ._epoch import Totals, Training
 from ._errors import LearningError, ThresholdError
-from ._frozen import frozen_layers, set_trained, untrained
+from ._frozen import frozen_layers, keeping, set_trained, untrained
 from ._history import EpochRecord, LearningHistory, StepRecord
 from ._interrupt import Interruption
 from ._loaders import length
@@ -239,9 +239,8 @@ class Learner:
         gap = self._find_gap() if isinstance(wanted, str) else None
         threshold = gap.value if gap else float(wanted)
         criterion = settings.criterion or ("bn_scale_first" if hasattr(model, "dynamic_decay_names") else "bn_scale")
-        result = prune_channels(
-            model, self._example(), threshold=threshold, criterion=criterion, **settings.pruning_options
-        )
+        options = keeping(settings.pruning_options, model, self.frozen)
+        result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
         if not result.report.masked:
             warnings.warn(
                 f"no γ is below threshold={threshold:g}, so nothing was removed; short runs need a larger one, about "

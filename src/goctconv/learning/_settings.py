@@ -76,8 +76,8 @@ class Settings:
         if value is None:
             if self.finetune_epochs:
                 raise ValueError(
-                    f"threshold=None removes nothing, so that nothing is left for finetune_epochs={self.finetune_epochs}"
-                    ": pass finetune_epochs=0, or a threshold"
+                    f"threshold=None removes nothing, so finetune_epochs={self.finetune_epochs} has nothing to do: "
+                    "pass finetune_epochs=0, or a threshold"
                 )
             return
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

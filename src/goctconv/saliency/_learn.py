@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from ._data._make_loaders import training_loader, validation_loader
 from ._data._sources import join_pairs
 from ._pairs import DataSet, ImagePair
 from ._preprocess import Size
+from ._reduction import Reduction
 from .losses import get_loss
 from .metrics import SaliencyMetrics
 
@@ -24,9 +25,6 @@ Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 
 SaliencyLoss: TypeAlias = "str | Callable[[Tensor, Tensor], Tensor]"
 """A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks, both (B, 1, H, W)."""
-
-Reduction: TypeAlias = Literal["mean", "sum"]
-"""Of the loss, over the pixels of an image."""
 
 
 class SaliencyStep:

@@ -29,7 +29,8 @@ def csf_recipe(*, lr: float = 5e-5, backbone_rate: float = 1.0) -> dict[str, Any
         >>> recipe["size"], recipe["batch_size"], recipe["accumulate"]
         ('own', 1, 10)
         >>> def train(folder):
-        ...     return learn_saliency(goctconv.create_model("csf_res2net50", pretrained_backbone=True), folder, **recipe)
+        ...     model = goctconv.create_model("csf_res2net50", pretrained_backbone=True)
+        ...     return learn_saliency(model, folder, **recipe)
 
     Source: Cheng et al., TPAMI 2021, and the training settings released with it.
     """
@@ -55,9 +56,10 @@ def csf_recipe(*, lr: float = 5e-5, backbone_rate: float = 1.0) -> dict[str, Any
 def modern_recipe(*, lr: float = 1e-4, backbone_rate: float = 0.1) -> dict[str, Any]:
     """Return how such networks are trained today, as arguments of `learn_saliency`.
 
-    30 epochs at 352×352 in batches of 16 and mixed precision (bfloat16); AdamW along half a cosine, the backbone a tenth
-    as fast, gradients clipped to a norm of 1; binary cross-entropy and IoU; crops, half of the photographs mirrored left
-    to right. The channels stay as they are; ``weight_decay=3.0, threshold="gap", finetune_epochs=10`` learns them.
+    30 epochs at 352×352 in batches of 16 and mixed precision (bfloat16); AdamW along half a cosine, the backbone a
+    tenth as fast, gradients clipped to a norm of 1; binary cross-entropy and IoU; crops, half of the photographs
+    mirrored left to right. The channels stay as they are; other values of ``weight_decay``, ``threshold`` and
+    ``finetune_epochs``, such as 3.0, ``"gap"`` and 10, learn them.
 
     Args:
         lr: The learning rate.

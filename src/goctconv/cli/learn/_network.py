@@ -6,7 +6,6 @@ from typing import Any
 import timm
 from torch import nn
 
-from ...saliency._preprocess import OWN
 from .._command import CommandError
 from .._model import create_model
 from ._config import CHECKPOINTS, Config
@@ -32,7 +31,7 @@ def _backbone(config: Config, arguments: dict[str, Any]) -> dict[str, Any]:
         return {}  # or the whole network has its weights already
     if not timm.models.is_model_in_modules(config.model.partition(".")[0], ("csf",)):
         raise CommandError(
-            f"--backbone-weights {asked}: {config.model} has no backbone of timm's: add --backbone-weights none, or take "
+            f"--backbone-weights {asked}: {config.model} has no backbone: add --backbone-weights none, or take "
             "--model csf_res2net50, or --model csf --model-args backbone=NAME."
         )
     if "pretrained_backbone" in arguments:
@@ -46,7 +45,8 @@ def _backbone(config: Config, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def count_size(model: nn.Module, config: Config) -> int | tuple[int, int]:
     """Return the size at which operations are counted: the first option, or that which the network is made for."""
-    if isinstance(config.size[0], str) and config.size[0] == OWN:
+    size = config.size[0]
+    if size == "own":
         height, width = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (3, _SIDE, _SIDE))[1:]
         return int(height), int(width)
-    return config.size[0]
+    return size

@@ -96,11 +96,10 @@ def as_table(summary: dict[str, Any]) -> str:
 
 def _as_short_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run that removed no channels."""
-    scores = summary["scores"]["before"]
+    scores, pairs, epochs = summary["scores"]["before"], summary["pairs"]["train"], summary["epochs"]["train"]
     return "\n".join(
         [
-            f"{summary['model']} trained on {summary['pairs']['train']} pairs in {summary['epochs']['train']} epochs; all "
-            "channels stay",
+            f"{summary['model']} trained on {pairs} pairs in {epochs} epochs; all channels stay",
             _row("parameters", f"{summary['parameters'][0]:,}"),
             _row("MACs", f"{summary['macs'][0]:,}"),
             *(_row(name, f"{scores[key]:.4f}") for key, name in _SCORES.items() if key in scores),

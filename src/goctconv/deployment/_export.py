@@ -85,8 +85,8 @@ def _output(network: nn.Module, image: Tensor) -> Tensor:
         output = network(image)
     except Exception as error:  # whatever it raises, it cannot be checked
         raise ExportError(
-            f"the network does not run on an image of {tuple(image.shape)} ({error}); it must take any size from 32x32, "
-            "or the one that size= names"
+            f"the network does not run on an image of {tuple(image.shape)} ({error}); it must take any size from "
+            "32x32, or the one that size= names"
         ) from error
     if not isinstance(output, Tensor):
         raise ExportError(f"the network returns a {type(output).__name__}, expected one tensor: wrap it to return that")

@@ -143,7 +143,7 @@ def test_images_of_their_own_size() -> None:
         EpochBatchSampler(3, 2, sizes=["own"])
     with pytest.raises(ValueError, match="'own' leaves no other size"):
         EpochBatchSampler(3, 1, sizes=["own", 64])
-    with pytest.raises(ValueError, match="size is 'native', expected 'own'"):
+    with pytest.raises(TypeError, match=r"size is 'native', expected one integer or \(height, width\), or 'own'"):
         SaliencyDataset([None], size="native")  # type: ignore[list-item,arg-type]
     rng = torch.Generator()
     image = torch.zeros(20, 50, 3, dtype=torch.uint8).numpy()

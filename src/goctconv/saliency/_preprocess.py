@@ -49,20 +49,23 @@ def check_size_or_own(size: Size) -> tuple[int, int] | None:
     """Return an input size as (height, width), or None for what each photograph has.
 
     Raises:
-        TypeError: ``size`` is not of integers.
-        ValueError: They are not one or two, or less than 32; or it is another word than "own".
+        TypeError: ``size`` is not of integers, or another word than "own".
+        ValueError: They are not one or two, or less than 32.
     """
     if isinstance(size, str):
         if size != OWN:
-            raise ValueError(f"size is {size!r}, expected {OWN!r}, one integer or (height, width).")
+            raise TypeError(f"size is {size!r}, expected one integer or (height, width), or {OWN!r}.")
         return None
     return check_size(size)
 
 
-def prepare(image: ImageLike, size: tuple[int, int], max_pixels: int = MAX_PIXELS, name: str | None = None) -> Prepared:
-    """Read, resize and normalise one image; ``pixels`` has shape (3, height, width)."""
+def prepare(
+    image: ImageLike, size: tuple[int, int] | None, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Prepared:
+    """Read, resize and normalise one image; ``pixels`` has shape (3, height, width); with no size, its own."""
     photograph = read_image(image, max_pixels=max_pixels, name=name)
-    scaled = resize_bilinear(np.asarray(photograph), size)
+    height, width = size or (max(photograph.height, MIN_SIZE), max(photograph.width, MIN_SIZE))
+    scaled = resize_bilinear(np.asarray(photograph), (height, width))
     scaled /= 255
     scaled -= MEAN
     scaled /= STD

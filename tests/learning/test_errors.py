@@ -19,7 +19,11 @@ LOSS = nn.CrossEntropyLoss()
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"model": nn.Conv2d(3, 2, 1)}, ValueError, r"Conv2d has no BatchNorm with a scale"),
+        (
+            {"model": nn.Conv2d(3, 2, 1)},
+            ValueError,
+            r"Conv2d has no BatchNorm that is trained, .* weight_decay=0, threshold=None and finetune_epochs=0",
+        ),
         ({"model": nn.DataParallel(network())}, TypeError, r"model is a DataParallel: pass the model inside"),
         ({"model": "resnet"}, TypeError, r"model must be a torch.nn.Module, got str"),
         ({"train_loader": []}, ValueError, r"train_loader is empty"),
@@ -51,6 +55,10 @@ LOSS = nn.CrossEntropyLoss()
         ({"pruning_options": {"ratio": 0.5}}, TypeError, r"prune_channels is given ratio"),
         ({"pruning_options": "coupled"}, TypeError, r"pruning_options='coupled' must be a dict"),
         ({"include": "bn*"}, ValueError, r"include: 'bn\*' matches no BatchNorm"),
+        ({"threshold": None}, ValueError, r"threshold=None removes nothing, so finetune_epochs=2 has nothing to do"),
+        ({"freeze_batch_norm": True}, ValueError, r"freeze_batch_norm=True .* has no attribute 'backbone'"),
+        ({"freeze_batch_norm": "bn*"}, ValueError, r"freeze_batch_norm: 'bn\*' matches no BatchNorm"),
+        ({"freeze_batch_norm": "*"}, ValueError, r"has no BatchNorm that is trained \(all are frozen\)"),
     ],
 )
 def test_arguments(changed: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -35,6 +35,17 @@ def test_equals_the_published_steps(size):
         np.testing.assert_allclose(saliency, published(model, array, pair), rtol=0, atol=1e-6)
 
 
+def test_images_keep_their_size():
+    model, sizes = Brightness(), []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
+    arrays = [gradient(40, 50), gradient(40, 50), gradient(33, 64), gradient(20, 45)]
+    maps = predict(model, arrays, size="own", batch_size=2)
+    assert sizes == [(2, 3, 40, 50), (1, 3, 33, 64), (1, 3, 32, 45)]
+    for array, saliency in zip(arrays, maps, strict=True):
+        own = max(array.shape[0], 32), array.shape[1]
+        np.testing.assert_allclose(saliency, published(Brightness(), array, own), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 50])
 def test_the_batch_size_does_not_matter(batch_size):
     model, arrays = Brightness(), [gradient(*shape) for shape in SHAPES]

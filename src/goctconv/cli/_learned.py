@@ -17,6 +17,7 @@ from ..saliency._network import NotANumberError
 from ..saliency._open import ImageError
 from ..saliency._pairs import ImagePair
 from ..saliency._predict import predict
+from ..saliency._preprocess import Size
 from ..saliency._render import grey_map
 
 _SIDE = 320  # of pictures on a page, in pixels
@@ -102,7 +103,7 @@ def figures(
     return [*found, plots.learning_curves({name: history}, curves, events=pruned), plots.channel_widths(widths)]
 
 
-def example_of(pair: ImagePair, networks: Mapping[str, nn.Module], size: int | tuple[int, int]) -> Example | None:
+def example_of(pair: ImagePair, networks: Mapping[str, nn.Module], size: Size) -> Example | None:
     """Return a photograph with its mask and the networks' maps, or None where it cannot be: learning has named it."""
     try:
         photograph, mask = read_image(pair.image), read_image(pair.mask)

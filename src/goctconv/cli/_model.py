@@ -133,6 +133,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def input_size_or_own(size: int | tuple[int, int] | str) -> tuple[int, int] | None:
+    """Return ``--size`` as (height, width), or None for what each photograph has.
+
+    Raises:
+        CommandError: Not even one input of this size fits into memory.
+    """
+    return None if isinstance(size, str) else input_size(size)
+
+
 def input_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return ``--size`` as (height, width).
 

@@ -29,6 +29,11 @@ def network_size(text: str) -> int | tuple[int, int]:
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
+def network_size_or_own(text: str) -> int | tuple[int, int] | str:
+    """Parse ``own``, or a size as `network_size`."""
+    return text if text == "own" else network_size(text)
+
+
 def probability(text: str) -> float:
     """Parse a number from 0 to 1."""
     try:

@@ -12,8 +12,11 @@ from ._history import LearningHistory as LearningHistory
 from ._history import StepRecord as StepRecord
 from ._learn import learn_channels as learn_channels
 from ._optimizers import published_optimizer as published_optimizer
-from ._optimizers import published_schedule as published_schedule
+from ._param_groups import optimizer_for as optimizer_for
 from ._progress import ProgressBar as ProgressBar
 from ._result import LearningResult as LearningResult
+from ._schedules import cosine_schedule as cosine_schedule
+from ._schedules import published_schedule as published_schedule
+from ._schedules import step_schedule as step_schedule
 from ._threshold import Threshold as Threshold
 from ._threshold import find_threshold as find_threshold

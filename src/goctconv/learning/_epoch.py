@@ -68,7 +68,7 @@ class Training:
             place: Where this is, for errors.
             begun: Called when those are skipped.
         """
-        self.network.runner.train()
+        self.network.train()
         batches = iter(loader)
         for _ in range(totals.steps):
             if not self._group(batches):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..optim._selection import Selection
 from . import _distributed as distributed
 from ._batches import Loss, Step, pair_step
 from ._callbacks import Callback
@@ -18,8 +19,9 @@ from ._checkpoints import Checkpoints, last_checkpoint
 from ._learner import Learner, Parts, Validate
 from ._loaders import check_loader
 from ._network import bare
-from ._optimizers import OptimizerFactory, SchedulerFactory, published_optimizer, published_schedule
+from ._optimizers import OptimizerFactory, SchedulerFactory, published_optimizer
 from ._result import LearningResult
+from ._schedules import published_schedule
 from ._settings import Settings
 from ._state import Saved
 
@@ -34,7 +36,7 @@ def learn_channels(
     step: Step | None = None,
     optimizer: OptimizerFactory | Optimizer = published_optimizer,
     weight_decay: float = 3.0,
-    threshold: float | str = 1e-20,
+    threshold: float | str | None = 1e-20,
     scheduler: SchedulerFactory | None = published_schedule,
     validate: Validate | None = None,
     callbacks: Iterable[Callback] = (),
@@ -51,6 +53,7 @@ def learn_channels(
     amp: str | None = None,
     channels_last: bool = False,
     compile: bool | str = False,  # noqa: A002  # torch's name for it
+    freeze_batch_norm: bool | Selection = False,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     resume: bool | str | os.PathLike[str] = False,
@@ -79,7 +82,8 @@ def learn_channels(
             parameters. The published one is Adam with lr 1e-4, β of 0.9 and 0.99, and weight decay of 5e-3.
         weight_decay: λ of dynamic weight decay. The scales that it decays have no ordinary one, in both phases.
         threshold: Channels with abs(γ) below it are removed. 1e-20 is published, short runs need about 1e-3;
-            ``"gap"`` takes what `find_threshold` finds, or fails.
+            ``"gap"`` takes what `find_threshold` finds, or fails. None: no channels are removed, and with a
+            ``weight_decay`` of 0 the network is trained as it is; it needs no BatchNorm then.
         scheduler: A function of an optimizer and the number of epochs of a phase, called anew for each; it steps once
             an epoch. The published one divides by 10 after 2/3 and 5/6 of the epochs. None: constant.
         validate: A function of the model, in eval mode and without gradients, that returns a number, or several by
@@ -102,6 +106,8 @@ def learn_channels(
         amp: Mixed precision: ``"bf16"``, or ``"fp16"`` with scaled gradients.
         channels_last: Whether images and weights lie in memory channel by channel of each pixel.
         compile: Whether to compile the model, or the backend to do it with.
+        freeze_batch_norm: Layers whose running statistics, scales and shifts stay as they are: True: those of
+            ``model.backbone``; or names or globs of modules. They do not decay, and keep their channels.
         seed: Of all that is random.
         checkpoints: A folder; one is written after each epoch, and after the step that runs when SIGTERM comes, which
             then ends the process with code 143. The last two are kept.
@@ -113,7 +119,7 @@ def learn_channels(
         The slim network, the report of what was removed, and the history.
 
     Raises:
-        ValueError: Arguments that cannot be; a model without BatchNorm; an empty loader.
+        ValueError: Arguments that cannot be; no BatchNorm to learn channels of; an empty loader.
         TypeError: Arguments of another kind.
         ThresholdError: There is no gap in γ's histogram.
         LearningError: The loss is not finite, a checkpoint cannot be written or read, or is of another model or other
@@ -151,6 +157,7 @@ def learn_channels(
         amp=amp,
         channels_last=channels_last,
         compile=compile,
+        freeze_batch_norm=freeze_batch_norm,
         seed=seed,
     )
     model = bare(model)

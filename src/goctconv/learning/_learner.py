@@ -21,6 +21,7 @@ from ._checkpoints import Checkpoints
 from ._encoding import stored
 from ._epoch import Totals, Training
 from ._errors import LearningError, ThresholdError
+from ._frozen import frozen_layers, keeping, set_trained, untrained
 from ._history import EpochRecord, LearningHistory, StepRecord
 from ._interrupt import Interruption
 from ._loaders import length
@@ -72,6 +73,7 @@ class Learner:
     def __init__(self, model: nn.Module, settings: Settings, parts: Parts) -> None:
         self.model, self.settings, self.parts = model, settings, parts
         self.device = placed(model, parts.device, settings)
+        self.frozen = frozen_layers(model, settings.freeze_batch_norm)
         self.shapes = shapes_of(model)
         self.progress = Progress(0, Totals(), LearningHistory())
         self.run_state = LearningRun(model, settings.total, history=self.progress.history)
@@ -81,7 +83,7 @@ class Learner:
 
     def run(self, saved: Saved | None) -> LearningResult:
         """Train, prune and fine-tune, or what is left of it after a checkpoint."""
-        with undisturbed(), Interruption() as self.interruption:
+        with undisturbed(), untrained(self.model, self.frozen) as held, Interruption() as self.interruption:
             try:
                 self._begin(saved)
                 self._tell("on_start")
@@ -90,18 +92,23 @@ class Learner:
                 if self._decay is not None:
                     self._decay.remove()
                 self._tell("on_end")
+        set_trained(self.training.network.model, held, trained=True)
         distributed.barrier()
         return self._result()
 
     def _train(self) -> None:
         if self.progress.plan is None:
             self._run_epochs(TRAIN, self.settings.epochs)
-            self._prune()
+            if self.settings.threshold is None:
+                distributed.share_state(self.model)
+                self.progress.plan = PruningPlan.empty(self.model)
+                return
+            self._prune(self.settings.threshold)
         self._run_epochs(FINETUNE, self.settings.total)
 
     def _result(self) -> LearningResult:
         progress = self.progress
-        if progress.plan is None or progress.threshold is None:
+        if progress.plan is None:
             raise LearningError("the run ended before pruning")  # it cannot, but for a fault of ours
         model = self.training.network.model.eval()
         report = progress.plan.report
@@ -114,7 +121,7 @@ class Learner:
         inner = make_optimizer(self.parts.optimizer, self.model)
         self.described = {
             **self.settings.described(),
-            "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}",
+            "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}{_rates(inner)}",
             "scheduler": describe(self.parts.scheduler),
             "processes": str(distributed.world_size()),
             "batches": str(length(self.parts.loader)),
@@ -123,17 +130,18 @@ class Learner:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
             check_same(saved.state["settings"], self.described, saved.path, is_pruned=saved.is_pruned)
         if saved is None or not saved.is_pruned:
-            net = network(self.model, self.device, self.settings)
-            self._decay = decayed(inner, self.model, net.runner, self.settings)
-            self._note_layers(self._decay)
-            self._set_training(net, self._decay, self.settings.epochs)
+            net = network(self.model, self.device, self.settings, self.frozen)
+            if not self.settings.is_plain:
+                self._decay = decayed(inner, self.model, net.runner, self.settings, self.frozen)
+                self._note_layers(self._decay)
+            self._set_training(net, self._decay or inner, self.settings.epochs)
         else:
             self._begin_finetuning(saved, inner)
         if saved is not None:
             self._load(saved)
 
     def _begin_finetuning(self, saved: Saved, inner: Optimizer) -> None:
-        decay = decayed(inner, self.model, self.model, self.settings)
+        decay = decayed(inner, self.model, self.model, self.settings, self.frozen)
         self._note_layers(decay)
         decay.remove()
         plan = PruningPlan.from_dict(saved.state["plan"])
@@ -141,7 +149,8 @@ class Learner:
         placed(slim, self.device, self.settings)
         rebind(inner, slim, saved.parameters)
         rewind(inner, self.settings)
-        self._set_training(network(slim, self.device, self.settings), inner, self.settings.finetune_epochs)
+        net = network(slim, self.device, self.settings, self.frozen)
+        self._set_training(net, inner, self.settings.finetune_epochs)
 
     def _load(self, saved: Saved) -> None:
         saved.load_model(self.training.network.model)
@@ -235,16 +244,15 @@ class Learner:
         except (TypeError, ValueError) as error:
             raise TypeError(f"validate returned {found!r}, expected a number or numbers by name") from error
 
-    def _prune(self) -> None:
+    def _prune(self, wanted: float | str) -> None:
         """Cut the network and its optimizer, and begin to fine-tune."""
         model, settings, progress = self.model, self.settings, self.progress
         distributed.share_state(model)
-        gap = self._find_gap() if isinstance(settings.threshold, str) else None
-        threshold = gap.value if gap else float(settings.threshold)
+        gap = self._find_gap() if isinstance(wanted, str) else None
+        threshold = gap.value if gap else float(wanted)
         criterion = settings.criterion or ("bn_scale_first" if hasattr(model, "dynamic_decay_names") else "bn_scale")
-        result = prune_channels(
-            model, self._example(), threshold=threshold, criterion=criterion, **settings.pruning_options
-        )
+        options = keeping(settings.pruning_options, model, self.frozen)
+        result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
         if not result.report.masked:
             warnings.warn(
                 f"no γ is below threshold={threshold:g}, so nothing was removed; short runs need a larger one, about "
@@ -260,7 +268,9 @@ class Learner:
         optimizer = for_finetuning(self._decay, result, settings)
         self._decay.remove()
         scale = self.training.scaler.state_dict()
-        self._set_training(network(result.model, self.device, settings), optimizer, settings.finetune_epochs)
+        self._set_training(
+            network(result.model, self.device, settings, self.frozen), optimizer, settings.finetune_epochs
+        )
         self.training.scaler.load_state_dict(scale)  # else steps would be skipped until it is found again
         self._tell("on_pruned", result.plan)
         if not settings.finetune_epochs:
@@ -319,3 +329,9 @@ class Learner:
         if distributed.rank() == 0:
             for callback in self.parts.callbacks:
                 getattr(callback, event)(self.run_state, *about)
+
+
+def _rates(optimizer: Optimizer) -> str:
+    """Return the learning rates of the param groups, where they differ."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+    return f" lr of groups {describe(rates)}" if len(set(rates)) > 1 else ""

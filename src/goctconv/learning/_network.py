@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from . import _distributed as distributed
+from ._frozen import set_eval
 from ._settings import Settings
 
 _COMPILED = "_orig_mod"  # where torch.compile puts what it wraps
@@ -26,12 +27,19 @@ class Network:
         model: Itself.
         runner: What is trained: it may be compiled and data-parallel.
         device: Where it is.
+        frozen: BatchNorm layers that are not trained.
     """
 
     model: nn.Module
     runner: nn.Module
     parallel: DistributedDataParallel | None
     device: torch.device
+    frozen: tuple[str, ...] = ()
+
+    def train(self) -> None:
+        """Set train mode, but for the frozen layers."""
+        self.runner.train()
+        set_eval(self.model, self.frozen)
 
     def without_sync(self, *, really: bool) -> AbstractContextManager[None]:
         """Let the processes not exchange gradients yet."""
@@ -74,9 +82,10 @@ def placed(model: nn.Module, device: torch.device | str | None, settings: Settin
     return where
 
 
-def network(model: nn.Module, device: torch.device, settings: Settings) -> Network:
+def network(model: nn.Module, device: torch.device, settings: Settings, frozen: tuple[str, ...] = ()) -> Network:
     """Return a model that was placed, ready to run."""
     model.train()
+    set_eval(model, frozen)
     parallel = None
     if distributed.world_size() > 1:
         parallel = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
@@ -84,7 +93,7 @@ def network(model: nn.Module, device: torch.device, settings: Settings) -> Netwo
     if settings.compile is not False:
         backend = settings.compile if isinstance(settings.compile, str) else "inductor"
         runner = cast("nn.Module", torch.compile(runner, backend=backend))
-    return Network(model, runner, parallel, device)
+    return Network(model, runner, parallel, device, frozen)
 
 
 @contextmanager

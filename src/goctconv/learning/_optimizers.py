@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import nn
 from torch.optim import LBFGS, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..optim import DynamicWeightDecay
+from ..optim._selection import named_batch_norms
 from ..pruning import PruningError, PruningResult
 from ._settings import Settings, describe
 
@@ -22,8 +22,6 @@ OptimizerFactory: TypeAlias = Callable[[nn.Module], Optimizer]
 
 SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
 """A function of an optimizer and the number of epochs of its phase; its scheduler steps once an epoch."""
-
-_MILESTONES = (2 / 3, 5 / 6)  # 200 and 250 of 300 epochs
 
 
 def published_optimizer(model: nn.Module, lr: float = 1e-4, weight_decay: float = 5e-3) -> Optimizer:
@@ -41,22 +39,6 @@ def published_optimizer(model: nn.Module, lr: float = 1e-4, weight_decay: float 
         (0.9, 0.99)
     """
     return torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99), weight_decay=weight_decay)
-
-
-def published_schedule(optimizer: Optimizer, epochs: int) -> LRScheduler:
-    """Return the schedule that CSNet was published with: a tenth after 2/3, and again after 5/6 of the epochs.
-
-    Args:
-        optimizer: Whose learning rates change.
-        epochs: Of this phase.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.learning import published_optimizer, published_schedule
-        >>> sorted(published_schedule(published_optimizer(torch.nn.Linear(2, 3)), 300).milestones)
-        [200, 250]
-    """
-    return MultiStepLR(optimizer, [max(1, math.floor(share * epochs + 0.5)) for share in _MILESTONES])
 
 
 def make_optimizer(given: OptimizerFactory | Optimizer, model: nn.Module) -> Optimizer:
@@ -107,7 +89,9 @@ def step_schedule(scheduler: LRScheduler) -> None:
         scheduler.step()
 
 
-def decayed(optimizer: Optimizer, model: nn.Module, runner: nn.Module, settings: Settings) -> DynamicWeightDecay:
+def decayed(
+    optimizer: Optimizer, model: nn.Module, runner: nn.Module, settings: Settings, frozen: Collection[str] = ()
+) -> DynamicWeightDecay:
     """Wrap an optimizer in dynamic weight decay.
 
     Args:
@@ -115,13 +99,24 @@ def decayed(optimizer: Optimizer, model: nn.Module, runner: nn.Module, settings:
         model: The network itself.
         runner: The network as it runs, which may be parallel or compiled.
         settings: Those of the run.
+        frozen: BatchNorm layers that are not trained.
+
+    Raises:
+        ValueError: No BatchNorm is left to learn channels of.
     """
-    include = settings.include
+    include, options = settings.include, dict(settings.decay_options)
     if include is None and callable(names := getattr(model, "dynamic_decay_names", None)):
         include = names()
-    return DynamicWeightDecay(
-        optimizer, runner, weight_decay=settings.weight_decay, include=include, **settings.decay_options
-    )
+    left = named_batch_norms(model).keys() - set(frozen)
+    if not left:
+        raise ValueError(
+            f"this {type(model).__name__} has no BatchNorm that is trained{' (all are frozen)' * bool(frozen)}, so no "
+            "channels can be learned: make it with BatchNorm (norm='batch' for the head of a CSF), or train it as it "
+            "is, with weight_decay=0, threshold=None and finetune_epochs=0"
+        )
+    if include is None and frozen:
+        include = sorted(left)
+    return DynamicWeightDecay(optimizer, runner, weight_decay=settings.weight_decay, include=include, **options)
 
 
 def for_finetuning(optimizer: DynamicWeightDecay, result: PruningResult, settings: Settings) -> Optimizer:

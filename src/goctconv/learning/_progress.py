@@ -70,7 +70,8 @@ class ProgressBar(Callback):
         if run.history.epochs:
             last = run.history.epochs[-1]
             shown |= {name: f"{value:.4f}" for name, value in last.validation.items()}
-            shown |= {"dead": f"{last.dead}/{last.channels}", "images/s": f"{last.images_per_second:.1f}"}
+            shown |= {"dead": f"{last.dead}/{last.channels}"} if last.channels else {}
+            shown |= {"images/s": f"{last.images_per_second:.1f}"}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(record.step - self._bar.n)
 
@@ -79,7 +80,8 @@ class ProgressBar(Callback):
         took = 0.0 if self._begun is None else time.monotonic() - self._begun  # with validation
         left = max(0, run.epochs - record.epoch) * max(took, record.seconds)
         parts = [f"loss {record.loss:.4f}", *(f"{name} {value:.4f}" for name, value in record.validation.items())]
-        parts += [f"dead {record.dead} of {record.channels}", f"{record.images_per_second:.1f} images/s"]
+        parts += [f"dead {record.dead} of {record.channels}"] if record.channels else []
+        parts += [f"{record.images_per_second:.1f} images/s"]
         parts += [f"lr {record.learning_rate:g}", f"{_clock(left)} left"]
         self._line(f"{record.phase} {record.epoch}/{run.epochs}: {', '.join(parts)}")
 

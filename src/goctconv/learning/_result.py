@@ -16,11 +16,11 @@ class LearningResult:
     """A network whose channels were learned.
 
     Attributes:
-        model: The slim network, fine-tuned, in eval mode.
+        model: The slim network, fine-tuned, in eval mode; with ``threshold=None`` the trained one itself.
         report: What was removed, and why other channels stayed.
         plan: The same as data, to be saved and applied to a fresh network.
         history: Losses, validation and γ over time.
-        threshold: Below which abs(γ) was masked.
+        threshold: Below which abs(γ) was masked; None: nothing was.
         gap: Where the threshold came from, with ``threshold="gap"``.
         unpruned: The state dict of the trained network before pruning, with ``keep_unpruned=True``.
 
@@ -41,6 +41,6 @@ class LearningResult:
     report: PruningReport
     plan: PruningPlan
     history: LearningHistory
-    threshold: float
+    threshold: float | None
     gap: Threshold | None = None
     unpruned: dict[str, Tensor] | None = None

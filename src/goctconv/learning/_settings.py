@@ -38,7 +38,7 @@ class Settings:
     epochs: int
     finetune_epochs: int
     weight_decay: float = 3.0
-    threshold: float | str = 1e-20
+    threshold: float | str | None = 1e-20
     include: Any = None
     criterion: Any = None
     decay_options: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +51,7 @@ class Settings:
     channels_last: bool = False
     compile: bool | str = False
     seed: int = 0
+    freeze_batch_norm: Any = False
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("finetune_epochs", 0), ("accumulate", 1), ("seed", 0)):
@@ -72,11 +73,18 @@ class Settings:
 
     def _check_threshold(self) -> None:
         value = self.threshold
+        if value is None:
+            if self.finetune_epochs:
+                raise ValueError(
+                    f"threshold=None removes nothing, so finetune_epochs={self.finetune_epochs} has nothing to do: "
+                    "pass finetune_epochs=0, or a threshold"
+                )
+            return
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
         if not is_number and value != "gap":
             raise ValueError(
                 f"threshold={value!r} must be a number, at least 0, or 'gap', which looks for one in γ's histogram; "
-                "1e-20 is published, short runs need about 1e-3"
+                "1e-20 is published, short runs need about 1e-3; None keeps all channels"
             )
         if value == "gap" and not self._scores_scales:
             raise ValueError(
@@ -92,11 +100,16 @@ class Settings:
     @property
     def dead(self) -> float:
         """Below which abs(γ) counts as dead."""
-        return self.threshold if self._scores_scales and not isinstance(self.threshold, str) else DEAD
+        return self.threshold if self._scores_scales and isinstance(self.threshold, int | float) else DEAD
 
     @property
     def _scores_scales(self) -> bool:
         return self.criterion is None or str(self.criterion).startswith("bn_scale")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network is only trained: nothing decays dynamically, and no channel goes."""
+        return self.weight_decay == 0 and self.threshold is None
 
     def described(self) -> dict[str, str]:
         """Return every setting as a text that tells it from others."""
@@ -109,7 +122,9 @@ def check_same(saved: Mapping[str, str], ours: Mapping[str, str], path: object, 
     Raises:
         LearningError: It was made with others.
     """
-    ignored = set() if is_pruned else _USED_LATER
+    ignored = set() if is_pruned else set(_USED_LATER)
+    if "None" in {saved.get("threshold"), ours.get("threshold")}:
+        ignored.discard("threshold")  # whether channels go at all decides what is trained
     different = [
         f"{name}={saved.get(name, 'not set')} there, {ours.get(name, 'not set')} here"
         for name in dict.fromkeys([*saved, *ours])

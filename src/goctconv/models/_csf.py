@@ -24,6 +24,7 @@ from ._simple_pyramid import SimplePyramid
 
 HeadNorm: TypeAlias = Literal["group", "batch"]
 _GROUPS = 32
+_DRAWN = 0.01  # the standard deviation that the published recipe draws new convolutions with
 
 
 class CSF(MapModel):
@@ -122,6 +123,7 @@ class CSF(MapModel):
         ]
         self.num_features = self.head_hidden_size = self.channels["fused"]
         self.classifier = self._make_classifier(num_classes)
+        self._draw()
         if pretrained_backbone is True:
             self.weights_license = self.backbone_cfg.get("license")
 
@@ -147,6 +149,14 @@ class CSF(MapModel):
             downsample="bilinear",
             norm=group_norm if self.norm == "group" else nn.BatchNorm2d,
         )
+
+    def _draw(self) -> None:
+        """Draw the convolutions that no backbone's weights are for, as published."""
+        for module in (*self.head.modules(), *self.classifier.modules()) if self.head is not None else ():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=_DRAWN)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def model_args(self) -> dict[str, Any]:
         """Return the arguments, as JSON holds them, that make a network of this shape.

@@ -122,7 +122,9 @@ def planned_folder(name: str) -> Path | None:
 def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
     """Return the plan from the fresh network on, where the named one was pruned before."""
     before = planned_folder(name)
-    return load_plan(before / PLAN).then(plan) if before else plan
+    if before is None:
+        return plan
+    return load_plan(before / PLAN).then(plan) if plan.steps or plan.masked else load_plan(before / PLAN)
 
 
 def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> nn.Module:

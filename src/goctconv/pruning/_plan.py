@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._errors import PruningError
 from ._fingerprint import is_of
 from ._inputs import unwrapped
 from ._rebuild import Moves, Shapes, Surgery, cut_like
-from ._report import PruningReport
+from ._report import PrunedLayer, PruningReport
 from ._report_text import summary
 
 FORMAT = "goctconv-pruning-plan"
@@ -78,6 +79,27 @@ class PruningPlan:
     weights: dict[str, list[float]] = field(default_factory=dict)
     moves: list[Moves] | None = None
     adds: bool = False
+
+    @classmethod
+    def empty(cls, model: nn.Module) -> PruningPlan:
+        """Return the plan that leaves a model as it is; it is not run, so that MACs are not counted.
+
+        Args:
+            model: Any network.
+
+        Example:
+            >>> import torch
+            >>> from goctconv.pruning import PruningPlan
+            >>> PruningPlan.empty(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))).removed
+            {}
+        """
+        layers = {
+            name: PrunedLayer(module.num_features, 0, 0)
+            for name, module in model.named_modules()
+            if isinstance(module, _BatchNorm) and module.weight is not None
+        }
+        count = sum(parameter.numel() for parameter in model.parameters())
+        return cls(Masks({}, {}), {}, [], PruningReport(layers, (count, count), (0, 0), (0, 0)))
 
     @property
     def masked(self) -> dict[str, list[int]]:

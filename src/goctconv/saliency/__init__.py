@@ -30,6 +30,8 @@ from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair
 from ._predict import predict as predict
 from ._preprocess import preprocess as preprocess
+from ._recipes import csf_recipe as csf_recipe
+from ._recipes import modern_recipe as modern_recipe
 from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay
@@ -54,6 +56,7 @@ __all__ = [
     "calibrate_batch_norm",
     "check_pairs",
     "collate",
+    "csf_recipe",
     "cutout",
     "find_pairs",
     "grey_map",
@@ -61,6 +64,7 @@ __all__ = [
     "learn_saliency",
     "losses",
     "metrics",
+    "modern_recipe",
     "overlay",
     "predict",
     "preprocess",

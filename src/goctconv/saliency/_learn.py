@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from ._data._both import both_loaders
 from ._data._loader import SaliencyLoader, SkippedPairWarning
 from ._data._sources import join_pairs
 from ._pairs import DataSet, DataSetError, ImagePair
+from ._preprocess import Size
+from ._reduction import Reduction
 from .losses import get_loss
 from .metrics import SaliencyMetrics
 
@@ -34,6 +36,11 @@ class SaliencyStep:
 
     Args:
         loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
+        reduction: "mean" over pixels, or "sum" over those of an image, which is the mean times their number; over the
+            images of a batch it is the mean in both cases.
+
+    Raises:
+        ValueError: Another loss or reduction.
 
     Example:
         >>> import torch
@@ -43,12 +50,19 @@ class SaliencyStep:
         torch.Size([])
     """
 
-    def __init__(self, loss: SaliencyLoss) -> None:
+    def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
+        if reduction not in get_args(Reduction):
+            raise ValueError(
+                f"reduction is {reduction!r}, expected one of {', '.join(map(repr, get_args(Reduction)))}."
+            )
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
+        self.reduction = reduction
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a model for a batch."""
-        return self.loss(model(batch.images), batch.masks)
+        loss = self.loss(model(batch.images), batch.masks)
+        height, width = batch.masks.shape[-2:]
+        return loss if self.reduction == "mean" else loss * (height * width)
 
 
 class SaliencyValidation:
@@ -102,11 +116,12 @@ def learn_saliency(
     *,
     epochs: int = 300,
     finetune_epochs: int = 20,
-    size: int | tuple[int, int] = 224,
-    sizes: Sequence[int | tuple[int, int]] | None = None,
+    size: Size = 224,
+    sizes: Sequence[Size] | None = None,
     batch_size: int = 24,
     workers: int = 2,
     loss: SaliencyLoss = "bce",
+    reduction: Reduction = "mean",
     transforms: Any = None,
     shrink: int | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -125,18 +140,21 @@ def learn_saliency(
         validation: The same, to compare maps with after each epoch.
         epochs: With dynamic weight decay.
         finetune_epochs: Of the slim network.
-        size: Of the images of a batch, (height, width) or one number for both, in pixels.
+        size: Of the images of a batch, (height, width) or one number for both, in pixels; or ``"own"``: every
+            photograph keeps its own, in batches of one.
         sizes: Several sizes, one drawn for each batch.
         batch_size: Images in a batch.
         workers: Processes that read and change photographs.
         loss: Of logits and masks.
+        reduction: Of the loss, over the pixels of an image, as in `SaliencyStep`.
         transforms: Of photographs with their masks; None: the published crop and flips.
         shrink: First shrink larger photographs until their shorter side has this many pixels; about twice ``size``.
         cache: A folder for decoded copies of photographs and masks.
         accumulate: Batches in a step of the optimizer.
         seed: Of all that is random.
         **options: Other arguments of `goctconv.learn_channels`: ``optimizer``, ``weight_decay``, ``threshold``,
-            ``scheduler``, ``checkpoints``, ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``, ...
+            ``scheduler``, ``checkpoints``, ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``,
+            ``freeze_batch_norm``, ... `csf_recipe` and `modern_recipe` return all that other ways to train need.
 
     Returns:
         The slim network, the report of what was removed, and the history with ``mae`` and ``max_f``.
@@ -182,7 +200,7 @@ def learn_saliency(
     result = learn_channels(
         model,
         loaders.train,
-        step=SaliencyStep(loss),
+        step=SaliencyStep(loss, reduction),
         epochs=epochs,
         finetune_epochs=finetune_epochs,
         validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),

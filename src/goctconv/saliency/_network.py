@@ -48,6 +48,13 @@ def home(model: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
+def each_probability(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return the map of each preprocessed image, as `probabilities` does: together where all have one size."""
+    if len({image.shape for image in pixels}) > 1:
+        return [probabilities(model, [image])[0] for image in pixels]
+    return list(probabilities(model, pixels))
+
+
 def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the maps of a batch of preprocessed images of equal size.
 

@@ -1,7 +1,7 @@
 """Saliency maps of photographs."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 
 import numpy as np
@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ._images import ImageLike
-from ._network import evaluating, probabilities
+from ._network import each_probability, evaluating
 from ._pipeline import default_workers, run_pipeline
-from ._preprocess import Prepared, check_size, prepare
+from ._preprocess import Prepared, Size, check_size_or_own, prepare
 from ._resize import resize_bilinear
 
 
@@ -21,7 +21,7 @@ def predict(
     model: nn.Module,
     images: Iterable[ImageLike],
     *,
-    size: int | Sequence[int] = 224,
+    size: Size = 224,
     batch_size: int = 8,
     device: str | torch.device = "auto",
 ) -> list[NDArray[np.float32]]:
@@ -34,7 +34,8 @@ def predict(
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
         images: Paths, the bytes of image files, PIL images, or uint8 arrays of shape (H, W, 3) or (H, W). EXIF
             orientation is applied.
-        size: The network's input size: one integer or (height, width), at least 32.
+        size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
+            that they have, and those of different sizes go through the network one by one.
         batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
         device: "auto" is where the model is. On another device a copy of the model runs; yours stays where it is.
 
@@ -56,7 +57,7 @@ def predict(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
     _refuse_single(images)
-    network_size = check_size(size)
+    network_size = check_size_or_own(size)
     if not hasattr(batch_size, "__index__"):
         raise TypeError(f"batch_size is {batch_size!r}, expected an integer of at least 1.")
     if batch_size < 1:
@@ -75,7 +76,7 @@ def predict(
         pipeline = run_pipeline(
             enumerate(images),
             load,
-            lambda pixels: list(probabilities(network, pixels)),
+            lambda pixels: each_probability(network, pixels),
             finish,
             batch_size=batch_size,
             workers=default_workers(),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ from ._resize import resize_bilinear
 MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
+
+OWN: Literal["own"] = "own"
+Size: TypeAlias = "int | Sequence[int] | Literal['own']"
+"""One integer, (height, width), or ``"own"``: what each photograph has."""
 
 
 class Prepared(NamedTuple):
@@ -41,10 +45,27 @@ def check_size(size: int | Sequence[int]) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def prepare(image: ImageLike, size: tuple[int, int], max_pixels: int = MAX_PIXELS, name: str | None = None) -> Prepared:
-    """Read, resize and normalise one image; ``pixels`` has shape (3, height, width)."""
+def check_size_or_own(size: Size) -> tuple[int, int] | None:
+    """Return an input size as (height, width), or None for what each photograph has.
+
+    Raises:
+        TypeError: ``size`` is not of integers, or another word than "own".
+        ValueError: They are not one or two, or less than 32.
+    """
+    if isinstance(size, str):
+        if size != OWN:
+            raise TypeError(f"size is {size!r}, expected one integer or (height, width), or {OWN!r}.")
+        return None
+    return check_size(size)
+
+
+def prepare(
+    image: ImageLike, size: tuple[int, int] | None, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Prepared:
+    """Read, resize and normalise one image; ``pixels`` has shape (3, height, width); with no size, its own."""
     photograph = read_image(image, max_pixels=max_pixels, name=name)
-    scaled = resize_bilinear(np.asarray(photograph), size)
+    height, width = size or (max(photograph.height, MIN_SIZE), max(photograph.width, MIN_SIZE))
+    scaled = resize_bilinear(np.asarray(photograph), (height, width))
     scaled /= 255
     scaled -= MEAN
     scaled /= STD

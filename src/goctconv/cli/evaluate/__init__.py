@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from .._command import Command
-from .._types import integer_from, network_size
+from .._types import integer_from, network_size_or_own
 
 _DESCRIPTION = """\
 Compare saliency maps with masks and print the metrics of each data set.
@@ -56,7 +56,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
     model.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
     model.add_argument(
-        "--size", type=network_size, default=224, metavar="N|HxW", help="input size of the net (default: %(default)s)"
+        "--size",
+        type=network_size_or_own,
+        default=224,
+        metavar="N|HxW|own",
+        help="input size of the net; own: that of each photograph (default: %(default)s)",
     )
     model.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")
     model.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")

@@ -86,7 +86,7 @@ def _note(job: Job, args: argparse.Namespace) -> None:
 def _write(results: list[Result], args: argparse.Namespace) -> None:
     model = None
     if args.predictions is None:
-        size = [args.size, args.size] if isinstance(args.size, int) else list(args.size)
+        size = [args.size, args.size] if isinstance(args.size, int) else args.size
         weights = str(args.weights) if args.weights else "pretrained" if args.pretrained else None
         model = {"name": args.model, "weights": weights, "size": size}
     if args.json is not None:

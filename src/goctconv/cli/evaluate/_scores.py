@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...saliency._images import read_image
-from ...saliency._network import evaluating, probabilities
+from ...saliency._network import each_probability, evaluating
 from ...saliency._open import ImageError
 from ...saliency._pairs import ImagePair
 from ...saliency._pipeline import default_workers, run_pipeline
@@ -23,7 +23,7 @@ from ...saliency._resize import resize_bilinear
 from ...saliency.metrics import SaliencyMetrics
 from .._command import CommandError
 from .._memory import out_of_memory
-from .._model import input_size, unusable
+from .._model import input_size_or_own, unusable
 from .._progress import Progress, plural
 from ._sources import Job
 
@@ -83,7 +83,7 @@ def score_model(
     Raises:
         CommandError: The model's output is no map, or the device has not enough memory.
     """
-    tally, size = Tally(make()), input_size(args.size)
+    tally, size = Tally(make()), input_size_or_own(args.size)
 
     def load(pair: ImagePair) -> Prepared:
         return prepare(pair.image, size)
@@ -96,7 +96,7 @@ def score_model(
         pipeline = run_pipeline(
             job.data.pairs,
             load,
-            lambda pixels: list(probabilities(network, pixels)),
+            lambda pixels: each_probability(network, pixels),
             finish,
             batch_size=args.batch_size,
             workers=args.workers or default_workers(),

@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from .._command import Command
+from .._types import network_size
 
 _DESCRIPTION = """\
-Write a trained network as one ONNX file that takes any batch, height and width from 32, and has been compared with the
-original before it is written. Needs pip install 'goctconv[onnx]'.
+Write a trained network as one ONNX file that takes any batch, height and width from 32, or one size, and has been
+compared with the original before it is written. Needs pip install 'goctconv[onnx]'.
 
 The input "image" is RGB / 255, less the ImageNet mean (0.485, 0.456, 0.406), over the standard deviation
 (0.229, 0.224, 0.225); the output "logits" becomes a probability by the logistic function."""
@@ -15,7 +16,8 @@ The input "image" is RGB / 255, less the ImageNet mean (0.485, 0.456, 0.406), ov
 _EXAMPLES = """\
 examples:
   goctconv export csnet_x1_l --weights csnet-L-x1.pth.tar --onnx csnet.onnx
-  goctconv export local-dir:my-network --onnx my-network.onnx"""
+  goctconv export local-dir:my-network --onnx my-network.onnx
+  goctconv export local-dir:my-swin --size 352 --onnx my-swin.onnx"""
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
     weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
     parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    parser.add_argument(
+        "--size",
+        type=network_size,
+        metavar="N|HxW",
+        help="height and width of the only images that the file will take; without it any from 32",
+    )
     parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="file to write")
 
 

@@ -18,9 +18,10 @@ def run_export(args: argparse.Namespace) -> int:
     model = load_trained_model(args)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        export_onnx(model, args.onnx)
+        export_onnx(model, args.onnx, size=args.size)
     except (ExportError, ImportError, OSError) as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(str(error).replace("size=", "--size")) from error
     kilobytes = args.onnx.stat().st_size / 1000
-    say(f"{args.onnx}: {kilobytes:,.0f} KB, equal to the original at four sizes")
+    where = "four sizes" if args.size is None else "this size"
+    say(f"{args.onnx}: {kilobytes:,.0f} KB, equal to the original at {where}")
     return 0

@@ -6,10 +6,14 @@ from typing import Any
 
 from .._command import Command
 from ._options import DATA, GROUPS, Option, absolute_path
+from ._presets import PRESETS
 
-_DESCRIPTION = """\
+_PRESETS = "\n".join(f"  {name:<8}{preset.summary}" for name, preset in PRESETS.items())
+_DESCRIPTION = f"""\
 Learn the channels of a network: train it on photographs and masks with dynamic weight decay, which lets channels fade
-that are of no use, remove these, and fine-tune what is left. The defaults are those that CSNet was published with.
+that are of no use, remove these, and fine-tune what is left. The defaults are those of a preset:
+
+{_PRESETS}
 
 DATA_DIR is a folder or a list in a layout of goctconv evaluate. The run is written to DIR: the slim network (model),
 report.html, pruning.html, plan.json, history.csv, history.jsonl, summary.json, config.toml with all options, and
@@ -23,6 +27,7 @@ examples:
   goctconv learn DUTS-TR -o run
   goctconv learn photos --model csnet_x1 --epochs 60 --threshold gap --size 96 -o run
   goctconv learn --config run.toml --lr 1e-3 -o run
+  goctconv learn DUTS-TR --preset csf --backbone-rate 0.1 -o csf
   goctconv learn --resume -o run
 
 exit status: 0 learned, 2 wrong arguments or data, a loss that is not finite, or a full disk, 130 interrupted,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...learning._checkpoints import STATE, Checkpoints
+from ...saliency._reduction import Reduction
 from .._command import CommandError
 from ._options import FREE, OPTIONS, UNTIL_PRUNED, Size
 from ._presets import PRESETS
@@ -29,19 +30,31 @@ class Config:
     json: bool
     val: float | Path
     size: tuple[Size, ...]
+    crop: int
+    flip: str
     shrink: int | None
     cache: Path | None
     workers: int
     model: str
+    model_args: str
     weights: Path | None
+    backbone_weights: str | Path
+    freeze_batch_norm: bool
     epochs: int
     finetune_epochs: int
     batch_size: int
     accumulate: int
+    optimizer: str
+    betas: tuple[float, float]
     lr: float
+    backbone_rate: float
+    schedule: str
+    milestones: tuple[float, ...]
+    clip_grad: float | None
     weight_decay: float
     ordinary_weight_decay: float
     loss: str
+    reduction: Reduction
     threshold: float | str
     criterion: str
     device: str

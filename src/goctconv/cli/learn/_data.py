@@ -13,6 +13,7 @@ from .._command import CommandError
 from .._messages import say
 from .._progress import plural, shorten
 from ._config import Config
+from ._recipe import transforms
 
 
 def make_loaders(config: Config, device: torch.device) -> BothLoaders:
@@ -30,6 +31,8 @@ def make_loaders(config: Config, device: torch.device) -> BothLoaders:
             ("validation=", "--val "),
             ("both need at least one", "both need at least one; --val 0 compares no maps"),
             ("shrink is", "--shrink is"),
+            ("size is 'own' and batch_size is", "--size own and --batch-size"),
+            ("batch_size=1, and accumulate=10", "--batch-size 1, and --accumulate 10"),
         ):
             text = text.replace(python, option)
         raise CommandError(*text.splitlines()) from error
@@ -50,6 +53,7 @@ def _make(config: Config, device: torch.device) -> BothLoaders:
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
+        transforms=transforms(config),
         shrink=config.shrink,
         cache=config.cache,
         accumulate=config.accumulate,

@@ -1,20 +1,27 @@
 """``goctconv learn``: its options, each of them with the same name on the command line and in a file."""
 
 import argparse
+import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from ...learning._param_groups import OPTIMIZERS
+from ...learning._schedules import PUBLISHED_MILESTONES
 from .._types import integer_from, network_size
 from ._presets import PRESETS
 
-Size = int | tuple[int, int]
+Size = int | tuple[int, int] | Literal["own"]
 
 FIXED, UNTIL_PRUNED, FREE = "fixed", "until pruned", "free"
 """When the value may change between a run and its resumption."""
 
+SCHEDULES = ("step", "cosine", "constant")
+FLIPS = ("both", "horizontal", "none")
 _CRITERIA = ("auto", "bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
 
 
@@ -29,6 +36,7 @@ class Option:
         metavar: What stands for the value in the help.
         default: The value where nobody gives one; None if there is none.
         changes: When a run that is resumed may have another value.
+        is_list: Whether it takes several values, with commas between, and in a file a list too.
     """
 
     name: str
@@ -37,6 +45,7 @@ class Option:
     metavar: str = ""
     default: Any = None
     changes: str = FIXED
+    is_list: bool = False
 
     @property
     def field(self) -> str:
@@ -74,16 +83,76 @@ def absolute_path(text: str) -> Path:
 
 
 def _threshold(text: str) -> float | str:
-    if text == "gap":
+    if text in {"gap", "none"}:
         return text
     value = _float(text)
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0, such as 1e-20, nor gap")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0, such as 1e-20, nor gap, nor none")
     return value
 
 
 def _sizes(text: str) -> tuple[Size, ...]:
+    if text.strip() == "own":
+        return ("own",)
     return tuple(network_size(part.strip()) for part in text.split(","))
+
+
+def _milestones(text: str) -> tuple[float, ...]:
+    shares = tuple(_share(part.strip()) for part in text.split(","))
+    if list(shares) != sorted(set(shares)):
+        raise argparse.ArgumentTypeError(f"{text!r} must rise, such as 2/3,5/6")
+    return shares
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1, such as 2/3 or 0.625")
+    return value
+
+
+def _betas(text: str) -> tuple[float, ...]:
+    values = tuple(_float(part) for part in text.split(","))
+    if len(values) != 2 or not all(0 <= value < 1 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers from 0 to below 1, such as 0.9,0.999")
+    return values
+
+
+def _model_args(text: str) -> str:
+    parse_model_args(text)
+    return text
+
+
+def parse_model_args(text: str) -> dict[str, Any]:
+    """Return arguments of a network from a text such as ``norm=batch levels=[1,2,3]``; values are JSON or words.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no pair.
+    """
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be taken apart: {error}") from error
+    found: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not (equals and name.isidentifier()):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} in {text!r} is no argument: write NAME=VALUE, with blanks between several, such as "
+                "'norm=batch num_classes=1'"
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _backbone_weights(text: str) -> str | Path:
+    return text if text in {"none", "timm"} else absolute_path(text)
 
 
 def _validation(text: str) -> float | Path:
@@ -121,7 +190,9 @@ DATA = Option("data", "folders or lists (.lst) of photographs and masks", absolu
 GROUPS: dict[str, tuple[Option, ...]] = {
     "run": (
         Option("output", "folder for everything that the run writes", absolute_path, "DIR", changes=FREE),
-        Option("preset", f"what the defaults are for: {', '.join(PRESETS)}", _one_of(*PRESETS), "NAME", "csnet"),
+        Option(
+            "preset", f"where defaults come from: {', '.join(PRESETS)}; see above", _one_of(*PRESETS), "NAME", "csnet"
+        ),
         Option("seed", "of weights, order, transforms and split", integer_from(0), "N", 0),
         Option("tensorboard", "write DIR/tensorboard too", changes=FREE),
         Option("quiet", "no progress, no notes", changes=FREE),
@@ -129,29 +200,61 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     ),
     "data": (
         Option("val", "folder, or share or number of the pairs, to compare maps with; 0: none", _validation, "V", 0.1),
-        Option("size", "of images; of several, each batch has one", _sizes, "N|HxW,...", (224,)),
+        Option(
+            "size",
+            "of images; of several, each batch has one; own: each photograph keeps its own, in batches of 1",
+            _sizes,
+            "N|HxW,...|own",
+            (224,),
+            is_list=True,
+        ),
+        Option("crop", "cut up to N pixels off each side at random", integer_from(0), "N", 15),
+        Option("flip", f"mirror half of the photographs: {', '.join(FLIPS)}", _one_of(*FLIPS), "KIND", "both"),
         Option("shrink", "shrink photographs to N pixels on the shorter side first", integer_from(1), "N"),
         Option("cache", "folder for decoded copies of photographs", absolute_path, "DIR", changes=FREE),
         Option("workers", "processes that read photographs", integer_from(0), "N", 2, FREE),
     ),
     "network": (
         Option("model", "name, or local-dir:DIR with its weights", str, "NAME", "csnet_x2"),
+        Option("model-args", "of the network, such as 'norm=batch'", _model_args, "'NAME=VALUE ...'", ""),
         Option("weights", "checkpoint to begin with", absolute_path, "FILE"),
+        Option(
+            "backbone-weights",
+            "of a CSF's backbone: a file; timm: download timm's; or none",
+            _backbone_weights,
+            "FILE|timm|none",
+            "none",
+        ),
+        Option("freeze-batch-norm", "leave the BatchNorms of a CSF's backbone as they are"),
     ),
     "learning": (
         Option("epochs", "with dynamic weight decay", integer_from(1), "N", 300),
         Option("finetune-epochs", "of the slim network", integer_from(0), "N", 20, UNTIL_PRUNED),
         Option("batch-size", "images in a batch of each process", integer_from(1), "N", 24),
         Option("accumulate", "batches in a step of the optimizer", integer_from(1), "N", 1),
-        Option("lr", "learning rate; a tenth of it after 2/3 of a phase, again after 5/6", _number(above=0), "X", 1e-4),
+        Option("optimizer", f"{', '.join(OPTIMIZERS)}", _one_of(*OPTIMIZERS), "NAME", "adam"),
+        Option("betas", "of adam and adamw", _betas, "X,X", (0.9, 0.99), is_list=True),
+        Option("lr", "learning rate", _number(above=0), "X", 1e-4),
+        Option("backbone-rate", "a CSF's backbone learns with X times --lr", _number(above=0), "X", 1.0),
+        Option("schedule", "of the learning rate: step, cosine or constant", _one_of(*SCHEDULES), "NAME", "step"),
+        Option(
+            "milestones",
+            "after which shares of a phase --schedule step takes a tenth",
+            _milestones,
+            "X,...",
+            PUBLISHED_MILESTONES,
+            is_list=True,
+        ),
+        Option("clip-grad", "largest norm of the gradients", _number(above=0), "X"),
         Option("weight-decay", "λ of dynamic weight decay", _number(least=0), "X", 3.0),
         Option("ordinary-weight-decay", "of all other parameters", _number(least=0), "X", 5e-3),
         Option("loss", "bce, iou, ssim, dice, or a sum such as bce+0.5*ssim", _loss, "NAME", "bce"),
+        Option("reduction", "of the loss over an image's pixels: mean or sum", _one_of("mean", "sum"), "KIND", "mean"),
         Option(
             "threshold",
-            "channels with a score below X go; gap: look for a gap in the histogram of γ",
+            "channels with a score below X go; gap: look for a gap in the histogram of γ; none: all stay",
             _threshold,
-            "X|gap",
+            "X|gap|none",
             1e-20,
             UNTIL_PRUNED,
         ),

@@ -18,6 +18,50 @@ class Preset:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+_WHOLE = {  # a network that is trained as it is, on a backbone that knows ImageNet
+    "model": "csf_res2net50",
+    "backbone-weights": "timm",
+    "finetune-epochs": 0,
+    "weight-decay": 0.0,
+    "threshold": "none",
+    "betas": (0.9, 0.999),
+    "flip": "horizontal",
+}
+
 PRESETS: dict[str, Preset] = {
     "csnet": Preset("CSNet as published: 300 epochs with dynamic weight decay on the ILBlocks, 20 of fine-tuning"),
+    "csf": Preset(
+        "CSF as published: single photographs at their own size, ten for a step, summed loss, frozen BatchNorm; all "
+        "channels stay",
+        _WHOLE
+        | {
+            "epochs": 24,
+            "size": ("own",),
+            "crop": 0,
+            "batch-size": 1,
+            "accumulate": 10,
+            "freeze-batch-norm": True,
+            "lr": 5e-5,
+            "milestones": (15 / 24,),
+            "ordinary-weight-decay": 5e-4,
+            "reduction": "sum",
+        },
+    ),
+    "modern": Preset(
+        "a CSF as networks are trained today: batches, bf16, AdamW, cosine, a slower backbone; all channels stay",
+        _WHOLE
+        | {
+            "epochs": 30,
+            "size": (352,),
+            "batch-size": 16,
+            "optimizer": "adamw",
+            "backbone-rate": 0.1,
+            "schedule": "cosine",
+            "clip-grad": 1.0,
+            "ordinary-weight-decay": 1e-2,
+            "loss": "bce+iou",
+            "amp": "bf16",
+            "channels-last": True,
+        },
+    ),
 }

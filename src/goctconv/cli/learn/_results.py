@@ -70,6 +70,8 @@ def summarize(
 
 def as_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run as text."""
+    if summary["threshold"] is None:
+        return _as_short_table(summary)
     channels, epochs, pairs = summary["channels"], summary["epochs"], summary["pairs"]
     before, after = summary["parameters"]
     went = (
@@ -88,6 +90,19 @@ def as_table(summary: dict[str, Any]) -> str:
         if any(value is not None for value in values):
             lines.append(_row(name, *("-" if value is None else f"{value:.4f}" for value in values)))
     return "\n".join(lines)
+
+
+def _as_short_table(summary: dict[str, Any]) -> str:
+    """Return the numbers of a run that removed no channels."""
+    scores, pairs, epochs = summary["scores"]["before"], summary["pairs"]["train"], summary["epochs"]["train"]
+    return "\n".join(
+        [
+            f"{summary['model']} trained on {pairs} pairs in {epochs} epochs; all channels stay",
+            _row("parameters", f"{summary['parameters'][0]:,}"),
+            _row("MACs", f"{summary['macs'][0]:,}"),
+            *(_row(name, f"{scores[key]:.4f}") for key, name in _SCORES.items() if key in scores),
+        ]
+    )
 
 
 def _row(name: str, *cells: str) -> str:

@@ -1,7 +1,6 @@
 """``goctconv learn``: the run."""
 
 import argparse
-import functools
 import importlib.util
 import json
 import shlex
@@ -27,7 +26,6 @@ from ...learning import (
     TensorBoard,
     ThresholdError,
     learn_channels,
-    published_optimizer,
 )
 from ...models import count_macs
 from ...pruning import PruningError
@@ -35,12 +33,13 @@ from ...saliency import SaliencyStep, SaliencyValidation
 from ...saliency._data._both import BothLoaders
 from .._command import CommandError
 from .._messages import say, tell
-from .._model import create_model
 from .._progress import plural, shorten
 from ._config import CHECKPOINTS, Config, make_config
 from ._data import make_loaders
 from ._folder import begin_folder, check_folder
+from ._network import count_size, make_network
 from ._processes import connected, process_count, process_number, together
+from ._recipe import learning_arguments
 from ._report import write_report
 from ._results import as_table, summarize, write_results
 from ._scores import PRUNED, PrunedScores
@@ -50,6 +49,12 @@ _OPTIONS = (
     ("call again with resume=True", "run it again with --resume"),
     ("resume=True", "--resume"),
     ("threshold='gap'", "--threshold gap"),
+    ("threshold=None", "--threshold none"),
+    ("finetune_epochs=0", "--finetune-epochs 0"),
+    ("weight_decay=0", "--weight-decay 0"),
+    ("norm='batch'", "--model-args norm=batch"),
+    ("freeze_batch_norm=True", "--freeze-batch-norm"),
+    ("backbone_rate=", "--backbone-rate "),
     ("threshold=", "--threshold "),
     ("finetune_epochs=", "--finetune-epochs "),
     ("checkpoints=", "the folder "),
@@ -85,7 +90,7 @@ def _run(args: argparse.Namespace) -> int:
         with together():
             loaders = make_loaders(config, device)
             torch.manual_seed(config.seed)
-            model = create_model(config.model, weights=config.weights)
+            model = make_network(config)
             macs = _macs(model, config)
             callbacks = _callbacks(config, loaders)
         with together():
@@ -99,7 +104,8 @@ def _run(args: argparse.Namespace) -> int:
                 counts = (macs, _macs(result.model, config))
                 summary = summarize(config, result, pairs=loaders.names(), macs=counts, skipped=skipped)
                 write_results(config, result, summary)
-                write_report(config, result, _before(model, result), loaders, summary)
+                if result.threshold is not None:
+                    write_report(config, result, _before(model, result), loaders, summary)
                 _finish(config, summary)
         loaders.close()
     return 0
@@ -111,24 +117,14 @@ def _learn(
     return learn_channels(
         model,
         loaders.train,
-        step=SaliencyStep(config.loss),
-        epochs=config.epochs,
-        finetune_epochs=config.finetune_epochs,
-        optimizer=functools.partial(published_optimizer, lr=config.lr, weight_decay=config.ordinary_weight_decay),
-        weight_decay=config.weight_decay,
-        threshold=config.threshold,
-        criterion=None if config.criterion == "auto" else config.criterion,
+        step=SaliencyStep(config.loss, config.reduction),
         validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
         callbacks=callbacks,
         device=device,
-        accumulate=config.accumulate,
-        amp=None if config.amp == "none" else config.amp,
-        channels_last=config.channels_last,
-        compile=config.compile,
-        seed=config.seed,
         checkpoints=config.output / CHECKPOINTS,
         resume=True,
         keep_unpruned=True,
+        **learning_arguments(config),
     )
 
 
@@ -162,14 +158,16 @@ def _finish(config: Config, summary: dict[str, Any]) -> None:
         say(f"goctconv: {plural(len(skipped), 'pair')} skipped: {names}")
     tell(json.dumps(summary, indent=1) if config.json else as_table(summary))
     if not config.quiet:
-        say(f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}; what was learned: report.html")
+        what = "" if summary["threshold"] is None else "; what was learned: report.html"
+        say(f"{config.output / 'model'}: load it as local-dir:{config.output / 'model'}{what}")
 
 
 def _macs(model: nn.Module, config: Config) -> int:
+    size = count_size(model, config)
     try:
-        return count_macs(model, config.size[0])
+        return count_macs(model, size)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise CommandError(f"{config.model} takes no images of size {config.size[0]}: {error}") from error
+        raise CommandError(f"{config.model} takes no images of size {size}: {error}") from error
 
 
 @contextmanager

@@ -54,8 +54,9 @@ def _value(path: Path, option: Option, given: object) -> Any:
     try:
         if option is DATA:
             return [option.parse(_scalar(one)) for one in (given if isinstance(given, list) else [given])]
-        is_list = isinstance(given, list) and option.name == "size"
-        return option.parse(",".join(map(_scalar, given)) if is_list else _scalar(given))  # type: ignore[call-overload]
+        if option.is_list and isinstance(given, list):
+            return option.parse(",".join(map(_scalar, given)))
+        return option.parse(_scalar(given))
     except argparse.ArgumentTypeError as error:
         raise CommandError(f"{path}: {option.name}: {error}.") from error
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..._atomic import write_atomic
-from ...saliency._network import evaluating, probabilities
+from ...saliency._network import each_probability, evaluating
 from ...saliency._open import ImageError
 from ...saliency._pipeline import default_workers, run_pipeline
 from ...saliency._preprocess import Prepared, prepare
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._messages import say
-from .._model import choose_device, input_size, load_trained_model, unusable
+from .._model import choose_device, input_size_or_own, load_trained_model, unusable
 from .._progress import plural, progress
 from ._inputs import find_photographs
 from ._outputs import Task, plan_outputs
@@ -54,7 +54,7 @@ def run_predict(args: argparse.Namespace) -> int:
 
 
 def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
-    size, limit = input_size(args.size), max_pixels(args)
+    size, limit = input_size_or_own(args.size), max_pixels(args)
     writer = _Writer(args)
     failed = 0
 
@@ -65,7 +65,7 @@ def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args:
         pipeline = run_pipeline(
             tasks,
             load,
-            lambda pixels: list(probabilities(network, pixels)),
+            lambda pixels: each_probability(network, pixels),
             writer.write,
             batch_size=args.batch_size,
             workers=args.workers or default_workers(),

@@ -9,7 +9,7 @@ from ...saliency._open import ImageError
 from ...saliency._preprocess import prepare
 from .._command import CommandError
 from .._messages import say, write_bytes
-from .._model import choose_device, input_size, load_trained_model, unusable
+from .._model import choose_device, input_size_or_own, load_trained_model, unusable
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 
 _NAME = "standard input"
@@ -24,7 +24,7 @@ def run_stream(args: argparse.Namespace) -> int:
     kind = _check(args)
     model = load_trained_model(args)
     data = _read_stdin()
-    size = input_size(args.size)
+    size = input_size_or_own(args.size)
     try:
         prepared = prepare(data, size, max_pixels(args), _NAME)
         with evaluating(model, choose_device(args.device)) as network:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._preprocess import MIN_SIZE
 from ._check import SkippedPair
 from ._dataset import Dropped, Example
 
@@ -62,7 +63,8 @@ def collate(examples: Sequence[Example | Dropped]) -> Batch:
     skipped = tuple(pair for example in examples for pair in example.skipped)
     if not kept:
         size = next(example.size for example in examples if isinstance(example, Dropped))
-        return Batch(torch.zeros(0, 3, *size), torch.zeros(0, 1, *size), (), skipped)
+        height, width = size or (MIN_SIZE, MIN_SIZE)
+        return Batch(torch.zeros(0, 3, height, width), torch.zeros(0, 1, height, width), (), skipped)
     sizes = {tuple(example.image.shape[1:]) for example in kept}
     if len(sizes) > 1:
         raise ValueError(f"the images of a batch have the sizes {sorted(sizes)}, expected one: give all the same size.")

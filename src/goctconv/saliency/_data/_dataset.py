@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from .._integers import check_integer
 from .._open import ImageError
 from .._pairs import DataSet, DataSetError, ImagePair
-from .._preprocess import MEAN, STD, check_size
+from .._preprocess import MEAN, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
 from ..transforms._sample import Sample, Transform, apply
 from ._check import SkippedPair
@@ -53,7 +53,7 @@ class Example(NamedTuple):
 class Dropped(NamedTuple):
     """Stands where no example could be made; collating drops and counts it."""
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     skipped: tuple[SkippedPair, ...]
 
 
@@ -68,7 +68,8 @@ class SaliencyDataset(Dataset[Example | Dropped]):
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
-        size: One integer or (height, width), each at least 32.
+        size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have
+            (but for sides below 32, which become 32).
         transforms: Applied in this order, such as those of `published_transforms`; none by default.
         seed: Of the random numbers.
         shrink: Larger photographs are first shrunk, with antialiasing, until their shorter side has this many pixels.
@@ -102,7 +103,7 @@ class SaliencyDataset(Dataset[Example | Dropped]):
         self,
         pairs: DataSet | Iterable[ImagePair],
         *,
-        size: int | Sequence[int] = 224,
+        size: Size = 224,
         transforms: Iterable[Transform] = (),
         seed: int = 0,
         shrink: int | None = None,
@@ -112,7 +113,7 @@ class SaliencyDataset(Dataset[Example | Dropped]):
         self.pairs = tuple(pairs)
         if not self.pairs:
             raise DataSetError("there are no pairs of photographs and masks: pass at least one.")
-        self.size = check_size(size)
+        self.size = check_size_or_own(size)
         self.transforms = _check_transforms(transforms)
         self.seed = check_seed(seed)
         self.shrink = None if shrink is None else check_integer("shrink", shrink, lowest=1, cure=" pixels, or None")

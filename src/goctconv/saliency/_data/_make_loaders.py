@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 from .._pairs import DataSet, DataSetError, ImagePair
+from .._preprocess import Size
 from ..transforms._published import published_transforms
 from ..transforms._sample import Transform
 from ._check import CheckedPairs, check_pairs
@@ -18,8 +19,8 @@ _NAMED = 5  # pairs in a warning about many
 def training_loader(
     pairs: DataSet | Iterable[ImagePair],
     *,
-    size: int | Sequence[int] = 224,
-    sizes: Sequence[int | Sequence[int]] | None = None,
+    size: Size = 224,
+    sizes: Sequence[Size] | None = None,
     batch_size: int = 24,
     workers: int = 2,
     seed: int = 0,
@@ -40,7 +41,8 @@ def training_loader(
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
-        size: One integer or (height, width), each at least 32.
+        size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have,
+            in batches of one.
         sizes: Several sizes, of which each batch has one, drawn evenly; instead of ``size``.
         batch_size: Images per batch of this process.
         workers: Processes that read images; 0: in this one.
@@ -85,7 +87,7 @@ def training_loader(
         len(dataset),
         batch_size,
         seed=seed,
-        sizes=[dataset.size] if sizes is None else sizes,
+        sizes=[size] if sizes is None else sizes,
         accumulate=accumulate,
         rank=rank,
         world_size=world_size,
@@ -96,7 +98,7 @@ def training_loader(
 def validation_loader(
     pairs: DataSet | Iterable[ImagePair],
     *,
-    size: int | Sequence[int] = 224,
+    size: Size = 224,
     batch_size: int = 24,
     workers: int = 2,
     shrink: int | None = None,
@@ -112,7 +114,8 @@ def validation_loader(
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
-        size: One integer or (height, width), each at least 32.
+        size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have,
+            in batches of one.
         batch_size: Images per batch.
         workers: Processes that read images; 0: in this one.
         shrink: As for `SaliencyDataset`: shrinks large photographs first.
@@ -143,7 +146,7 @@ def validation_loader(
     sampler = EpochBatchSampler(
         len(dataset),
         batch_size,
-        sizes=[dataset.size],
+        sizes=[size],
         shuffle=False,
         drop_last=False,
         rank=rank,

@@ -6,7 +6,7 @@ import torch.distributed
 from torch.utils.data import Sampler
 
 from .._integers import check_integer
-from .._preprocess import check_size
+from .._preprocess import OWN, Size, check_size_or_own
 from ._keys import SampleKey
 from ._seeds import Purpose, check_epoch, check_seed, generator
 
@@ -25,7 +25,8 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         length: How many pairs there are.
         batch_size: Images per batch (of one process, before accumulation).
         seed: Of the order, and of the sizes.
-        sizes: One or several sizes, each an integer or (height, width); each batch has one of them, drawn evenly.
+        sizes: One or several sizes, each an integer or (height, width); each batch has one of them, drawn evenly. Or
+            ``["own"]``: photographs keep the size that they have, in batches of one.
         shuffle: Whether each epoch has an order of its own; else it is that of the pairs.
         drop_last: Leaves out what does not fill a batch on each process for a whole optimizer step; other images in
             each epoch. Without it every image comes once, the last batch may be smaller, and processes may have one
@@ -52,7 +53,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         batch_size: int,
         *,
         seed: int = 0,
-        sizes: Sequence[int | Sequence[int]] = (224,),
+        sizes: Sequence[Size] = (224,),
         shuffle: bool = True,
         drop_last: bool = True,
         accumulate: int = 1,
@@ -62,7 +63,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.length = check_integer("length", length, lowest=1)
         self.batch_size = check_integer("batch_size", batch_size, lowest=1)
         self.seed = check_seed(seed)
-        self.sizes = _check_sizes(sizes)
+        self.sizes = _check_sizes(sizes, self.batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.accumulate = check_integer("accumulate", accumulate, lowest=1)
@@ -101,7 +102,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             first = number * self.batch_size
             yield [SampleKey(epoch, index, size) for index in order[first : first + self.batch_size]]
 
-    def _size(self, epoch: int, number: int) -> tuple[int, int]:
+    def _size(self, epoch: int, number: int) -> tuple[int, int] | None:
         if len(self.sizes) == 1:
             return self.sizes[0]
         return self.sizes[int(generator(Purpose.SIZE, self.seed, epoch, number).integers(len(self.sizes)))]
@@ -137,9 +138,17 @@ def _processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return check_integer("rank", rank, lowest=0, highest=world_size - 1), world_size
 
 
-def _check_sizes(sizes: object) -> tuple[tuple[int, int], ...]:
+def _check_sizes(sizes: object, batch_size: int) -> tuple[tuple[int, int] | None, ...]:
     if not isinstance(sizes, (tuple, list, range)):
         raise TypeError(f"sizes is {sizes!r}, expected a list of sizes, such as [{sizes!r}].")
     if not sizes:
         raise ValueError("sizes is empty, expected at least one size, such as [224].")
-    return tuple(check_size(size) for size in sizes)
+    checked = tuple(check_size_or_own(size) for size in sizes)
+    if None in checked and len(checked) > 1:
+        raise ValueError(f"sizes is {sizes!r}: {OWN!r} leaves no other size to choose: pass it alone, or leave it out.")
+    if None in checked and batch_size > 1:
+        raise ValueError(
+            f"size is {OWN!r} and batch_size is {batch_size}, but images of different sizes make no batch: pass "
+            "batch_size=1, and accumulate=10 for steps of ten images; or one size for all."
+        )
+    return checked

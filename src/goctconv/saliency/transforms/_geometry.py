@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._integers import check_integer
-from .._preprocess import check_size
+from .._preprocess import MIN_SIZE, check_size
 from .._resize import resize_bilinear
 from ._checks import check_share
 from ._sample import Sample, to_float
@@ -85,7 +85,8 @@ class Resize:
     Data sets resize at the end by themselves. Put it earlier to have what follows work on fewer pixels.
 
     Args:
-        size: One integer or (height, width), each at least 32; by default what the batch wants.
+        size: One integer or (height, width), each at least 32; by default what the batch wants: where photographs keep
+            their size, sides below 32 become 32.
 
     Raises:
         TypeError: ``size`` is not of integers.
@@ -103,7 +104,8 @@ class Resize:
         self.size = None if size is None else check_size(size)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:  # noqa: ARG002  (every transform's arguments)
-        size = self.size or sample.size
+        height, width = sample.mask.shape
+        size = self.size or sample.size or (max(height, MIN_SIZE), max(width, MIN_SIZE))
         mask = _resized(sample.mask, size)
         return sample._replace(
             image=_resized(sample.image, size), mask=np.clip(mask, 0, 1)

@@ -16,7 +16,7 @@ class Sample(NamedTuple):
     Args:
         image: RGB of shape (H, W, 3).
         mask: The mask of shape (H, W).
-        size: The (height, width) that `Resize` without a size of its own resizes to.
+        size: The (height, width) that `Resize` without a size of its own resizes to; None: the photograph's own.
 
     Example:
         >>> import numpy as np
@@ -27,7 +27,7 @@ class Sample(NamedTuple):
 
     image: NDArray[Any]
     mask: NDArray[Any]
-    size: tuple[int, int]
+    size: tuple[int, int] | None
 
 
 Transform: TypeAlias = Callable[[Sample, np.random.Generator], Sample]

@@ -1,0 +1,54 @@
+"""``goctconv learn``: from options to what the library calls them."""
+
+import functools
+from typing import Any
+
+from ...learning import cosine_schedule, optimizer_for, step_schedule
+from ...learning._optimizers import OptimizerFactory, SchedulerFactory
+from ...saliency.transforms import RandomCrop, RandomFlip
+from ...saliency.transforms._sample import Transform
+from ._config import Config
+
+
+def learning_arguments(config: Config) -> dict[str, Any]:
+    """Return the arguments of `goctconv.learn_channels` that options set."""
+    return {
+        "epochs": config.epochs,
+        "finetune_epochs": config.finetune_epochs,
+        "optimizer": _optimizer(config),
+        "scheduler": _scheduler(config),
+        "weight_decay": config.weight_decay,
+        "threshold": None if config.threshold == "none" else config.threshold,
+        "criterion": None if config.criterion == "auto" else config.criterion,
+        "accumulate": config.accumulate,
+        "clip_grad": config.clip_grad,
+        "amp": None if config.amp == "none" else config.amp,
+        "channels_last": config.channels_last,
+        "compile": config.compile,
+        "freeze_batch_norm": config.freeze_batch_norm,
+        "seed": config.seed,
+    }
+
+
+def transforms(config: Config) -> tuple[Transform, ...]:
+    """Return how photographs are changed at random."""
+    crop = (RandomCrop(config.crop),) if config.crop else ()
+    flip = () if config.flip == "none" else (RandomFlip(vertical=0.5 if config.flip == "both" else 0),)
+    return (*crop, *flip)
+
+
+def _optimizer(config: Config) -> OptimizerFactory:
+    return functools.partial(
+        optimizer_for,
+        kind=config.optimizer,
+        lr=config.lr,
+        weight_decay=config.ordinary_weight_decay,
+        betas=config.betas,
+        backbone_rate=config.backbone_rate,
+    )
+
+
+def _scheduler(config: Config) -> SchedulerFactory | None:
+    if config.schedule == "step":
+        return functools.partial(step_schedule, milestones=config.milestones)
+    return cosine_schedule if config.schedule == "cosine" else None

@@ -1,0 +1,90 @@
+"""Other ways to train than CSNet's: all arguments of learn_saliency that they need."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ..learning import cosine_schedule, optimizer_for, step_schedule
+from .transforms import RandomCrop, RandomFlip
+
+CSF_MILESTONES = (15 / 24,)
+
+
+def csf_recipe(*, lr: float = 5e-5, backbone_rate: float = 1.0) -> dict[str, Any]:
+    """Return how CSF was trained, as arguments of `learn_saliency`.
+
+    24 epochs of single photographs at their own size, ten of them for each step of Adam; binary cross-entropy, summed
+    over the pixels of a photograph; a tenth of the learning rate after 15 epochs; weight decay of 5e-4; half of the
+    photographs mirrored left to right; the backbone's BatchNorm frozen. The channels stay as they are.
+
+    Args:
+        lr: The learning rate.
+        backbone_rate: The backbone learns with this times ``lr``; below 1 for longer runs.
+
+    Example:
+        >>> import goctconv
+        >>> from goctconv.saliency import csf_recipe, learn_saliency
+        >>> recipe = csf_recipe() | {"epochs": 12}
+        >>> recipe["size"], recipe["batch_size"], recipe["accumulate"]
+        ('own', 1, 10)
+        >>> def train(folder):
+        ...     model = goctconv.create_model("csf_res2net50", pretrained_backbone=True)
+        ...     return learn_saliency(model, folder, **recipe)
+
+    Source: Cheng et al., TPAMI 2021, and the training settings released with it.
+    """
+    return {
+        "epochs": 24,
+        "finetune_epochs": 0,
+        "size": "own",
+        "batch_size": 1,
+        "accumulate": 10,
+        "loss": "bce",
+        "reduction": "sum",
+        "transforms": (RandomFlip(vertical=0),),
+        "optimizer": functools.partial(
+            optimizer_for, kind="adam", lr=lr, weight_decay=5e-4, betas=(0.9, 0.999), backbone_rate=backbone_rate
+        ),
+        "scheduler": functools.partial(step_schedule, milestones=CSF_MILESTONES),
+        "freeze_batch_norm": True,
+        "weight_decay": 0.0,
+        "threshold": None,
+    }
+
+
+def modern_recipe(*, lr: float = 1e-4, backbone_rate: float = 0.1) -> dict[str, Any]:
+    """Return how such networks are trained today, as arguments of `learn_saliency`.
+
+    30 epochs at 352×352 in batches of 16 and mixed precision (bfloat16); AdamW along half a cosine, the backbone a
+    tenth as fast, gradients clipped to a norm of 1; binary cross-entropy and IoU; crops, half of the photographs
+    mirrored left to right. The channels stay as they are; other values of ``weight_decay``, ``threshold`` and
+    ``finetune_epochs``, such as 3.0, ``"gap"`` and 10, learn them.
+
+    Args:
+        lr: The learning rate.
+        backbone_rate: The backbone learns with this times ``lr``; 1 for a network without a backbone.
+
+    Example:
+        >>> from goctconv.saliency import modern_recipe
+        >>> recipe = modern_recipe(lr=2e-4) | {"batch_size": 32, "amp": None}
+        >>> recipe["size"], recipe["loss"]
+        (352, 'bce+iou')
+    """
+    return {
+        "epochs": 30,
+        "finetune_epochs": 0,
+        "size": 352,
+        "batch_size": 16,
+        "loss": "bce+iou",
+        "transforms": (RandomCrop(15), RandomFlip(vertical=0)),
+        "optimizer": functools.partial(
+            optimizer_for, kind="adamw", lr=lr, weight_decay=1e-2, betas=(0.9, 0.999), backbone_rate=backbone_rate
+        ),
+        "scheduler": cosine_schedule,
+        "clip_grad": 1.0,
+        "amp": "bf16",
+        "channels_last": True,
+        "weight_decay": 0.0,
+        "threshold": None,
+    }

@@ -130,6 +130,7 @@ def _export(network: nn.Module, image: Tensor, file: Path, *, is_fixed: bool) ->
         raise ExportError(
             f"torch.onnx.export cannot export this {type(network).__name__}: {error}. "
             "Of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
+            f"{'' if is_fixed else '; of a transformer with windows, name one size with size='}"
         ) from error
     if program is None:  # only the exporter without dynamo returns None
         raise ExportError("torch.onnx.export returned no program")

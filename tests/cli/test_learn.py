@@ -103,7 +103,7 @@ def test_the_page_shows_all_of_it_and_needs_nothing_else(finished):
     assert page.count("<img ") == 2 * 4  # pairs to compare with; photograph, mask, two maps
     for text in ("abs(γ) over time", "MACs", "max F", "map before pruning", "seed 3", "pruning.html"):
         assert text in page
-    (exact,) = re.findall(r"on these pictures, float64</th><td>(.*?)</td>", page)
+    (exact,) = re.findall(r"these pictures, float64</th><td>(.*?)</td>", page)
     assert float(exact) < 1e-12
 
 

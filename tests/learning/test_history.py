@@ -191,3 +191,8 @@ def test_nested_values_survive_encoding() -> None:
     assert all(tensor.is_contiguous() for tensor in tensors.values())
     assert str(found) == str(value)
     assert isinstance(found["milestones"], Counter)
+
+
+def test_the_representation_is_short() -> None:
+    history = LearningHistory([EpochRecord("train", 1, 0.7, 1e-4, 160, 8.0)] * 300)
+    assert repr(history) == "LearningHistory(300 epochs of 0 steps, last train with loss 0.7)"

@@ -37,10 +37,11 @@ class Proof:
 
     def numbers(self, report: PruningReport) -> dict[str, float]:
         """Return them, and what was measured when channels were removed, by what was compared."""
+        at_zero = "faded channels at 0 and cut, largest difference, of the largest output"
         return {
-            "maps with and without masked channels (mean)": self.masked,
-            "masked and cut, on these pictures, float64": self.cut,
-            **{f"masked and cut, {name}, float32": value for name, value in report.difference.items()},
+            "maps with and without faded channels: mean difference": self.masked,
+            f"{at_zero}: these pictures, float64": self.cut,
+            **{f"the same: {name}, float32": value for name, value in report.difference.items()},
         }
 
 

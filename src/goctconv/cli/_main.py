@@ -1,10 +1,13 @@
 """From the command line to a subcommand, and from its errors to an exit status."""
 
 import argparse
+import difflib
+import re
 import shutil
 import textwrap
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .._version import __version__
 from ._command import Command, CommandError
@@ -46,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 2
     """
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(args.parser, unknown)
     if args.run is None:
         parser.print_help()
         return 0
@@ -76,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all subcommands."""
     parser = argparse.ArgumentParser(prog="goctconv", description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"goctconv {__version__}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, parser=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(
@@ -85,10 +90,23 @@ def build_parser() -> argparse.ArgumentParser:
             description=_fill(command.description),
             epilog=_fill(command.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, parser=subparser)
     return parser
+
+
+def _refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> NoReturn:
+    """Say which arguments the command does not have, and which it has that look like them."""
+    names = parser.format_help()  # argparse has no public list of options
+    known = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", names)))
+    hints = []
+    for argument in unknown:
+        near = difflib.get_close_matches(argument.partition("=")[0], known, n=1)
+        hints.append(f"{argument} (did you mean {near[0]}?)" if near else argument)
+    say(f"goctconv: error: {parser.prog} has no {', '.join(hints)}; {parser.prog} --help lists what it has")
+    raise SystemExit(2)
 
 
 def _fill(text: str) -> str:

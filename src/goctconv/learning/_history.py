@@ -90,7 +90,7 @@ class EpochRecord:
         }
 
 
-@dataclass
+@dataclass(repr=False)
 class LearningHistory:
     """All steps and epochs of a run, over both phases and all interruptions.
 
@@ -109,6 +109,10 @@ class LearningHistory:
 
     epochs: list[EpochRecord] = field(default_factory=list)
     steps: list[StepRecord] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        last = f", last {self.epochs[-1].phase} with loss {self.epochs[-1].loss:.4g}" if self.epochs else ""
+        return f"{type(self).__name__}({len(self.epochs)} epochs of {len(self.steps)} steps{last})"
 
     def series(self, name: str, phase: str | None = None) -> list[Any]:
         """Return a number of every epoch that has it: an attribute, or something that was validated.

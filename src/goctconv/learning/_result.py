@@ -11,7 +11,7 @@ from ._history import LearningHistory
 from ._threshold import Threshold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LearningResult:
     """A network whose channels were learned.
 
@@ -44,3 +44,12 @@ class LearningResult:
     threshold: float | None
     gap: Threshold | None = None
     unpruned: dict[str, Tensor] | None = None
+
+    def __repr__(self) -> str:
+        (before, after), removed = self.report.parameters, self.report.removed
+        threshold = "None" if self.threshold is None else f"{self.threshold:g}"
+        return (
+            f"{type(self).__name__}(model={type(self.model).__name__}, parameters={before:,} -> {after:,}, "
+            f"channels={self.report.channels} -> {self.report.channels - removed}, threshold={threshold}, "
+            f"history={self.history!r})"
+        )

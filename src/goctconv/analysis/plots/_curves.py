@@ -32,7 +32,7 @@ def learning_curves(
             of the row. NaN is a
             gap; None, or what a row lacks, was not measured: the line goes on from one measurement to the next.
         keys: What to draw; a run that lacks a key is left out of its panel.
-        x: The key that counts; a run without it is numbered from 1.
+        x: The key that counts; a run without "epoch" is numbered from 1.
         events: What happened where on the axis, by name, such as ``{"pruned": 20}``.
         log: Whether the values are on logarithmic axes.
         title: The heading.
@@ -77,6 +77,8 @@ def learning_curves(
 def _counted(data: Mapping[str, list[Any]], x: str, name: str) -> Vector:
     if x in data:
         return column(data, x, f"run {name!r}")
+    if x != "epoch":
+        raise KeyError(f"run {name!r} has no {x!r} to count by: there are {', '.join(data)}")
     return np.arange(1.0, len(next(iter(data.values()))) + 1)
 
 

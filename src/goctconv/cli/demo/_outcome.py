@@ -79,8 +79,9 @@ class Outcome:
             rows.insert(3, ("ms per picture", *(f"{time:.1f}" for time in report.milliseconds)))
         table = "\n".join(f"{name:<16}{before:>14}{after:>14}" for name, before, after in rows)
         return (
-            f"{table}\nmasking changed maps by {self.proof.masked:.1e} on average; cutting changed outputs by at most "
-            f"{self.proof.cut:.1e} (float64)\n{self.verdict()}\n{seconds:.0f} s in all: open {page}"
+            f"with BatchNorm's statistics measured anew for both:\n{table}\nsetting faded channels to 0 changed maps "
+            f"by {self.proof.masked:.1e} on average; removing them then changed outputs by at most "
+            f"{self.proof.cut:.1e} of the largest (float64)\n{self.verdict()}\n{seconds:.0f} s in all: open {page}"
         )
 
     @staticmethod

@@ -5,8 +5,10 @@ import shlex
 
 from ..._atomic import write_atomic
 from ...analysis import learning_page
+from ...layers import ILBlock
 from ...saliency._data._sources import Split
 from .._learned import example_of, figures
+from .._model import input_size
 from .._progress import plural
 from .._writing import writing
 from ._outcome import Outcome
@@ -34,13 +36,15 @@ def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> N
 def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
     kind = "photograph" if args.data else "made-up picture"
     history = outcome.result.history
+    blocks = sum(isinstance(one, ILBlock) for one in outcome.unpruned.modules())
+    size = "x".join(map(str, input_size(args.size)))
     networks = {"map before pruning": outcome.unpruned, "map after": outcome.slim}
     return learning_page(
         "What a small network learned",
         subtitle=(
-            f"{outcome.name} with {outcome.result.report.parameters[0]:,} parameters, {len(history.epochs)} epochs of "
-            f"{plural(len(split.train), kind)} at {args.size}, compared on {len(split.validation)} others, "
-            f"seed {outcome.seed}"
+            f"{outcome.name} with {blocks} blocks and {outcome.result.report.parameters[0]:,} parameters, "
+            f"{len(history.epochs)} epochs of {plural(len(split.train), kind)} at {size}, compared on "
+            f"{len(split.validation)} others, seed {outcome.seed}"
         ),
         note=outcome.verdict() + _sentence(outcome.complaint()),
         warning=bool(outcome.complaint()),

@@ -31,8 +31,7 @@ _WHOLE = {  # a network that is trained as it is, on a backbone that knows Image
 PRESETS: dict[str, Preset] = {
     "csnet": Preset("CSNet as published: 300 epochs with dynamic weight decay on the ILBlocks, 20 of fine-tuning"),
     "csf": Preset(
-        "CSF as published: single photographs at their own size, ten for a step, summed loss, frozen BatchNorm; all "
-        "channels stay",
+        "CSF as published: photographs at their own size, ten for a step; all channels stay",
         _WHOLE
         | {
             "epochs": 24,

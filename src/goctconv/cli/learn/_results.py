@@ -56,7 +56,7 @@ def summarize(
     return {
         "model": config.model,
         "output": str(config.output),
-        "pairs": {part: len(names) for part, names in pairs.items()},
+        "pairs": {part: sum(name not in skipped for name in names) for part, names in pairs.items()},
         "epochs": {phase: sum(one.phase == phase for one in result.history.epochs) for phase in ("train", "finetune")},
         "threshold": result.threshold,
         "channels": {"before": report.channels, "faded": report.masked, "removed": report.removed},

@@ -106,6 +106,8 @@ def _run(args: argparse.Namespace) -> int:
                 write_results(config, result, summary)
                 if result.threshold is not None:
                     write_report(config, result, _before(model, result), loaders, summary)
+                for note in result.report.notes:
+                    warnings.warn(note, stacklevel=1)
                 _finish(config, summary)
         loaders.close()
     return 0

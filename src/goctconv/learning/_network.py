@@ -92,6 +92,9 @@ def network(model: nn.Module, device: torch.device, settings: Settings, frozen: 
     runner: nn.Module = model if parallel is None else parallel
     if settings.compile is not False:
         backend = settings.compile if isinstance(settings.compile, str) else "inductor"
+        # Code that an earlier run has compiled for another network of this class counts towards torch's limit of
+        # recompilations; beyond it, torch runs the hooks of dynamic weight decay one by one, which fails (2.14).
+        torch.compiler.reset()
         runner = cast("nn.Module", torch.compile(runner, backend=backend))
     return Network(model, runner, parallel, device, frozen)
 

@@ -208,6 +208,8 @@ OTHER_VALUES = {
     "size": [64, "96x128"],
     "crop": 0,
     "flip": "horizontal",
+    "color": 0.4,
+    "blur": 0.5,
     "shrink": 300,
     "cache": 'a "folder"\n\x7f',
     "workers": 3,

@@ -14,6 +14,7 @@ import goctconv
 from goctconv.cli import main
 from goctconv.cli.learn._options import OPTIONS
 from goctconv.cli.learn._presets import PRESETS
+from goctconv.cli.learn._recipe import transforms
 from goctconv.learning import Callback
 from goctconv.saliency import csf_recipe, find_pairs, learn_saliency, modern_recipe, split_pairs
 from goctconv.saliency._synthetic import synthetic_photographs
@@ -166,3 +167,12 @@ def test_mistakes(shapes, tmp_path, capsys):
     assert "there is no such file" in error
     error = error_of(capsys, *base, "--size", 32, "--batch-size", 2, "--model-args", "nrom=batch")
     assert "nrom" in error
+
+
+def test_photographs_are_changed_as_options_say() -> None:
+    plain = transforms(configured("data", "--crop", 0, "--flip", "none"))
+    assert plain == ()
+    all_of_them = transforms(configured("data", "--color", 0.3, "--blur", 0.5))
+    assert [type(one).__name__ for one in all_of_them] == ["RandomCrop", "RandomFlip", "ColorJitter", "GaussianBlur"]
+    assert "0.3, 0.3, 0.3" in repr(all_of_them[2])
+    assert "probability=0.5" in repr(all_of_them[3])

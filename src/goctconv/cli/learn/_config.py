@@ -32,6 +32,8 @@ class Config:
     size: tuple[Size, ...]
     crop: int
     flip: str
+    color: float
+    blur: float
     shrink: int | None
     cache: Path | None
     workers: int

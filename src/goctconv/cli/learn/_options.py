@@ -114,6 +114,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _strength(text: str) -> float:
+    value = _float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1, such as 0.4")
+    return value
+
+
 def _betas(text: str) -> tuple[float, ...]:
     values = tuple(_float(part) for part in text.split(","))
     if len(values) != 2 or not all(0 <= value < 1 for value in values):
@@ -210,6 +217,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         ),
         Option("crop", "cut up to N pixels off each side at random", integer_from(0), "N", 15),
         Option("flip", f"mirror half of the photographs: {', '.join(FLIPS)}", _one_of(*FLIPS), "KIND", "both"),
+        Option("color", "change brightness, contrast and saturation by up to this share", _strength, "X", 0.0),
+        Option("blur", "share of the photographs that are blurred", _strength, "X", 0.0),
         Option("shrink", "shrink photographs to N pixels on the shorter side first", integer_from(1), "N"),
         Option("cache", "folder for decoded copies of photographs", absolute_path, "DIR", changes=FREE),
         Option("workers", "processes that read photographs", integer_from(0), "N", 2, FREE),

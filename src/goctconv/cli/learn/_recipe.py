@@ -5,7 +5,7 @@ from typing import Any
 
 from ...learning import cosine_schedule, optimizer_for, step_schedule
 from ...learning._optimizers import OptimizerFactory, SchedulerFactory
-from ...saliency.transforms import RandomCrop, RandomFlip
+from ...saliency.transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 from ...saliency.transforms._sample import Transform
 from ._config import Config
 
@@ -34,7 +34,9 @@ def transforms(config: Config) -> tuple[Transform, ...]:
     """Return how photographs are changed at random."""
     crop = (RandomCrop(config.crop),) if config.crop else ()
     flip = () if config.flip == "none" else (RandomFlip(vertical=0.5 if config.flip == "both" else 0),)
-    return (*crop, *flip)
+    color = (ColorJitter(config.color, config.color, config.color),) if config.color else ()
+    blur = (GaussianBlur(probability=config.blur),) if config.blur else ()
+    return (*crop, *flip, *color, *blur)
 
 
 def _optimizer(config: Config) -> OptimizerFactory:

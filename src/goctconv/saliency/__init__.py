@@ -29,6 +29,7 @@ from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair
 from ._predict import predict as predict
+from ._predictor import Predictor as Predictor
 from ._preprocess import preprocess as preprocess
 from ._render import cutout as cutout
 from ._render import grey_map as grey_map
@@ -44,6 +45,7 @@ __all__ = [
     "Example",
     "ImageError",
     "ImagePair",
+    "Predictor",
     "SaliencyDataset",
     "SaliencyLoader",
     "SaliencyStep",

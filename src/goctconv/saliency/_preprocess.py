@@ -45,10 +45,10 @@ def prepare(image: ImageLike, size: tuple[int, int], max_pixels: int = MAX_PIXEL
     """Read, resize and normalise one image; ``pixels`` has shape (3, height, width)."""
     photograph = read_image(image, max_pixels=max_pixels, name=name)
     scaled = resize_bilinear(np.asarray(photograph), size)
-    scaled /= 255
-    scaled -= MEAN
-    scaled /= STD
-    pixels = np.ascontiguousarray(scaled.transpose(2, 0, 1), dtype=np.float32)
+    pixels = np.empty((len(MEAN), *size), dtype=np.float32)
+    for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
+        plane = scaled[..., channel] - 255 * mean
+        np.multiply(plane, 1 / (255 * std), out=pixels[channel], casting="same_kind")
     return Prepared(pixels, (photograph.height, photograph.width))
 
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from goctconv.cli import main
-from goctconv.saliency import _predictor as predictor
 from goctconv.models import create_model
+from goctconv.saliency import _predictor as predictor
 from goctconv.saliency import cutout, grey_map, overlay, predict
 from goctconv.saliency._network import probabilities
 from saliency.pictures import gradient, png_of_declared_size, save

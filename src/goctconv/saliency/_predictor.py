@@ -1,9 +1,11 @@
 """A saliency network made ready for many photographs, in an engine of one's choice."""
 
 import os
+import shutil
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -73,7 +75,6 @@ class Predictor:
         self.size = check_size(size)
         self.batch_size = check_batch_size(batch_size)
         _check_place(self.backend, device, threads)
-        self._folder: TemporaryDirectory[str] | None = None
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
             network = deploy(model)
@@ -120,9 +121,12 @@ class Predictor:
     def _file_of(self, model: nn.Module | str | os.PathLike[str]) -> Path:
         if not isinstance(model, nn.Module):
             return Path(model)
-        self._folder = TemporaryDirectory(prefix="goctconv-", ignore_cleanup_errors=True)  # as long as this object
+        folder = Path(mkdtemp(prefix="goctconv-"))
+        weakref.finalize(
+            self, shutil.rmtree, folder, ignore_errors=True
+        )  # engines may read from it as long as they live
         suffix, export = _EXPORTS[self.backend]
-        file = Path(self._folder.name) / f"network{suffix}"
+        file = folder / f"network{suffix}"
         export(model, file)
         return file
 

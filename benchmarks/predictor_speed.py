@@ -1,8 +1,8 @@
 """Photographs per second of the Predictor from files to PNG files, and the share of each part.
 
 For the shares, one photograph after the other goes through every part on one thread, and the processor time of each
-part is summed up. For the speed, all go through the pipeline of `goctconv predict`, whose threads decode and write while
-the network runs; engines that take turns, several times over the whole folder.
+part is summed up. For the speed, all go through the pipeline of `goctconv predict`, whose threads decode and write
+while the network runs; the engines take turns, each time with the whole folder.
 
     python benchmarks/predictor_speed.py PHOTOGRAPHS --weights csnet-L-x1.pth.tar --backends torch onnx openvino
 """

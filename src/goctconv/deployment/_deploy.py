@@ -13,6 +13,7 @@ from ._deployed import Deployed
 from ._fold import Folded, fold_blocks, fold_factors, fold_into
 from ._parts import Plain
 from ._report import Deployment
+from ._rewrite import rewrite
 from ._traced import pairs_of
 
 Backend: TypeAlias = Literal["eager", "compile"]
@@ -70,6 +71,9 @@ def deploy(
     fold_factors(network, folded)
     if dtype is not None:
         network = network.to(dtype)
+    rewritten = rewrite(network)
+    if _is_on_cpu(network):
+        network = network.to(memory_format=torch.channels_last)
     notes += _left(network)
     report = Deployment(
         network=type(network).__name__,
@@ -78,6 +82,7 @@ def deploy(
         folded=tuple(folded.norms),
         scaled=tuple(folded.factors),
         flushed=flush(network),
+        rewritten=tuple(rewritten),
         notes=tuple(notes),
     )
     return Deployed(network, report, None if dtype is None else dtype)
@@ -108,6 +113,10 @@ def _check(model: object, backend: str, dtype: object) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise ValueError(f"{name} has no values, it is on the meta device: load weights first")
+
+
+def _is_on_cpu(network: nn.Module) -> bool:
+    return all(one.device.type == "cpu" for one in network.parameters())
 
 
 def _dtype_of(network: nn.Module) -> torch.dtype:

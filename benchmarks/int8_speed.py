@@ -1,7 +1,7 @@
 """CSNet with 8-bit integers, calibrated on photographs, in ONNX Runtime and OpenVINO, against float32 in the same.
 
-ONNX Runtime quantizes weights by channel and activations by tensor; OpenVINO runs the same file. Printed are the time of
-one image on one thread, in turns, and how far the maps of photographs that were not calibrated on are from float32's.
+Weights are quantized by channel and activations by tensor, by ONNX Runtime's tool, for both engines. Printed are the
+time of one image on one thread, in turns, and how far the maps of other photographs are from float32's.
 
     python benchmarks/int8_speed.py PHOTOGRAPHS --weights csnet-L-x1.pth.tar
 """

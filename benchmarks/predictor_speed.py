@@ -45,10 +45,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of the network (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="threads that read and write (default: %(default)s)")
+    parser.add_argument(
+        "--process-time", action="store_true", help="measure speed by the process's own time, beside other programs"
+    )
     parser.add_argument("--exported", type=Path, help="keep the exported files here, and use those that are there")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    clock = time.process_time if options.process_time else time.perf_counter
     photographs = sorted(path for path in options.folder.iterdir() if path.is_file())[: options.count]
     with TemporaryDirectory() as temporary:
         predictors = make_predictors(options, options.exported or Path(temporary))
@@ -57,14 +61,15 @@ def main() -> None:
         sides = {
             name: partial(run, one, photographs, Path(temporary), options.workers) for name, one in predictors.items()
         }
-        turns = take_turns(sides, rounds=options.rounds, warmup=1)
+        turns = take_turns(sides, rounds=options.rounds, warmup=0, clock=clock)
     for name, parts in shares.items():
         whole = sum(parts.values())
         told = ", ".join(
             f"{part} {1000 * value / len(photographs):.2f} ms ({value / whole:.0%})" for part, value in parts.items()
         )
         speed = len(photographs) / turns.median(name)
-        print(f"{name}: {speed:.1f} photographs per second; each on one thread: {told}")
+        kind = "second of processor time" if options.process_time else "second"
+        print(f"{name}: {speed:.1f} photographs per {kind}; each on one thread: {told}")
     if options.json:
         found = {"machine": describe_machine(), "shares": shares, "turns": turns.to_dict(options.backends[0])}
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ._checked import ExportError, Reference, folder_beside, need, tolerance_of
 from ._deploy import deploy
+from ._deployed import Deployed
 from ._engines import OnnxEngine, OpenVINOEngine
 from ._onnx_graph import tidy
 
@@ -135,7 +136,7 @@ def _write_onnx(network: nn.Module, image: Tensor, file: Path, dtype: torch.dtyp
     smallest = {0: ("batch", 1), 2: ("height", 32), 3: ("width", 32)}
     dims = {axis: torch.export.Dim(name, min=least) for axis, (name, least) in smallest.items()}
     try:
-        deployed = deploy(network, example_inputs=image).network
+        deployed = network.network if isinstance(network, Deployed) else deploy(network, example_inputs=image).network
         program = torch.onnx.export(
             _InHalf(deployed).eval() if dtype == torch.float16 else deployed,
             (image,),

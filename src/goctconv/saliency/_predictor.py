@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..deployment import deploy, export_onnx, export_openvino
+from ..deployment import Deployed, deploy, export_onnx, export_openvino
 from ..deployment._engines import Engine, OnnxEngine, OpenVINOEngine
 from ._images import ImageLike
 from ._network import maps_of, probabilities
@@ -77,7 +77,7 @@ class Predictor:
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = deploy(model)
+            network = model if isinstance(model, Deployed) else deploy(model)
             self._network = network if device in {None, "auto"} else network.to(device)
         else:
             self._network = self._load(self._file_of(model), threads)

@@ -40,7 +40,8 @@ def test_what_cannot_be_measured(capsys, monkeypatch, weights):
     assert "test_csnet: needs onnx" in capsys.readouterr().err
 
 
-def test_a_cold_start_that_fails():
+def test_a_cold_start_that_fails(monkeypatch):
+    monkeypatch.setattr(_cold_start, "_CODE", "raise SystemExit(3)")
     assert _cold_start.measure_cold_start("no_such_net", None, (32, 32), 1) is None
 
 

@@ -10,6 +10,7 @@ import torch
 import goctconv
 from goctconv.cli import main
 from reference.conditioning import calibrated
+from saliency.pictures import gradient, save
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -22,6 +23,18 @@ def test_writes_a_checked_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["export", f"local-dir:{tmp_path / 'net'}", "--onnx", str(tmp_path / "net.onnx")]) == 0
     assert (tmp_path / "net.onnx").stat().st_size > 0
     assert "equal to the original" in capsys.readouterr().err
+    photographs, maps = tmp_path / "photographs", tmp_path / "maps"
+    save(photographs / "a.png", gradient(20, 30))
+    net = ["--model", str(tmp_path / "net.onnx"), "--size", "32"]
+    assert main(["predict", str(photographs), "-o", str(maps), *net]) == 0
+    assert [path.name for path in maps.iterdir()] == ["a.png"]
+    assert main(["predict", str(photographs), "-o", str(maps), *net, "--pretrained"]) == 2
+    assert "has its weights in it" in capsys.readouterr().err
+
+
+def test_say_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "csnet_x1"]) == 2
+    assert "--openvino FILE.xml" in capsys.readouterr().err
 
 
 def test_untrained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from goctconv.cli import main
-from goctconv.cli.predict import _run as predict_run
 from goctconv.models import create_model
+from goctconv.saliency import _network as network
 from goctconv.saliency import cutout, grey_map, overlay, predict
 from goctconv.saliency._network import probabilities
 from saliency.pictures import gradient, png_of_declared_size, save
@@ -192,7 +192,7 @@ def test_batches_beyond_memory(photographs, maps, model_options, monkeypatch, ca
     def allocate(*_):
         torch.empty(10**14)
 
-    monkeypatch.setattr(predict_run, "probabilities", allocate)
+    monkeypatch.setattr(network, "probabilities", allocate)
     fails([photographs, "-o", maps, *model_options], "lower --batch-size or --size.", capsys=capsys)
 
 
@@ -203,7 +203,7 @@ def test_batch_size(photographs, maps, model_options, monkeypatch):
         sizes.append(len(pixels))
         return probabilities(model, pixels)
 
-    monkeypatch.setattr(predict_run, "probabilities", count)
+    monkeypatch.setattr(network, "probabilities", count)
     assert main(["predict", str(photographs), "-o", str(maps), *model_options, "--batch-size", "2"]) == 0
     assert sizes == [2, 1]
 
@@ -291,7 +291,7 @@ def test_interruption(photographs, maps, model_options, files, monkeypatch, caps
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goctconv.cli.predict._run.probabilities", interrupt)
+    monkeypatch.setattr("goctconv.saliency._network.probabilities", interrupt)
     assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 130
     assert capsys.readouterr().err == "goctconv: interrupted: 0 maps of 3 written\n"
     assert not maps.exists() or files(maps) == []
@@ -308,7 +308,7 @@ def test_interruption_counts_the_files_that_are_there(photographs, maps, model_o
             raise KeyboardInterrupt
         return probabilities(model, pixels)
 
-    monkeypatch.setattr(predict_run, "probabilities", interrupt)
+    monkeypatch.setattr(network, "probabilities", interrupt)
     options = [*model_options, "--batch-size", "1", "--workers", "2"]
     assert main(["predict", str(photographs), "-o", str(maps), *options]) == 130
     assert files(maps) == ["a.png", "b.png"]
@@ -317,12 +317,12 @@ def test_interruption_counts_the_files_that_are_there(photographs, maps, model_o
 
 def test_a_photograph_that_changes_meanwhile(tmp_path, maps, model_options, monkeypatch, capsys):
     path = save(tmp_path / "a.png")
-    original = predict_run.probabilities
+    original = network.probabilities
 
     def change(*arguments):
         save(path, gradient(5, 5))
         return original(*arguments)
 
-    monkeypatch.setattr(predict_run, "probabilities", change)
+    monkeypatch.setattr(network, "probabilities", change)
     assert main(["predict", str(path), "-o", str(maps), *model_options, "--cutout"]) == 1
     assert "changed its size" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.deployment import ExportError, export_onnx
+from goctconv.deployment import ExportError, export_onnx, export_openvino
 from reference.conditioning import calibrated
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -115,3 +116,77 @@ def test_what_cannot_be_exported_is_named(model: nn.Module, message: str, tmp_pa
         export_onnx(model, tmp_path / "net.onnx")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         export_onnx(model, tmp_path)
+
+
+class Small(nn.Module):
+    """A convolution, BatchNorm, PReLU and upsampling to the image's size."""
+
+    def __init__(self, slope: float = 0.25) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.PReLU(4, init=slope)
+        self.last = nn.Conv2d(4, 1, 1)
+        with torch.no_grad():
+            self.norm.running_mean.uniform_(-0.2, 0.2)
+            self.norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.max_pool2d(self.act(self.norm(self.conv(x))), 2)
+        return nn.functional.interpolate(self.last(y), x.shape[2:], mode="bilinear", align_corners=False)
+
+
+def operations(file: Path) -> Counter[str]:
+    onnx = pytest.importorskip("onnx")
+    return Counter(node.op_type for node in onnx.load(str(file)).graph.node)
+
+
+@pytest.mark.parametrize(
+    ("slope", "keep_prelu", "activation"),
+    [(0.25, False, {"Mul": 1, "Max": 1}), (0.25, True, {"PRelu": 1}), (1.5, False, {"PRelu": 1})],
+)
+def test_the_graph_is_that_of_the_deployed_network(
+    slope: float, keep_prelu: bool, activation: dict[str, int], tmp_path: Path
+) -> None:
+    model = Small(slope).eval()
+    export_onnx(model, tmp_path / "net.onnx", keep_prelu=keep_prelu)
+    assert largest_difference(tmp_path / "net.onnx", model, torch.randn(2, 3, 45, 39)) < 1e-5
+    found = operations(tmp_path / "net.onnx")
+    sizes = {name: found.pop(name, 0) for name in ("Shape", "Squeeze", "Concat", "Gather", "Unsqueeze")}
+    assert found == {"Conv": 2, "MaxPool": 1, "Resize": 1, **activation}
+    assert sizes["Shape"] == 2  # height and width
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    model = Small().eval()
+    export_onnx(model, tmp_path / "net.onnx", dtype=torch.float16)
+    difference = largest_difference(tmp_path / "net.onnx", model, torch.randn(2, 3, 45, 39))
+    assert 1e-6 < difference < 1e-2
+    with pytest.raises(ExportError, match=r"differs by .*tolerance=1e-06"):
+        export_onnx(model, tmp_path / "net.onnx", dtype=torch.float16, tolerance=1e-6)
+    with pytest.raises(ValueError, match=r"bfloat16 must be torch.float32 or torch.float16"):
+        export_onnx(model, tmp_path / "net.onnx", dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_openvino(dtype: torch.dtype, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    model = Small().eval()
+    export_openvino(model, tmp_path / "new" / "net.xml", dtype=dtype)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["net.bin", "net.xml"]
+    x = torch.randn(2, 3, 45, 39)
+    properties = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino.Core().compile_model(str(tmp_path / "new" / "net.xml"), "CPU", properties)([x.numpy()])[0]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.from_numpy(found), model(x), rtol=0, atol=1e-5 if dtype.itemsize == 4 else 5e-3
+        )
+
+
+def test_openvino_that_differs_is_not_written(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs openvino")
+    with pytest.raises(ExportError, match="nothing was written"):
+        export_openvino(Different(), tmp_path / "net.xml")
+    with pytest.raises(ValueError, match=r"must end in \.xml"):
+        export_openvino(Different(), tmp_path / "net.bin")
+    assert list(tmp_path.iterdir()) == []

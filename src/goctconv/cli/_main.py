@@ -13,6 +13,7 @@ from .._version import __version__
 from ._command import Command, CommandError
 from ._memory import out_of_memory
 from ._messages import discard_stdout, say
+from .bench import BENCH
 from .demo import DEMO
 from .evaluate import EVALUATE
 from .export import EXPORT
@@ -21,7 +22,7 @@ from .learn import LEARN
 from .predict import PREDICT
 from .prune import PRUNE
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, INFO, PRUNE, EXPORT, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, INFO, PRUNE, EXPORT, BENCH, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = (

@@ -1,4 +1,11 @@
 """Taking trained networks to where they run."""
 
-from ._export import ExportError as ExportError
+from ._checked import ExportError as ExportError
+from ._deploy import deploy as deploy
+from ._deployed import Deployed as Deployed
 from ._export import export_onnx as export_onnx
+from ._export import export_openvino as export_openvino
+from ._machine import describe_machine as describe_machine
+from ._report import Deployment as Deployment
+from ._turns import Turns as Turns
+from ._turns import take_turns as take_turns

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._features import ScaleError, Size, absent, checks_enabled, spatial_size
+from ._resample import avg_pool
 
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 IntPair: TypeAlias = int | tuple[int, int]
@@ -162,4 +162,4 @@ def halve(x: Tensor, width: int) -> Tensor:
     size: Size = (spatial_size(x)[0] // 2, spatial_size(x)[1] // 2)
     if checks_enabled() and (size[0] < 1 or size[1] < 1):
         raise ScaleError(f"stride=2 needs every scale to have at least 2x2 pixels, got {spatial_size(x)}")
-    return F.avg_pool2d(x, 2) if width else absent(x, size)
+    return avg_pool(x, 2) if width else absent(x, size)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._features import (
@@ -40,6 +39,7 @@ from ._convolution import (
     resolve_padding,
     undrawn_conv2d,
 )
+from ._resample import avg_pool, max_pool, resize
 
 Downsample: TypeAlias = Literal["max", "avg", "bilinear"]
 Upsample: TypeAlias = Literal["bilinear", "nearest"]
@@ -163,8 +163,8 @@ class MultiScaleConv2d(nn.Module):
             if not cast("Tensor", conv.weight).numel():
                 del self.paths[name]
 
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Return the output scales: a tensor or a tuple, as ``out_channels`` was given."""
+    def prepare(self, features: Tensor | Features) -> tuple[Features, list[Size]]:
+        """Return the inputs as the paths take them, checked and halved where stride is 2, and the sizes of the outputs."""
         given = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))
         inputs = given if self.stride == 1 else tuple(map(halve, given, self.in_widths))
         sizes = self._output_sizes(inputs)
@@ -173,6 +173,11 @@ class MultiScaleConv2d(nn.Module):
                 check_pooled_sizes(given, self.in_reductions)
             check_at_least_a_pixel("input", [spatial_size(x) for x in inputs], given)
             check_at_least_a_pixel("output", sizes, given)
+        return inputs, sizes
+
+    def forward(self, features: Tensor | Features) -> Tensor | Features:
+        """Return the output scales: a tensor or a tuple, as ``out_channels`` was given."""
+        inputs, sizes = self.prepare(features)
         present = {j: self._output(inputs, j, sizes[j]) for j, width in enumerate(self.out_widths) if width}
         like = next(iter(present.values()))  # under autocast its type is not that of the inputs
         outputs = tuple(present[j] if j in present else absent(like, size) for j, size in enumerate(sizes))
@@ -189,7 +194,7 @@ class MultiScaleConv2d(nn.Module):
     def _output(self, inputs: Features, target: int, size: Size) -> Tensor:
         # One term after the other, and none held longer than its sum: of large maps they are most of the memory.
         total: Tensor | None = None
-        for source in (source for source, width in enumerate(self.in_widths) if width):
+        for source in (s for s in range(len(self.in_widths)) if _path_name(s, target) in self.paths):
             if total is None:
                 total = self._term(inputs[source], source, target, size)
             else:
@@ -200,16 +205,16 @@ class MultiScaleConv2d(nn.Module):
         conv = self._path(source, target)
         before, after = self.in_reductions[source], self.out_reductions[target]
         if before > after:
-            return _resize(convolve(conv, x), size, self.upsample)
+            return resize(convolve(conv, x), size, self.upsample)
         if before < after:
-            x = _resize(x, size, "bilinear") if self.downsample == "bilinear" else self._pool(x, after // before)
+            x = resize(x, size, "bilinear") if self.downsample == "bilinear" else self._pool(x, after // before)
         return convolve(conv, x)
 
     def _path(self, source: int, target: int) -> nn.Conv2d:
         return cast("nn.Conv2d", self.paths[_path_name(source, target)])
 
     def _pool(self, x: Tensor, step: int) -> Tensor:
-        return F.max_pool2d(x, step) if self.downsample == "max" else F.avg_pool2d(x, step)
+        return max_pool(x, step) if self.downsample == "max" else avg_pool(x, step)
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""
@@ -229,10 +234,6 @@ class MultiScaleConv2d(nn.Module):
             ("upsample", self.upsample, self.default_resampling[1]),
         )
         return ", ".join(parts + [f"{name}={value!r}" for name, value, default in optional if value != default])
-
-
-def _resize(x: Tensor, size: Size, mode: str) -> Tensor:
-    return F.interpolate(x, size, mode=mode, align_corners=False if mode == "bilinear" else None)
 
 
 def _path_name(source: int, target: int) -> str:

@@ -29,6 +29,7 @@ from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair
 from ._predict import predict as predict
+from ._predictor import Predictor as Predictor
 from ._preprocess import preprocess as preprocess
 from ._recipes import csf_recipe as csf_recipe
 from ._recipes import modern_recipe as modern_recipe
@@ -46,6 +47,7 @@ __all__ = [
     "Example",
     "ImageError",
     "ImagePair",
+    "Predictor",
     "SaliencyDataset",
     "SaliencyLoader",
     "SaliencyStep",

@@ -47,7 +47,6 @@ def home(model: nn.Module) -> Tensor:
     return torch.empty(0)
 
 
-@torch.no_grad()
 def each_probability(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
     """Return the map of each preprocessed image, as `probabilities` does: together where all have one size."""
     if len({image.shape for image in pixels}) > 1:
@@ -55,6 +54,7 @@ def each_probability(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) ->
     return list(probabilities(model, pixels))
 
 
+@torch.no_grad()
 def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the maps of a batch of preprocessed images of equal size.
 
@@ -73,12 +73,21 @@ def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> ND
     if inputs.device.type == "cpu":
         # Convolutions keep this order, and CSNet's take half the time in it (torch 2.15, batches of 8 at 224 x 224).
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    logits = model(inputs)
-    if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[:2] != (len(pixels), 1):
+    return maps_of(model(inputs), tuple(inputs.shape))
+
+
+def maps_of(logits: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the probabilities (B, H, W) of what a network returned for images of a shape (B, C, H, W).
+
+    Raises:
+        NotANumberError: It is not a number.
+        ValueError: It is no tensor of shape (B, 1, H, W).
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[:2] != (shape[0], 1):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"the model returned {got} for an input of shape {tuple(inputs.shape)}, expected one tensor of logits of "
-            f"shape ({len(pixels)}, 1, H, W): pass a model with a single output map."
+            f"the model returned {got} for an input of shape {shape}, expected one tensor of logits of "
+            f"shape ({shape[0]}, 1, H, W): pass a model with a single output map."
         )
     maps = torch.sigmoid(logits[:, 0].float()).cpu()
     if torch.isnan(maps).any():

@@ -1,7 +1,7 @@
 """Saliency maps of photographs."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -56,41 +56,60 @@ def predict(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
-    _refuse_single(images)
+    refuse_single(images)
     network_size = check_size_or_own(size)
-    if not hasattr(batch_size, "__index__"):
-        raise TypeError(f"batch_size is {batch_size!r}, expected an integer of at least 1.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
+    check_batch_size(batch_size)
+    with evaluating(model, device) as network:
+        return predict_all(images, lambda pixels: each_probability(network, pixels), network_size, batch_size)
+
+
+def predict_all(
+    images: Iterable[ImageLike],
+    infer: Callable[[Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]],
+    size: tuple[int, int] | None,
+    batch_size: int,
+) -> list[NDArray[np.float32]]:
+    """Return the maps of images, at their own sizes; ``infer`` returns those of a batch at the network's."""
 
     def load(source: tuple[int, ImageLike]) -> Prepared:
         index, image = source
         name = str(image) if isinstance(image, (str, os.PathLike)) else f"images[{index}]"
-        return prepare(image, network_size, name=name)
+        return prepare(image, size, name=name)
 
     def finish(_: object, probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
         return resize_bilinear(probability, shape, dtype=np.float32)
 
     maps = []
-    with evaluating(model, device) as network:
-        pipeline = run_pipeline(
-            enumerate(images),
-            load,
-            lambda pixels: each_probability(network, pixels),
-            finish,
-            batch_size=batch_size,
-            workers=default_workers(),
-        )
-        with closing(pipeline) as outcomes:
-            for outcome in outcomes:
-                if outcome.error is not None:
-                    raise outcome.error
-                if outcome.value is not None:
-                    maps.append(outcome.value)
+    pipeline = run_pipeline(enumerate(images), load, infer, finish, batch_size=batch_size, workers=default_workers())
+    with closing(pipeline) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.value is not None:
+                maps.append(outcome.value)
     return maps
 
 
-def _refuse_single(images: object) -> None:
+def check_batch_size(batch_size: int) -> int:
+    """Return the batch size.
+
+    Raises:
+        TypeError: It is no integer.
+        ValueError: It is less than 1.
+    """
+    if not hasattr(batch_size, "__index__"):
+        raise TypeError(f"batch_size is {batch_size!r}, expected an integer of at least 1.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
+    return int(batch_size)
+
+
+def refuse_single(images: object) -> None:
+    """Refuse what is not a collection of images.
+
+    Raises:
+        TypeError: It is one image.
+    """
     if isinstance(images, (str, os.PathLike, bytes, Image.Image)):
         raise TypeError(f"images is a single {type(images).__name__}, expected a list: predict(model, [image]).")
     if isinstance(images, (np.ndarray, Tensor)):

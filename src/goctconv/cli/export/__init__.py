@@ -7,8 +7,9 @@ from .._command import Command
 from .._types import network_size
 
 _DESCRIPTION = """\
-Write a trained network as one ONNX file that takes any batch, height and width from 32, or one size, and has been
-compared with the original before it is written. Needs pip install 'goctconv[onnx]'.
+Write a trained network as one ONNX file or for OpenVINO. It takes any batch, height and width from 32, or one size, and
+has been compared with the original before it is written. BatchNorm is folded into the convolutions.
+Needs pip install 'goctconv[onnx]', for OpenVINO 'goctconv[openvino]'.
 
 The input "image" is RGB / 255, less the ImageNet mean (0.485, 0.456, 0.406), over the standard deviation
 (0.229, 0.224, 0.225); the output "logits" becomes a probability by the logistic function."""
@@ -17,6 +18,7 @@ _EXAMPLES = """\
 examples:
   goctconv export csnet_x1_l --weights csnet-L-x1.pth.tar --onnx csnet.onnx
   goctconv export local-dir:my-network --onnx my-network.onnx
+  goctconv export local-dir:my-network --openvino my-network.xml --dtype float16
   goctconv export local-dir:my-swin --size 352 --onnx my-swin.onnx"""
 
 
@@ -26,13 +28,23 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
     weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
     parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
+    parser.add_argument("--openvino", type=Path, metavar="FILE.xml", help="OpenVINO's, with its weights in FILE.bin")
     parser.add_argument(
         "--size",
         type=network_size,
         metavar="N|HxW",
-        help="height and width of the only images that the file will take; without it any from 32",
+        help="height and width of the only images that the files will take; without it any from 32",
     )
-    parser.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="float16: half the bytes; in ONNX also what is computed in, for accelerators (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-prelu", action="store_true", help="write PReLU as one operation in ONNX; slower in ONNX Runtime"
+    )
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -43,7 +55,7 @@ def _start(args: argparse.Namespace) -> int:
 
 EXPORT = Command(
     name="export",
-    summary="write a trained network as ONNX",
+    summary="write a trained network as ONNX or for OpenVINO",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

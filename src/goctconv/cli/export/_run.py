@@ -2,26 +2,43 @@
 
 import argparse
 import logging
+from pathlib import Path
 
-from ...deployment import ExportError, export_onnx
+import torch
+
+from ...deployment import ExportError, export_onnx, export_openvino
 from .._command import CommandError
 from .._messages import say
 from .._model import load_trained_model
 
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write the ONNX file, and return the exit status.
+    """Write the files, and return the exit status.
 
     Raises:
-        CommandError: The network has no weights, cannot be exported, or the file cannot be written.
+        CommandError: No file is asked for, the network has no weights or cannot be exported, or a file cannot be
+            written.
     """
+    if args.onnx is None and args.openvino is None:
+        raise CommandError("say what to write: --onnx FILE or --openvino FILE.xml.")
     model = load_trained_model(args)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    dtype = _DTYPES[args.dtype]
     try:
-        export_onnx(model, args.onnx, size=args.size)
-    except (ExportError, ImportError, OSError) as error:
+        if args.onnx is not None:
+            export_onnx(model, args.onnx, size=args.size, dtype=dtype, keep_prelu=args.keep_prelu)
+            _tell(args, args.onnx)
+        if args.openvino is not None:
+            export_openvino(model, args.openvino, size=args.size, dtype=dtype)
+            _tell(args, args.openvino, args.openvino.with_suffix(".bin"))
+    except (ExportError, ImportError, OSError, ValueError) as error:
         raise CommandError(str(error).replace("size=", "--size")) from error
-    kilobytes = args.onnx.stat().st_size / 1000
-    where = "four sizes" if args.size is None else "this size"
-    say(f"{args.onnx}: {kilobytes:,.0f} KB, equal to the original at {where}")
     return 0
+
+
+def _tell(args: argparse.Namespace, *written: Path) -> None:
+    kilobytes = sum(one.stat().st_size for one in written) / 1000
+    where = "four sizes" if args.size is None else "this size"
+    say(f"{written[0]}: {kilobytes:,.0f} KB, equal to the original at {where}")

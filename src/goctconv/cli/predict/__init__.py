@@ -19,6 +19,7 @@ examples:
   goctconv predict photos -o maps --weights csnet-L-x1.pth.tar
   goctconv predict photos -o maps --pretrained --accept-license cc-by-nc-sa-4.0
   goctconv predict cat.jpg -o . --weights FILE --cutout --threshold 0.5
+  goctconv predict photos -o maps --model csnet.xml   written by goctconv export, for OpenVINO
   goctconv predict - --weights FILE <cat.jpg >map.png"""
 
 
@@ -30,7 +31,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary; errors only")
 
     model = parser.add_argument_group("model")
-    model.add_argument("--model", default="csnet_x1_l", metavar="NAME", help="default: %(default)s")
+    model.add_argument(
+        "--model",
+        default="csnet_x1_l",
+        metavar="NAME",
+        help="or an exported FILE.onnx or FILE.xml (default: %(default)s)",
+    )
     weights = model.add_mutually_exclusive_group()
     weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
     weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
@@ -51,6 +57,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     result.add_argument("--overlay", action="store_true", help="also NAME_overlay.png: the map over the photograph")
 
     speed = parser.add_argument_group("speed and limits")
+    speed.add_argument(
+        "--backend",
+        choices=("torch", "onnx", "openvino"),
+        help="what runs the net: PyTorch, ONNX Runtime or OpenVINO; for the latter two, networks that are not exported "
+        "are, which takes a minute (default: what the model is made for)",
+    )
     speed.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")
     speed.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
     speed.add_argument(

@@ -7,21 +7,20 @@ from functools import partial
 from threading import Lock
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..._atomic import write_atomic
-from ...saliency._network import each_probability, evaluating
 from ...saliency._open import ImageError
 from ...saliency._pipeline import default_workers, run_pipeline
+from ...saliency._predictor import Predictor
 from ...saliency._preprocess import Prepared, prepare
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._messages import say
-from .._model import choose_device, input_size_or_own, load_trained_model, unusable
+from .._model import choose_device, unusable
 from .._progress import plural, progress
 from ._inputs import find_photographs
+from ._network import make_predictor
 from ._outputs import Task, plan_outputs
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 from ._stream import run_stream
@@ -40,11 +39,11 @@ def run_predict(args: argparse.Namespace) -> int:
         raise CommandError("say where the maps go: -o DIR.")
     photographs, problems = find_photographs(args.inputs, args.output)
     tasks = plan_outputs(photographs, args.output, wanted_kinds(args))
-    model, device = load_trained_model(args), choose_device(args.device)
+    predictor = make_predictor(args)
     start = time.perf_counter()
     for problem in problems:
         say(f"goctconv: {problem}")
-    written, failed = _write_maps(model, device, tasks, args)
+    written, failed = _write_maps(predictor, tasks, args)
     failed += len(problems)
     if not args.quiet:
         failures = f" ({failed} failed)" if failed else ""
@@ -53,19 +52,19 @@ def run_predict(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
-    size, limit = input_size_or_own(args.size), max_pixels(args)
+def _write_maps(predictor: Predictor, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
+    limit = max_pixels(args)
     writer = _Writer(args)
     failed = 0
 
     def load(task: Task) -> Prepared:
-        return prepare(task.path, size, limit)
+        return prepare(task.path, predictor.size, limit)
 
-    with evaluating(model, device) as network, progress(len(tasks), quiet=args.quiet) as shown:
+    with progress(len(tasks), quiet=args.quiet) as shown:
         pipeline = run_pipeline(
             tasks,
             load,
-            lambda pixels: each_probability(network, pixels),
+            predictor.infer,
             writer.write,
             batch_size=args.batch_size,
             workers=args.workers or default_workers(),
@@ -80,6 +79,7 @@ def _write_maps(model: nn.Module, device: torch.device, tasks: list[Task], args:
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
+            device = choose_device(args.device)
             raise CommandError(
                 f"{device} has not enough memory for {plural(args.batch_size, 'photograph')} at size {args.size}: "
                 "lower --batch-size or --size" + ("." if device.type == "cpu" else ", or take --device cpu.")

@@ -4,12 +4,12 @@ import argparse
 import io
 import sys
 
-from ...saliency._network import evaluating, probabilities
 from ...saliency._open import ImageError
 from ...saliency._preprocess import prepare
 from .._command import CommandError
 from .._messages import say, write_bytes
-from .._model import choose_device, input_size_or_own, load_trained_model, unusable
+from .._model import unusable
+from ._network import make_predictor
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 
 _NAME = "standard input"
@@ -22,13 +22,11 @@ def run_stream(args: argparse.Namespace) -> int:
         CommandError: The arguments contradict each other, the model cannot be used, or a stream is closed or broken.
     """
     kind = _check(args)
-    model = load_trained_model(args)
+    predictor = make_predictor(args)
     data = _read_stdin()
-    size = input_size_or_own(args.size)
     try:
-        prepared = prepare(data, size, max_pixels(args), _NAME)
-        with evaluating(model, choose_device(args.device)) as network:
-            probability = probabilities(network, [prepared.pixels])[0]
+        prepared = prepare(data, predictor.size, max_pixels(args), _NAME)
+        probability = predictor.infer([prepared.pixels])[0]
         ((_, picture),) = make_pictures(data, probability, prepared.size, args, [kind], _NAME)
     except ImageError as error:
         say(f"goctconv: {error}")

@@ -1,0 +1,71 @@
+"""``goctconv bench``: its arguments."""
+
+import argparse
+from pathlib import Path
+
+from .._command import Command
+from .._types import integer_from, network_size
+
+FORMS = ("eager", "channels_last", "deployed", "compiled", "onnx", "openvino")
+
+_DESCRIPTION = """\
+Measure how fast networks run on this machine, and tell what it is and what is installed: what a report of a problem
+needs too.
+
+Every form of a network takes its turn in every round, after rounds that do not count. Told are medians, and how many
+times faster than the network as it is ("eager") each form is; how long one image takes, images per second in batches,
+PyTorch's peak memory, how long the network takes to load and to be brought into each form, and how long a new process
+takes to its first map. On CUDA, batches from 1 to 256 are measured too, in float32 and bfloat16.
+Networks without weights get random ones, which take as long."""
+
+_EXAMPLES = """\
+examples:
+  goctconv bench                                 csnet_x1_l
+  goctconv bench csnet_x1_l csnet_x2_l --json speed.json
+  goctconv bench csnet_x1_l --weights csnet-L-x1.pth.tar --forms eager deployed openvino
+  goctconv bench --compile                       with torch.compile, which takes minutes"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="names, or local-dir:DIR or hf-hub:OWNER/NAME (default: csnet_x1_l)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load, of a single MODEL")
+    parser.add_argument(
+        "--size", type=network_size, default=224, metavar="N|HxW", help="size of the images (default: %(default)s)"
+    )
+    parser.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
+    parser.add_argument("--rounds", type=integer_from(1), default=15, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--threads",
+        type=integer_from(1),
+        nargs="+",
+        metavar="N",
+        help="threads to measure with (default: 1, and one for each processor)",
+    )
+    parser.add_argument(
+        "--forms",
+        nargs="+",
+        choices=FORMS,
+        metavar="FORM",
+        help=f"of {', '.join(FORMS)} (default: all but compiled that are installed)",
+    )
+    parser.add_argument("--compile", action="store_true", help="compiled too")
+    parser.add_argument("--device", default="auto", help="cpu leaves CUDA out (default: both)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
+
+
+def _start(args: argparse.Namespace) -> int:
+    from ._run import run_bench  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+
+    return run_bench(args)
+
+
+BENCH = Command(
+    name="bench",
+    summary="measure how fast networks run on this machine",
+    description=_DESCRIPTION,
+    examples=_EXAMPLES,
+    add_arguments=_add_arguments,
+    run=_start,
+)

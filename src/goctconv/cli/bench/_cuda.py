@@ -1,0 +1,120 @@
+"""Speed and memory on CUDA."""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...deployment import Turns, deploy
+from .._memory import out_of_memory
+from .._messages import say
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_WARMUP = 3
+
+
+def measure_on_cuda(model: nn.Module, size: tuple[int, int], rounds: int, *, compiled: bool) -> dict[str, Any]:
+    """Measure a network on CUDA in turns, by events.
+
+    Args:
+        model: In eval mode, on the processor.
+        size: Height and width of the images.
+        rounds: Rounds that count.
+        compiled: Whether to measure compiled forms too, each of which takes a minute for a batch size.
+
+    Returns:
+        For each batch size the figures of each form, as JSON holds them; None where memory does not suffice.
+    """
+    networks = dict(_networks(model))
+    found: dict[str, Any] = {}
+    for batch in BATCHES:
+        say(f"  measuring on CUDA, {batch} at a time")
+        try:
+            found[str(batch)] = _measure(networks, batch, size, rounds, compiled=compiled)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            found[str(batch)] = None
+            torch.cuda.empty_cache()
+    return found
+
+
+def _networks(model: nn.Module) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    forms: dict[str, nn.Module] = {
+        "eager": copy.deepcopy(model),
+        "deployed": deploy(model),
+        "deployed bf16": deploy(model, dtype=torch.bfloat16),
+    }
+    for name, network in forms.items():
+        yield name, network.cuda()
+        last = copy.deepcopy(network).cuda().to(memory_format=torch.channels_last)
+        yield f"{name}, channels_last", last
+
+
+def _measure(
+    networks: dict[str, Callable[[Tensor], Tensor]], batch: int, size: tuple[int, int], rounds: int, *, compiled: bool
+) -> dict[str, Any]:
+    images = torch.randn(batch, 3, *size, device="cuda")
+    calls: dict[str, Callable[[], object]] = {}
+    memory = {}
+    with torch.inference_mode():
+        for name, network in networks.items():
+            layout = torch.channels_last if "channels_last" in name else torch.contiguous_format
+            given = images.contiguous(memory_format=layout)
+            calls[name] = partial(network, given)
+            memory[name] = _peak(calls[name])
+            calls[f"{name}, CUDA graph"] = _graph(calls[name])
+            if compiled:
+                fast = torch.compile(network, dynamic=False)
+                calls[f"{name}, compiled"] = partial(fast, given)
+        figures = _turns(calls, rounds).to_dict("eager")
+    return {
+        name: {**one, "images_per_s": batch / one["median_s"], "peak_memory_bytes": memory.get(name)}
+        for name, one in figures.items()
+    }
+
+
+def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> Turns:
+    """Take turns as `take_turns` does, but measure by events, which see what the device does."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for number in range(-_WARMUP, rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            start, end = _event(), _event()
+            start.record()
+            calls[name]()
+            end.record()
+            torch.cuda.synchronize()
+            if number >= 0:
+                seconds[name].append(start.elapsed_time(end) / 1000)
+    return Turns(seconds)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch
+
+
+def _graph(call: Callable[[], object]) -> Callable[[], object]:
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARMUP):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def _peak(call: Callable[[], object]) -> int:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

@@ -1,0 +1,100 @@
+"""``goctconv bench``: the run."""
+
+import argparse
+import json
+import logging
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...deployment import ExportError, describe_machine
+from ...deployment._engines import processors
+from ...saliency import calibrate_batch_norm
+from .._command import CommandError
+from .._messages import say, tell
+from .._model import create_model, input_size
+from .._writing import write_file
+from ._cold_start import measure_cold_start
+from ._cuda import measure_on_cuda
+from ._forms import installed_forms
+from ._processor import Settings, measure_on_processor
+from ._report import machine_lines, model_lines
+
+_SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Measure, print and write the figures, and return the exit status.
+
+    Raises:
+        CommandError: There is no such network, or a form of it cannot be made.
+    """
+    names = args.models or ["csnet_x1_l"]
+    if args.weights is not None and len(names) > 1:
+        raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL.")
+    settings = Settings(
+        size=input_size(args.size),
+        batch_size=args.batch_size,
+        rounds=args.rounds,
+        threads=args.threads or sorted({1, processors()}),
+    )
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    machine = describe_machine()
+    tell("\n".join(machine_lines(machine)))
+    found = []
+    for name in names:
+        say(f"{name}:")
+        found.append(_measure(name, args, settings))
+        tell("\n".join(model_lines(found[-1], args.batch_size)))
+    if args.json is not None:
+        write_file(args.json, json.dumps(_document(machine, settings, found), indent=1) + "\n")
+    return 0
+
+
+def _document(machine: dict[str, Any], settings: Settings, found: list[dict[str, Any]]) -> dict[str, Any]:
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
+
+
+def _measure(name: str, args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    start = time.perf_counter()
+    model = create_model(name, weights=args.weights).eval()
+    loaded = time.perf_counter() - start
+    if args.weights is None and not name.startswith(_SAVED):
+        _give_statistics(model)
+    forms = _forms(args)
+    with TemporaryDirectory(prefix="goctconv-") as folder:
+        try:
+            on_processor = measure_on_processor(model, forms, settings, Path(folder))
+        except (ExportError, ImportError) as error:
+            raise CommandError(f"{name}: {error}") from error
+    on_cuda = None
+    if args.device != "cpu" and torch.cuda.is_available():
+        on_cuda = measure_on_cuda(model, settings.size, settings.rounds, compiled="compiled" in forms)
+    weights = None if args.weights is None else str(args.weights.resolve())
+    return {
+        "model": name,
+        "weights": weights,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "loaded_in_s": loaded,
+        "cold_start": measure_cold_start(name, weights, settings.size, settings.threads[0]),
+        "processor": on_processor,
+        "cuda": on_cuda,
+    }
+
+
+def _forms(args: argparse.Namespace) -> list[str]:
+    asked = list(args.forms or installed_forms()) + ["compiled"] * args.compile
+    return list(dict.fromkeys(["eager", *asked]))  # what the others are compared with comes first
+
+
+def _give_statistics(model: nn.Module) -> None:
+    """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):  # noqa: SLF001  (all kinds of it)
+        generator = torch.Generator().manual_seed(0)
+        calibrate_batch_norm(model, [torch.randn(4, 3, 64, 64, generator=generator)])

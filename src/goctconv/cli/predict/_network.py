@@ -1,0 +1,32 @@
+"""The network that predicts."""
+
+import argparse
+from pathlib import Path
+
+from ...deployment import ExportError
+from ...saliency._predictor import FILES, Predictor
+from ...saliency._preprocess import OWN
+from .._command import CommandError
+from .._model import choose_device, input_size_or_own, load_trained_model
+
+
+def make_predictor(args: argparse.Namespace) -> Predictor:
+    """Load the model that the arguments ask for into the engine that they ask for.
+
+    Raises:
+        CommandError: There is no such model, device or engine, or they do not go together.
+    """
+    exported = Path(args.model).suffix in FILES
+    if exported and (args.weights is not None or args.pretrained or args.accept_license is not None):
+        raise CommandError(f"--model {args.model}: this file has its weights in it: leave out --weights and the like.")
+    model = Path(args.model) if exported else load_trained_model(args)
+    device = choose_device("cpu" if args.device == "auto" and _on_processor(args, exported=exported) else args.device)
+    try:
+        size = input_size_or_own(args.size) or OWN
+        return Predictor(model, backend=args.backend, size=size, batch_size=args.batch_size, device=device)
+    except (ExportError, ImportError, OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _on_processor(args: argparse.Namespace, *, exported: bool) -> bool:
+    return exported or args.backend in {"onnx", "openvino"}

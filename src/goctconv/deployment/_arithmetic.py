@@ -1,0 +1,97 @@
+"""What folding does to numbers: always in float64, with one rounding at the end."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from ..layers import ScaledConv2d
+
+Foldable: TypeAlias = "_ConvNd | nn.Linear"
+
+
+class Affine(NamedTuple):
+    """A scale and a shift of every channel, in float64."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def affine_of(norm: _BatchNorm) -> Affine:
+    """Return what a BatchNorm does in eval mode."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("this BatchNorm has no running statistics, so that it is no fixed scale and shift")
+    mean, variance = norm.running_mean.detach().cpu().double(), norm.running_var.detach().cpu().double()
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().cpu().double()
+    shift = -mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach().cpu().double()
+    return Affine(scale, shift)
+
+
+def is_fixed(norm: nn.Module) -> bool:
+    """Whether a module is a BatchNorm that is a fixed scale and shift in eval mode."""
+    known = type(norm) in {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} or _activates(norm)
+    return known and isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+
+
+def rest_of(norm: nn.Module) -> nn.Module:
+    """Return what a normalisation does beside scaling and shifting: timm's activate, and drop."""
+    return nn.Sequential(*norm.children()) if _activates(norm) else nn.Identity()
+
+
+def _activates(norm: nn.Module) -> bool:
+    kind = type(norm)
+    is_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.layers.")
+    return is_timm and [name for name, _ in norm.named_children()] == ["drop", "act"]
+
+
+@torch.no_grad()
+def fold(conv: Foldable, affine: Affine | None, *, adds_shift: bool = True) -> None:
+    """Multiply a following scale and shift, and a constant factor, into a convolution; afterwards it is a plain one.
+
+    Args:
+        conv: The convolution, which is changed.
+        affine: Of its outputs; None for none.
+        adds_shift: Whether this one of several convolutions, the sum of which is normalised, takes the shift.
+    """
+    weight = conv.weight.detach()
+    dtype, device, layout = weight.dtype, weight.device, memory_format(weight)
+    weight = weight.cpu().double() * getattr(conv, "weight_scale", 1.0)
+    bias = None if conv.bias is None else conv.bias.detach().cpu().double()
+    if affine is not None:
+        weight = weight * affine.scale.view(-1, *[1] * (weight.dim() - 1))
+        bias = None if bias is None else bias * affine.scale
+        if adds_shift:
+            bias = affine.shift if bias is None else bias + affine.shift
+    conv.weight = nn.Parameter(weight.to(device, dtype, memory_format=layout), requires_grad=False)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.to(device, dtype), requires_grad=False)
+    if isinstance(conv, ScaledConv2d):
+        conv.weight_scale = 1.0
+
+
+def memory_format(weight: Tensor) -> torch.memory_format:
+    """Return the layout of a weight."""
+    is_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last and not weight.is_contiguous() else torch.contiguous_format
+
+
+@torch.no_grad()
+def flush(network: nn.Module) -> int:
+    """Set what is too small for a normal number to zero, for processors are slow with it; returns how many."""
+    count = 0
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point() and not tensor.is_meta:
+            tiny = (tensor != 0) & (tensor.abs() < torch.finfo(tensor.dtype).tiny)
+            found = int(tiny.sum())
+            if found:
+                tensor[tiny] = 0
+            count += found
+    return count

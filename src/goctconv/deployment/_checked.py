@@ -1,0 +1,145 @@
+"""What an exported network is compared with before it is written."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+LEAST = 32  # height and width
+_SIZES = ((1, 64, 64), (3, 67, 83), (1, 33, 95), (3, 96, 50))
+_BATCHES = (1, 3)  # of a fixed size
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2}
+
+
+class ExportError(RuntimeError):
+    """The exported network does not compute what the original computes; no file was written."""
+
+
+class Reference:
+    """Images of four sizes, odd ones too, or of one, one and three at a time, and what the original makes of them.
+
+    Args:
+        network: In eval mode and float32, on the CPU.
+        channels: Of the images.
+        size: The only (height, width) that the network is to take; None: any.
+
+    Raises:
+        ExportError: The network does not take such images, or returns no tensor, or one that is not finite.
+    """
+
+    def __init__(self, network: nn.Module, channels: int, size: tuple[int, int] | None = None) -> None:
+        self.is_fixed = size is not None
+        generator = torch.Generator().manual_seed(0)
+        shapes = _SIZES if size is None else [(batch, *size) for batch in _BATCHES]
+        self.images = [torch.randn(batch, channels, h, w, generator=generator) for batch, h, w in shapes]
+        self._expected = [_output(network, image) for image in self.images]
+
+    def compare(self, run: Run, engine: str, tolerance: float) -> None:
+        """Compare what an engine makes of the images.
+
+        Args:
+            run: The exported network.
+            engine: Its name in messages.
+            tolerance: Largest difference that is accepted, relative to the largest output.
+
+        Raises:
+            ExportError: It differs, or does not run.
+        """
+        for image, output in zip(self.images, self._expected, strict=True):
+            try:
+                found = np.asarray(run(image.numpy()))
+            except Exception as error:  # whatever the engine raises
+                raise ExportError(
+                    f"the exported network does not run on an image of {tuple(image.shape)}; nothing was written. Some "
+                    f"transformers export for one size alone: name it with size=. {engine} says: {error}"
+                ) from error
+            if found.shape != tuple(output.shape):
+                raise ExportError(f"for {tuple(image.shape)} {engine} gives {found.shape}, torch {tuple(output.shape)}")
+            difference = float(np.abs(found - output.numpy()).max() / max(float(output.abs().max()), 1e-30))
+            if not difference <= tolerance:
+                raise ExportError(
+                    f"for an image of {tuple(image.shape)} the exported network differs by {difference:.1e} of the "
+                    f"largest output, more than tolerance={tolerance:g}; nothing was written"
+                )
+
+
+@torch.no_grad()
+def _output(network: nn.Module, image: Tensor) -> Tensor:
+    try:
+        output = network(image)
+    except Exception as error:  # whatever it raises, it cannot be checked
+        raise ExportError(
+            f"the network does not run on an image of {tuple(image.shape)} ({error}); it must take any size from "
+            f"{LEAST}x{LEAST}, or the one that size= names"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise ExportError(f"the network returns a {type(output).__name__}, expected one tensor: wrap it to return that")
+    if not torch.isfinite(output).all():
+        raise ExportError(
+            f"the network's own output for an image of {tuple(image.shape)} is not finite, so nothing can be "
+            "checked: load trained weights, or calibrate its BatchNorm"
+        )
+    return output
+
+
+def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the size that was given as (height, width), or None for any.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < LEAST for side in sides):
+        raise ValueError(f"size={size!r} must be one integer or (height, width), each at least {LEAST}")
+    return sides[0], sides[1]
+
+
+def tolerance_of(dtype: torch.dtype, given: float | None) -> float:
+    """Return the tolerance that was given, or what the type allows.
+
+    Raises:
+        ValueError: Another type than float32 and float16.
+    """
+    if dtype not in TOLERANCE:
+        raise ValueError(f"dtype={dtype} must be torch.float32 or torch.float16")
+    return TOLERANCE[dtype] if given is None else given
+
+
+def need(purpose: str, extra: str, names: Sequence[str]) -> Any:
+    """Import the last of some packages of an extra.
+
+    Raises:
+        ImportError: One is missing.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{purpose} needs {', '.join(missing)}: install them with pip install 'goctconv[{extra}]'")
+    return importlib.import_module(names[-1])
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Lend a folder beside a file, from which what is whole and checked is moved there.
+
+    Raises:
+        IsADirectoryError: The file is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the file to write in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".goctconv-") as folder:
+        yield Path(folder)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from typing_extensions import Self
+
+from ._report import Deployment
+
+_TOLD = frozenset({
+    "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
+    "num_classes", "num_features", "pretrained_cfg", "reductions", "weights_license",
+})  # fmt: skip
+_ASKED = frozenset({"forward_features", "forward_head", "forward_intermediates"})
+
+
+class Deployed(nn.Module):
+    """A network that `deploy` made: called like the one it was made from, faster, and no longer to be trained.
+
+    Attributes:
+        network: What runs.
+        deployment: What was done.
+    """
+
+    def __init__(self, network: nn.Module, deployment: Deployment, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.deployment = deployment
+        self.dtype = dtype
+        self._compiled: Any = None
+        super().train(mode=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _TOLD:
+            return getattr(self.network, name)
+        if name in _ASKED:
+            method = getattr(self.network, name)
+            return lambda *args, **kwargs: self._converted(method, args, kwargs)
+        return super().__getattr__(name)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode.
+
+        Raises:
+            ValueError: Training mode is asked for.
+        """
+        if mode:
+            raise ValueError("a deployed network cannot be trained: train the one it was made from, and deploy that")
+        return super().train(mode)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the network returns."""
+        run = self.network
+        if self.deployment.backend == "compile" and not torch.compiler.is_compiling():
+            if self._compiled is None:
+                self._compiled = torch.compile(self.network)
+            run = self._compiled
+        return self._converted(run, args, kwargs)
+
+    def _converted(self, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.dtype is None:
+            return run(*args, **kwargs)
+        first = next((leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
+        args, kwargs = _cast((args, kwargs), self.dtype)
+        output = run(*args, **kwargs)
+        return output if first is None or not first.is_floating_point() else _cast(output, first.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_compiled": None}  # compiled code belongs to one object
+
+    def extra_repr(self) -> str:
+        """Return backend and type."""
+        return f"backend={self.deployment.backend!r}, dtype={self.deployment.dtype}"
+
+
+def _cast(tree: Any, dtype: torch.dtype) -> Any:
+    return pytree.tree_map_only(Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, tree)

@@ -1,0 +1,162 @@
+"""Engines that run exported networks: ONNX Runtime and OpenVINO."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._checked import need
+
+Precision: TypeAlias = Literal["f32", "bf16"]
+Images: TypeAlias = NDArray[np.float32]
+
+_PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+
+
+class Engine:
+    """A network that an engine runs: float32 images (B, C, H, W) to float32 outputs.
+
+    Args:
+        threads: To compute with.
+        split: Whether every thread takes an image of the batch, which is faster for many; otherwise all take part in
+            each image, which is faster for one.
+    """
+
+    def __init__(self, threads: int | None, *, split: bool) -> None:
+        self.threads = threads or processors()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="goctconv-net") if split else None
+
+    def __call__(self, images: Images) -> Images:
+        """Return the network's output."""
+        if self._pool is None:
+            return self.run(images)
+        return np.concatenate(self.each(np.split(images, len(images))))
+
+    def each(self, batches: Sequence[Images]) -> list[Images]:
+        """Return the network's outputs for batches, which may be of different sizes."""
+        return list(map(self.run, batches) if self._pool is None else self._pool.map(self.run, batches))
+
+    def run(self, images: Images) -> Images:
+        """Return the network's output, computed in one go."""
+        raise NotImplementedError
+
+
+class OnnxEngine(Engine):
+    """A network in ONNX Runtime, on the processor.
+
+    Args:
+        file: The ONNX file.
+        threads: To compute with; by default one for each processor.
+        split: See `Engine`.
+        size: The only (height, width) that it will be given; None: any.
+
+    Raises:
+        ImportError: onnxruntime is missing.
+        ValueError: The file takes other sizes.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        split: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        runtime = need("Running ONNX files", "onnx", ("onnxruntime",))
+        super().__init__(threads, split=split)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1 if split else self.threads
+        options.log_severity_level = 3
+        # Otherwise its threads go on spinning after a run, on the processors that others need then.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # The next level goes to and fro between layouts of 16 channels, which costs more than it saves where there
+        # are fewer or other numbers of them (1.32: a tenth of CSNet's time).
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        self._session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        image = self._session.get_inputs()[0]
+        _check_size(file, [side if isinstance(side, int) else None for side in image.shape[2:]], size)
+        self._input = image.name
+
+    def run(self, images: Images) -> Images:
+        """Return the network's output, computed in one go."""
+        output: Images = self._session.run(None, {self._input: np.ascontiguousarray(images)})[0]
+        return output
+
+
+class OpenVINOEngine(Engine):
+    """A network in OpenVINO, on the processor.
+
+    Args:
+        file: The ``.xml`` or ``.onnx`` file.
+        threads: To compute with; by default one for each processor.
+        split: See `Engine`.
+        size: The only (height, width) that it will be given, which makes it faster; None: any.
+        precision: "f32", or "bf16" where the processor has it.
+
+    Raises:
+        ImportError: openvino is missing.
+        ValueError: The file takes other sizes.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        split: bool = False,
+        size: tuple[int, int] | None = None,
+        precision: Precision = "f32",
+    ) -> None:
+        openvino = need("Running OpenVINO", "openvino", ("openvino",))
+        super().__init__(threads, split=split)
+        core = openvino.Core()
+        graph = core.read_model(str(Path(file)))
+        shape = list(graph.inputs[0].get_partial_shape())
+        _check_size(file, [side.get_length() if side.is_static else None for side in shape[2:]], size)
+        if size is not None:
+            channels = shape[1].get_length()
+            graph.reshape([1 if split else -1, channels, *size])
+        properties = {
+            **_PROPERTIES,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": self.threads if split else 1,
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        compiled = core.compile_model(graph, "CPU", properties)
+        self._requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.threads if split else 1):
+            self._requests.put(compiled.create_infer_request())
+
+    def run(self, images: Images) -> Images:
+        """Return the network's output, computed in one go."""
+        request = self._requests.get()
+        try:
+            output: Images = request.infer([np.ascontiguousarray(images)], share_inputs=True)[0]
+        finally:
+            self._requests.put(request)
+        return output
+
+
+def _check_size(file: str | os.PathLike[str], sides: Sequence[int | None], size: tuple[int, int] | None) -> None:
+    """Refuse sizes that a file does not take; a side that is None may have any length."""
+    taken = size or (None, None)
+    if any(side is not None and side != one for side, one in zip(sides, taken, strict=True)):
+        only, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
+        raise ValueError(
+            f"{os.fspath(file)} takes images of {only} alone, not of {asked}: name this size, or export again"
+        )
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,74 @@
+"""Normalisation and constant factors become part of the convolutions before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..layers import FusionHead, ILBlock, PerScale, ScaledConv2d
+from ._arithmetic import Affine, affine_of, fold, is_fixed, rest_of
+from ._parts import Plain, is_producer, parts_of
+
+
+class Folded:
+    """The names of what was folded.
+
+    Attributes:
+        norms: Normalisation layers.
+        factors: Convolutions with a constant factor.
+    """
+
+    def __init__(self) -> None:
+        self.norms: list[str] = []
+        self.factors: list[str] = []
+
+
+def fold_blocks(network: nn.Module, plain: Plain, folded: Folded) -> None:
+    """Fold what stands in the blocks of this package, whose order is known."""
+    for name, block in network.named_modules():
+        if type(block) in {ILBlock, FusionHead} and plain(block):
+            for layer, norm in steps_of(cast("ILBlock | FusionHead", block)):
+                _fold_norm(network, name, layer, norm, folded)
+
+
+def steps_of(block: ILBlock | FusionHead) -> Iterator[tuple[str, str]]:
+    """Return the names of the layers of a block and of the normalisation of each."""
+    layers = ("conv1", "conv2", "conv3") if isinstance(block, ILBlock) else ("fuse", "dilated", "merge")
+    return zip(layers, ("norm1", "norm2", "norm3"), strict=True)
+
+
+def _fold_norm(network: nn.Module, block: str, layer: str, norm: str, folded: Folded) -> None:
+    producer, norms = network.get_submodule(f"{block}.{layer}"), network.get_submodule(f"{block}.{norm}")
+    if not (is_producer(producer) and type(norms) is PerScale):
+        return
+    for scale, one in list(norms.named_children()):
+        if is_fixed(one):
+            fold_into(network, f"{block}.{layer}", int(scale), f"{block}.{norm}.{scale}", folded)
+
+
+def fold_into(network: nn.Module, layer: str, scale: int, norm: str, folded: Folded) -> None:
+    """Fold a BatchNorm into the layer whose scale it normalises, and leave the rest of it in its place."""
+    module = network.get_submodule(norm)
+    affine = affine_of(cast("_BatchNorm", module))
+    for conv, channels, adds_shift in parts_of(network.get_submodule(layer), scale):
+        _note_factor(network, conv, folded)
+        fold(conv, Affine(affine.scale[channels], affine.shift[channels]), adds_shift=adds_shift)
+    network.set_submodule(norm, rest_of(module))
+    folded.norms.append(norm)
+
+
+def fold_factors(network: nn.Module, folded: Folded) -> None:
+    """Multiply the constant factors of the convolutions that are left into their weights."""
+    for conv in list(network.modules()):
+        if type(conv) is ScaledConv2d and conv.weight_scale != 1:
+            _note_factor(network, conv, folded)
+            fold(conv, None)
+
+
+def _note_factor(network: nn.Module, conv: nn.Module, folded: Folded) -> None:
+    if getattr(conv, "weight_scale", 1.0) != 1:
+        folded.factors.append(next(name for name, one in network.named_modules() if one is conv))
+

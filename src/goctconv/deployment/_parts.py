@@ -1,0 +1,64 @@
+"""Which convolutions make the channels of one scale of a layer's output."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import NamedTuple, cast
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from ..layers import ParallelDilatedConv, ScaledConv2d, SimplifiedGOctConv
+from ..layers._multi_scale_conv import MultiScaleConv2d
+from ._arithmetic import Foldable
+
+PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaledConv2d)
+LAYERS = (MultiScaleConv2d, SimplifiedGOctConv, ParallelDilatedConv)
+
+
+class Part(NamedTuple):
+    """A convolution, the output channels of the layer that it makes, and whether it takes the shift of a norm."""
+
+    conv: Foldable
+    channels: slice
+    adds_shift: bool
+
+
+def is_producer(module: nn.Module) -> bool:
+    """Whether a module's outputs are those of convolutions."""
+    return type(module) in PLAIN or isinstance(module, LAYERS)
+
+
+def parts_of(layer: nn.Module, scale: int) -> list[Part]:
+    """Return the convolutions that make one scale of a layer's output: their sum, or what they make side by side."""
+    if isinstance(layer, MultiScaleConv2d):
+        source = layer._bias_source(scale)
+        paths = {int(name.partition("_")[0]): conv for name, conv in layer.paths.items() if name.endswith(f"_{scale}")}
+        return [
+            Part(cast("nn.Conv2d", conv), slice(None), adds_shift=number == source) for number, conv in paths.items()
+        ]
+    if isinstance(layer, SimplifiedGOctConv):
+        return [Part(cast("nn.Conv2d", layer.convs[str(scale)]), slice(None), adds_shift=True)]
+    if isinstance(layer, ParallelDilatedConv):
+        convs = [cast("nn.Conv2d", conv) for conv in cast("nn.ModuleDict", layer.branches[str(scale)]).values()]
+        ends = list(itertools.accumulate((conv.out_channels for conv in convs), initial=0))
+        return [Part(conv, slice(a, b), adds_shift=True) for conv, (a, b) in zip(convs, itertools.pairwise(ends))]
+    return [Part(cast("Foldable", layer), slice(None), adds_shift=True)]
+
+
+class Plain:
+    """Tells of modules whether they are what they seem: called nowhere else, not hooked, not parametrized."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._uses = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))
+
+    def __call__(self, module: nn.Module) -> bool:
+        """Whether a module and all its parts do what their class says, for one place in the network."""
+        return all(
+            self._uses[id(one)] == 1
+            and not (one._forward_hooks or one._forward_pre_hooks)
+            and not parametrize.is_parametrized(one)
+            and "forward" not in vars(one)
+            for one in module.modules()
+        )

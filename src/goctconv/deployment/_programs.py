@@ -1,0 +1,166 @@
+"""Blocks of this package as sequences of steps on a processor: no modules are called, nothing is checked twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from .._features import Features, Size, absent, spatial_size
+from ..layers import FusionHead, ILBlock, ParallelDilatedConv, SimplifiedGOctConv
+from ..layers._convolution import halve
+from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers._resample import avg_pool, max_pool, resize
+from ._cpu import Step, activation, added_convolution, convolution
+
+Program: TypeAlias = Callable[[Features], Features]
+Ends: TypeAlias = list[Step | None]
+
+
+def program_of(module: nn.Module) -> Program:
+    """Return the program of a block or of a layer: features of all scales in, in channels_last, and out."""
+    if isinstance(module, ILBlock):
+        names = ("conv1", "norm1", "act1"), ("conv2", "norm2", "act2"), ("conv3", "norm3", "act3")
+    elif isinstance(module, FusionHead):
+        names = ("fuse", "norm1", "act1"), ("dilated", "norm2", "act2"), ("merge", "norm3", "act3")
+    else:
+        return _layer(module, [None] * len(scales_out(module)))
+    first, second, third = (
+        _layer(getattr(module, layer), _ends(getattr(module, norm), getattr(module, act))) for layer, norm, act in names
+    )
+    return lambda features: third(second(first(features)))
+
+
+def scales_out(layer: nn.Module) -> tuple[int, ...]:
+    """Return the channels of every scale that a layer gives."""
+    return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.out_widths)
+
+
+def _ends(norm: nn.Module, act: nn.Module) -> Ends:
+    """Return for every scale what follows the convolutions."""
+    count = len(cast("tuple[int, ...]", act.widths))
+    return [_end(norm._modules.get(str(scale)), act._modules.get(str(scale))) for scale in range(count)]
+
+
+def _end(norm: nn.Module | None, act: nn.Module | None) -> Step | None:
+    activate = None if act is None else activation(act)
+    if norm is None or type(norm) is nn.Identity:
+        return activate
+    if activate is None:
+        return norm
+    return lambda x: activate(norm(x))
+
+
+def _layer(layer: nn.Module, ends: Ends) -> Program:
+    if isinstance(layer, MultiScaleConv2d):
+        return _exchange(layer, ends)
+    if isinstance(layer, SimplifiedGOctConv):
+        return _depthwise(layer, ends)
+    return _dilated(cast("ParallelDilatedConv", layer), ends)
+
+
+def _depthwise(layer: SimplifiedGOctConv, ends: Ends) -> Program:
+    convs = [convolution(cast("nn.Conv2d", layer.convs[str(s)])) if width else None for s, width in enumerate(layer.widths)]
+    steps = list(zip(convs, ends, strict=True))
+
+    def run(features: Features) -> Features:
+        if layer.stride == 2:
+            features = tuple(map(halve, features, layer.widths))
+        outputs = []
+        for x, (conv, end) in zip(features, steps, strict=True):
+            if conv is None:
+                outputs.append(absent(x, spatial_size(x)))
+            else:
+                y = conv(x)
+                outputs.append(y if end is None else end(y))
+        return tuple(outputs)
+
+    return run
+
+
+def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
+    branches = [
+        [convolution(cast("nn.Conv2d", conv)) for conv in cast("nn.ModuleDict", layer.branches[str(scale)]).values()]
+        if width
+        else []
+        for scale, width in enumerate(layer.out_widths)
+    ]
+
+    def run(features: Features) -> Features:
+        outputs = []
+        for x, convs, end in zip(features, branches, ends, strict=True):
+            if convs:
+                y = torch.cat([conv(x) for conv in convs], dim=1)
+                outputs.append(y if end is None else end(y))
+            else:
+                outputs.append(absent(x, spatial_size(x)))
+        return tuple(outputs)
+
+    return run
+
+
+def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
+    targets = [_target(layer, target) if width else None for target, width in enumerate(layer.out_widths)]
+
+    def run(features: Features) -> Features:
+        inputs, sizes = layer.prepare(features if not isinstance(layer.in_channels, int) else features[0])
+        present = {}
+        for target, size in enumerate(sizes):
+            make = targets[target]
+            if make is not None:
+                y, end = make(inputs, size), ends[target]
+                present[target] = y if end is None else end(y)
+        like = next(iter(present.values()))
+        return tuple(present[target] if target in present else absent(like, size) for target, size in enumerate(sizes))
+
+    return run
+
+
+def _target(layer: MultiScaleConv2d, target: int) -> Callable[[Features, Size], Tensor]:
+    """Return what makes one output scale: the sum of its paths, added up in place."""
+    after = layer.out_reductions[target]
+    first = layer._bias_source(target)
+    sources = [s for s in range(len(layer.in_widths)) if f"{s}_to_{target}" in layer.paths]
+    sources.sort(key=lambda s: (s != first, layer.in_reductions[s] > after))
+    start = _path(layer, sources[0], target)
+    more = [(_added_path(layer, source, target), source) for source in sources[1:]]
+
+    def run(inputs: Features, size: Size) -> Tensor:
+        total = start(inputs[sources[0]], size)
+        for add, source in more:
+            total = add(total, inputs[source], size)
+        return total
+
+    return run
+
+
+def _path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor, Size], Tensor]:
+    conv = convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
+    before, after, upsample = layer.in_reductions[source], layer.out_reductions[target], layer.upsample
+    if before == after:
+        return lambda x, size: conv(x)
+    if before > after:
+        return lambda x, size: resize(conv(x), size, upsample)
+    shrink = _shrink(layer, after // before)
+    return lambda x, size: conv(shrink(x, size))
+
+
+def _added_path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor, Tensor, Size], Tensor]:
+    before, after = layer.in_reductions[source], layer.out_reductions[target]
+    if before > after:
+        path = _path(layer, source, target)
+        return lambda total, x, size: total.add_(path(x, size))
+    add = added_convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
+    if before == after:
+        return lambda total, x, size: add(total, x)
+    shrink = _shrink(layer, after // before)
+    return lambda total, x, size: add(total, shrink(x, size))
+
+
+def _shrink(layer: MultiScaleConv2d, step: int) -> Callable[[Tensor, Size], Tensor]:
+    if layer.downsample == "bilinear":
+        return lambda x, size: resize(x, size, "bilinear")
+    pool = max_pool if layer.downsample == "max" else avg_pool
+    return lambda x, size: pool(x, step)

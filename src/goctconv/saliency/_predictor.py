@@ -1,0 +1,172 @@
+"""A saliency network made ready for many photographs, in an engine of one's choice."""
+
+import os
+import shutil
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..deployment import Deployed, deploy, export_onnx, export_openvino
+from ..deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from ._images import ImageLike
+from ._network import each_probability, maps_of
+from ._predict import check_batch_size, predict_all, refuse_single
+from ._preprocess import Size, check_size_or_own
+
+Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
+Pixels: TypeAlias = NDArray[np.float32]
+
+FILES: dict[str, tuple[Backend, ...]] = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",)}  # who reads them
+
+
+class Predictor:
+    """Predicts saliency maps, in PyTorch, ONNX Runtime or OpenVINO.
+
+    The network is made fast once: `goctconv.deploy` folds it, and where another engine is to run it, it is exported to
+    it, which takes seconds to a minute; a file that has been exported already is only loaded. ONNX Runtime and OpenVINO
+    run on the processor, with an image of the batch on each of the threads.
+
+    Args:
+        model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W); it is left as it
+            is. Or the path of one that was exported, ``.onnx`` or ``.xml``.
+        backend: "torch", "onnx" (ONNX Runtime) or "openvino"; by default what the model is made for.
+        size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
+            that they have, and those of different sizes go through the network one by one. A network is exported for
+            this size alone.
+        batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
+        device: Of "torch": "auto" is where the model is.
+        threads: Of "onnx" and "openvino"; by default one for each processor. Those of "torch" are set by
+            `torch.set_num_threads`, for the whole process.
+
+    Attributes:
+        backend: Which engine runs.
+
+    Raises:
+        ImportError: The engine, or what the export needs, is not installed.
+        ExportError: The network cannot be exported.
+        TypeError: ``model`` is neither a network nor a path, or ``size`` or ``batch_size`` is no integer.
+        ValueError: ``size`` or ``batch_size`` is too small, or the file takes other sizes; an engine that does not go
+            with the model, the device or the number of threads.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from goctconv.saliency import Predictor
+        >>> predictor = Predictor(torch.nn.Conv2d(3, 1, 1))  # any network that returns logits
+        >>> [saliency.shape for saliency in predictor([np.zeros((30, 40, 3), np.uint8)])]
+        [(30, 40)]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | str | os.PathLike[str],
+        *,
+        backend: Backend | None = None,
+        size: Size = 224,
+        batch_size: int = 8,
+        device: str | torch.device = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.backend: Backend = _backend_for(model, backend)
+        self.size = check_size_or_own(size)
+        self.batch_size = check_batch_size(batch_size)
+        _check_place(self.backend, device, threads)
+        self._network: nn.Module | Engine
+        if isinstance(model, nn.Module) and self.backend == "torch":
+            network = model if isinstance(model, Deployed) else deploy(model)
+            self._network = network if device in {None, "auto"} else network.to(device)
+        else:
+            self._network = self._load(self._file_of(model), threads)
+
+    def __call__(self, images: Iterable[ImageLike]) -> list[NDArray[np.float32]]:
+        """Predict the map of each image.
+
+        Args:
+            images: Paths, the bytes of image files, PIL images, or uint8 arrays of shape (H, W, 3) or (H, W).
+
+        Returns:
+            For each image a float32 array (H, W) of its own upright size, with values from 0 to 1.
+
+        Raises:
+            ImageError: An image cannot be read.
+            TypeError: ``images`` is a single image.
+            ValueError: The network's output is not a map.
+        """
+        refuse_single(images)
+        return predict_all(images, self.infer, self.size, self.batch_size)
+
+    def infer(self, pixels: Sequence[Pixels]) -> list[Pixels]:
+        """Return the maps of images that are preprocessed, at the sizes that they have then.
+
+        Args:
+            pixels: Arrays of shape (3, height, width), of the network's size if it is not "own".
+
+        Raises:
+            ValueError: The network's output is not a map, or not a number.
+        """
+        if isinstance(self._network, nn.Module):
+            return each_probability(self._network, pixels)
+        outputs = self._network.each([image[None] for image in pixels])
+        return [
+            maps_of(torch.from_numpy(output), (1, *image.shape))[0]
+            for image, output in zip(pixels, outputs, strict=True)
+        ]
+
+    def _load(self, file: Path, threads: int | None) -> Engine:
+        if self.backend == "onnx":
+            return OnnxEngine(file, threads=threads, split=True, size=self.size)
+        return OpenVINOEngine(file, threads=threads, split=True, size=self.size)
+
+    def _file_of(self, model: nn.Module | str | os.PathLike[str]) -> Path:
+        if not isinstance(model, nn.Module):
+            return Path(model)
+        folder = Path(mkdtemp(prefix="goctconv-"))
+        weakref.finalize(
+            self, shutil.rmtree, folder, ignore_errors=True
+        )  # engines may read from it as long as they live
+        suffix, export = _EXPORTS[self.backend]
+        file = folder / f"network{suffix}"
+        export(model, file, size=self.size)
+        return file
+
+
+_EXPORTS: dict[str, tuple[str, Callable[..., None]]] = {
+    "onnx": (".onnx", export_onnx),
+    "openvino": (".xml", export_openvino),
+}
+
+
+def _backend_for(model: object, backend: str | None) -> Backend:
+    known: tuple[Backend, ...] = get_args(Backend)
+    chosen = next((one for one in known if one == backend), None)
+    if backend != chosen:
+        raise ValueError(f"backend is {backend!r}, expected one of {known}.")
+    if isinstance(model, nn.Module):
+        return chosen or "torch"
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model is {model!r}, expected a torch.nn.Module or the path of an .onnx or .xml file.")
+    path = Path(model)
+    readers = FILES.get(path.suffix)
+    if readers is None:
+        raise ValueError(f"model is {str(model)!r}, expected a file that ends in .onnx or .xml, or a torch.nn.Module.")
+    if chosen is not None and chosen not in readers:
+        raise ValueError(f"{path} cannot be read by backend={backend!r}, expected one of {readers}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file: export it with goctconv export.")
+    return chosen or readers[0]
+
+
+def _check_place(backend: str, device: object, threads: int | None) -> None:
+    if backend == "torch":
+        if threads is not None:
+            raise ValueError(f"threads is {threads}, but PyTorch's are those of torch.set_num_threads: leave it out.")
+    elif device not in {None, "auto", "cpu", torch.device("cpu")}:
+        raise ValueError(f"device is {device}, but backend={backend!r} runs on the processor: leave it out.")
+    elif threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}, expected at least 1.")

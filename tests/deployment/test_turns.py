@@ -1,0 +1,65 @@
+"""Measuring in turns, and what is told of the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+
+import pytest
+import torch
+
+from goctconv.deployment import Turns, describe_machine, take_turns
+from goctconv.deployment._turns import peak_memory
+
+
+def test_every_side_takes_its_turn_first() -> None:
+    order: list[str] = []
+    ticks = itertools.count()
+    turns = take_turns(
+        {name: lambda name=name: order.append(name) for name in "abc"}, rounds=3, warmup=1, clock=lambda: next(ticks)
+    )
+    rounds = ["".join(order[start : start + 3]) for start in range(0, 12, 3)]
+    assert rounds == ["cab", "abc", "bca", "cab"]
+    assert turns.seconds == {"a": [1, 1, 1], "b": [1, 1, 1], "c": [1, 1, 1]}
+
+
+def test_ratios_are_those_of_each_round() -> None:
+    turns = Turns({"old": [2.0, 8.0, 6.0, 4.0], "new": [1.0, 2.0, 2.0, 4.0]})
+    assert turns.ratios("old") == {"old": (1.0, 1.0, 1.0), "new": (1.75, 2.5, 3.25)}
+    assert turns.median("old") == 5.0
+    assert turns.to_dict("old")["new"]["old_over_this"] == (1.75, 2.5, 3.25)
+    assert Turns({"one": [3.0]}).ratios("one") == {"one": (1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize(("sides", "rounds"), [({}, 1), ({"a": list}, 0)])
+def test_nothing_to_measure(sides: dict[str, type], rounds: int) -> None:
+    with pytest.raises(ValueError, match="expected at least one of each"):
+        take_turns(sides, rounds=rounds)
+
+
+def test_peak_memory_is_what_is_held_at_once() -> None:
+    def call() -> None:
+        first = torch.empty(1000, dtype=torch.float32)
+        del first
+        both = torch.empty(500, dtype=torch.float32), torch.empty(500, dtype=torch.float64)
+        del both
+
+    assert 6000 <= peak_memory(call) < 6400
+
+
+def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "openvino":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return original(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "123")
+    machine = describe_machine()
+    assert machine["packages"]["openvino"] is None
+    assert machine["packages"]["torch"] == original("torch")
+    assert machine["allocator"]["MALLOC_TRIM_THRESHOLD_"] == "123"
+    assert json.loads(json.dumps(machine)) == machine

@@ -1,0 +1,93 @@
+"""The same maps from every engine."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from goctconv.deployment import export_onnx
+from goctconv.deployment._engines import OnnxEngine
+from goctconv.saliency import Predictor, predict
+from saliency.pictures import gradient
+
+pytestmark = [
+    # torch and onnxscript warn about each other's and their own names while they export
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch"),
+]
+
+PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+
+
+@pytest.fixture
+def model():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.PReLU(4), nn.Conv2d(4, 1, 1)
+    )
+    network[1].running_var.uniform_(0.5, 2)
+    return network
+
+
+@pytest.mark.parametrize("backend", PACKAGES)
+def test_maps_are_those_of_predict(backend, model):
+    if importlib.util.find_spec(PACKAGES[backend]) is None:
+        pytest.skip(f"needs {PACKAGES[backend]}")
+    arrays = [gradient(*shape) for shape in ((30, 40), (64, 64), (41, 53))]
+    expected = predict(model, arrays, size=(48, 64))
+    predictor = Predictor(model, backend=backend, size=(48, 64), batch_size=2)
+    assert predictor.backend == backend
+    for _ in range(2):
+        for found, wanted in zip(predictor(arrays), expected, strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    assert model.training
+    with pytest.raises(TypeError, match="expected a list"):
+        predictor(arrays[0])
+
+
+def test_files_are_loaded_by_what_reads_them(model, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    file = tmp_path / "net.onnx"
+    export_onnx(model, file)
+    assert Predictor(file).backend == "onnx"
+    expected = predict(model, [gradient()], size=64)[0]
+    np.testing.assert_allclose(Predictor(str(file), size=64, threads=1)([gradient()])[0], expected, rtol=0, atol=1e-5)
+    if importlib.util.find_spec("openvino") is not None:
+        predictor = Predictor(file, backend="openvino", size=64)
+        np.testing.assert_allclose(predictor([gradient()])[0], expected, rtol=0, atol=1e-5)
+    images = np.random.default_rng(0).standard_normal((3, 3, 40, 50)).astype(np.float32)
+    whole, split = OnnxEngine(file, threads=1)(images), OnnxEngine(file, threads=2, split=True)(images)
+    np.testing.assert_allclose(split, whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"backend": "tensorrt"}, ValueError, "expected one of"),
+        ({"threads": 2}, ValueError, "torch.set_num_threads"),
+        ({"backend": "onnx", "device": "cuda"}, ValueError, "runs on the processor"),
+        ({"backend": "onnx", "threads": 0}, ValueError, "threads is 0"),
+        ({"size": 8}, ValueError, "at least 32"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"batch_size": "2"}, TypeError, "batch_size is '2'"),
+        ({"model": 3}, TypeError, "expected a torch.nn.Module or the path"),
+        ({"model": "net.pth"}, ValueError, r"ends in \.onnx or \.xml"),
+        ({"model": "net.xml", "backend": "onnx"}, ValueError, "cannot be read by backend='onnx'"),
+        ({"model": "net.onnx"}, FileNotFoundError, "no such file"),
+    ],
+)
+def test_what_does_not_go_together(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Predictor(**{"model": nn.Conv2d(3, 1, 1), **arguments})
+
+
+def test_what_is_no_map(model):
+    with pytest.raises(ValueError, match="single output map"):
+        Predictor(nn.Conv2d(3, 2, 1), size=32)([gradient()])
+    with torch.no_grad():
+        model[3].bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not a number"):
+        Predictor(model, size=32)([gradient()])

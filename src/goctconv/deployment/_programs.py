@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from .._features import Features, Size, absent, spatial_size
+from .._features import Channels, Features, Size, absent, spatial_size
 from ..layers import FusionHead, ILBlock, ParallelDilatedConv, SimplifiedGOctConv
 from ..layers._convolution import halve
 from ..layers._multi_scale_conv import MultiScaleConv2d
@@ -38,6 +38,33 @@ def scales_out(layer: nn.Module) -> tuple[int, ...]:
     return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.out_widths)
 
 
+def first_layer(module: nn.Module) -> nn.Module:
+    """Return the layer that takes what a block takes; a layer itself."""
+    names = {ILBlock: "conv1", FusionHead: "fuse"}
+    return next((getattr(module, name) for kind, name in names.items() if isinstance(module, kind)), module)
+
+
+def last_layer(module: nn.Module) -> nn.Module:
+    """Return the layer that gives what a block gives; a layer itself."""
+    names = {ILBlock: "conv3", FusionHead: "merge"}
+    return next((getattr(module, name) for kind, name in names.items() if isinstance(module, kind)), module)
+
+
+def channels_in(layer: nn.Module) -> Channels:
+    """Return the channels that a layer takes, as they were given."""
+    return cast("Channels", layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.in_channels)
+
+
+def channels_out(layer: nn.Module) -> Channels:
+    """Return the channels that a layer gives, as they were given."""
+    return cast("Channels", layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.out_channels)
+
+
+def widths_in(layer: nn.Module) -> tuple[int, ...]:
+    """Return the channels of every scale that a layer takes."""
+    return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.in_widths)
+
+
 def _ends(norm: nn.Module, act: nn.Module) -> Ends:
     """Return for every scale what follows the convolutions."""
     count = len(cast("tuple[int, ...]", act.widths))
@@ -62,7 +89,9 @@ def _layer(layer: nn.Module, ends: Ends) -> Program:
 
 
 def _depthwise(layer: SimplifiedGOctConv, ends: Ends) -> Program:
-    convs = [convolution(cast("nn.Conv2d", layer.convs[str(s)])) if width else None for s, width in enumerate(layer.widths)]
+    convs = [
+        convolution(cast("nn.Conv2d", layer.convs[str(s)])) if width else None for s, width in enumerate(layer.widths)
+    ]
     steps = list(zip(convs, ends, strict=True))
 
     def run(features: Features) -> Features:
@@ -121,7 +150,7 @@ def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
 def _target(layer: MultiScaleConv2d, target: int) -> Callable[[Features, Size], Tensor]:
     """Return what makes one output scale: the sum of its paths, added up in place."""
     after = layer.out_reductions[target]
-    first = layer._bias_source(target)
+    first = layer.bias_source(target)
     sources = [s for s in range(len(layer.in_widths)) if f"{s}_to_{target}" in layer.paths]
     sources.sort(key=lambda s: (s != first, layer.in_reductions[s] > after))
     start = _path(layer, sources[0], target)
@@ -140,7 +169,7 @@ def _path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor
     conv = convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
     before, after, upsample = layer.in_reductions[source], layer.out_reductions[target], layer.upsample
     if before == after:
-        return lambda x, size: conv(x)
+        return lambda x, _: conv(x)
     if before > after:
         return lambda x, size: resize(conv(x), size, upsample)
     shrink = _shrink(layer, after // before)
@@ -154,7 +183,7 @@ def _added_path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[
         return lambda total, x, size: total.add_(path(x, size))
     add = added_convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
     if before == after:
-        return lambda total, x, size: add(total, x)
+        return lambda total, x, _: add(total, x)
     shrink = _shrink(layer, after // before)
     return lambda total, x, size: add(total, shrink(x, size))
 
@@ -163,4 +192,4 @@ def _shrink(layer: MultiScaleConv2d, step: int) -> Callable[[Tensor, Size], Tens
     if layer.downsample == "bilinear":
         return lambda x, size: resize(x, size, "bilinear")
     pool = max_pool if layer.downsample == "max" else avg_pool
-    return lambda x, size: pool(x, step)
+    return lambda x, _: pool(x, step)

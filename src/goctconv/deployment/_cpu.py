@@ -22,8 +22,9 @@ _ASKED = {torch.float32: "", torch.bfloat16: "_is_mkldnn_bf16_supported", torch.
 
 
 def suits(x: Tensor) -> bool:
-    """Whether the steps are for this tensor: see `is_eager_cpu`; autocast would change types between them."""
-    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not torch.is_autocast_enabled("cpu")
+    """Whether the steps are for this tensor: see `is_eager_cpu`; autocast and torch.func change what operations do."""
+    is_changed = torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active()
+    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not is_changed
 
 
 @cache

@@ -15,7 +15,9 @@ from ..layers._multi_scale_conv import MultiScaleConv2d
 from ..layers._resample import avg_pool, max_pool, resize
 from ._cpu import Step, activation, added_convolution, convolution
 
-Program: TypeAlias = Callable[[Features], Features]
+Program: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
+"""From features of all scales to features of all scales; empties the list that it is given, so that memory is free."""
+
 Ends: TypeAlias = list[Step | None]
 
 
@@ -94,17 +96,16 @@ def _depthwise(layer: SimplifiedGOctConv, ends: Ends) -> Program:
     ]
     steps = list(zip(convs, ends, strict=True))
 
-    def run(features: Features) -> Features:
-        if layer.stride == 2:
-            features = tuple(map(halve, features, layer.widths))
+    def run(features: list[Tensor]) -> list[Tensor]:
         outputs = []
-        for x, (conv, end) in zip(features, steps, strict=True):
-            if conv is None:
-                outputs.append(absent(x, spatial_size(x)))
-            else:
-                y = conv(x)
-                outputs.append(y if end is None else end(y))
-        return tuple(outputs)
+        for width, (conv, end) in zip(layer.widths, steps, strict=True):
+            x = features.pop(0)
+            if layer.stride == 2:
+                x = halve(x, width)
+            y = absent(x, spatial_size(x)) if conv is None else conv(x)
+            del x
+            outputs.append(y if end is None else end(y))
+        return outputs
 
     return run
 
@@ -117,15 +118,14 @@ def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
         for scale, width in enumerate(layer.out_widths)
     ]
 
-    def run(features: Features) -> Features:
+    def run(features: list[Tensor]) -> list[Tensor]:
         outputs = []
-        for x, convs, end in zip(features, branches, ends, strict=True):
-            if convs:
-                y = torch.cat([conv(x) for conv in convs], dim=1)
-                outputs.append(y if end is None else end(y))
-            else:
-                outputs.append(absent(x, spatial_size(x)))
-        return tuple(outputs)
+        for convs, end in zip(branches, ends, strict=True):
+            x = features.pop(0)
+            y = torch.cat([conv(x) for conv in convs], dim=1) if convs else absent(x, spatial_size(x))
+            del x
+            outputs.append(y if end is None else end(y))
+        return outputs
 
     return run
 
@@ -133,8 +133,9 @@ def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
 def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
     targets = [_target(layer, target) if width else None for target, width in enumerate(layer.out_widths)]
 
-    def run(features: Features) -> Features:
-        inputs, sizes = layer.prepare(features if not isinstance(layer.in_channels, int) else features[0])
+    def run(features: list[Tensor]) -> list[Tensor]:
+        inputs, sizes = layer.prepare(features[0] if isinstance(layer.in_channels, int) else tuple(features))
+        features.clear()
         present = {}
         for target, size in enumerate(sizes):
             make = targets[target]
@@ -142,7 +143,7 @@ def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
                 y, end = make(inputs, size), ends[target]
                 present[target] = y if end is None else end(y)
         like = next(iter(present.values()))
-        return tuple(present[target] if target in present else absent(like, size) for target, size in enumerate(sizes))
+        return [present[target] if target in present else absent(like, size) for target, size in enumerate(sizes)]
 
     return run
 

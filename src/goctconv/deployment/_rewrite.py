@@ -38,8 +38,8 @@ class _Rewritten(_Base):
         layer = first_layer(self)
         given = as_features(features, widths_in(layer), plain=isinstance(channels_in(layer), int))
         program = cast("Program", self._program)
-        outputs = program(tuple(x.contiguous(memory_format=LAST) for x in given))
-        return outputs[0] if isinstance(channels_out(last_layer(self)), int) else outputs
+        outputs = program([x.contiguous(memory_format=LAST) for x in given])
+        return outputs[0] if isinstance(channels_out(last_layer(self)), int) else tuple(outputs)
 
     def _takes(self, dtype: torch.dtype) -> bool:
         """Whether the program takes this type; it is made here if there is none."""

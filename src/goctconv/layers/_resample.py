@@ -54,8 +54,8 @@ def _by_rows(x: Tensor, step: int, combine: Callable[..., Tensor]) -> Tensor:
     height, width = x.shape[-2] // step * step, x.shape[-1] // step * step
     rows = combine(x[..., 0:height:step, :width], x[..., 1:height:step, :width])
     for row in range(2, step):
-        combine(rows, x[..., row:height:step, :width], out=rows)
+        rows = combine(rows, x[..., row:height:step, :width])
     pooled = combine(rows[..., 0::step], rows[..., 1::step])
     for column in range(2, step):
-        combine(pooled, rows[..., column::step], out=pooled)
+        pooled = combine(pooled, rows[..., column::step])
     return pooled

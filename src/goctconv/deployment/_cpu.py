@@ -22,17 +22,24 @@ _ASKED = {torch.float32: "", torch.bfloat16: "_is_mkldnn_bf16_supported", torch.
 
 
 def suits(x: Tensor) -> bool:
-    """Whether the steps are for this tensor: see `is_eager_cpu`; autocast would change types between them."""
-    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not torch.is_autocast_enabled("cpu")
+    """Whether the steps are for this tensor: see `is_eager_cpu`; autocast and torch.func change what operations do."""
+    is_changed = torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active()
+    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not is_changed
 
 
 @cache
 def has_onednn(dtype: torch.dtype) -> bool:
     """Whether oneDNN's convolutions can be called for a type."""
-    if not (torch.backends.mkldnn.is_available() and dtype in _ASKED):
+    is_there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch
+    if not (is_there and dtype in _ASKED):
         return False
     asked = _ASKED[dtype]
-    needed = ["_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight", *filter(None, [asked])]
+    needed = [
+        "_convolution_pointwise",
+        "_convolution_pointwise_",
+        "_reorder_convolution_weight",
+        *filter(None, [asked]),
+    ]
     if not all(hasattr(torch.ops.mkldnn, name) for name in needed):
         return False
     return not asked or bool(getattr(torch.ops.mkldnn, asked)())
@@ -47,7 +54,7 @@ def convolution(conv: nn.Conv2d) -> Step:
     """Return a convolution."""
     if not is_plain(conv):
         return lambda x: convolve(conv, x)
-    run = torch.ops.mkldnn._convolution_pointwise.default
+    run = _direct(torch.ops.mkldnn._convolution_pointwise.default)
     weight, bias, numbers = packed(conv), conv.bias, _numbers(conv)
 
     def by_onednn(x: Tensor) -> Tensor:
@@ -68,9 +75,14 @@ def added_convolution(conv: nn.Conv2d) -> AddStep:
     """Return a function that adds a convolution of the second tensor to the first, in place."""
     if not is_plain(conv):
         return lambda total, x: total.add_(convolve(conv, x))
-    run = torch.ops.mkldnn._convolution_pointwise_.binary
+    run = _direct(torch.ops.mkldnn._convolution_pointwise_.binary)
     weight, bias, numbers = packed(conv), conv.bias, _numbers(conv)
     return lambda total, x: cast("Tensor", run(total, x, weight, bias, *numbers, "add", 1.0, None, [], None))
+
+
+def _direct(operation: Any) -> Callable[..., Any]:
+    """Return what an operation's own call ends in, which costs a quarter less for small features."""
+    return cast("Callable[..., Any]", getattr(operation, "_op", operation))
 
 
 def _numbers(conv: nn.Conv2d) -> tuple[Any, ...]:
@@ -102,7 +114,7 @@ def activation(module: nn.Module) -> Step | None:
 
 
 def prelu(weight: Tensor) -> Step:
-    """Return a PReLU whose slopes are repeated along a row of pixels: all of the row is one vector for the processor."""
+    """Return a PReLU whose slopes are repeated along a row of pixels, so that all of the row is one long vector."""
     row = weight.new_empty(1, 1, 1, 0)
 
     def run(x: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+from torch.utils import _pytree as pytree
 
 from ._arithmetic import flush, is_fixed
 from ._deployed import Deployed
-from ._fold import Folded, fold_blocks, fold_factors, fold_into
+from ._fold import Folded, drop_zero_paths, fold_blocks, fold_factors, fold_into
 from ._parts import Plain
 from ._report import Deployment
 from ._rewrite import rewrite
@@ -32,8 +35,11 @@ def deploy(
 ) -> Deployed:
     """Return a network that computes the same as another one, faster, and can no longer be trained.
 
-    BatchNorm and constant factors of weights become part of the convolutions before them, computed in float64 and rounded
-    once; weights too small for a normal number become zero. ``deployment`` of what is returned tells what was done.
+    BatchNorm and constant factors of weights become part of the convolutions before them, computed in float64 and
+    rounded once; weights too small for a normal number become zero; paths that only add zero go. On a processor, blocks
+    of this package then run as a sequence of operations in their fastest forms, and add up in place. Wherever something
+    looks on (export, compilation, gradients of the input) and on other devices they compute the same with PyTorch's own
+    operations. ``deployment`` of what is returned tells what was done.
 
     Works with any network. In blocks of this package the order of the layers is known; elsewhere, a BatchNorm is
     folded only if a pass with ``example_inputs`` shows that it alone takes the output of a convolution, and if the
@@ -44,15 +50,16 @@ def deploy(
         backend: "eager", or "compile" for `torch.compile`, whose first call for a size takes minutes.
         dtype: What to compute in: torch.float32, float64, bfloat16 or float16; by default that of the parameters.
             Inputs are converted, and outputs converted back to the type of the input.
-        example_inputs: A tensor or a tuple of arguments that the network takes; by default an image of 64×64 pixels. Only
-            networks with BatchNorm outside of this package's blocks need it.
+        example_inputs: A tensor or a tuple of arguments that the network takes; by default an image of 64×64 pixels.
+            Only networks with BatchNorm outside of this package's blocks need it.
 
     Returns:
         A module in eval mode that is called like ``model``.
 
     Raises:
-        TypeError: ``model`` is no module, or ``dtype`` no type of floating-point numbers.
-        ValueError: Another ``backend``; a network that is compiled, scripted or quantized.
+        TypeError: ``model`` is no module, or one that is compiled, scripted or deployed already; a ``dtype`` that is
+            none of those; ``example_inputs`` that are neither a tensor nor a tuple.
+        ValueError: Another ``backend``; weights without values; ``example_inputs`` that the network does not take.
 
     Example:
         >>> import torch
@@ -62,30 +69,30 @@ def deploy(
         >>> deployed(torch.rand(1, 3, 67, 83)).shape
         torch.Size([1, 1, 67, 83])
     """
-    _check(model, backend, dtype)
+    _check(model, backend, dtype, example_inputs)
     network = copy.deepcopy(unwrapped(model)).eval().requires_grad_(requires_grad=False)
-    plain, folded, notes = Plain(network), Folded(), []
-    fold_blocks(network, plain, folded)
+    folded, notes = Folded(), list[str]()
+    fold_blocks(network, Plain(network), folded)
     if any(is_fixed(module) for module in network.modules()):
         network = _fold_elsewhere(network, example_inputs, folded, notes)
     fold_factors(network, folded)
     if dtype is not None:
         network = network.to(dtype)
-    rewritten = rewrite(network)
-    if _is_on_cpu(network):
-        network = network.to(memory_format=torch.channels_last)
-    notes += _left(network)
+    flushed, dropped = flush(network), drop_zero_paths(network)
+    network, rewritten = rewrite(network)
     report = Deployment(
-        network=type(network).__name__,
+        network=type(unwrapped(model)).__name__,
         backend=backend,
         dtype=str(_dtype_of(network)).removeprefix("torch."),
         folded=tuple(folded.norms),
         scaled=tuple(folded.factors),
-        flushed=flush(network),
+        dropped=tuple(dropped),
+        flushed=flushed,
         rewritten=tuple(rewritten),
-        notes=tuple(notes),
+        notes=(*notes, *_left(network)),
     )
-    return Deployed(network, report, None if dtype is None else dtype)
+    _put_channels_last(network)
+    return Deployed(network, report, dtype)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -95,13 +102,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def _check(model: object, backend: str, dtype: object) -> None:
+def _check(model: object, backend: str, dtype: object, example_inputs: object) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: make it with create_model")
     if isinstance(model, Deployed):
-        raise ValueError("this network is deployed already: deploy the one that it was made from")
+        raise TypeError("this network is deployed already: deploy the one that it was made from")
     if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
-        raise ValueError(
+        raise TypeError(
             f"a {type(model).__name__} cannot be changed any more: deploy the network it was made from "
             "(model._orig_mod of torch.compile), with backend='compile' if it is to be compiled"
         )
@@ -110,13 +117,22 @@ def _check(model: object, backend: str, dtype: object) -> None:
     if dtype is not None and dtype not in _DTYPES:
         names = ", ".join(map(str, _DTYPES))
         raise TypeError(f"dtype={dtype!r} must be one of {names}, or None for that of the parameters")
+    if not (example_inputs is None or isinstance(example_inputs, Tensor | tuple)):
+        raise TypeError(
+            f"example_inputs is a {type(example_inputs).__name__}, expected a tensor or a tuple of arguments, such as "
+            "torch.zeros(1, 3, 224, 224)"
+        )
     for name, parameter in model.named_parameters():
-        if parameter.is_meta:
-            raise ValueError(f"{name} has no values, it is on the meta device: load weights first")
+        if is_lazy(parameter) or parameter.is_meta:
+            raise ValueError(f"{name} has no values: load weights first, or run the model once if it is lazy")
 
 
-def _is_on_cpu(network: nn.Module) -> bool:
-    return all(one.device.type == "cpu" for one in network.parameters())
+@torch.no_grad()
+def _put_channels_last(network: nn.Module) -> None:
+    """Bring convolutions on a processor to the memory layout that they are fastest in; features follow."""
+    for conv in network.modules():
+        if isinstance(conv, nn.Conv2d) and conv.weight.device.type == "cpu" and not parametrize.is_parametrized(conv):
+            conv.weight = nn.Parameter(conv.weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
 
 
 def _dtype_of(network: nn.Module) -> torch.dtype:
@@ -162,17 +178,20 @@ def _example(network: nn.Module, given: Tensor | tuple[Any, ...] | None) -> tupl
 
 def _are_close(found: Any, expected: Any) -> bool:
     pairs = zip(_tensors(found), _tensors(expected), strict=True)
-    return all(
-        bool((a - b).abs().max() <= _TOLERANCE.get(b.dtype, 0) * b.abs().max()) for a, b in pairs if b.numel()
-    )
+    return all(bool((a - b).abs().max() <= _TOLERANCE.get(b.dtype, 0) * b.abs().max()) for a, b in pairs if b.numel())
 
 
 def _tensors(output: Any) -> list[Tensor]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def _left(network: nn.Module) -> list[str]:
-    left = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
-    if not left:
-        return []
-    return [f"{len(left)} BatchNorm layers stand behind no convolution of their own, such as {left[0]}"]
+    """Say which normalisation layers are still there, and why."""
+    norms = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    others = [name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
+    notes = []
+    if norms:
+        notes.append(f"{len(norms)} BatchNorm layers are not alone behind a convolution, such as {norms[0]}")
+    if others:
+        notes.append(f"{len(others)} layers normalise by what is in the image, such as {others[0]}")
+    return notes

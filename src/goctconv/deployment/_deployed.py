@@ -22,6 +22,18 @@ class Deployed(nn.Module):
     Attributes:
         network: What runs.
         deployment: What was done.
+        dtype: What inputs are converted to; None for nothing.
+
+    It stays in eval mode. Weights that are changed in place by hand, not by ``load_state_dict``, may have no effect.
+
+    Example:
+        >>> import torch
+        >>> import goctconv
+        >>> deployed = goctconv.deploy(goctconv.create_model("test_csnet"))
+        >>> print(deployed.deployment)
+        CSNet for eager execution in float32
+          28 normalisation layers folded into convolutions
+          ...
     """
 
     def __init__(self, network: nn.Module, deployment: Deployment, dtype: torch.dtype | None = None) -> None:
@@ -50,12 +62,14 @@ class Deployed(nn.Module):
             raise ValueError("a deployed network cannot be trained: train the one it was made from, and deploy that")
         return super().train(mode)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the network returns."""
-        run = self.network
-        if self.deployment.backend == "compile" and not torch.compiler.is_compiling():
+    def forward(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Return what the network returns; ``x`` is its first argument, usually the image."""
+        if x is not None or args:
+            args = (x, *args)
+        run: Any = self.network
+        if self.deployment.backend == "compile" and not _is_watched():
             if self._compiled is None:
-                self._compiled = torch.compile(self.network)
+                self._compiled = torch.compile(self.network.forward)
             run = self._compiled
         return self._converted(run, args, kwargs)
 
@@ -68,7 +82,7 @@ class Deployed(nn.Module):
         return output if first is None or not first.is_floating_point() else _cast(output, first.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_compiled": None}  # compiled code belongs to one object
+        return {**self.__dict__, "_compiled": None}  # compiled code belongs to one object
 
     def extra_repr(self) -> str:
         """Return backend and type."""
@@ -77,3 +91,8 @@ class Deployed(nn.Module):
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
     return pytree.tree_map_only(Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, tree)
+
+
+def _is_watched() -> bool:
+    """Whether something follows the computation, which compiled code would hide."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # public

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers import FusionHead, ILBlock, PerScale, ScaledConv2d
+from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._arithmetic import Affine, affine_of, fold, is_fixed, rest_of
 from ._parts import Plain, is_producer, parts_of
 
@@ -41,12 +43,13 @@ def steps_of(block: ILBlock | FusionHead) -> Iterator[tuple[str, str]]:
 
 
 def _fold_norm(network: nn.Module, block: str, layer: str, norm: str, folded: Folded) -> None:
-    producer, norms = network.get_submodule(f"{block}.{layer}"), network.get_submodule(f"{block}.{norm}")
+    layer, norm = (f"{block}.{name}" if block else name for name in (layer, norm))
+    producer, norms = network.get_submodule(layer), network.get_submodule(norm)
     if not (is_producer(producer) and type(norms) is PerScale):
         return
     for scale, one in list(norms.named_children()):
         if is_fixed(one):
-            fold_into(network, f"{block}.{layer}", int(scale), f"{block}.{norm}.{scale}", folded)
+            fold_into(network, layer, int(scale), f"{norm}.{scale}", folded)
 
 
 def fold_into(network: nn.Module, layer: str, scale: int, norm: str, folded: Folded) -> None:
@@ -72,3 +75,17 @@ def _note_factor(network: nn.Module, conv: nn.Module, folded: Folded) -> None:
     if getattr(conv, "weight_scale", 1.0) != 1:
         folded.factors.append(next(name for name, one in network.named_modules() if one is conv))
 
+
+@torch.no_grad()
+def drop_zero_paths(network: nn.Module) -> list[str]:
+    """Remove the paths between scales that add nothing but zero to others; returns their names."""
+    dropped: list[str] = []
+    for name, layer in network.named_modules():
+        if isinstance(layer, MultiScaleConv2d):
+            for path, module in list(layer.paths.items()):
+                conv, target = cast("nn.Conv2d", module), path.rpartition("_")[2]
+                others = [one for one in layer.paths if one != path and one.endswith(f"_{target}")]
+                if others and conv.bias is None and not conv.weight.any():
+                    del layer.paths[path]
+                    dropped.append(f"{name}.paths.{path}" if name else f"paths.{path}")
+    return dropped

@@ -33,7 +33,7 @@ def is_producer(module: nn.Module) -> bool:
 def parts_of(layer: nn.Module, scale: int) -> list[Part]:
     """Return the convolutions that make one scale of a layer's output: their sum, or what they make side by side."""
     if isinstance(layer, MultiScaleConv2d):
-        source = layer._bias_source(scale)
+        source = layer.bias_source(scale)
         paths = {int(name.partition("_")[0]): conv for name, conv in layer.paths.items() if name.endswith(f"_{scale}")}
         return [
             Part(cast("nn.Conv2d", conv), slice(None), adds_shift=number == source) for number, conv in paths.items()
@@ -43,7 +43,10 @@ def parts_of(layer: nn.Module, scale: int) -> list[Part]:
     if isinstance(layer, ParallelDilatedConv):
         convs = [cast("nn.Conv2d", conv) for conv in cast("nn.ModuleDict", layer.branches[str(scale)]).values()]
         ends = list(itertools.accumulate((conv.out_channels for conv in convs), initial=0))
-        return [Part(conv, slice(a, b), adds_shift=True) for conv, (a, b) in zip(convs, itertools.pairwise(ends))]
+        return [
+            Part(conv, slice(a, b), adds_shift=True)
+            for conv, (a, b) in zip(convs, itertools.pairwise(ends), strict=True)
+        ]
     return [Part(cast("Foldable", layer), slice(None), adds_shift=True)]
 
 

@@ -8,14 +8,16 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from .._features import Features, Size, absent, spatial_size
+from .._features import Channels, Features, Size, absent, spatial_size
 from ..layers import FusionHead, ILBlock, ParallelDilatedConv, SimplifiedGOctConv
 from ..layers._convolution import halve
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ..layers._resample import avg_pool, max_pool, resize
 from ._cpu import Step, activation, added_convolution, convolution
 
-Program: TypeAlias = Callable[[Features], Features]
+Program: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
+"""From features of all scales to features of all scales; empties the list that it is given, so that memory is free."""
+
 Ends: TypeAlias = list[Step | None]
 
 
@@ -36,6 +38,33 @@ def program_of(module: nn.Module) -> Program:
 def scales_out(layer: nn.Module) -> tuple[int, ...]:
     """Return the channels of every scale that a layer gives."""
     return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.out_widths)
+
+
+def first_layer(module: nn.Module) -> nn.Module:
+    """Return the layer that takes what a block takes; a layer itself."""
+    names = {ILBlock: "conv1", FusionHead: "fuse"}
+    return next((getattr(module, name) for kind, name in names.items() if isinstance(module, kind)), module)
+
+
+def last_layer(module: nn.Module) -> nn.Module:
+    """Return the layer that gives what a block gives; a layer itself."""
+    names = {ILBlock: "conv3", FusionHead: "merge"}
+    return next((getattr(module, name) for kind, name in names.items() if isinstance(module, kind)), module)
+
+
+def channels_in(layer: nn.Module) -> Channels:
+    """Return the channels that a layer takes, as they were given."""
+    return cast("Channels", layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.in_channels)
+
+
+def channels_out(layer: nn.Module) -> Channels:
+    """Return the channels that a layer gives, as they were given."""
+    return cast("Channels", layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.out_channels)
+
+
+def widths_in(layer: nn.Module) -> tuple[int, ...]:
+    """Return the channels of every scale that a layer takes."""
+    return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.in_widths)
 
 
 def _ends(norm: nn.Module, act: nn.Module) -> Ends:
@@ -62,20 +91,21 @@ def _layer(layer: nn.Module, ends: Ends) -> Program:
 
 
 def _depthwise(layer: SimplifiedGOctConv, ends: Ends) -> Program:
-    convs = [convolution(cast("nn.Conv2d", layer.convs[str(s)])) if width else None for s, width in enumerate(layer.widths)]
+    convs = [
+        convolution(cast("nn.Conv2d", layer.convs[str(s)])) if width else None for s, width in enumerate(layer.widths)
+    ]
     steps = list(zip(convs, ends, strict=True))
 
-    def run(features: Features) -> Features:
-        if layer.stride == 2:
-            features = tuple(map(halve, features, layer.widths))
+    def run(features: list[Tensor]) -> list[Tensor]:
         outputs = []
-        for x, (conv, end) in zip(features, steps, strict=True):
-            if conv is None:
-                outputs.append(absent(x, spatial_size(x)))
-            else:
-                y = conv(x)
-                outputs.append(y if end is None else end(y))
-        return tuple(outputs)
+        for width, (conv, end) in zip(layer.widths, steps, strict=True):
+            x = features.pop(0)
+            if layer.stride == 2:
+                x = halve(x, width)
+            y = absent(x, spatial_size(x)) if conv is None else conv(x)
+            del x
+            outputs.append(y if end is None else end(y))
+        return outputs
 
     return run
 
@@ -88,15 +118,14 @@ def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
         for scale, width in enumerate(layer.out_widths)
     ]
 
-    def run(features: Features) -> Features:
+    def run(features: list[Tensor]) -> list[Tensor]:
         outputs = []
-        for x, convs, end in zip(features, branches, ends, strict=True):
-            if convs:
-                y = torch.cat([conv(x) for conv in convs], dim=1)
-                outputs.append(y if end is None else end(y))
-            else:
-                outputs.append(absent(x, spatial_size(x)))
-        return tuple(outputs)
+        for convs, end in zip(branches, ends, strict=True):
+            x = features.pop(0)
+            y = torch.cat([conv(x) for conv in convs], dim=1) if convs else absent(x, spatial_size(x))
+            del x
+            outputs.append(y if end is None else end(y))
+        return outputs
 
     return run
 
@@ -104,8 +133,9 @@ def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
 def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
     targets = [_target(layer, target) if width else None for target, width in enumerate(layer.out_widths)]
 
-    def run(features: Features) -> Features:
-        inputs, sizes = layer.prepare(features if not isinstance(layer.in_channels, int) else features[0])
+    def run(features: list[Tensor]) -> list[Tensor]:
+        inputs, sizes = layer.prepare(features[0] if isinstance(layer.in_channels, int) else tuple(features))
+        features.clear()
         present = {}
         for target, size in enumerate(sizes):
             make = targets[target]
@@ -113,7 +143,7 @@ def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
                 y, end = make(inputs, size), ends[target]
                 present[target] = y if end is None else end(y)
         like = next(iter(present.values()))
-        return tuple(present[target] if target in present else absent(like, size) for target, size in enumerate(sizes))
+        return [present[target] if target in present else absent(like, size) for target, size in enumerate(sizes)]
 
     return run
 
@@ -121,7 +151,7 @@ def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
 def _target(layer: MultiScaleConv2d, target: int) -> Callable[[Features, Size], Tensor]:
     """Return what makes one output scale: the sum of its paths, added up in place."""
     after = layer.out_reductions[target]
-    first = layer._bias_source(target)
+    first = layer.bias_source(target)
     sources = [s for s in range(len(layer.in_widths)) if f"{s}_to_{target}" in layer.paths]
     sources.sort(key=lambda s: (s != first, layer.in_reductions[s] > after))
     start = _path(layer, sources[0], target)
@@ -140,7 +170,7 @@ def _path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor
     conv = convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
     before, after, upsample = layer.in_reductions[source], layer.out_reductions[target], layer.upsample
     if before == after:
-        return lambda x, size: conv(x)
+        return lambda x, _: conv(x)
     if before > after:
         return lambda x, size: resize(conv(x), size, upsample)
     shrink = _shrink(layer, after // before)
@@ -154,7 +184,7 @@ def _added_path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[
         return lambda total, x, size: total.add_(path(x, size))
     add = added_convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
     if before == after:
-        return lambda total, x, size: add(total, x)
+        return lambda total, x, _: add(total, x)
     shrink = _shrink(layer, after // before)
     return lambda total, x, size: add(total, shrink(x, size))
 
@@ -163,4 +193,4 @@ def _shrink(layer: MultiScaleConv2d, step: int) -> Callable[[Tensor, Size], Tens
     if layer.downsample == "bilinear":
         return lambda x, size: resize(x, size, "bilinear")
     pool = max_pool if layer.downsample == "max" else avg_pool
-    return lambda x, size: pool(x, step)
+    return lambda x, _: pool(x, step)

@@ -26,7 +26,7 @@ class Deployment:
         >>> import goctconv
         >>> deployed = goctconv.deploy(goctconv.create_model("test_csnet").eval())
         >>> len(deployed.deployment.folded)
-        59
+        28
     """
 
     network: str

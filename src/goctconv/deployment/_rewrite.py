@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from .._features import Features, as_features
@@ -12,9 +13,12 @@ from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._cpu import LAST, suits
 from ._fold import steps_of
 from ._parts import Plain
-from ._programs import Program, program_of
+from ._programs import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
 
-_Base = nn.Module if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    _Base = ILBlock
+else:
+    _Base = object
 
 
 class _Rewritten(_Base):
@@ -24,40 +28,46 @@ class _Rewritten(_Base):
     """
 
     _program: Program | None = None
+    _dtype: torch.dtype | None = None  # of all weights; None where they differ
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the output scales."""
-        first = features if isinstance(features, Tensor) else next((x for x in features if x.numel()), None)
-        if not (isinstance(first, Tensor) and suits(first) and self._is_of_type(first)):
+        first = _first_tensor(features)
+        if first is None or not (suits(first) and self._takes(first.dtype)):
             return super().forward(features)
-        layer = _first(self)
-        widths = layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.in_widths
-        given = as_features(features, widths, plain=isinstance(_channels(layer), int))
+        layer = first_layer(self)
+        given = as_features(features, widths_in(layer), plain=isinstance(channels_in(layer), int))
+        program = cast("Program", self._program)
+        outputs = program([x.contiguous(memory_format=LAST) for x in given])
+        return outputs[0] if isinstance(channels_out(last_layer(self)), int) else tuple(outputs)
+
+    def _takes(self, dtype: torch.dtype) -> bool:
+        """Whether the program takes this type; it is made here if there is none."""
         if self._program is None:
+            kinds = {(one.dtype, one.device.type) for one in self.parameters()}
+            self._dtype = next(iter(kinds))[0] if len(kinds) == 1 else None
+            if kinds != {(dtype, "cpu")}:
+                return False
             self._program = program_of(self)
-        outputs = self._program(tuple(x.contiguous(memory_format=LAST) for x in given))
-        return outputs[0] if isinstance(_channels(_last(self), out=True), int) else outputs
+        return self._dtype == dtype
 
-    def _is_of_type(self, x: Tensor) -> bool:
-        return all(one.dtype == x.dtype and one.device == x.device for one in self.parameters())
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._program = None
-        return super()._apply(*args, **kwargs)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._program = None
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_program": None}
+        return {**self.__dict__, "_program": None}
 
 
 class RewrittenILBlock(_Rewritten, ILBlock):
     """An `ILBlock` with a program."""
 
 
-class RewrittenFusionHead(_Rewritten, FusionHead):
+class RewrittenFusionHead(_Rewritten, FusionHead):  # type: ignore[misc]  # it takes what the head takes
     """A `FusionHead` with a program."""
 
 
@@ -73,29 +83,26 @@ class RewrittenDilated(_Rewritten, ParallelDilatedConv):
     """A `ParallelDilatedConv` with a program."""
 
 
-def _first(module: nn.Module) -> Any:
-    return getattr(module, "conv1", None) or getattr(module, "fuse", None) or module
+def _first_tensor(features: Any) -> Tensor | None:
+    """Return the first scale that has channels; None where there is none, or no features at all."""
+    given = features if isinstance(features, tuple | list) else (features,)
+    return next((x for x in given if isinstance(x, Tensor) and x.numel()), None)
 
 
-def _last(module: nn.Module) -> Any:
-    return getattr(module, "conv3", None) or getattr(module, "merge", None) or module
-
-
-def _channels(layer: Any, *, out: bool = False) -> Any:
-    return layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.out_channels if out else layer.in_channels
-
-
-def rewrite(network: nn.Module) -> list[str]:
-    """Give every block and layer of this package its program; returns their names."""
-    plain, done = Plain(network), []
+def rewrite(network: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Give every block and layer of this package its program; returns the network and their names."""
+    plain, done = Plain(network), list[str]()
     for name, module in list(network.named_modules()):
         kind = _kind_of(module)
-        if name and kind is not None and plain(module) and not any(name.startswith(f"{one}.") for one in done):
-            new = kind.__new__(kind)
-            new.__dict__.update(module.__dict__)
-            network.set_submodule(name, new)
-            done.append(name)
-    return done
+        if kind is None or not plain(module) or any(name.startswith(f"{one}.") for one in done):
+            continue
+        new = kind.__new__(kind)
+        new.__dict__.update(module.__dict__)
+        if not name:
+            return new, [type(module).__name__]
+        network.set_submodule(name, new)
+        done.append(name)
+    return network, done
 
 
 def _kind_of(module: nn.Module) -> Any:
@@ -104,7 +111,7 @@ def _kind_of(module: nn.Module) -> Any:
             isinstance(getattr(module, layer), MultiScaleConv2d | SimplifiedGOctConv | ParallelDilatedConv)
             and type(getattr(module, norm)) is PerScale
             and type(getattr(module, norm.replace("norm", "act"))) is PerScale
-            for layer, norm in steps_of(module)
+            for layer, norm in steps_of(cast("ILBlock | FusionHead", module))
         )
         return (RewrittenILBlock if type(module) is ILBlock else RewrittenFusionHead) if is_known else None
     if isinstance(module, MultiScaleConv2d):

@@ -41,7 +41,7 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own 
     ) -> Any:
         """Run the operation, and note what it takes."""
         for one in pytree.tree_leaves((args, kwargs)):
-            if isinstance(one, Tensor):
+            if isinstance(one, Tensor) and func is not torch.ops.aten.new_empty.default:  # which takes only its type
                 self.users.setdefault(id(one), set()).add(self.path[-1] if self.path else "")
         result = func(*args, **(kwargs or {}))
         self.alive.append((args, kwargs, result))  # so that no identity is given away twice
@@ -86,7 +86,12 @@ def pairs_of(network: nn.Module, call: tuple[Any, ...], plain: Plain) -> list[Pa
     found = []
     for norm, tensor in seen.items():
         one = made.get(id(tensor))
-        if one is None or id(tensor) in given or not _fits(network, norm, one) or not uses.users.get(id(tensor), {""}) <= {norm}:
+        if (
+            one is None
+            or id(tensor) in given
+            or not _fits(network, norm, one)
+            or not uses.users.get(id(tensor), {""}) <= {norm}
+        ):
             continue
         if calls[norm] == calls[one.layer] == 1 and plain(network.get_submodule(one.layer)):
             found.append(Pair(one.layer, one.scale, norm))

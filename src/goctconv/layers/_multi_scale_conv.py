@@ -39,7 +39,7 @@ from ._convolution import (
     resolve_padding,
     undrawn_conv2d,
 )
-from ._resample import avg_pool, max_pool, resize
+from ._resample import avg_pool, is_eager_cpu, max_pool, resize
 
 Downsample: TypeAlias = Literal["max", "avg", "bilinear"]
 Upsample: TypeAlias = Literal["bilinear", "nearest"]
@@ -112,7 +112,7 @@ class MultiScaleConv2d(nn.Module):
                     padding=self.padding,
                     dilation=self.dilation,
                     groups=groups,
-                    bias=bias and source == self._bias_source(target),
+                    bias=bias and source == self.bias_source(target),
                     padding_mode=padding_mode,
                     device=device,
                     dtype=dtype,
@@ -120,7 +120,7 @@ class MultiScaleConv2d(nn.Module):
         self.has_bias = bias
         self.reset_parameters()
 
-    def _bias_source(self, target: int) -> int:
+    def bias_source(self, target: int) -> int:
         """Return the input scale whose path carries the bias of an output scale: the nearest not to be upsampled."""
         reduction = self.out_reductions[target]
         present = [source for source, width in enumerate(self.in_widths) if width]
@@ -164,7 +164,7 @@ class MultiScaleConv2d(nn.Module):
                 del self.paths[name]
 
     def prepare(self, features: Tensor | Features) -> tuple[Features, list[Size]]:
-        """Return the inputs as the paths take them, checked and halved where stride is 2, and the sizes of the outputs."""
+        """Return the inputs as the paths take them, checked and halved if need be, and the sizes of the outputs."""
         given = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))
         inputs = given if self.stride == 1 else tuple(map(halve, given, self.in_widths))
         sizes = self._output_sizes(inputs)
@@ -198,7 +198,8 @@ class MultiScaleConv2d(nn.Module):
             if total is None:
                 total = self._term(inputs[source], source, target, size)
             else:
-                total = total + self._term(inputs[source], source, target, size)
+                term = self._term(inputs[source], source, target, size)
+                total = total.add_(term) if is_eager_cpu(total) else total + term
         return cast("Tensor", total)
 
     def _term(self, x: Tensor, source: int, target: int, size: Size) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .._features import Size
 
@@ -18,7 +19,9 @@ def max_pool(x: Tensor, step: int) -> Tensor:
 
 def avg_pool(x: Tensor, step: int) -> Tensor:
     """Return the mean of every square of ``step`` pixels; what does not fill one is left out."""
-    return _by_rows(x, step, torch.add).mul_(1 / step**2) if _pays(x, step) else F.avg_pool2d(x, step)
+    if _pays(x, step) and x.dtype in {torch.float32, torch.float64}:  # others would round between the sums
+        return _by_rows(x, step, torch.add).mul_(1 / step**2)
+    return F.avg_pool2d(x, step)
 
 
 def resize(x: Tensor, size: Size, mode: str) -> Tensor:
@@ -36,7 +39,7 @@ def is_eager_cpu(x: Tensor) -> bool:
     is_watched = (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # the same
-        or torch._C._len_torch_dispatch_stack()
+        or _get_current_dispatch_mode() is not None
     )
     is_learning = x.requires_grad and torch.is_grad_enabled()
     return type(x) is Tensor and x.device.type == "cpu" and not is_learning and not is_watched
@@ -51,8 +54,8 @@ def _by_rows(x: Tensor, step: int, combine: Callable[..., Tensor]) -> Tensor:
     height, width = x.shape[-2] // step * step, x.shape[-1] // step * step
     rows = combine(x[..., 0:height:step, :width], x[..., 1:height:step, :width])
     for row in range(2, step):
-        combine(rows, x[..., row:height:step, :width], out=rows)
+        rows = combine(rows, x[..., row:height:step, :width])
     pooled = combine(rows[..., 0::step], rows[..., 1::step])
     for column in range(2, step):
-        combine(pooled, rows[..., column::step], out=pooled)
+        pooled = combine(pooled, rows[..., column::step])
     return pooled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -247,15 +247,20 @@ class CSNet(MapModel):
             self.reset_classifier(0)
         return taken
 
-    def _forward_stages(self, x: Tensor, count: int = len(_REDUCTIONS)) -> list[Tensor | Features]:
-        """Return the last features of the first stages, a tuple of (high, low) where a stage ends in two scales."""
+    def _forward_stages(
+        self, x: Tensor, count: int = len(_REDUCTIONS), wanted: Collection[int] = range(len(_REDUCTIONS))
+    ) -> list[Tensor | Features]:
+        """Return the last features of the first stages, a tuple of (high, low) where a stage ends in two scales.
+
+        Of stages that are not wanted an empty tuple, so that their memory is free.
+        """
         check_image(x)
         features: Tensor | Features = x
-        outputs = []
-        for stage in self.stages[:count]:
+        outputs: list[Tensor | Features] = []
+        for index, stage in enumerate(self.stages[:count]):
             for block in cast("nn.Sequential", stage):
                 features = recomputed(block, features) if self.grad_checkpointing and self.training else block(features)
-            outputs.append(features)
+            outputs.append(features if index in wanted else ())
         return outputs
 
     def _finest(self, outputs: list[Tensor | Features], stage: int) -> Tensor:
@@ -269,7 +274,8 @@ class CSNet(MapModel):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the fused map (B, num_features, H/2, W/2); of the extractor alone, stage 4's (B, C, H/8, W/8)."""
-        return self._fused(self._forward_stages(x))
+        wanted = self.fuse_stages if self.head is not None else (len(self.stages) - 1,)
+        return self._fused(self._forward_stages(x, wanted=wanted))
 
     def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
         """Predict from the fused map, and upsample the logits.

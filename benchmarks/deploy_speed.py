@@ -1,0 +1,167 @@
+"""Deployed CSNets against their plain form, side by side, on a processor.
+
+All sides have the same parameters, BatchNorm statistics of random images, and outputs that are compared first. They
+take turns, the one that comes first changing with every round; printed are medians, and quartiles of the ratios plain
+over side, by the process's own time and by the clock. Where other programs run too, believe the former, of one thread.
+All sides share one process, so the allocator is the same; how it is set is printed. Memory is the peak of PyTorch's
+own allocations in a forward pass, counted by its profiler. A training step is training_speed.py's matter.
+
+    python benchmarks/deploy_speed.py --models csnet_x1_l csnet_x2_l --threads 1 2 --rounds 15
+    python benchmarks/deploy_speed.py --models csnet_x1_l --weights csnet-L-x1.pth.tar --compile
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from plain_csnet import PlainCSNet
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+import goctconv
+
+MIB = 2**20
+TOLERANCE = 1e-4
+
+
+def main() -> None:
+    """Compare, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["csnet_x1_l", "csnet_x2_l"])
+    parser.add_argument("--weights", type=Path, help="a file of weights, where one model is named")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--compile", action="store_true", help="measure the compiled form too, which takes minutes")
+    options = parser.parse_args()
+    print(described(options.rounds))
+    for name in options.models:
+        model = prepared(name, options.weights)
+        image = torch.randn(1, 3, options.size, options.size, generator=torch.Generator().manual_seed(1))
+        sides = sides_of(model, with_compiled=options.compile)
+        with torch.inference_mode():
+            check(sides, image, name)
+            seconds = {}
+            for threads in options.threads:
+                torch.set_num_threads(threads)
+                own, clock = measured(sides, image, options.rounds)
+                seconds[threads] = clock
+                report(name, threads, own, clock)
+            for side in sides if len(seconds) > 1 else ():
+                one, more = (statistics.median(seconds[n][side]) for n in (min(seconds), max(seconds)))
+                print(f"{name}, {side}: {max(seconds)} threads are {one / more:.2f} x as fast as {min(seconds)}")
+            torch.set_num_threads(1)
+            memory = {side: peak(one, image) for side, one in sides.items()}
+        for side, most in memory.items():
+            print(f"{name}, {side}: peak memory {most:.1f} MiB, {most / memory['plain']:.2f} of the plain form's")
+
+
+def described(rounds: int) -> str:
+    """Return date, commit, machine, versions and allocator."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)  # noqa: S607
+    tuned = {name: value for name, value in os.environ.items() if name.startswith(("MALLOC_", "LD_PRELOAD"))}
+    now = dt.datetime.now(tz=dt.timezone.utc)
+    return (
+        f"{now:%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, torch "
+        f"{torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
+        f"{torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"{' '.join(platform.libc_ver())} malloc {tuned or 'as it comes'}; {rounds} rounds"
+    )
+
+
+def prepared(name: str, weights: Path | None) -> nn.Module:
+    """Return a network in eval mode: with weights, or BatchNorm calibrated on random images."""
+    torch.manual_seed(0)
+    if weights is not None:
+        return goctconv.create_model(name, checkpoint_path=weights).eval()
+    model = goctconv.create_model(name)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in model.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, 0.7, 0.95)  # nearly linear, so that rounding is not amplified
+    for norm in norms:
+        norm.momentum = None
+    with torch.no_grad():
+        model.train()(torch.randn(4, 3, 128, 128))
+    return model.eval()
+
+
+def sides_of(model: nn.Module, *, with_compiled: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return what is compared, the baseline first."""
+    sides: dict[str, Callable[[Tensor], Tensor]] = {
+        "plain": PlainCSNet(model).eval(),
+        "goctconv, eval": model,
+        "deployed, eager": goctconv.deploy(model),
+    }
+    if with_compiled:
+        sides["deployed, compiled"] = goctconv.deploy(model, backend="compile")
+    return sides
+
+
+def check(sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, name: str) -> None:
+    """Compare the outputs.
+
+    Raises:
+        RuntimeError: They differ.
+    """
+    expected = sides["plain"](image)
+    for side, network in sides.items():
+        difference = float((network(image) - expected).abs().max())
+        print(f"{name}, {side}: largest difference {difference:.1e}, largest output {float(expected.abs().max()):.1f}")
+        if not difference <= TOLERANCE:
+            raise RuntimeError(f"{side} differs by {difference:.1e}, more than {TOLERANCE:g}")
+
+
+def measured(
+    sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the process's own seconds and the clock's, of every side and round, after one round of warming up."""
+    own: dict[str, list[float]] = {side: [] for side in sides}
+    clock: dict[str, list[float]] = {side: [] for side in sides}
+    for number in range(rounds + 1):
+        for side in sorted(sides, reverse=bool(number % 2)):
+            start = time.process_time(), time.perf_counter()
+            sides[side](image)
+            if number:
+                own[side].append(time.process_time() - start[0])
+                clock[side].append(time.perf_counter() - start[1])
+    return own, clock
+
+
+def report(name: str, threads: int, own: dict[str, list[float]], clock: dict[str, list[float]]) -> None:
+    """Print a line for every side."""
+    for side in own:
+        parts = [
+            f"{name}, {threads} thread{'s' * (threads > 1)}, {side}: {1000 * statistics.median(clock[side]):.1f} ms"
+        ]
+        for what, taken in (("own time", own), ("clock", clock)):
+            baseline = statistics.median(taken["plain"]) / statistics.median(taken[side])
+            each = [a / b for a, b in zip(taken["plain"], taken[side], strict=True)]
+            low, _, high = statistics.quantiles(each, n=4)
+            parts.append(f"{what} {baseline:.2f} x ({low:.2f}-{high:.2f})")
+        print(", ".join(parts), flush=True)
+
+
+def peak(network: Callable[[Tensor], Tensor], image: Tensor) -> float:
+    """Return the most that PyTorch holds at once during a forward pass beside what it held before, in MiB."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        network(image)
+    held = most = 0
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most / MIB
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""A deployed network computes what the network computes, and tells what was done to it."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import goctconv
+from goctconv import CrossStageGOctConv, FusionHead, GOctConv, ILBlock, OctConv, ParallelDilatedConv, PerScale
+from goctconv.deployment import Deployed
+from goctconv.layers import PReLU, SimplifiedGOctConv
+from goctconv.models import CSF
+from reference.conditioning import calibrated
+
+SIZES = ((1, 64, 64), (3, 67, 83), (2, 33, 95))
+
+
+def largest_difference(found: Any, expected: Any) -> float:
+    pairs = list(zip(as_tuple(found), as_tuple(expected), strict=True))
+    assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+    return max(float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in pairs if b.numel())
+
+
+def as_tuple(features: Any) -> tuple[Tensor, ...]:
+    return (features,) if isinstance(features, Tensor) else tuple(features)
+
+
+def tiny(name: str = "test_csnet") -> nn.Module:
+    torch.manual_seed(0)
+    if name == "csf":
+        model: nn.Module = CSF("test_resnet", norm="batch")
+    else:
+        model = goctconv.create_model(name)
+    return calibrated(model, torch.randn(4, 3, 64, 64))
+
+
+@pytest.mark.parametrize("name", ["test_csnet", "csf", "test_csf_resnet"])
+@torch.no_grad()
+def test_it_computes_the_same(name: str) -> None:
+    model = tiny(name)
+    before = copy.deepcopy(model.state_dict())
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-12)):
+        network = copy.deepcopy(model).to(dtype)
+        deployed = goctconv.deploy(network)
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
+        for batch, height, width in SIZES:
+            x = torch.randn(batch, 3, height, width, dtype=dtype)
+            assert largest_difference(deployed(x), network(x)) < tolerance
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+class Chain(nn.Module):
+    """Layers in a row, called by hand."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def normalised(layer: Any, activation: Any = PReLU) -> tuple[nn.Module, nn.Module, nn.Module]:
+    channels = layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.out_channels
+    return layer, PerScale(nn.BatchNorm2d, channels), PerScale(activation, channels)
+
+
+def features(*widths: int, side: int = 37, dtype: torch.dtype = torch.float32) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.randn(3, width, side // 2**scale, (side + 10) // 2**scale, dtype=dtype)
+        for scale, width in enumerate(widths)
+    )
+
+
+CASES = {
+    "three scales, one of them absent": (
+        lambda: normalised(GOctConv((5, 0, 3), (4, 7, 0), 3)),
+        lambda dtype: features(5, 0, 3, dtype=dtype),
+    ),
+    "stride and bias": (
+        lambda: normalised(GOctConv((5, 2), (1, 3), 3, stride=2)),
+        lambda dtype: features(5, 2, dtype=dtype),
+    ),
+    "reflection": (
+        lambda: normalised(GOctConv((5, 2), (2, 3), 3, padding_mode="reflect")),
+        lambda dtype: features(5, 2, dtype=dtype),
+    ),
+    "even kernel": (lambda: normalised(GOctConv((5, 2), 3, 2)), lambda dtype: features(5, 2, dtype=dtype)),
+    "groups and average": (
+        lambda: normalised(GOctConv((4, 2), (2, 6), 3, groups=2, downsample="avg", upsample="nearest")),
+        lambda dtype: features(4, 2, dtype=dtype),
+    ),
+    "octave": (
+        lambda: (OctConv(8, 6, 3), OctConv(6, 5, 3, alpha_out=0)),
+        lambda dtype: features(4, 4, dtype=dtype),
+    ),
+    "across stages": (
+        lambda: normalised(CrossStageGOctConv((4, 3), (2, 5), in_reductions=(1, 4), out_reductions=(2, 4))),
+        lambda dtype: (torch.randn(2, 4, 36, 44, dtype=dtype), torch.randn(2, 3, 9, 11, dtype=dtype)),
+    ),
+    "depthwise": (
+        lambda: normalised(SimplifiedGOctConv((4, 0, 1), 3, stride=2, weight_scale=100.0)),
+        lambda dtype: features(4, 0, 1, dtype=dtype),
+    ),
+    "dilated": (
+        lambda: normalised(ParallelDilatedConv((4, 3), ((1, 2, 0, 1, 2), (0, 0, 0, 0, 0)))),
+        lambda dtype: features(4, 3, dtype=dtype),
+    ),
+    "plain": (lambda: normalised(GOctConv(3, 4, 3), lambda _: nn.ELU()), lambda dtype: features(3, dtype=dtype)[0]),
+    "block": (lambda: [ILBlock((3, 2), (4, 5), 3, 2)], lambda dtype: features(3, 2, dtype=dtype)),
+    "block that stays dense": (
+        lambda: [ILBlock(3, (4, 5), simplified=False, activation=lambda _: nn.ReLU())],
+        lambda dtype: features(3, dtype=dtype)[0],
+    ),
+    "block with other layers": (
+        lambda: [
+            ILBlock((3, 2), (4, 6), norm=lambda c: nn.GroupNorm(2, c), activation=lambda _: nn.LeakyReLU(0.2)),
+            ILBlock((4, 6), (4, 0), activation=lambda _: nn.SiLU(), norm=lambda _: nn.Identity(), weight_scale=2.0),
+        ],
+        lambda dtype: features(3, 2, dtype=dtype),
+    ),
+    "head": (
+        lambda: [FusionHead((4, 3), (6, 5), downsample="bilinear", weight_scale=3.0)],
+        lambda dtype: features(4, 3, dtype=dtype),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")  # PyTorch's
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_layers_of_every_kind(case: str) -> None:
+    make, inputs = CASES[case]
+    torch.manual_seed(0)
+    network = Chain(*make()).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+        elif isinstance(module, nn.PReLU):
+            module.weight.uniform_(-0.5, 1.5)
+    for dtype, tolerance in ((torch.float32, 1e-4), (torch.float64, 1e-12)):
+        model, x = copy.deepcopy(network).to(dtype), inputs(dtype)
+        given = copy.deepcopy(x)
+        deployed = goctconv.deploy(model, example_inputs=(x,))
+        assert largest_difference(deployed(x), model(x)) < tolerance
+        assert largest_difference(x, given) == 0
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
+
+
+class Shared(nn.Module):
+    """A convolution whose output is used twice, one that is called twice, and one that may be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tapped, self.norm1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.twice, self.norm2 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.alone, self.norm3 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.linear, self.norm4 = nn.Linear(4, 5), nn.BatchNorm1d(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tapped = self.tapped(x)
+        y = self.norm1(tapped) + tapped
+        y = self.norm2(self.twice(self.twice(y)))
+        return self.norm4(self.linear(self.norm3(self.alone(y)).mean((2, 3))))
+
+
+@torch.no_grad()
+def test_elsewhere_only_what_is_provable_is_folded() -> None:
+    torch.manual_seed(0)
+    model = calibrated(Shared(), torch.randn(8, 3, 16, 16))
+    deployed = goctconv.deploy(model)
+    assert set(deployed.deployment.folded) == {"norm3", "norm4"}
+    assert any("2 BatchNorm layers" in note for note in deployed.deployment.notes)
+    x = torch.randn(2, 3, 20, 21)
+    assert largest_difference(deployed(x), model(x)) < 1e-5
+
+
+@torch.no_grad()
+def test_hooks_and_inputs_that_are_unknown_are_left_alone() -> None:
+    class Odd(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.reshape(2, 3, 5, 5))
+
+    model = calibrated(Odd(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), torch.randn(2, 75))
+    without = goctconv.deploy(model)
+    assert without.deployment.folded == ()
+    assert "example_inputs" in str(without.deployment)
+    x = torch.randn(2, 75)
+    assert goctconv.deploy(model, example_inputs=x).deployment.folded == ("1",)
+    model[0].register_forward_hook(lambda *_: None)
+    assert goctconv.deploy(model, example_inputs=x).deployment.folded == ()
+    with pytest.raises(ValueError, match="does not run on example_inputs"):
+        goctconv.deploy(model, example_inputs=torch.randn(1, 3))
+
+
+@torch.no_grad()
+def test_paths_of_zeros_go_and_denormal_weights_become_zero() -> None:
+    model = tiny()
+    block = model.stages[1][0]
+    block.conv1.paths["0_to_1"].weight.zero_()
+    block.conv1.paths["0_to_0"].weight.view(-1)[:3] = 1e-40
+    block.norm1.get_submodule("0").weight.fill_(1)
+    block.norm1.get_submodule("0").running_var.fill_(1)
+    deployed = goctconv.deploy(model)
+    assert deployed.deployment.dropped == ("stages.1.0.conv1.paths.0_to_1",)
+    assert deployed.deployment.flushed >= 3
+    for tensor in deployed.state_dict().values():
+        assert not ((tensor != 0) & (tensor.abs() < torch.finfo(torch.float32).tiny)).any()
+    x = torch.randn(1, 3, 64, 64)
+    assert largest_difference(deployed(x), model(x)) < 1e-4
+    assert largest_difference(goctconv.deploy(model.double())(x.double()), model(x.double())) < 1e-12
+
+
+@torch.no_grad()
+def test_types_are_converted_on_the_way_in_and_out() -> None:
+    model, x = tiny(), torch.randn(2, 3, 64, 64)
+    expected = model(x)
+    for dtype, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 0.1), (torch.float16, 0.03)):
+        deployed = goctconv.deploy(model, dtype=dtype)
+        assert {one.dtype for one in deployed.state_dict().values()} == {dtype}
+        assert largest_difference(deployed(x), expected) < tolerance
+        assert largest_difference(deployed.forward_head(deployed.forward_features(x)), expected) < tolerance
+        assert deployed.deployment.dtype in str(dtype)
+
+
+@torch.no_grad()
+def test_copies_weights_and_other_uses() -> None:
+    model, x = tiny(), torch.randn(2, 3, 67, 83)
+    deployed = goctconv.deploy(model)
+    expected = deployed(x)
+    for copied in (copy.deepcopy(deployed), _pickled(deployed)):
+        assert largest_difference(copied(x), expected) < 1e-5
+        for parameter in deployed.parameters():
+            assert not parameter.requires_grad
+    other = tiny()
+    for parameter in other.parameters():
+        parameter.mul_(1.01)
+    changed = goctconv.deploy(other)
+    assert largest_difference(changed(x), expected) > 1e-3
+    changed.load_state_dict(deployed.state_dict())
+    assert largest_difference(changed(x), expected) < 1e-5
+    assert largest_difference(deployed.double()(x.double()), expected.double()) < 1e-4
+    assert deployed.num_classes == 1
+    _, found = deployed.forward_intermediates(x.double())
+    assert [one.shape[1] for one in found] == [info["num_chs"] for info in model.feature_info]
+
+
+def _pickled(deployed: Deployed) -> Deployed:
+    buffer = io.BytesIO()
+    torch.save(deployed, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+def test_gradients_of_the_image_export_and_compilation() -> None:
+    model, x = tiny(), torch.randn(1, 3, 64, 64)
+    deployed = goctconv.deploy(model)
+    found, expected = x.clone().requires_grad_(), x.clone().requires_grad_()
+    deployed(found).sum().backward()
+    model(expected).sum().backward()
+    assert largest_difference(found.grad, expected.grad) < 1e-4
+    with torch.no_grad():
+        program = torch.export.export(deployed, (x,))
+        assert largest_difference(program.module()(x), deployed(x)) < 1e-4
+        compiled = goctconv.deploy(model, backend="compile")
+        assert compiled.deployment.backend == "compile"
+        eager = torch.compile(deployed, backend="eager", fullgraph=True)
+        assert largest_difference(eager(x), deployed(x)) < 1e-4
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor() -> None:
+    torch.manual_seed(0)
+    block = calibrated(Chain(ILBlock(3, (4, 3), 3)), torch.randn(2, 3, 32, 32))
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        deployed = goctconv.deploy(block, backend="compile")
+        assert largest_difference(deployed(x), block(x)) < 1e-4
+        assert largest_difference(copy.deepcopy(deployed)(x), block(x)) < 1e-4
+    assert list(deployed.state_dict()) == list(goctconv.deploy(block).state_dict())
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_released_network(shared: Path) -> None:
+    file = shared / "weights" / "csnet-L-x1.pth.tar"
+    model = goctconv.create_model("csnet_x1_l", checkpoint_path=file).eval()
+    deployed = goctconv.deploy(model)
+    assert (len(deployed.deployment.folded), deployed.deployment.flushed > 100) == (106, True)
+    x = torch.randn(1, 3, 225, 223)
+    assert float((deployed(x) - model(x)).abs().max()) < 1e-4
+    assert largest_difference(goctconv.deploy(model.double())(x.double()), model(x.double())) < 1e-12
+
+
+def test_what_cannot_be_deployed_is_named() -> None:
+    model = tiny()
+    deployed = goctconv.deploy(model.train())
+    assert model.training
+    assert not deployed.training
+    assert deployed.eval() is deployed
+    with pytest.raises(ValueError, match="cannot be trained"):
+        deployed.train()
+    with pytest.raises(TypeError, match="got str"):
+        goctconv.deploy("csnet_x1_l")
+    with pytest.raises(TypeError, match="deployed already"):
+        goctconv.deploy(deployed)
+    with pytest.raises(TypeError, match=r"_orig_mod"):
+        goctconv.deploy(torch.compile(model))
+    with pytest.raises(ValueError, match="backend='fast' must be one of"):
+        goctconv.deploy(model, backend="fast")
+    with pytest.raises(TypeError, match=r"dtype=torch.int8 must be one of"):
+        goctconv.deploy(model, dtype=torch.int8)
+    with pytest.raises(TypeError, match="example_inputs is a list"):
+        goctconv.deploy(model, example_inputs=[torch.zeros(1)])
+    with pytest.raises(ValueError, match=r"weight has no values"):
+        goctconv.deploy(nn.Conv2d(3, 3, 1, device="meta"))
+    with pytest.raises(goctconv.ScaleError, match="at least 16x16"):
+        deployed(torch.randn(1, 3, 8, 8))
+
+
+def test_the_report_can_be_read() -> None:
+    report = goctconv.deploy(tiny()).deployment
+    text = str(report)
+    assert "28 normalisation layers folded into convolutions" in text
+    assert "25 constant factors" in text
+    assert report.to_dict()["folded"] == list(report.folded)
+    assert "group" in str(goctconv.deploy(tiny("test_csf_resnet")).deployment) or report.notes == ()

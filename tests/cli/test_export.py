@@ -32,6 +32,20 @@ def test_writes_a_checked_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "has its weights in it" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
+def test_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    calibrated(goctconv.create_model("test_csnet"), torch.randn(4, 3, 64, 64)).save_pretrained(tmp_path / "net")
+    file = str(tmp_path / "net.onnx")
+    assert main(["export", f"local-dir:{tmp_path / 'net'}", "--size", "48x64", "--onnx", file]) == 0
+    assert "equal to the original at this size" in capsys.readouterr().err
+    save(tmp_path / "a.png", gradient(20, 30))
+    options = ["predict", str(tmp_path / "a.png"), "-o", str(tmp_path / "maps"), "--model", file]
+    assert main([*options, "--size", "48x64"]) == 0
+    assert main([*options, "--size", "own"]) == 2
+    assert "takes images of 48x64 alone, not of any size" in capsys.readouterr().err
+
+
 def test_say_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "csnet_x1"]) == 2
     assert "--openvino FILE.xml" in capsys.readouterr().err

@@ -196,6 +196,22 @@ def test_batches_beyond_memory(photographs, maps, model_options, monkeypatch, ca
     fails([photographs, "-o", maps, *model_options], "lower --batch-size or --size.", capsys=capsys)
 
 
+def test_photographs_keep_their_size(photographs, maps, model_options, weights, monkeypatch):
+    sizes = []
+
+    def note(model, pixels):
+        sizes.append([image.shape for image in pixels])
+        return probabilities(model, pixels)
+
+    monkeypatch.setattr(network, "probabilities", note)
+    assert main(["predict", str(photographs), "-o", str(maps), *model_options, "--size", "own"]) == 0
+    assert sizes == [[(3, 32, 32)], [(3, 33, 32)], [(3, 32, 32)]]
+    (own,) = predict(create_model("test_csnet", checkpoint_path=weights), [photographs / "b.JPG"], size="own")
+    with Image.open(maps / "b.png") as image:
+        difference = np.abs(np.asarray(image, dtype=float) - grey_map(own, own.shape).astype(float))
+    assert difference.max() <= 1  # the deployed network rounds differently
+
+
 def test_batch_size(photographs, maps, model_options, monkeypatch):
     sizes = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -157,6 +158,39 @@ def test_the_graph_is_that_of_the_deployed_network(
     assert sizes["Shape"] == 2  # height and width
 
 
+def test_one_size_alone(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = Small().eval()
+    export_onnx(model, tmp_path / "net.onnx", size=(48, 39))
+    (image,) = onnx.load(str(tmp_path / "net.onnx")).graph.input
+    assert [axis.dim_value for axis in image.type.tensor_type.shape.dim] == [0, 3, 48, 39]
+    assert operations(tmp_path / "net.onnx")["Shape"] <= 1  # of the batch
+    for batch in (1, 2, 5):
+        assert largest_difference(tmp_path / "net.onnx", model, torch.randn(batch, 3, 48, 39)) < 1e-5
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):
+        largest_difference(tmp_path / "net.onnx", model, torch.randn(1, 3, 48, 40))
+
+
+@pytest.mark.parametrize("size", [31, (64, 16), (64, 64, 64), True, "64", 64.0])
+def test_a_size_that_is_none(size: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"size=.* must be one integer or \(height, width\), each at least 32"):
+        export_onnx(Small(), tmp_path / "net.onnx", size=size)
+
+
+class Window(nn.Module):
+    """Takes images of one size, as transformers with windows may."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 3, 48, 39)
+
+
+def test_one_size_is_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"does not run on .*or the one that size= names"):
+        export_onnx(Window(), tmp_path / "net.onnx")
+    export_onnx(Window(), tmp_path / "net.onnx", size=(48, 39))
+    assert largest_difference(tmp_path / "net.onnx", Window(), torch.randn(4, 3, 48, 39)) == 0
+
+
 def test_half_precision(tmp_path: Path) -> None:
     model = Small().eval()
     export_onnx(model, tmp_path / "net.onnx", dtype=torch.float16)
@@ -181,6 +215,17 @@ def test_openvino(dtype: torch.dtype, tmp_path: Path) -> None:
         torch.testing.assert_close(
             torch.from_numpy(found), model(x), rtol=0, atol=1e-5 if dtype.itemsize == 4 else 5e-3
         )
+
+
+def test_openvino_of_one_size(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    model, x = Small().eval(), torch.randn(2, 3, 48, 39)
+    export_openvino(model, tmp_path / "net.xml", size=(48, 39))
+    graph = openvino.Core().read_model(str(tmp_path / "net.xml"))
+    assert [axis.is_dynamic for axis in graph.inputs[0].get_partial_shape()] == [True, False, False, False]
+    found = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([x.numpy()])[0]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), model(x), rtol=0, atol=1e-5)
 
 
 def test_openvino_that_differs_is_not_written(tmp_path: Path) -> None:

@@ -48,6 +48,31 @@ def test_maps_are_those_of_predict(backend, model):
         predictor(arrays[0])
 
 
+@pytest.mark.parametrize("backend", PACKAGES)
+def test_images_keep_their_size(backend, model):
+    if importlib.util.find_spec(PACKAGES[backend]) is None:
+        pytest.skip(f"needs {PACKAGES[backend]}")
+    arrays = [gradient(*shape) for shape in ((40, 50), (40, 50), (33, 64), (20, 45))]
+    expected = predict(model, arrays, size="own")
+    for found, wanted in zip(Predictor(model, backend=backend, size="own")(arrays), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_file_of_one_size(backend, model, tmp_path):
+    if importlib.util.find_spec(PACKAGES[backend]) is None:
+        pytest.skip(f"needs {PACKAGES[backend]}")
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    file = tmp_path / "net.onnx"
+    export_onnx(model, file, size=(48, 64))
+    expected = predict(model, [gradient()], size=(48, 64))[0]
+    found = Predictor(file, backend=backend, size=(48, 64))([gradient()])[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    for size, asked in ((64, "64x64"), ("own", "any size")):
+        with pytest.raises(ValueError, match=rf"net\.onnx takes images of 48x64 alone, not of {asked}"):
+            Predictor(file, backend=backend, size=size)
+
+
 def test_files_are_loaded_by_what_reads_them(model, tmp_path):
     pytest.importorskip("onnxscript", reason="needs onnxscript")
     file = tmp_path / "net.onnx"
@@ -71,6 +96,7 @@ def test_files_are_loaded_by_what_reads_them(model, tmp_path):
         ({"backend": "onnx", "device": "cuda"}, ValueError, "runs on the processor"),
         ({"backend": "onnx", "threads": 0}, ValueError, "threads is 0"),
         ({"size": 8}, ValueError, "at least 32"),
+        ({"size": "owm"}, TypeError, "or 'own'"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
         ({"batch_size": "2"}, TypeError, "batch_size is '2'"),
         ({"model": 3}, TypeError, "expected a torch.nn.Module or the path"),

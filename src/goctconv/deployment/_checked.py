@@ -102,7 +102,7 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """
     if size is None:
         return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < LEAST for side in sides):
         raise ValueError(f"size={size!r} must be one integer or (height, width), each at least {LEAST}")
     return sides[0], sides[1]

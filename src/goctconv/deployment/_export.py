@@ -30,8 +30,8 @@ def export_onnx(
 
     What is written is the network that `deploy` makes: BatchNorm and constant factors are part of the convolutions.
 
-    The exported network runs in ONNX Runtime on images of four sizes, odd ones too, or of its one size, one and three at
-    a time; only if its output equals the network's, the file is written, whole or not at all. The input is named
+    The exported network runs in ONNX Runtime on images of four sizes, odd ones too, or of its one size, one and three
+    at a time; only if its output equals the network's, the file is written, whole or not at all. The input is named
     "image", the output "logits"; both are float32.
 
     Args:
@@ -66,7 +66,7 @@ def export_onnx(
         network, reference = _original(model, in_chans, fixed)
         temporary = folder / path.name
         _write_onnx(network, reference, temporary, dtype, keep_prelu=keep_prelu)
-        reference.compare(OnnxEngine(temporary, threads=1), "ONNX Runtime", allowed)
+        reference.compare(OnnxEngine(temporary, threads=1, size=fixed), "ONNX Runtime", allowed)
         temporary.replace(path)
 
 
@@ -114,7 +114,7 @@ def export_openvino(
         temporary = folder / path.name
         graph = openvino.Core().read_model(str(folder / "network.onnx"))
         openvino.save_model(graph, str(temporary), compress_to_fp16=dtype == torch.float16)
-        reference.compare(OpenVINOEngine(temporary, threads=1), "OpenVINO", allowed)
+        reference.compare(OpenVINOEngine(temporary, threads=1, size=fixed), "OpenVINO", allowed)
         for one in (temporary.with_suffix(".bin"), temporary):
             one.replace(path.parent / one.name)
 

@@ -127,9 +127,8 @@ class Predictor:
         if not isinstance(model, nn.Module):
             return Path(model)
         folder = Path(mkdtemp(prefix="goctconv-"))
-        weakref.finalize(
-            self, shutil.rmtree, folder, ignore_errors=True
-        )  # engines may read from it as long as they live
+        # Engines may read from it as long as they live.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         suffix, export = _EXPORTS[self.backend]
         file = folder / f"network{suffix}"
         export(model, file, size=self.size)

@@ -143,7 +143,7 @@ def test_losses_by_name():
     for name, message in (
         (
             "bec",
-            r"'bec' in 'bec' is no loss, expected one of bce, iou, ssim, dice, boundary_dice, or a sum. Did you mean bce\?",
+            r"'bec' in 'bec' is no loss, expected one of bce, .*, boundary_dice, or a sum. Did you mean bce\?",
         ),
         ("bce+", r"'' in 'bce\+' is no loss"),
         ("x*bce", r"'x' in 'x\*bce' is no factor"),

@@ -2,7 +2,6 @@
 
 from . import csf as csf
 from . import csnet as csnet
-from . import mobilenet as mobilenet
 from . import scfnet as scfnet
 from ._create import UnknownModelError as UnknownModelError
 from ._create import create_model as create_model

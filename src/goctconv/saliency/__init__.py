@@ -20,6 +20,9 @@ from ._data._sources import Split as Split
 from ._data._sources import join_pairs as join_pairs
 from ._data._sources import split_pairs as split_pairs
 from ._datasets import find_pairs as find_pairs
+from ._distillation._distill import distill as distill
+from ._distillation._photographs import find_photographs as find_photographs
+from ._distillation._step import DistillationStep as DistillationStep
 from ._images import read_image as read_image
 from ._learn import SaliencyStep as SaliencyStep
 from ._learn import SaliencyValidation as SaliencyValidation
@@ -40,6 +43,7 @@ __all__ = [
     "CheckedPairs",
     "DataSet",
     "DataSetError",
+    "DistillationStep",
     "EpochBatchSampler",
     "Example",
     "ImageError",
@@ -55,7 +59,9 @@ __all__ = [
     "check_pairs",
     "collate",
     "cutout",
+    "distill",
     "find_pairs",
+    "find_photographs",
     "grey_map",
     "join_pairs",
     "learn_saliency",

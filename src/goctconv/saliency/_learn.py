@@ -14,8 +14,10 @@ from ._data._batch import Batch
 from ._data._loader import SaliencyLoader
 from ._data._make_loaders import training_loader, validation_loader
 from ._data._sources import join_pairs
+from ._outputs import all_outputs
 from ._pairs import DataSet, ImagePair
-from .losses import get_loss
+from .losses import DeepSupervision, get_loss
+from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
 
 Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
@@ -26,7 +28,7 @@ SaliencyLoss: TypeAlias = "str | Callable[[Tensor, Tensor], Tensor]"
 
 
 class SaliencyStep:
-    """The loss of a batch.
+    """The loss of a batch; of a network with a ``forward_multi``, of all its outputs, with the weights 1, ½, ¼, ⅛.
 
     Args:
         loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
@@ -44,7 +46,17 @@ class SaliencyStep:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a model for a batch."""
-        return self.loss(model(batch.images), batch.masks)
+        outputs = all_outputs(model, batch.images)
+        if isinstance(self.loss, DeepSupervision):
+            return self.loss(outputs, batch.masks)
+        return self.loss(outputs[0], batch.masks) if len(outputs) == 1 else self._deep(outputs, batch.masks)
+
+    def _deep(self, outputs: Sequence[Tensor], masks: Tensor) -> Tensor:
+        return DeepSupervision(self.loss)(outputs, masks)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, from 0, to a loss that changes from epoch to epoch."""
+        tell_epoch(self.loss, epoch)
 
 
 class SaliencyValidation:

@@ -82,7 +82,7 @@ def _make(config: Config, device: torch.device) -> Loaders:
         accumulate=config.accumulate,
         pin_memory=pin,
     )
-    training.worker_init_fn = _outlive_sigterm
+    training.worker_init_fn = worker_init
     if not validation or distributed.rank():
         return Loaders(training, None)
     checking = validation_loader(
@@ -96,7 +96,7 @@ def _make(config: Config, device: torch.device) -> Loaders:
         world_size=1,
         pin_memory=pin,
     )
-    checking.worker_init_fn = _outlive_sigterm
+    checking.worker_init_fn = worker_init
     return Loaders(training, checking)
 
 
@@ -124,6 +124,6 @@ def _note_shared(
         say(f"goctconv: note: {plural(len(shared), 'photograph')} of --val are trained on too: {shorten(shared)}")
 
 
-def _outlive_sigterm(_: int) -> None:
+def worker_init(_: int) -> None:
     """Let a worker go on when SIGTERM is sent to all processes at once: the step that runs still needs its batch."""
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

@@ -13,7 +13,7 @@ from ._folder import read_json
 from ._scores import PRUNED
 
 MODEL = "model"
-_SCORES = {"mae": "MAE", "max_f": "max F"}
+_SCORES = {"mae": "MAE", "max_f": "max F", "teacher_mae": "to teacher"}
 
 
 def write_results(config: Config, result: LearningResult, summary: dict[str, Any]) -> None:
@@ -56,6 +56,7 @@ def summarize(
     report = result.report
     return {
         "model": config.model,
+        **({"teacher": teacher} if (teacher := getattr(config, "teacher", None)) else {}),
         "output": str(config.output),
         "pairs": {part: len(names) for part, names in pairs.items()},
         "epochs": {phase: sum(one.phase == phase for one in result.history.epochs) for phase in ("train", "finetune")},
@@ -73,12 +74,14 @@ def as_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run as text."""
     channels, epochs, pairs = summary["channels"], summary["epochs"], summary["pairs"]
     before, after = summary["parameters"]
+    teacher = summary.get("teacher")
+    taught = f"{teacher} on {pairs['train']} photographs" if teacher else f"{pairs['train']} pairs"
     went = (
         f"{channels['removed']} of {channels['before']} channels went, with scores below {summary['threshold']:g}: "
         f"{1 - after / before:.1%} of the parameters"
     )
     lines = [
-        f"{summary['model']} learned from {pairs['train']} pairs in {epochs['train']} + {epochs['finetune']} epochs",
+        f"{summary['model']} learned from {taught} in {epochs['train']} + {epochs['finetune']} epochs",
         went,
         _row("", "before", "pruned", "fine-tuned"),
         _row("parameters", f"{before:,}", f"{after:,}", f"{after:,}"),

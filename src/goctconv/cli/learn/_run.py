@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...learning import (
     Callback,
@@ -36,7 +37,7 @@ from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_model
 from .._progress import plural, shorten
-from ._config import CHECKPOINTS, Config, make_config
+from ._config import CHECKPOINTS, LEARN_KIND, Config, Kind, make_config
 from ._data import Loaders, make_loaders
 from ._folder import begin_folder, check_folder
 from ._processes import connected, process_count, process_number, together
@@ -57,8 +58,43 @@ _OPTIONS = (
 _AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew."
 
 
-def run_learn(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Lessons:
+    """What a network is trained on.
+
+    Args:
+        loaders: Of what is learned from and what maps are compared with.
+        step: The loss of a batch.
+        validate: Compares maps after every epoch.
+    """
+
+    loaders: Loaders
+    step: Callable[[nn.Module, Any], Tensor]
+    validate: Callable[[nn.Module], dict[str, float]] | None
+
+
+def lessons_with_masks(config: Config, device: torch.device) -> Lessons:
+    """Return the lessons of ``goctconv learn``.
+
+    Raises:
+        CommandError: There are no pairs, or too few.
+    """
+    loaders = make_loaders(config, device)
+    validate = None if loaders.validation is None else SaliencyValidation(loaders.validation)
+    return Lessons(loaders, SaliencyStep(config.loss), validate)
+
+
+def run_learn(
+    args: argparse.Namespace,
+    kind: Kind = LEARN_KIND,
+    prepare: Callable[[Any, torch.device], Lessons] = lessons_with_masks,
+) -> int:
     """Learn the channels of a network and return the exit status.
+
+    Args:
+        args: What was typed.
+        kind: The command.
+        prepare: Returns what is learned from, of a configuration and a device.
 
     Raises:
         CommandError: Arguments, data or the network are not usable, the loss is not finite, or a file cannot be
@@ -67,30 +103,31 @@ def run_learn(args: argparse.Namespace) -> int:
     """
     try:
         with _interruptible():
-            return _run(args)
+            return _run(args, kind, prepare)
     except CommandError:
         if process_number():
             return 2  # the first process says it
         raise
 
 
-def _run(args: argparse.Namespace) -> int:
-    config = make_config(args)
+def _run(args: argparse.Namespace, kind: Kind, prepare: Callable[[Any, torch.device], Lessons]) -> int:
+    config = make_config(args, kind)
     check_folder(config.output, resume=args.resume)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with connected(config.device) as device, _notes():
         with together():
-            loaders = make_loaders(config, device)
+            lessons = prepare(config, device)
+            loaders = lessons.loaders
             torch.manual_seed(config.seed)
             model = create_model(config.model, weights=config.weights)
             macs = _macs(model, config)
-            callbacks = _callbacks(config, loaders)
+            callbacks = _callbacks(config, lessons)
         with together():
             if process_number() == 0:
                 begin_folder(config, loaders.names(), resume=args.resume)
-        with _resumable(config):
-            result = _learn(config, model, loaders, callbacks, device)
+        with _resumable(config, kind.command):
+            result = _learn(config, model, lessons, callbacks, device)
         skipped = loaders.skipped
         with together():
             if process_number() == 0:
@@ -99,19 +136,19 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _learn(
-    config: Config, model: nn.Module, loaders: Loaders, callbacks: list[Callback], device: torch.device
+    config: Config, model: nn.Module, lessons: Lessons, callbacks: list[Callback], device: torch.device
 ) -> LearningResult:
     return learn_channels(
         model,
-        loaders.train,
-        step=SaliencyStep(config.loss),
+        lessons.loaders.train,
+        step=lessons.step,
         epochs=config.epochs,
         finetune_epochs=config.finetune_epochs,
         optimizer=functools.partial(published_optimizer, lr=config.lr, weight_decay=config.ordinary_weight_decay),
         weight_decay=config.weight_decay,
         threshold=config.threshold,
         criterion=None if config.criterion == "auto" else config.criterion,
-        validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
+        validate=lessons.validate,
         callbacks=callbacks,
         device=device,
         accumulate=config.accumulate,
@@ -124,11 +161,11 @@ def _learn(
     )
 
 
-def _callbacks(config: Config, loaders: Loaders) -> list[Callback]:
+def _callbacks(config: Config, lessons: Lessons) -> list[Callback]:
     folder = config.output
     callbacks: list[Callback] = [CSVLog(folder / "history.csv"), JSONLog(folder / "history.jsonl")]
-    if loaders.validation is not None:
-        callbacks.append(PrunedScores(SaliencyValidation(loaders.validation), folder / PRUNED))
+    if lessons.validate is not None:
+        callbacks.append(PrunedScores(lessons.validate, folder / PRUNED))
     if not config.quiet and sys.stderr is not None:
         callbacks.append(ProgressBar())
     if config.tensorboard:
@@ -161,12 +198,12 @@ def _macs(model: nn.Module, config: Config) -> int:
 
 
 @contextmanager
-def _resumable(config: Config) -> Iterator[None]:
+def _resumable(config: Config, command: str) -> Iterator[None]:
     """Let every end of training say how to go on."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        lines = _explained(error, config)
+        lines = _explained(error, config, command)
         if lines is None:
             raise
         if process_number():
@@ -175,27 +212,27 @@ def _resumable(config: Config) -> Iterator[None]:
     except KeyboardInterrupt as error:
         if process_number():
             raise SystemExit(130) from error
-        raise KeyboardInterrupt(f": {_how(config)}") from error
+        raise KeyboardInterrupt(f": {_how(config, command)}") from error
     except SystemExit as stop:
         if stop.code == _TERMINATED and process_number() == 0:
-            say(f"goctconv: terminated: {_how(config)}")
+            say(f"goctconv: terminated: {_how(config, command)}")
         raise
 
 
-def _explained(error: Exception, config: Config) -> list[str] | None:
+def _explained(error: Exception, config: Config, command: str) -> list[str] | None:
     """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
     text = _in_options(str(error))
     if isinstance(error, LearningError):
-        return [text, _AFTER_NAN if "the loss is " in text else _how(config)]
+        return [text, _AFTER_NAN if "the loss is " in text else _how(config, command)]
     if isinstance(error, ThresholdError):
-        return [text, f"{_how(config)} --threshold X"]
+        return [text, f"{_how(config, command)} --threshold X"]
     if isinstance(error, PruningError | ValueError):
         return text.splitlines()
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return [f"{where}{error.strerror or error}.", _how(config)]
+        return [f"{where}{error.strerror or error}.", _how(config, command)]
     if "DataLoader worker" in text:
-        return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config)]
+        return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config, command)]
     return None
 
 
@@ -206,9 +243,9 @@ def _in_options(text: str) -> str:
     return text
 
 
-def _how(config: Config) -> str:
+def _how(config: Config, command: str) -> str:
     several = f"torchrun --nproc-per-node {process_count()} -m " if process_count() > 1 else ""
-    return f"go on with: {several}goctconv learn --resume -o {shlex.quote(str(config.output))}"
+    return f"go on with: {several}goctconv {command} --resume -o {shlex.quote(str(config.output))}"
 
 
 @contextmanager

@@ -17,3 +17,4 @@ from ._progress import ProgressBar as ProgressBar
 from ._result import LearningResult as LearningResult
 from ._threshold import Threshold as Threshold
 from ._threshold import find_threshold as find_threshold
+from ._warmup import warmup_cosine_schedule as warmup_cosine_schedule

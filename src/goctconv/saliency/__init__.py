@@ -37,6 +37,9 @@ from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay
 from ._resize import resize_bilinear as resize_bilinear
+from ._scfnet_recipe import scfnet_optimizer as scfnet_optimizer
+from ._scfnet_recipe import scfnet_recipe as scfnet_recipe
+from ._scfnet_recipe import scfnet_transforms as scfnet_transforms
 
 __all__ = [
     "Batch",
@@ -72,6 +75,9 @@ __all__ = [
     "preprocess",
     "read_image",
     "resize_bilinear",
+    "scfnet_optimizer",
+    "scfnet_recipe",
+    "scfnet_transforms",
     "split_pairs",
     "training_loader",
     "transforms",

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 
 from ...learning import _distributed as distributed
-from ...saliency import SaliencyLoader, join_pairs, split_pairs, training_loader, validation_loader
+from ...saliency import (
+    SaliencyLoader,
+    join_pairs,
+    scfnet_transforms,
+    split_pairs,
+    training_loader,
+    validation_loader,
+)
 from ...saliency._pairs import DataSet, DataSetError, ImagePair
 from .._command import CommandError
 from .._messages import say
@@ -77,6 +84,7 @@ def _make(config: Config, device: torch.device) -> Loaders:
         batch_size=config.batch_size,
         workers=config.workers,
         seed=config.seed,
+        transforms=scfnet_transforms() if config.preset == "scfnet" else None,
         shrink=config.shrink,
         cache=config.cache,
         accumulate=config.accumulate,

@@ -146,7 +146,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("lr", "learning rate; a tenth of it after 2/3 of a phase, again after 5/6", _number(above=0), "X", 1e-4),
         Option("weight-decay", "λ of dynamic weight decay", _number(least=0), "X", 3.0),
         Option("ordinary-weight-decay", "of all other parameters", _number(least=0), "X", 5e-3),
-        Option("loss", "bce, iou, ssim, dice, or a sum such as bce+0.5*ssim", _loss, "NAME", "bce"),
+        Option("loss", "bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim", _loss, "NAME", "bce"),
         Option(
             "threshold",
             "channels with a score below X go; gap: look for a gap in the histogram of γ",

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import _preset_scfnet
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -19,5 +21,6 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
+    "scfnet": Preset(_preset_scfnet.SUMMARY, _preset_scfnet.DEFAULTS),
     "csnet": Preset("CSNet as published: 300 epochs with dynamic weight decay on the ILBlocks, 20 of fine-tuning"),
 }

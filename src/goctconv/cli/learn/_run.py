@@ -37,6 +37,7 @@ from .._command import CommandError
 from .._messages import say, tell
 from .._model import create_model
 from .._progress import plural, shorten
+from . import _preset_scfnet
 from ._config import CHECKPOINTS, LEARN_KIND, Config, Kind, make_config
 from ._data import Loaders, make_loaders
 from ._folder import begin_folder, check_folder
@@ -144,7 +145,6 @@ def _learn(
         step=lessons.step,
         epochs=config.epochs,
         finetune_epochs=config.finetune_epochs,
-        optimizer=functools.partial(published_optimizer, lr=config.lr, weight_decay=config.ordinary_weight_decay),
         weight_decay=config.weight_decay,
         threshold=config.threshold,
         criterion=None if config.criterion == "auto" else config.criterion,
@@ -158,7 +158,16 @@ def _learn(
         seed=config.seed,
         checkpoints=config.output / CHECKPOINTS,
         resume=True,
+        **_training(config),
     )
+
+
+def _training(config: Config) -> dict[str, Any]:
+    """Return optimizer and schedule of the preset."""
+    if config.preset == "scfnet":
+        return _preset_scfnet.training(config)
+    published = functools.partial(published_optimizer, lr=config.lr, weight_decay=config.ordinary_weight_decay)
+    return {"optimizer": published}
 
 
 def _callbacks(config: Config, lessons: Lessons) -> list[Callback]:

@@ -14,6 +14,7 @@ from ._command import Command, CommandError
 from ._memory import out_of_memory
 from ._messages import discard_stdout, say
 from .demo import DEMO
+from .distill import DISTILL
 from .evaluate import EVALUATE
 from .export import EXPORT
 from .info import INFO
@@ -21,7 +22,7 @@ from .learn import LEARN
 from .predict import PREDICT
 from .prune import PRUNE
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, INFO, PRUNE, EXPORT, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, DISTILL, INFO, PRUNE, EXPORT, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = (

@@ -41,13 +41,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for title, options in GROUPS.items():
         group = parser.add_argument_group(title)
         for option in options:
-            _add(group, option)
+            add_option(group, option)
         if title == "run":
             group.add_argument("--resume", action="store_true", help="go on with the run in DIR")
             group.add_argument("--config", type=Path, metavar="FILE", help="options in TOML")
 
 
-def _add(group: Any, option: Option) -> None:
+def add_option(group: Any, option: Option) -> None:
+    """Declare an option, so that what was typed is told from what was not."""
     names = (["-o"] if option.name == "output" else []) + [f"--{option.name}"]
     if option.is_switch:
         action = group.add_argument(*names, action=argparse.BooleanOptionalAction, help=option.help)

@@ -20,10 +20,12 @@ torchrun --nproc-per-node 2 -m goctconv distill ..."""
 
 _EXAMPLES = """\
 examples:
-  goctconv distill csnet_x1 --teacher csnet_x2_l --teacher-weights csnet-L-x2.pth.tar --images photos -o run
-  goctconv distill scfnet_mobilenetv3_050 --teacher local-dir:big --images photos --maps maps --lr 1e-3 -o run
-  goctconv distill csnet_x1 --teacher local-dir:big --images photos --weight-decay 3 --threshold gap
-    --finetune-epochs 20 -o slim
+  goctconv distill csnet_x1 --teacher local-dir:big --images photos -o run
+  goctconv distill csnet_x1 --images photos --maps maps -o run \\
+    --teacher csnet_x2_l --teacher-weights csnet-L-x2.pth.tar
+  goctconv distill csnet_x1 --teacher local-dir:big --images photos -o slim \\
+    --weight-decay 3 --threshold gap --finetune-epochs 20
+  goctconv distill scfnet_mobilenetv3_050 --preset scfnet --teacher local-dir:big --images photos -o student
   goctconv distill --resume -o run
 
 exit status: 0 learned, 2 wrong arguments or data, a loss that is not finite, or a full disk, 130 interrupted,

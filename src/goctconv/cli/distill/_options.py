@@ -7,6 +7,7 @@ from typing import Any
 from .._types import network_size
 from ..learn._options import GROUPS as LEARN_GROUPS
 from ..learn._options import Option, absolute_path
+from ..learn._presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ _OTHERWISE: dict[str, dict[str, Any]] = {
     "val": {"help": "share or number of the photographs to compare with the teacher, or folder with masks; 0: none"},
     "finetune-epochs": {"help": "of distillation after channels were removed", "default": 0},
     "epochs": {"help": "of distillation"},
-    "preset": {"help": "where defaults come from: those of goctconv learn, but for network and loss"},
+    "preset": {"help": f"where defaults come from, but for network and loss: {', '.join(PRESETS)}"},
     "loss": {"default": "dice"},
     "weight-decay": {"help": "λ of dynamic weight decay; 3 is published, 0: none", "default": 0.0},
     "threshold": {"default": "none"},

@@ -55,7 +55,8 @@ def add_option(group: Any, option: Option) -> None:
         action.default = argparse.SUPPRESS  # so that what was typed is told from what was not
         return
     default = option.default
-    shown = "" if default is None else f" (default: {default[0] if isinstance(default, tuple) else default})"
+    text = ",".join(f"{one:g}" for one in default) if isinstance(default, tuple) else default
+    shown = "" if default is None else f" (default: {text})"
     group.add_argument(
         *names, type=option.parse, default=argparse.SUPPRESS, metavar=option.metavar, help=f"{option.help}{shown}"
     )

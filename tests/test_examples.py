@@ -75,8 +75,21 @@ def check_csf_backbone(folder: Path) -> None:
     assert printed.endswith("saved and loaded again: the same logits\n")
 
 
+def check_distil(folder: Path) -> None:
+    printed = run("distil.py", folder=folder)
+    assert printed.startswith("16 photographs without masks, 4 more to compare with the teacher\n")
+    far, _, near = map(float, re.findall(r"([\d.]+) from the teacher's maps", printed))
+    assert near < 0.7 * far
+    (removed, after, before) = re.findall(
+        r"^(\d+) channels removed: ([\d,]+) of ([\d,]+) parameters", printed, re.MULTILINE
+    )[0]
+    assert int(removed) > 0
+    assert int(after.replace(",", "")) < int(before.replace(",", ""))
+
+
 CHECKS = {
     "csf_backbone.py": check_csf_backbone,
+    "distil.py": check_distil,
     "fading_channels.py": check_fading_channels,
     "own_classifier.py": check_own_classifier,
     "prune_resnet.py": check_prune_resnet,

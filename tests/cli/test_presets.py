@@ -16,7 +16,7 @@ from goctconv.cli.learn._options import OPTIONS
 from goctconv.cli.learn._presets import PRESETS
 from goctconv.cli.learn._recipe import transforms
 from goctconv.learning import Callback
-from goctconv.saliency import csf_recipe, find_pairs, learn_saliency, modern_recipe, split_pairs
+from goctconv.saliency import csf_recipe, find_pairs, learn_saliency, modern_recipe, scfnet_recipe, split_pairs
 from goctconv.saliency._synthetic import synthetic_photographs
 
 from .test_learn import configured, error_of
@@ -75,7 +75,7 @@ def test_a_preset_trains_goes_on_bit_for_bit_and_is_the_recipe(preset, shapes, b
     command += ["--backbone-weights", str(backbone)]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*command, "-o", str(whole)]) == 0
-    assert "trained on 4 pairs in 3 epochs; all channels stay" in capsys.readouterr().out
+    assert "learned from 4 pairs in 3 epochs; all channels stay" in capsys.readouterr().out
     summary = json.loads((whole / "summary.json").read_text())
     assert (summary["threshold"], summary["epochs"]) == (None, {"train": 3, "finetune": 0})
     assert not (whole / "report.html").exists()
@@ -113,6 +113,10 @@ def test_values_of_presets(tmp_path):
     assert (csf.freeze_batch_norm, csf.backbone_rate, csf.backbone_weights) == (True, 1.0, "timm")
     modern = configured("photos", "--preset", "modern", "--backbone-rate", "0.2", "-o", tmp_path)
     assert (modern.optimizer, modern.schedule, modern.amp, modern.backbone_rate) == ("adamw", "cosine", "bf16", 0.2)
+    scfnet = configured("photos", "--preset", "scfnet", "--warmup", 3, "-o", tmp_path)
+    assert (scfnet.optimizer, scfnet.schedule, scfnet.warmup) == ("sgd", "warmup-cosine", 3)
+    assert (scfnet.epochs, scfnet.batch_size, scfnet.lr, scfnet.backbone_rate) == (69, 128, 0.064, 0.1)
+    assert (scfnet.size, scfnet.loss, scfnet.threshold) == ((224, 256, 288, 320, 352), "dice+boundary_dice", "none")
     for preset in PRESETS.values():
         for name, value in preset.defaults.items():
             option = OPTIONS[name]
@@ -157,6 +161,7 @@ def test_mistakes(shapes, tmp_path, capsys):
     assert "--freeze-batch-norm freezes those of a pretrained backbone, and this CSNet has no attribute" in error
     error = error_of(capsys, *base, "--size", 32, "--batch-size", 2, "--model", "test_csnet", "--backbone-rate", 0.1)
     assert "--backbone-rate 0.1 is for a pretrained backbone" in error
+    assert "pass --backbone-rate 1" in error
     error = error_of(capsys, *base, "--size", 32, "--batch-size", 2, "--freeze-batch-norm")
     assert "has no BatchNorm that is trained (all are frozen)" in error
     assert "--weight-decay 0, --threshold none and --finetune-epochs 0" in error
@@ -169,10 +174,13 @@ def test_mistakes(shapes, tmp_path, capsys):
     assert "nrom" in error
 
 
-def test_photographs_are_changed_as_options_say() -> None:
-    plain = transforms(configured("data", "--crop", 0, "--flip", "none"))
+def test_photographs_are_changed_as_options_say(tmp_path) -> None:
+    plain = transforms(configured("data", "--crop", 0, "--flip", "none", "-o", tmp_path))
     assert plain == ()
-    all_of_them = transforms(configured("data", "--color", 0.3, "--blur", 0.5))
+    all_of_them = transforms(configured("data", "--color", 0.3, "--blur", 0.5, "-o", tmp_path))
     assert [type(one).__name__ for one in all_of_them] == ["RandomCrop", "RandomFlip", "ColorJitter", "GaussianBlur"]
     assert "0.3, 0.3, 0.3" in repr(all_of_them[2])
     assert "probability=0.5" in repr(all_of_them[3])
+    assert "0.3, 0.0, 1.0" in repr(transforms(configured("data", "--color", "0.3,0,1", "-o", tmp_path))[2])
+    published = transforms(configured("data", "--preset", "scfnet", "-o", tmp_path))
+    assert list(map(repr, published)) == list(map(repr, scfnet_recipe()["transforms"]))

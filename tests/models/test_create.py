@@ -24,8 +24,13 @@ def test_names() -> None:
         "csnet_x1_l",
         "csnet_x2",
         "csnet_x2_l",
+        "scfnet",
+        "scfnet_mobilenetv3_050",
+        "scfnet_resnet50",
+        "scfnet_swin_base",
         "test_csf_resnet",
         "test_csnet",
+        "test_scfnet",
     ]
     assert goctconv.list_models("csnet_x2*") == ["csnet_x2", "csnet_x2_l"]
     assert timm.list_models("csnet*") == goctconv.list_models("csnet*")

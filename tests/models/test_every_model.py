@@ -17,10 +17,10 @@ from reference.conditioning import calibrated
 
 CSNETS = [name for name in goctconv.list_models() if "csnet" in name]
 # Of CSF on its backbones, whose heads differ in widths alone, the tiny one stands for all; see test_csf_backbones.py.
-NAMES = [*CSNETS, "test_csf_resnet", pytest.param("csf_resnet18", marks=pytest.mark.slow)]
-COMPILED_FAST = {"test_csnet", "test_csf_resnet"}
+NAMES = [*CSNETS, "test_csf_resnet", "test_scfnet", pytest.param("csf_resnet18", marks=pytest.mark.slow)]
+COMPILED_FAST = {"test_csnet"}
 HEAVY = [name if name in COMPILED_FAST else pytest.param(name, marks=pytest.mark.slow) for name in CSNETS]
-HEAVY += [pytest.param("test_csf_resnet", marks=pytest.mark.slow)]
+HEAVY += [pytest.param(name, marks=pytest.mark.slow) for name in ("test_csf_resnet", "test_scfnet")]
 
 
 def image(batch: int = 2, height: int = 67, width: int = 83, **kwargs: object) -> Tensor:
@@ -31,7 +31,7 @@ def image(batch: int = 2, height: int = 67, width: int = 83, **kwargs: object) -
 def _prepared(name: str) -> nn.Module:
     torch.manual_seed(0)
     # A fresh ResNet ends its blocks with γ of 0, behind which nothing would learn.
-    options = {"backbone_args": {"zero_init_last": False}} if "csf" in name else {}
+    options = {"backbone_args": {"zero_init_last": False}} if "csf_resnet" in name else {}
     return calibrated(goctconv.create_model(name, **options), image(4, 64, 64))
 
 
@@ -70,7 +70,8 @@ def test_forward(name: str, size: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_learns(name: str) -> None:
     model = prepared(name).train()
-    model(image(2, 64, 64)).square().mean().backward()
+    predict = getattr(model, "forward_multi", lambda x: (model(x),))  # where there are several, each has its own layer
+    sum(logits.square().mean() for logits in predict(image(2, 64, 64))).backward()
     idle = [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert idle == []
     assert all(float(p.grad.abs().max()) > 0 for p in model.parameters() if p.dim() == 4)
@@ -92,7 +93,7 @@ def test_compiles_into_one_graph(name: str) -> None:
 @pytest.mark.parametrize("name", HEAVY)
 def test_exports_with_dynamic_batch_and_size(name: str) -> None:
     model = prepared(name)
-    least = 33 if "csf" in name else 32  # of one pixel, a feature is a size of its own to torch.export
+    least = 32 if "csnet" in name else 33  # of one pixel, a feature is a size of its own to torch.export
     dims = {0: torch.export.Dim("b", max=64), 2: torch.export.Dim("h", min=least, max=4096)}
     dims[3] = torch.export.Dim("w", min=least, max=4096)
     # Pooling that rounds up, of the ResNet in CSF, has a bound that holds and that torch.export does not prove.

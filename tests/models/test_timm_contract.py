@@ -22,7 +22,7 @@ import goctconv
 from reference.conditioning import calibrated
 
 CSNETS = [name for name in goctconv.list_models() if "csnet" in name]
-NAMES = [*CSNETS, "test_csf_resnet"]
+NAMES = [*CSNETS, "test_csf_resnet", "test_scfnet"]
 SIZE = 64
 
 
@@ -46,6 +46,10 @@ def outputs(function: Any, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
+def all_outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    return model.forward_multi(x) if hasattr(model, "forward_multi") else (model(x),)
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_with_and_without_checkpointing(name: str, batch: int) -> None:
@@ -60,12 +64,12 @@ def test_forward_with_and_without_checkpointing(name: str, batch: int) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_backward_reaches_every_parameter(name: str) -> None:
     model = prepared(name, num_classes=42).train()
-    logits = model(image())
-    logits.mean().backward()
+    several = all_outputs(model, image())
+    sum(logits.mean() for logits in several).backward()
     without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
     assert without == []
-    assert logits.shape[1] == 42
-    assert not torch.isnan(logits).any()
+    assert {logits.shape[1] for logits in several} == {42}
+    assert not any(torch.isnan(logits).any() for logits in several)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +77,7 @@ def test_checkpointing_changes_neither_gradients_nor_statistics(name: str) -> No
     plain, saving = prepared(name).train(), prepared(name).train()
     saving.set_grad_checkpointing(enable=True)
     for model in (plain, saving):
-        model(image()).square().mean().backward()
+        sum(logits.square().mean() for logits in all_outputs(model, image())).backward()
     for (key, expected), actual in zip(plain.named_parameters(), saving.parameters(), strict=True):
         assert_close(actual.grad, expected.grad, rtol=0, atol=0, msg=lambda text, key=key: f"{key}: {text}")
     for (key, expected), actual in zip(plain.named_buffers(), saving.buffers(), strict=True):
@@ -85,7 +89,8 @@ def test_default_configuration(name: str) -> None:
     model = prepared(name)
     cfg, keys = model.default_cfg, set(model.state_dict())
     assert cfg["num_classes"] == model.num_classes == 1
-    assert f"{cfg['classifier']}.weight" in keys
+    classifiers = [cfg["classifier"]] if isinstance(cfg["classifier"], str) else cfg["classifier"]
+    assert {f"{layer}.weight" for layer in classifiers} <= keys
     first_conv = [cfg["first_conv"]] if isinstance(cfg["first_conv"], str) else cfg["first_conv"]
     assert first_conv
     assert {f"{conv}.weight" for conv in first_conv} <= keys
@@ -170,9 +175,10 @@ def test_forward_intermediates(name: str) -> None:
     assert again.shape == final.shape
 
 
-def test_features_of_a_csf_are_those_of_its_backbone() -> None:
-    source = prepared("test_csf_resnet")
-    model = timm.create_model("test_csf_resnet", features_only=True, out_indices=(1, 3)).eval()
+@pytest.mark.parametrize("name", ["test_csf_resnet", "test_scfnet"])
+def test_features_are_those_of_the_backbone(name: str) -> None:
+    source = prepared(name)
+    model = timm.create_model(name, features_only=True, out_indices=(1, 3)).eval()
     missing, _ = model.model.load_state_dict(source.state_dict(), strict=False)
     assert missing == []
     assert model.feature_info.reduction() == [8, 32]
@@ -211,7 +217,8 @@ def test_fx_graph(name: str) -> None:
     assert_close(outputs(graph, image()), outputs(model, image()), rtol=0, atol=0)
     learner = GraphExtractNet(prepared(name).train(), [train_nodes[-1]]).train()
     learner(image()).mean().backward()
-    assert all(parameter.grad is not None for parameter in learner.parameters())
+    learned = [p for key, p in learner.named_parameters() if "side_classifiers" not in key]  # forward predicts from one
+    assert all(parameter.grad is not None for parameter in learned)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning", "ignore:`torch.jit.trace:DeprecationWarning")

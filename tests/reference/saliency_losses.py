@@ -63,3 +63,28 @@ def _similarity(window):
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)
+
+
+def boundary_dice(logits, masks, width, smooth=1.0):
+    losses = []
+    for image, mask in zip(sigmoid(logits)[:, 0], masks[:, 0], strict=True):
+        mine, theirs = (_highest(_edge(one), width) for one in (image, mask))
+        both = math.fsum((mine * theirs).ravel())
+        losses.append(1 - (2 * both + smooth) / (math.fsum(mine.ravel()) + math.fsum(theirs.ravel()) + smooth))
+    return math.fsum(losses) / len(losses)
+
+
+def _edge(image):
+    return _highest(1 - image, 3) - (1 - image)
+
+
+def _highest(image, width):
+    """The highest value in the window around each pixel, as far as the window lies in the image."""
+    radius = width // 2
+    result = np.zeros_like(image)
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            rows = slice(max(0, row - radius), row + radius + 1)
+            columns = slice(max(0, column - radius), column + radius + 1)
+            result[row, column] = image[rows, columns].max()
+    return result

@@ -1,6 +1,6 @@
 """What the pages about a run of learning show of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -21,6 +21,23 @@ from ..saliency._preprocess import Size
 from ..saliency._render import grey_map
 
 _SIDE = 320  # of pictures on a page, in pixels
+_DISTANCES = ("mae", "teacher_mae")  # to masks, and to a teacher's maps
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a network's map of a photograph should look like.
+
+    Attributes:
+        caption: What it is.
+        picture: Returns it, of a pair and its photograph.
+    """
+
+    caption: str
+    picture: Callable[[ImagePair, Image.Image], Image.Image]
+
+
+TRUE_MASK = Target("true mask", lambda pair, _: read_image(pair.mask).convert("L"))
 
 
 @dataclass(frozen=True)
@@ -89,7 +106,7 @@ def figures(
         threshold: Below which γ were masked.
     """
     pruned = {"pruned": sum(epoch.phase == "train" for epoch in history.epochs)}
-    validated = any("mae" in epoch.validation for epoch in history.epochs)
+    distances = [key for key in _DISTANCES if any(key in epoch.validation for epoch in history.epochs)]
     found = []
     if any(epoch.channels for epoch in history.epochs):
         found.append(plots.scales_over_time(history, events=pruned, threshold=threshold or None))
@@ -100,15 +117,17 @@ def figures(
                 {"before pruning": before}, layers=names, threshold=threshold or None, title="Before pruning"
             )
         )
-    curves = ("loss", "mae") if validated else ("loss",)
-    return [*found, plots.learning_curves({name: history}, curves, events=pruned), plots.channel_widths(widths)]
+    curves = plots.learning_curves({name: history}, ("loss", *distances), events=pruned)
+    return [*found, curves, plots.channel_widths(widths)]
 
 
-def example_of(pair: ImagePair, networks: Mapping[str, nn.Module], size: Size) -> Example | None:
+def example_of(
+    pair: ImagePair, networks: Mapping[str, nn.Module], size: Size, target: Target = TRUE_MASK
+) -> Example | None:
     """Return a photograph with its mask and the networks' maps, or None where it cannot be: learning has named it."""
     try:
-        photograph, mask = read_image(pair.image), read_image(pair.mask)
-        pictures = {"photograph": photograph, "true mask": mask.convert("L")}
+        photograph = read_image(pair.image)
+        pictures = {"photograph": photograph, target.caption: target.picture(pair, photograph)}
         for caption, network in networks.items():
             pictures[caption] = Image.fromarray(grey_map(predict(network, [photograph], size=size)[0]))
     except (ImageError, NotANumberError):

@@ -15,6 +15,7 @@ from ._memory import out_of_memory
 from ._messages import discard_stdout, say
 from .bench import BENCH
 from .demo import DEMO
+from .distill import DISTILL
 from .evaluate import EVALUATE
 from .export import EXPORT
 from .info import INFO
@@ -22,7 +23,7 @@ from .learn import LEARN
 from .predict import PREDICT
 from .prune import PRUNE
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, INFO, PRUNE, EXPORT, BENCH, DEMO)
+COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, DISTILL, INFO, PRUNE, EXPORT, BENCH, DEMO)
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = (

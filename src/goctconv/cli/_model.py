@@ -16,7 +16,7 @@ from ._command import CommandError
 from ._progress import plural, shorten
 
 _LISTED = 5
-_SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
+SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
@@ -38,7 +38,7 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
 
 def is_trained(args: argparse.Namespace) -> bool:
     """Return whether the arguments name weights; saved networks come with theirs."""
-    return args.weights is not None or args.pretrained or args.model.startswith(_SAVED)
+    return args.weights is not None or args.pretrained or args.model.startswith(SAVED)
 
 
 def create_asked_model(args: argparse.Namespace) -> nn.Module:

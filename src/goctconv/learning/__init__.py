@@ -18,5 +18,6 @@ from ._result import LearningResult as LearningResult
 from ._schedules import cosine_schedule as cosine_schedule
 from ._schedules import published_schedule as published_schedule
 from ._schedules import step_schedule as step_schedule
+from ._schedules import warmup_cosine_schedule as warmup_cosine_schedule
 from ._threshold import Threshold as Threshold
 from ._threshold import find_threshold as find_threshold

@@ -77,7 +77,9 @@ def learn_channels(
         epochs: How many to train with dynamic weight decay.
         finetune_epochs: How many to train the slim network, without it; 0: only prune.
         step: In place of ``loss_fn``, for batches of any other kind: a function of the model and a batch that returns
-            the loss, such as ``lambda model, batch: loss(model(batch["image"]), batch["label"])``.
+            the loss, such as ``lambda model, batch: loss(model(batch["image"]), batch["label"])``. A method
+            ``set_epoch`` of it is called before every epoch, and what a method ``described`` returns must be the same
+            where a run is resumed.
         optimizer: A function of the model, a class of optimizers or a partial of one, or an optimizer of the model's
             parameters. The published one is Adam with lr 1e-4, β of 0.9 and 0.99, and weight decay of 5e-3.
         weight_decay: λ of dynamic weight decay. The scales that it decays have no ordinary one, in both phases.

@@ -126,6 +126,8 @@ class Learner:
             "processes": str(distributed.world_size()),
             "batches": str(length(self.parts.loader)),
         }
+        if callable(told := getattr(self.parts.step, "described", None)):
+            self.described["step"] = told()
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
             check_same(saved.state["settings"], self.described, saved.path, is_pruned=saved.is_pruned)
@@ -160,6 +162,8 @@ class Learner:
         self.run_state.checkpoint, self.run_state.is_resumed = saved.path, True
         if self.progress.totals.steps:
             self._begun = saved.random()
+            # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
+            vars(self.training.optimizer)["_opt_called"] = True
 
     def _note_layers(self, decay: DynamicWeightDecay) -> None:
         self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
@@ -183,6 +187,8 @@ class Learner:
         run, progress, totals = self.run_state, self.progress, self.progress.totals
         run.epoch = progress.done + 1
         begin_epoch(self.parts.loader, self.settings.seed, progress.done, distributed.rank())
+        if callable(set_epoch := getattr(self.parts.step, "set_epoch", None)):
+            set_epoch(progress.done)
         self._tell("on_epoch_start")
         rate = float(self.training.optimizer.param_groups[0]["lr"])
         with self._named_checkpoint():
@@ -253,7 +259,7 @@ class Learner:
         criterion = settings.criterion or ("bn_scale_first" if hasattr(model, "dynamic_decay_names") else "bn_scale")
         options = keeping(settings.pruning_options, model, self.frozen)
         result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
-        if not result.report.masked:
+        if threshold and not result.report.masked:
             warnings.warn(
                 f"no γ is below threshold={threshold:g}, so nothing was removed; short runs need a larger one, about "
                 "1e-3, or threshold='gap'",

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ._frozen import BACKBONE, has_backbone
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "nesterov")
 _MOMENTUM = 0.9
 
 
@@ -30,7 +30,7 @@ def optimizer_for(
     Args:
         model: The network. Its backbone is what its attribute ``backbone`` holds.
         kind: "adam"; "adamw", which leaves biases, normalisations and what the model's ``no_weight_decay()`` names
-            without weight decay, as is usual with it; "sgd", with Nesterov's momentum of 0.9.
+            without weight decay, as is usual with it; "sgd", with momentum of 0.9; "nesterov", with Nesterov's.
         lr: The learning rate.
         weight_decay: Of everything but the scales that decay dynamically.
         betas: Of Adam and AdamW.
@@ -57,11 +57,11 @@ def optimizer_for(
     if backbone_rate != 1 and not has_backbone(model):
         raise ValueError(
             f"backbone_rate={backbone_rate:g} is for a pretrained backbone, and this {type(model).__name__} has no "
-            f"attribute {BACKBONE!r}: leave it out"
+            f"attribute {BACKBONE!r}: pass backbone_rate=1"
         )
     groups = _groups(model, lr, backbone_rate, weight_decay, spares=kind == "adamw")
-    if kind == "sgd":
-        return torch.optim.SGD(groups, lr, momentum=_MOMENTUM, nesterov=True, weight_decay=weight_decay)
+    if kind in {"sgd", "nesterov"}:
+        return torch.optim.SGD(groups, lr, momentum=_MOMENTUM, nesterov=kind == "nesterov", weight_decay=weight_decay)
     made = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
     return made(groups, lr, betas=betas, weight_decay=weight_decay)
 

@@ -77,7 +77,7 @@ def build_model(
             raise ValueError(
                 f"pretrained=True: no weights were released for {variant}; they exist for csnet_x1_l and csnet_x2_l. "
                 "Leave it out, or load a file of yours with checkpoint_path="
-                + ("; pretrained_backbone=True loads the backbone's" if "csf" in variant else "")
+                + ("" if "csnet" in variant else "; pretrained_backbone=True loads the backbone's")
             )
     model = build_model_with_cfg(
         model_cls,

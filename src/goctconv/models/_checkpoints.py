@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ._errors import CheckpointError
+from ._pdparams import read_pdparams
+
 StateDict: TypeAlias = dict[str, Tensor]
 
 _logger = logging.getLogger(__name__)
@@ -22,19 +25,10 @@ _ENVELOPES = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's or
 _WRAPPERS = ("_orig_mod.", "module.")
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read, is not what it should be, or does not fit the model.
-
-    ``problems`` lists the tensors that do not fit, by what is wrong with them.
-    """
-
-    def __init__(self, message: str, problems: Mapping[str, Sequence[str]] | None = None) -> None:
-        super().__init__(message)
-        self.problems = dict(problems or {})
-
-
 def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
     """Return the tensors of a checkpoint file: safetensors, or PyTorch's format without any code in it.
+
+    A file that ends in ``.pdparams`` is PaddlePaddle's: arrays that are pickled, and read without running anything.
 
     A state dict inside a training checkpoint (under "state_dict" or "model", or averaged under "state_dict_ema" or
     "model_ema", which then goes first, as in timm) is taken out; prefixes that
@@ -47,7 +41,7 @@ def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint file at {path}: check the path")
-    content = _load(path)
+    content = read_pdparams(path) if path.suffix == ".pdparams" else _load(path)
     for envelope in _ENVELOPES:
         if isinstance(content, Mapping) and isinstance(content.get(envelope), Mapping):
             content = content[envelope]

@@ -10,15 +10,15 @@ import timm
 from timm.models import is_model_in_modules
 from torch import nn
 
-from . import _csf_checkpoint, _csnet_checkpoint
-from ._checkpoints import CheckpointError, load_strictly, read_checkpoint
+from . import _csf_checkpoint, _csnet_checkpoint, _scfnet_checkpoint
+from ._checkpoints import load_strictly, read_checkpoint
+from ._errors import CheckpointError
 from ._hub import MODULES, HubModel
 from ._pruned import create_planned, planned_folder
-from ._published import PUBLISHED_LICENSE
 
 _SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _WRAPPER = ("features_only", "out_indices", "feature_cls")
-_WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths", "fuse_channels", "norm"}
+_WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths", "fuse_channels", "norm", "width"}
 
 
 class UnknownModelError(ValueError):
@@ -121,10 +121,16 @@ def _check_name(name: str) -> None:
     raise UnknownModelError(f"unknown model {name!r}: {hint}goctconv.list_models() lists this package's models")
 
 
+def _layout(architecture: str) -> Any:
+    """Return the module that knows the authors' names for a network."""
+    layouts = {"csf": _csf_checkpoint, "scfnet": _scfnet_checkpoint}
+    return next((one for part, one in layouts.items() if is_model_in_modules(architecture, (part,))), _csnet_checkpoint)
+
+
 def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.Module:
     """Return the model with the widths of its name or, if those do not fit, with the widths that the tensors have."""
     state = read_checkpoint(file)
-    layout = _csf_checkpoint if is_model_in_modules(name.partition(".")[0], ("csf",)) else _csnet_checkpoint
+    layout = _layout(name.partition(".")[0])
     published = layout.is_published_layout(state)
     wrapped = {key: kwargs.pop(key) for key in _WRAPPER if key in kwargs}
     learned = None if _WIDTHS & set(kwargs) else layout.widths_in(state)
@@ -140,7 +146,7 @@ def _create_from_checkpoint(name: str, file: str, kwargs: dict[str, Any]) -> nn.
             errors.append(error)
             continue
         if published:
-            model.weights_license = PUBLISHED_LICENSE
+            model.weights_license = layout.RELEASED_LICENSE
         if wrapped.get("features_only"):
             overlay = {"state_dict": model.state_dict()}
             features = timm.create_model(name, True, pretrained_cfg_overlay=overlay, **kwargs, **widths, **wrapped)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-import torch.nn.functional as F
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .._features import ChannelError, Size, width_of
+from .._features import ChannelError
 from ..layers import FusionHead
-from ._csf_backbone import is_channels_last, make_backbone, sizes_taken
+from ._backbone_model import BackboneModel
 from ._csf_channels import DILATIONS, CSFChannels, csf_channels, default_fuse_channels, parse_csf_channels
-from ._hub import HubModel
-from ._image_sizes import parse_image_sizes
-from ._map_model import MapModel
-from ._recompute import recomputed
-from ._simple_pyramid import SimplePyramid
 
 HeadNorm: TypeAlias = Literal["group", "batch"]
 _GROUPS = 32
 _DRAWN = 0.01  # the standard deviation that the published recipe draws new convolutions with
 
 
-class CSF(MapModel):
+class CSF(BackboneModel):
     """A `FusionHead` on the features of any of timm's networks, and a 1x1 prediction.
 
     Shapes:
@@ -71,7 +64,8 @@ class CSF(MapModel):
     section 4.4.
     """
 
-    forgotten_args = HubModel.forgotten_args | {"pretrained_backbone", "fuse_channels"}
+    head: FusionHead | None
+    forgotten_args = BackboneModel.forgotten_args | {"fuse_channels"}
     card_tags = ("salient-object-detection", "csf", "goctconv")
 
     def __init__(
@@ -88,54 +82,26 @@ class CSF(MapModel):
         in_chans: int = 3,
         num_classes: int = 1,
     ) -> None:
-        super().__init__()
-        for name, value, smallest in (("in_chans", in_chans, 1), ("num_classes", num_classes, 0)):
-            if width_of(value, f"{name}={value!r}") < smallest:
-                raise ValueError(f"{name}={value!r} must be at least {smallest}")
         if norm not in get_args(HeadNorm):
             raise ValueError(f"norm={norm!r} must be one of {get_args(HeadNorm)}")
         if fuse_channels is not None and channels is not None:
             raise ValueError("fuse_channels would have no effect beside channels, which set every width: leave it out")
-        made = make_backbone(backbone, dict(backbone_args or {}), levels, pretrained_backbone, in_chans)
-        self.backbone_name, self.backbone_args, self.levels = backbone, made.arguments, made.levels
-        self.norm = norm
-        self.in_chans = in_chans
-        self.num_classes = num_classes
-        self.grad_checkpointing = False
-        self.backbone = made.network
-        self._channels_last = is_channels_last(made.network)
-        self._backbone_size = _numel(made.network)
-        plain = len(set(made.strides)) < len(made.strides) or len(made.strides) == 1
-        self.pyramid = SimplePyramid(made.channels[0]) if plain else None
-        widths = self.pyramid.channels if self.pyramid else made.channels
-        self.reductions = SimplePyramid.reductions(made.strides[0]) if plain else made.strides
-        self.image_sizes = (
-            sizes_taken(made, in_chans, made.arguments.get("img_size"))
-            if image_sizes is None
-            else parse_image_sizes(image_sizes)
+        super().__init__(
+            backbone,
+            backbone_args=backbone_args,
+            pretrained_backbone=pretrained_backbone,
+            levels=levels,
+            image_sizes=image_sizes,
+            in_chans=in_chans,
+            num_classes=num_classes,
         )
-        self.channels = _parse_widths(fuse_channels, channels, widths)
+        self.norm = norm
+        self.channels = _parse_widths(fuse_channels, channels, self.widths)
         self._initial_channels = self.channels
-        self.head: FusionHead | None = self._make_head(widths)
-        self.feature_info: list[dict[str, Any]] = [
-            {"num_chs": width, "reduction": reduction, "module": "backbone"}
-            for width, reduction in zip(widths, self.reductions, strict=True)
-        ]
+        self.head = self._make_head(self.widths)
         self.num_features = self.head_hidden_size = self.channels["fused"]
         self.classifier = self._make_classifier(num_classes)
         self._draw()
-        if pretrained_backbone is True:
-            self.weights_license = self.backbone_cfg.get("license")
-
-    @property
-    def backbone_cfg(self) -> dict[str, Any]:
-        """What timm says of the backbone's weights and of the images that they were made with."""
-        return dict(getattr(self.backbone, "pretrained_cfg", None) or {})
-
-    @property
-    def backbone_is_pruned(self) -> bool:
-        """Whether channels have been cut out of the backbone, so that no arguments make this network."""
-        return _numel(self.backbone) != self._backbone_size
 
     def _make_head(self, widths: Sequence[int]) -> FusionHead:
         return FusionHead(
@@ -166,31 +132,11 @@ class CSF(MapModel):
         Raises:
             ValueError: The head has been cut off, so that no arguments make it.
         """
-        if self.head is None:
-            raise ValueError("this CSF has lost its head to prune_intermediate_layers: save the whole network instead")
         return {
-            "backbone": self.backbone_name,
-            "backbone_args": self.backbone_args,
-            "levels": list(self.levels),
+            **self.backbone_model_args(),
             "channels": self._initial_channels if self.backbone_is_pruned else self.channels,
             "norm": self.norm,
-            "image_sizes": list(self.image_sizes),
-            "in_chans": self.in_chans,
-            "num_classes": self.num_classes,
         }
-
-    def save_pretrained(self, directory: str | os.PathLike[str], *, license: str | None = None) -> None:  # noqa: A002
-        """Save the network, as `CSNet.save_pretrained`.
-
-        Raises:
-            ValueError: Its backbone is pruned: `save_pruned` takes the plan along; or it was not made by its name.
-        """
-        if self.backbone_is_pruned:
-            raise ValueError(
-                "the backbone of this CSF is pruned, and no argument of it holds its widths: save what prune_channels "
-                "gave with goctconv.models.save_pruned, which takes the plan along"
-            )
-        super().save_pretrained(directory, license=license)
 
     def resize_channels(self, _in_widths: Sequence[int]) -> None:
         """Take other widths over, after channels have been cut out of the layers."""
@@ -205,111 +151,6 @@ class CSF(MapModel):
             info["num_chs"] = width
         self.num_features = self.head_hidden_size = self.channels["fused"]
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002  # backbones name blocks differently
-        """Return patterns that group parameters by depth, the head last, for layer-wise learning rates in timm."""
-        stem = r"^backbone\.(?:model\.)?(?:stem|conv_stem|conv1|bn1|patch_embed|cls_token|pos_embed)"
-        return {"stem": stem, "blocks": r"^backbone\D*(\d+)"}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Choose whether training recomputes activations to save memory: the head's, and the whole backbone's."""
-        self.grad_checkpointing = enable
-
-    def no_weight_decay(self) -> set[str]:
-        """Return the parameters that must not decay: those that the backbone names."""
-        inner = getattr(self.backbone, "model", None)
-        names = inner.no_weight_decay() if inner is not None and hasattr(inner, "no_weight_decay") else ()
-        return {f"backbone.model.{name}" for name in names}
-
-    def _features(self, images: Tensor) -> list[Tensor]:
-        """Return what the head takes, of images that the backbone takes."""
-        recompute = self.grad_checkpointing and self.training
-        features = list(recomputed(self.backbone, images) if recompute else self.backbone(images))
-        if self._channels_last:
-            features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return features if self.pyramid is None else self.pyramid(features)
-
-    def _fused(self, features: list[Tensor]) -> Tensor:
-        if self.head is None:
-            return features[-1]
-        recompute = self.grad_checkpointing and self.training
-        return cast("Tensor", recomputed(self.head, tuple(features)) if recompute else self.head(tuple(features)))
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Return the fused map (B, num_features, h, w) at the finest level's resolution, of the padded image."""
-        return self._fused(self._features(self.image_sizes.pad(x)))
-
-    def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
-        """Predict from the fused map, and upsample the logits.
-
-        Args:
-            x: The fused map.
-            size: Height and width of the image; if not given, the map's times the finest level's stride.
-            pre_logits: Whether to return the map itself.
-        """
-        if pre_logits or not self.num_classes:
-            return x
-        stride = self.feature_info[0]["reduction"]
-        height, width = size or (stride * x.shape[-2], stride * x.shape[-1])
-        logits = F.interpolate(
-            self.classifier(x), self.image_sizes.padded((height, width)), mode="bilinear", align_corners=False
-        )
-        return logits[..., :height, :width]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits of the image's size."""
-        return self.forward_head(self.forward_features(x), (x.shape[-2], x.shape[-1]))
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,  # noqa: ARG002  # timm's interface
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return what `forward_features` returns, and the features that the head fuses.
-
-        Args:
-            x: The image.
-            indices: Which of the levels: those of a sequence, the last n for an integer, all if None.
-            norm: Has no effect: there is no final normalisation.
-            stop_early: Whether to leave out the head; the first result is then the last level asked for.
-            output_fmt: "NCHW", the only arrangement.
-            intermediates_only: Whether to return the features alone.
-
-        Raises:
-            ValueError: Another ``output_fmt``.
-        """
-        if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r} must be 'NCHW'")
-        taken, last = feature_take_indices(len(self.feature_info), indices)
-        features = self._features(self.image_sizes.pad(x))
-        intermediates = [features[index] for index in taken]
-        if intermediates_only:
-            return intermediates
-        return (features[last] if stop_early else self._fused(features)), intermediates
-
-    def prune_intermediate_layers(
-        self,
-        indices: int | list[int] = 1,
-        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
-        prune_head: bool = True,
-    ) -> list[int]:
-        """Remove fusion and prediction if they are not wanted; the backbone stays whole. Returns the levels asked for.
-
-        Args:
-            indices: As in `forward_intermediates`.
-            prune_norm: Has no effect: there is no final normalisation.
-            prune_head: Whether to remove fusion and prediction.
-        """
-        taken, _ = feature_take_indices(len(self.feature_info), indices)
-        if prune_head:
-            self.head = None
-            self.num_features = self.head_hidden_size = self.feature_info[-1]["num_chs"]
-            self.reset_classifier(0)
-        return taken
-
 
 class SmallGroupNorm(nn.GroupNorm):
     """`torch.nn.GroupNorm` that takes a single value per group too, which small images have at the coarsest level."""
@@ -322,10 +163,6 @@ class SmallGroupNorm(nn.GroupNorm):
 def group_norm(width: int) -> nn.GroupNorm:
     """Return the published normalisation: 32 groups, or the largest number that divides 32 and the width."""
     return SmallGroupNorm(math.gcd(_GROUPS, width), width)
-
-
-def _numel(module: nn.Module) -> int:
-    return sum(tensor.numel() for tensor in module.state_dict().values())
 
 
 def _parse_widths(

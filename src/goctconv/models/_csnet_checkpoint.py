@@ -23,6 +23,7 @@ from ._published import (
     taken_over,
 )
 
+RELEASED_LICENSE = PUBLISHED_LICENSE
 _FIRST = "stage0.0.conv1x1.conv.weight"
 # The published choices, the last n stages: of others, such as (2, 4), the tensors do not tell which stages they fuse.
 _FUSABLE = tuple(tuple(range(first, STAGES)) for first in range(STAGES, FIRST_FUSABLE_STAGE - 1, -1))

@@ -17,7 +17,7 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 from typing_extensions import Self
 
-MODULES = ("csf", "csnet")  # of timm's registry, whose networks are of this package
+MODULES = ("csf", "csnet", "scfnet")  # of timm's registry, whose networks are of this package
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _GENERATED = "<!-- written by goctconv; remove this line to keep your changes -->"

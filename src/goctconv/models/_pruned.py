@@ -18,6 +18,7 @@ from ._pruned_check import check_architecture, check_fit
 
 PLAN = "plan.json"
 _LOCAL = "local-dir:"
+_WITHOUT_ARGUMENTS = (("csf", "backbone."), ("scfnet", ""))  # models, and where their layers without widths begin
 
 
 def save_pruned(
@@ -114,9 +115,12 @@ def planned_folder(name: str) -> Path | None:
     architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architecture", "")
     if not timm.models.is_model_in_modules(architecture, MODULES):
         return folder
-    removed = load_plan(folder / PLAN).removed if timm.models.is_model_in_modules(architecture, ("csf",)) else {}
-    cuts_backbone = any(channels and name.startswith("backbone.") for name, channels in removed.items())
-    return folder if cuts_backbone else None
+    # No argument holds the widths of a backbone, nor those of an SCFNet's head.
+    kinds = [start for model, start in _WITHOUT_ARGUMENTS if timm.models.is_model_in_modules(architecture, (model,))]
+    if not kinds:
+        return None
+    removed = load_plan(folder / PLAN).removed
+    return folder if any(channels and name.startswith(kinds[0]) for name, channels in removed.items()) else None
 
 
 def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:

@@ -18,12 +18,18 @@ PUBLISHED_LICENSE = "cc-by-nc-sa-4.0"
 
 
 class Published(NamedTuple):
-    """Where one of our tensors lies in the authors' checkpoint."""
+    """Where one of our tensors lies in the authors' checkpoint: as a block of a tensor, or transposed."""
 
     name: str
     key: str
     shape: tuple[int, ...]
     block: tuple[slice, ...] = ()
+    transposed: bool = False
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        return self.shape[::-1] if self.transposed else self.shape
 
 
 def taken_over(state: StateDict, places: Iterable[Published], model: nn.Module, source: str) -> StateDict:
@@ -33,8 +39,12 @@ def taken_over(state: StateDict, places: Iterable[Published], model: nn.Module, 
         CheckpointError: Tensors are missing, superfluous or of the wrong shape, all listed under the authors' names.
     """
     places = list(places)
-    check_fit(state, {place.key: place.shape for place in places}, f"{source}, in the authors' layout,")
-    converted = {place.name: state[place.key][place.block] for place in places if place.key in state}
+    check_fit(state, {place.key: place.stored_shape for place in places}, f"{source}, in the authors' layout,")
+    converted = {
+        place.name: state[place.key].t() if place.transposed else state[place.key][place.block]
+        for place in places
+        if place.key in state
+    }
     return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
 
 

@@ -8,10 +8,10 @@ import timm
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
+from ._backbone import check_backbone_name
 from ._build import build_model
 from ._csf import CSF
-from ._csf_backbone import check_backbone_name
-from ._csf_checkpoint import convert_for_timm
+from ._csf_checkpoint import LAYOUT
 
 __all__: list[str] = []  # timm adds the registered names
 
@@ -55,7 +55,7 @@ def _create_csf(variant: str, *, pretrained: bool, arguments: dict[str, Any], **
         CSF,
         variant,
         pretrained=pretrained,
-        filter_fn=convert_for_timm,
+        filter_fn=LAYOUT.adapted,
         out_indices=(0, 1, 2, 3),
         arguments={**defaults, **arguments},
     )

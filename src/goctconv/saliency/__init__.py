@@ -20,6 +20,9 @@ from ._data._sources import Split as Split
 from ._data._sources import join_pairs as join_pairs
 from ._data._sources import split_pairs as split_pairs
 from ._datasets import find_pairs as find_pairs
+from ._distillation._distill import distill as distill
+from ._distillation._photographs import find_photographs as find_photographs
+from ._distillation._step import DistillationStep as DistillationStep
 from ._images import read_image as read_image
 from ._learn import SaliencyStep as SaliencyStep
 from ._learn import SaliencyValidation as SaliencyValidation
@@ -33,6 +36,7 @@ from ._predictor import Predictor as Predictor
 from ._preprocess import preprocess as preprocess
 from ._recipes import csf_recipe as csf_recipe
 from ._recipes import modern_recipe as modern_recipe
+from ._recipes import scfnet_recipe as scfnet_recipe
 from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay
@@ -43,6 +47,7 @@ __all__ = [
     "CheckedPairs",
     "DataSet",
     "DataSetError",
+    "DistillationStep",
     "EpochBatchSampler",
     "Example",
     "ImageError",
@@ -60,7 +65,9 @@ __all__ = [
     "collate",
     "csf_recipe",
     "cutout",
+    "distill",
     "find_pairs",
+    "find_photographs",
     "grey_map",
     "join_pairs",
     "learn_saliency",
@@ -72,6 +79,7 @@ __all__ = [
     "preprocess",
     "read_image",
     "resize_bilinear",
+    "scfnet_recipe",
     "split_pairs",
     "training_loader",
     "transforms",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,12 @@ from ._data._batch import Batch
 from ._data._both import both_loaders
 from ._data._loader import SaliencyLoader, SkippedPairWarning
 from ._data._sources import join_pairs
+from ._outputs import all_outputs
 from ._pairs import DataSet, DataSetError, ImagePair
 from ._preprocess import Size
-from ._reduction import Reduction
-from .losses import get_loss
+from ._reduction import Reduction, check_reduction, reduced
+from .losses import DeepSupervision, get_loss
+from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
 
 Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
@@ -32,7 +34,7 @@ _NAMED = 5  # pairs in a warning
 
 
 class SaliencyStep:
-    """The loss of a batch.
+    """The loss of a batch; of a network with a ``forward_multi``, of all its outputs, with the weights 1, ½, ¼, ⅛.
 
     Args:
         loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
@@ -51,18 +53,25 @@ class SaliencyStep:
     """
 
     def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
-        if reduction not in get_args(Reduction):
-            raise ValueError(
-                f"reduction is {reduction!r}, expected one of {', '.join(map(repr, get_args(Reduction)))}."
-            )
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
-        self.reduction = reduction
+        self.reduction = check_reduction(reduction)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a model for a batch."""
-        loss = self.loss(model(batch.images), batch.masks)
-        height, width = batch.masks.shape[-2:]
-        return loss if self.reduction == "mean" else loss * (height * width)
+        outputs = all_outputs(model, batch.images)
+        if len(outputs) > 1 or isinstance(self.loss, DeepSupervision):
+            loss = self._deep(outputs, batch.masks)
+        else:
+            loss = self.loss(outputs[0], batch.masks)
+        return reduced(loss, batch.masks, self.reduction)
+
+    def _deep(self, outputs: Sequence[Tensor], masks: Tensor) -> Tensor:
+        deep = self.loss if isinstance(self.loss, DeepSupervision) else DeepSupervision(self.loss)
+        return deep(outputs, masks)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, from 0, to a loss that changes from epoch to epoch."""
+        tell_epoch(self.loss, epoch)
 
 
 class SaliencyValidation:
@@ -154,7 +163,8 @@ def learn_saliency(
         seed: Of all that is random.
         **options: Other arguments of `goctconv.learn_channels`: ``optimizer``, ``weight_decay``, ``threshold``,
             ``scheduler``, ``checkpoints``, ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``,
-            ``freeze_batch_norm``, ... `csf_recipe` and `modern_recipe` return all that other ways to train need.
+            ``freeze_batch_norm``, ... `csf_recipe`, `modern_recipe` and `scfnet_recipe` return all that other
+            ways to train need.
 
     Returns:
         The slim network, the report of what was removed, and the history with ``mae`` and ``max_f``.
@@ -209,11 +219,11 @@ def learn_saliency(
         **options,
     )
     loaders.close()
-    _warn_of(loaders.skipped)
+    warn_of_skipped(loaders.skipped)
     return result
 
 
-def _warn_of(skipped: dict[str, str]) -> None:
+def warn_of_skipped(skipped: dict[str, str]) -> None:
     """Say in the end how many pairs were no use, once in all processes."""
     if skipped and not distributed.rank():
         names = ", ".join(list(skipped)[:_NAMED]) + (", …" if len(skipped) > _NAMED else "")

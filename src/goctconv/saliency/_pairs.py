@@ -14,7 +14,7 @@ class DataSetError(ValueError):
 
 
 class ImagePair(NamedTuple):
-    """A photograph and its mask.
+    """A photograph and its mask; where there is none, the photograph stands for it, and counts as an empty mask.
 
     Example:
         >>> from pathlib import Path

@@ -41,20 +41,22 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     for title, options in GROUPS.items():
         group = parser.add_argument_group(title)
         for option in options:
-            _add(group, option)
+            add_option(group, option)
         if title == "run":
             group.add_argument("--resume", action="store_true", help="go on with the run in DIR")
             group.add_argument("--config", type=Path, metavar="FILE", help="options in TOML")
 
 
-def _add(group: Any, option: Option) -> None:
+def add_option(group: Any, option: Option) -> None:
+    """Declare an option, so that what was typed is told from what was not."""
     names = (["-o"] if option.name == "output" else []) + [f"--{option.name}"]
     if option.is_switch:
         action = group.add_argument(*names, action=argparse.BooleanOptionalAction, help=option.help)
         action.default = argparse.SUPPRESS  # so that what was typed is told from what was not
         return
     default = option.default
-    shown = "" if default is None else f" (default: {default[0] if isinstance(default, tuple) else default})"
+    text = ",".join(f"{one:g}" for one in default) if isinstance(default, tuple) else default
+    shown = "" if default is None else f" (default: {text})"
     group.add_argument(
         *names, type=option.parse, default=argparse.SUPPRESS, metavar=option.metavar, help=f"{option.help}{shown}"
     )

@@ -15,6 +15,15 @@ from .._progress import plural, shorten
 from ._config import Config
 from ._recipe import transforms
 
+_OPTIONS = (
+    ("lower batch_size, or pass drop_last=False", "lower --batch-size or --accumulate"),
+    ("validation=", "--val "),
+    ("both need at least one", "both need at least one; --val 0 compares no maps"),
+    ("shrink is", "--shrink is"),
+    ("size is 'own' and batch_size is", "--size own and --batch-size"),
+    ("batch_size=1, and accumulate=10", "--batch-size 1, and --accumulate 10"),
+)
+
 
 def make_loaders(config: Config, device: torch.device) -> BothLoaders:
     """Find the pairs and split them.
@@ -25,17 +34,15 @@ def make_loaders(config: Config, device: torch.device) -> BothLoaders:
     try:
         return _make(config, device)
     except (DataSetError, OSError, ValueError) as error:
-        text = str(error)
-        for python, option in (
-            ("lower batch_size, or pass drop_last=False", "lower --batch-size or --accumulate"),
-            ("validation=", "--val "),
-            ("both need at least one", "both need at least one; --val 0 compares no maps"),
-            ("shrink is", "--shrink is"),
-            ("size is 'own' and batch_size is", "--size own and --batch-size"),
-            ("batch_size=1, and accumulate=10", "--batch-size 1, and --accumulate 10"),
-        ):
-            text = text.replace(python, option)
-        raise CommandError(*text.splitlines()) from error
+        raise in_options(error) from error
+
+
+def in_options(error: Exception, *others: tuple[str, str]) -> CommandError:
+    """Return what to say of data that cannot be used, in terms of options and of further replacements."""
+    text = str(error)
+    for python, option in (*_OPTIONS, *others):
+        text = text.replace(python, option)
+    return CommandError(*text.splitlines())
 
 
 def _make(config: Config, device: torch.device) -> BothLoaders:

@@ -29,10 +29,10 @@ def _backbone(config: Config, arguments: dict[str, Any]) -> dict[str, Any]:
     asked = config.backbone_weights
     if asked == "none" or config.weights is not None or config.model.startswith(("local-dir:", "hf-hub:")):
         return {}  # or the whole network has its weights already
-    if not timm.models.is_model_in_modules(config.model.partition(".")[0], ("csf",)):
+    if not timm.models.is_model_in_modules(config.model.partition(".")[0], ("csf", "scfnet")):
         raise CommandError(
             f"--backbone-weights {asked}: {config.model} has no backbone: add --backbone-weights none, or take "
-            "--model csf_res2net50, or --model csf --model-args backbone=NAME."
+            "csf_res2net50, or csf with --model-args backbone=NAME."
         )
     if "pretrained_backbone" in arguments:
         raise CommandError("--model-args: pretrained_backbone is set by --backbone-weights: leave it out.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...learning._param_groups import OPTIMIZERS
-from ...learning._schedules import PUBLISHED_MILESTONES
+from ...learning._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP
 from .._types import integer_from, network_size
 from ._presets import PRESETS
 
@@ -20,7 +20,7 @@ Size = int | tuple[int, int] | Literal["own"]
 FIXED, UNTIL_PRUNED, FREE = "fixed", "until pruned", "free"
 """When the value may change between a run and its resumption."""
 
-SCHEDULES = ("step", "cosine", "constant")
+SCHEDULES = ("step", "cosine", "warmup-cosine", "constant")
 FLIPS = ("both", "horizontal", "none")
 _CRITERIA = ("auto", "bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
 
@@ -121,6 +121,13 @@ def _strength(text: str) -> float:
     return value
 
 
+def _strengths(text: str) -> tuple[float, ...]:
+    values = tuple(_strength(part) for part in text.split(","))
+    if len(values) not in {1, 3}:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither one share nor three, such as 0.4 or 0.4,0.2,0")
+    return values * (3 // len(values))
+
+
 def _betas(text: str) -> tuple[float, ...]:
     values = tuple(_float(part) for part in text.split(","))
     if len(values) != 2 or not all(0 <= value < 1 for value in values):
@@ -217,7 +224,14 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         ),
         Option("crop", "cut up to N pixels off each side at random", integer_from(0), "N", 15),
         Option("flip", f"mirror half of the photographs: {', '.join(FLIPS)}", _one_of(*FLIPS), "KIND", "both"),
-        Option("color", "change brightness, contrast and saturation by up to this share", _strength, "X", 0.0),
+        Option(
+            "color",
+            "change brightness, contrast and saturation by up to this share, or by one each",
+            _strengths,
+            "X|X,X,X",
+            (0.0, 0.0, 0.0),
+            is_list=True,
+        ),
         Option("blur", "share of the photographs that are blurred", _strength, "X", 0.0),
         Option("shrink", "shrink photographs to N pixels on the shorter side first", integer_from(1), "N"),
         Option("cache", "folder for decoded copies of photographs", absolute_path, "DIR", changes=FREE),
@@ -229,12 +243,12 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("weights", "checkpoint to begin with", absolute_path, "FILE"),
         Option(
             "backbone-weights",
-            "of a CSF's backbone: a file; timm: download timm's; or none",
+            "of the backbone of a CSF or SCFNet: a file; timm: download timm's; or none",
             _backbone_weights,
             "FILE|timm|none",
             "none",
         ),
-        Option("freeze-batch-norm", "leave the BatchNorms of a CSF's backbone as they are"),
+        Option("freeze-batch-norm", "leave the BatchNorms of the backbone as they are"),
     ),
     "learning": (
         Option("epochs", "with dynamic weight decay", integer_from(1), "N", 300),
@@ -244,8 +258,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("optimizer", f"{', '.join(OPTIMIZERS)}", _one_of(*OPTIMIZERS), "NAME", "adam"),
         Option("betas", "of adam and adamw", _betas, "X,X", (0.9, 0.99), is_list=True),
         Option("lr", "learning rate", _number(above=0), "X", 1e-4),
-        Option("backbone-rate", "a CSF's backbone learns with X times --lr", _number(above=0), "X", 1.0),
-        Option("schedule", "of the learning rate: step, cosine or constant", _one_of(*SCHEDULES), "NAME", "step"),
+        Option("backbone-rate", "the backbone of a CSF or SCFNet learns with X times --lr", _number(above=0), "X", 1.0),
+        Option("schedule", f"of the learning rate: {', '.join(SCHEDULES)}", _one_of(*SCHEDULES), "NAME", "step"),
         Option(
             "milestones",
             "after which shares of a phase --schedule step takes a tenth",
@@ -254,10 +268,11 @@ GROUPS: dict[str, tuple[Option, ...]] = {
             PUBLISHED_MILESTONES,
             is_list=True,
         ),
+        Option("warmup", "epochs in which --schedule warmup-cosine rises", integer_from(0), "N", PUBLISHED_WARMUP),
         Option("clip-grad", "largest norm of the gradients", _number(above=0), "X"),
         Option("weight-decay", "λ of dynamic weight decay", _number(least=0), "X", 3.0),
         Option("ordinary-weight-decay", "of all other parameters", _number(least=0), "X", 5e-3),
-        Option("loss", "bce, iou, ssim, dice, or a sum such as bce+0.5*ssim", _loss, "NAME", "bce"),
+        Option("loss", "bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim", _loss, "NAME", "bce"),
         Option("reduction", "of the loss over an image's pixels: mean or sum", _one_of("mean", "sum"), "KIND", "mean"),
         Option(
             "threshold",

@@ -46,6 +46,27 @@ PRESETS: dict[str, Preset] = {
             "reduction": "sum",
         },
     ),
+    "scfnet": Preset(
+        "KD-SCFNet as published: several sizes, SGD, warm-up, a slower backbone; all channels stay",
+        {
+            "model": "scfnet_mobilenetv3_050",
+            "epochs": 69,
+            "finetune-epochs": 0,
+            "size": (224, 256, 288, 320, 352),
+            "flip": "horizontal",
+            "color": (0.2, 0.0, 0.0),
+            "blur": 0.5,
+            "batch-size": 128,
+            "optimizer": "sgd",
+            "lr": 0.064,
+            "backbone-rate": 0.1,
+            "schedule": "warmup-cosine",
+            "weight-decay": 0.0,
+            "ordinary-weight-decay": 5e-4,
+            "loss": "dice+boundary_dice",
+            "threshold": "none",
+        },
+    ),
     "modern": Preset(
         "a CSF as networks are trained today: batches, bf16, AdamW, cosine, a slower backbone; all channels stay",
         _WHOLE

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from ...learning import cosine_schedule, optimizer_for, step_schedule
+from ...learning import cosine_schedule, optimizer_for, step_schedule, warmup_cosine_schedule
 from ...learning._optimizers import OptimizerFactory, SchedulerFactory
 from ...saliency.transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 from ...saliency.transforms._sample import Transform
@@ -34,7 +34,7 @@ def transforms(config: Config) -> tuple[Transform, ...]:
     """Return how photographs are changed at random."""
     crop = (RandomCrop(config.crop),) if config.crop else ()
     flip = () if config.flip == "none" else (RandomFlip(vertical=0.5 if config.flip == "both" else 0),)
-    color = (ColorJitter(config.color, config.color, config.color),) if config.color else ()
+    color = (ColorJitter(*config.color),) if any(config.color) else ()
     blur = (GaussianBlur(probability=config.blur),) if config.blur else ()
     return (*crop, *flip, *color, *blur)
 
@@ -53,4 +53,6 @@ def _optimizer(config: Config) -> OptimizerFactory:
 def _scheduler(config: Config) -> SchedulerFactory | None:
     if config.schedule == "step":
         return functools.partial(step_schedule, milestones=config.milestones)
+    if config.schedule == "warmup-cosine":
+        return functools.partial(warmup_cosine_schedule, warmup=config.warmup)
     return cosine_schedule if config.schedule == "cosine" else None

@@ -13,6 +13,7 @@ from .._learned import Proof, example_of, figures, prove
 from .._progress import plural
 from .._writing import write_file
 from ._config import Config
+from ._lessons import Lessons
 
 REPORT, REASONS = "report.html", "pruning.html"
 _SHOWN = 8
@@ -20,7 +21,7 @@ _PROVED_ON = 16  # pictures
 
 
 def write_report(
-    config: Config, result: LearningResult, before: nn.Module | None, loaders: BothLoaders, summary: dict[str, Any]
+    config: Config, result: LearningResult, before: nn.Module | None, lessons: Lessons, summary: dict[str, Any]
 ) -> None:
     """Write what was learned, and why which channels went.
 
@@ -28,28 +29,28 @@ def write_report(
         config: Of the run.
         result: What came of it; its network is on the processor.
         before: The trained network before pruning, on the processor, if it is known.
-        loaders: Where photographs come from.
+        lessons: Where photographs come from, and what their maps should be.
         summary: The numbers that the run ends with.
 
     Raises:
         CommandError: They cannot be written.
     """
     write_file(config.output / REASONS, result.report.to_html(f"What was removed from {config.model}"))
-    write_file(config.output / REPORT, _page(config, result, before, loaders, summary))
+    write_file(config.output / REPORT, _page(config, result, before, lessons, summary))
 
 
 def _page(
-    config: Config, result: LearningResult, before: nn.Module | None, loaders: BothLoaders, summary: dict[str, Any]
+    config: Config, result: LearningResult, before: nn.Module | None, lessons: Lessons, summary: dict[str, Any]
 ) -> str:
     networks = {"map": result.model} if before is None else {"map before pruning": before, "map after": result.model}
-    pairs, compared = _pairs(loaders)
-    found = (example_of(pair, networks, config.size[0]) for pair in pairs)
+    pairs, compared = _pairs(lessons.loaders)
+    found = (example_of(pair, networks, config.size[0], lessons.target) for pair in pairs)
     parts: dict[str, Any] = {
         "subtitle": _subtitle(config, summary),
         "note": _note(summary),
         "warning": not summary["channels"]["removed"],
         "numbers": _numbers(summary),
-        "proof": _proof(result, before, loaders).numbers(result.report) if before is not None else {},
+        "proof": _proof(result, before, lessons.loaders).numbers(result.report) if before is not None else {},
         "pictures": figures(config.model, result.history, before, result.report, result.threshold),
         "examples": list(itertools.islice((one for one in found if one is not None), _SHOWN)),
     }
@@ -80,9 +81,11 @@ def _subtitle(config: Config, summary: dict[str, Any]) -> str:
     epochs, pairs = summary["epochs"], summary["pairs"]
     sizes = ", ".join("x".join(map(str, size)) if isinstance(size, tuple) else str(size) for size in config.size)
     compared = f", compared on {pairs['validation']} others" if pairs["validation"] else ""
+    decay = " with dynamic weight decay" if config.weight_decay else ""
+    taught = f", taught by {summary['teacher']}" if "teacher" in summary else ""
     return (
-        f"{plural(epochs['train'], 'epoch')} with dynamic weight decay and {epochs['finetune']} of fine-tuning on "
-        f"{plural(pairs['train'], 'photograph')} at {sizes}{compared}, seed {config.seed}"
+        f"{plural(epochs['train'], 'epoch')}{decay} and {epochs['finetune']} of fine-tuning on "
+        f"{plural(pairs['train'], 'photograph')} at {sizes}{taught}{compared}, seed {config.seed}"
     )
 
 
@@ -106,7 +109,7 @@ def _numbers(summary: dict[str, Any]) -> dict[str, tuple[float | None, float | N
         "MACs": tuple(summary["macs"]),
         "channels of BatchNorm": (channels["before"], channels["before"] - channels["removed"]),
     }
-    for key, name in (("mae", "MAE"), ("max_f", "max F")):
+    for key, name in (("mae", "MAE"), ("max_f", "max F"), ("teacher_mae", "distance to the teacher's maps")):
         if key in scores["before"] or key in after:
             numbers[name] = (scores["before"].get(key), after.get(key))
     return numbers

@@ -13,7 +13,7 @@ from ._folder import read_json
 from ._scores import PRUNED
 
 MODEL = "model"
-_SCORES = {"mae": "MAE", "max_f": "max F"}
+_SCORES = {"mae": "MAE", "max_f": "max F", "teacher_mae": "to teacher"}
 
 
 def write_results(config: Config, result: LearningResult, summary: dict[str, Any]) -> None:
@@ -55,6 +55,7 @@ def summarize(
     report = result.report
     return {
         "model": config.model,
+        **({"teacher": teacher} if (teacher := getattr(config, "teacher", None)) else {}),
         "output": str(config.output),
         "pairs": {part: sum(name not in skipped for name in names) for part, names in pairs.items()},
         "epochs": {phase: sum(one.phase == phase for one in result.history.epochs) for phase in ("train", "finetune")},
@@ -72,14 +73,14 @@ def as_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run as text."""
     if summary["threshold"] is None:
         return _as_short_table(summary)
-    channels, epochs, pairs = summary["channels"], summary["epochs"], summary["pairs"]
+    channels, epochs = summary["channels"], summary["epochs"]
     before, after = summary["parameters"]
     went = (
         f"{channels['removed']} of {channels['before']} channels went, with scores below {summary['threshold']:g}: "
         f"{1 - after / before:.1%} of the parameters"
     )
     lines = [
-        f"{summary['model']} learned from {pairs['train']} pairs in {epochs['train']} + {epochs['finetune']} epochs",
+        f"{summary['model']} learned from {_source(summary)} in {epochs['train']} + {epochs['finetune']} epochs",
         went,
         _row("", "before", "pruned", "fine-tuned"),
         _row("parameters", f"{before:,}", f"{after:,}", f"{after:,}"),
@@ -94,15 +95,20 @@ def as_table(summary: dict[str, Any]) -> str:
 
 def _as_short_table(summary: dict[str, Any]) -> str:
     """Return the numbers of a run that removed no channels."""
-    scores, pairs, epochs = summary["scores"]["before"], summary["pairs"]["train"], summary["epochs"]["train"]
+    scores, epochs = summary["scores"]["before"], summary["epochs"]["train"]
     return "\n".join(
         [
-            f"{summary['model']} trained on {pairs} pairs in {epochs} epochs; all channels stay",
+            f"{summary['model']} learned from {_source(summary)} in {epochs} epochs; all channels stay",
             _row("parameters", f"{summary['parameters'][0]:,}"),
             _row("MACs", f"{summary['macs'][0]:,}"),
             *(_row(name, f"{scores[key]:.4f}") for key, name in _SCORES.items() if key in scores),
         ]
     )
+
+
+def _source(summary: dict[str, Any]) -> str:
+    teacher, count = summary.get("teacher"), summary["pairs"]["train"]
+    return f"{teacher} on {count} photographs" if teacher else f"{count} pairs"
 
 
 def _row(name: str, *cells: str) -> str:

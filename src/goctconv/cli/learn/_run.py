@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -29,14 +29,12 @@ from ...learning import (
 )
 from ...models import count_macs
 from ...pruning import PruningError
-from ...saliency import SaliencyStep, SaliencyValidation
-from ...saliency._data._both import BothLoaders
 from .._command import CommandError
 from .._messages import say, tell
 from .._progress import plural, shorten
-from ._config import CHECKPOINTS, Config, make_config
-from ._data import make_loaders
+from ._config import CHECKPOINTS, LEARN_KIND, Config, Kind, make_config
 from ._folder import begin_folder, check_folder
+from ._lessons import Lessons, lessons_with_masks
 from ._network import count_size, make_network
 from ._processes import connected, process_count, process_number, together
 from ._recipe import learning_arguments
@@ -64,8 +62,17 @@ _OPTIONS = (
 _AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew."
 
 
-def run_learn(args: argparse.Namespace) -> int:
+def run_learn(
+    args: argparse.Namespace,
+    kind: Kind = LEARN_KIND,
+    prepare: Callable[[Any, torch.device], Lessons] = lessons_with_masks,
+) -> int:
     """Learn the channels of a network and return the exit status.
+
+    Args:
+        args: What was typed.
+        kind: The command.
+        prepare: Returns what is learned from, of a configuration and a device.
 
     Raises:
         CommandError: Arguments, data or the network are not usable, the loss is not finite, or a file cannot be
@@ -74,30 +81,31 @@ def run_learn(args: argparse.Namespace) -> int:
     """
     try:
         with _interruptible():
-            return _run(args)
+            return _run(args, kind, prepare)
     except CommandError:
         if process_number():
             return 2  # the first process says it
         raise
 
 
-def _run(args: argparse.Namespace) -> int:
-    config = make_config(args)
+def _run(args: argparse.Namespace, kind: Kind, prepare: Callable[[Any, torch.device], Lessons]) -> int:
+    config = make_config(args, kind)
     check_folder(config.output, resume=args.resume)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     with connected(config.device) as device, _notes(quiet=config.quiet):
         with together():
-            loaders = make_loaders(config, device)
+            lessons = prepare(config, device)
+            loaders = lessons.loaders
             torch.manual_seed(config.seed)
             model = make_network(config)
             macs = _macs(model, config)
-            callbacks = _callbacks(config, loaders)
+            callbacks = _callbacks(config, lessons)
         with together():
             if process_number() == 0:
                 begin_folder(config, loaders.names(), resume=args.resume)
-        with _resumable(config):
-            result = _learn(config, model, loaders, callbacks, device)
+        with _resumable(config, kind.command):
+            result = _learn(config, model, lessons, callbacks, device)
         skipped = loaders.skipped
         with together():
             if process_number() == 0:
@@ -105,7 +113,7 @@ def _run(args: argparse.Namespace) -> int:
                 summary = summarize(config, result, pairs=loaders.names(), macs=counts, skipped=skipped)
                 write_results(config, result, summary)
                 if result.threshold is not None:
-                    write_report(config, result, _before(model, result), loaders, summary)
+                    write_report(config, result, _before(model, result), lessons, summary)
                 for note in result.report.notes:
                     warnings.warn(note, stacklevel=1)
                 _finish(config, summary)
@@ -114,13 +122,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _learn(
-    config: Config, model: nn.Module, loaders: BothLoaders, callbacks: list[Callback], device: torch.device
+    config: Config, model: nn.Module, lessons: Lessons, callbacks: list[Callback], device: torch.device
 ) -> LearningResult:
     return learn_channels(
         model,
-        loaders.train,
-        step=SaliencyStep(config.loss, config.reduction),
-        validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
+        lessons.loaders.train,
+        step=lessons.step,
+        validate=lessons.validate,
         callbacks=callbacks,
         device=device,
         checkpoints=config.output / CHECKPOINTS,
@@ -130,11 +138,11 @@ def _learn(
     )
 
 
-def _callbacks(config: Config, loaders: BothLoaders) -> list[Callback]:
+def _callbacks(config: Config, lessons: Lessons) -> list[Callback]:
     folder = config.output
     callbacks: list[Callback] = [CSVLog(folder / "history.csv"), JSONLog(folder / "history.jsonl")]
-    if loaders.validation is not None:
-        callbacks.append(PrunedScores(SaliencyValidation(loaders.validation), folder / PRUNED))
+    if lessons.validate is not None:
+        callbacks.append(PrunedScores(lessons.validate, folder / PRUNED))
     if not config.quiet and sys.stderr is not None:
         callbacks.append(ProgressBar())
     if config.tensorboard:
@@ -173,12 +181,12 @@ def _macs(model: nn.Module, config: Config) -> int:
 
 
 @contextmanager
-def _resumable(config: Config) -> Iterator[None]:
+def _resumable(config: Config, command: str) -> Iterator[None]:
     """Let every end of training say how to go on."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
-        lines = _explained(error, config)
+        lines = _explained(error, config, command)
         if lines is None:
             raise
         if process_number():
@@ -187,27 +195,27 @@ def _resumable(config: Config) -> Iterator[None]:
     except KeyboardInterrupt as error:
         if process_number():
             raise SystemExit(130) from error
-        raise KeyboardInterrupt(f": {_how(config)}") from error
+        raise KeyboardInterrupt(f": {_how(config, command)}") from error
     except SystemExit as stop:
         if stop.code == _TERMINATED and process_number() == 0:
-            say(f"goctconv: terminated: {_how(config)}")
+            say(f"goctconv: terminated: {_how(config, command)}")
         raise
 
 
-def _explained(error: Exception, config: Config) -> list[str] | None:
+def _explained(error: Exception, config: Config, command: str) -> list[str] | None:
     """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
     text = _in_options(str(error))
     if isinstance(error, LearningError):
-        return [text, _AFTER_NAN if "the loss is " in text else _how(config)]
+        return [text, _AFTER_NAN if "the loss is " in text else _how(config, command)]
     if isinstance(error, ThresholdError):
-        return [text, f"{_how(config)} --threshold X"]
+        return [text, f"{_how(config, command)} --threshold X"]
     if isinstance(error, PruningError | ValueError):
         return text.splitlines()
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return [f"{where}{error.strerror or error}.", _how(config)]
+        return [f"{where}{error.strerror or error}.", _how(config, command)]
     if "DataLoader worker" in text:
-        return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config)]
+        return [f"a process that reads photographs was killed: {text}: lower --workers.", _how(config, command)]
     return None
 
 
@@ -218,9 +226,9 @@ def _in_options(text: str) -> str:
     return text
 
 
-def _how(config: Config) -> str:
+def _how(config: Config, command: str) -> str:
     several = f"torchrun --nproc-per-node {process_count()} -m " if process_count() > 1 else ""
-    return f"go on with: {several}goctconv learn --resume -o {shlex.quote(str(config.output))}"
+    return f"go on with: {several}goctconv {command} --resume -o {shlex.quote(str(config.output))}"
 
 
 @contextmanager

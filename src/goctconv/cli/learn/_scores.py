@@ -1,15 +1,17 @@
 """``goctconv learn``: how good the maps are when channels have been removed, before fine-tuning."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from ..._atomic import write_atomic
 from ...learning import Callback, LearningRun
 from ...learning._network import evaluating
 from ...learning._seeds import undisturbed
 from ...pruning import PruningPlan
-from ...saliency import SaliencyValidation
 
 PRUNED = "pruned.json"
 
@@ -22,7 +24,7 @@ class PrunedScores(Callback):
         path: The file.
     """
 
-    def __init__(self, validation: SaliencyValidation, path: Path) -> None:
+    def __init__(self, validation: Callable[[nn.Module], dict[str, float]], path: Path) -> None:
         self.validation = validation
         self.path = path
 

@@ -12,8 +12,12 @@ from .._command import CommandError
 from ._options import DATA, OPTIONS, Option
 
 
-def read_options(path: Path) -> dict[str, Any]:
+def read_options(path: Path, known: Mapping[str, Option] = OPTIONS) -> dict[str, Any]:
     """Return the options that a file gives.
+
+    Args:
+        path: The file.
+        known: The options of the command, by name.
 
     Raises:
         CommandError: It cannot be read, or an option in it is not known or has no value that it can have.
@@ -27,14 +31,14 @@ def read_options(path: Path) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("_", "-")
-        if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, 1, 0)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0)
             raise CommandError(
-                f"{path}: there is no option {key!r}, the nearest is {near[0]!r}; all are {', '.join(OPTIONS)}."
+                f"{path}: there is no option {key!r}, the nearest is {near[0]!r}; all are {', '.join(known)}."
             )
         if name in options:
             raise CommandError(f"{path}: {name} is given twice, with - and with _: remove one.")
-        options[name] = _value(path, OPTIONS[name], value)
+        options[name] = _value(path, known[name], value)
     return options
 
 
@@ -52,7 +56,7 @@ def _value(path: Path, option: Option, given: object) -> Any:
             raise CommandError(f"{path}: {option.name} is {given!r}, expected true or false.")
         return given
     try:
-        if option is DATA:
+        if option.field == DATA.field:
             return [option.parse(_scalar(one)) for one in (given if isinstance(given, list) else [given])]
         if option.is_list and isinstance(given, list):
             return option.parse(",".join(map(_scalar, given)))

@@ -22,7 +22,7 @@ class Pixels(NamedTuple):
 
 
 def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
-    """Read a photograph and its mask, upright.
+    """Read a photograph and its mask, upright; where the mask is the photograph itself, there is none: it is empty.
 
     Args:
         pair: The files.
@@ -33,6 +33,8 @@ def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
         ImageError: A file cannot be read, their sizes differ, or the mask holds only 0 and 1.
     """
     image, size = _read_photograph(pair.image, shrink)
+    if pair.mask == pair.image:
+        return Pixels(np.asarray(image), np.zeros((image.height, image.width), np.uint8))
     mask = _read_mask(pair.mask)
     check_same_size(pair, size, mask.size)
     if image.size != size:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from ._boundary import BoundaryDice
 from ._overlap import dice_loss, iou_loss
 from ._pixelwise import bce_loss
 from ._ssim import ssim_loss
@@ -14,6 +15,8 @@ from ._ssim import ssim_loss
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 _LOSSES: dict[str, Loss] = {"bce": bce_loss, "iou": iou_loss, "ssim": ssim_loss, "dice": dice_loss}
+_CHANGING: dict[str, type[BoundaryDice]] = {"boundary_dice": BoundaryDice}  # from epoch to epoch: each has its own
+_NAMES = (*_LOSSES, *_CHANGING)
 
 
 class WeightedSum:
@@ -50,6 +53,11 @@ class WeightedSum:
             total = total + term
         return total
 
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, from 0, to losses that change from epoch to epoch."""
+        for loss in self.losses:
+            tell_epoch(loss, epoch)
+
     def __repr__(self) -> str:
         names = ", ".join(getattr(loss, "__name__", repr(loss)) for loss in self.losses)
         return f"WeightedSum([{names}], {list(self.weights)})"
@@ -59,7 +67,8 @@ def get_loss(name: str) -> Loss:
     """Return a loss by its name, for command lines and configuration files.
 
     Args:
-        name: ``bce``, ``iou``, ``ssim``, ``dice``, or a sum of these, such as ``bce+iou`` or ``bce+0.5*ssim``.
+        name: ``bce``, ``iou``, ``ssim``, ``dice``, ``boundary_dice``, or a sum of these, such as ``bce+iou`` or
+            ``bce+0.5*ssim``.
 
     Raises:
         ValueError: A name is not known, or a factor is no positive number.
@@ -73,6 +82,13 @@ def get_loss(name: str) -> Loss:
     if len(terms) == 1 and terms[0][0] == 1:
         return terms[0][1]
     return WeightedSum([loss for _, loss in terms], [weight for weight, _ in terms])
+
+
+def tell_epoch(loss: object, epoch: int) -> None:
+    """Tell the epoch, from 0, to a loss that has a ``set_epoch``."""
+    set_epoch = getattr(loss, "set_epoch", None)
+    if callable(set_epoch):
+        set_epoch(epoch)
 
 
 def check_loss(loss: Loss) -> None:
@@ -103,14 +119,14 @@ def check_weights(weights: Sequence[float], count: int, what: str) -> tuple[floa
 def _parse(term: str, name: str) -> tuple[float, Loss]:
     factor, star, loss = term.rpartition("*")
     loss = loss.strip()
-    if loss not in _LOSSES:
-        near = difflib.get_close_matches(loss, _LOSSES, n=1)
+    if loss not in _NAMES:
+        near = difflib.get_close_matches(loss, _NAMES, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{loss!r} in {name!r} is no loss, expected one of {', '.join(_LOSSES)}, or a sum.{hint}")
+        raise ValueError(f"{loss!r} in {name!r} is no loss, expected one of {', '.join(_NAMES)}, or a sum.{hint}")
     try:
         weight = float(factor) if star else 1.0
     except ValueError:
         weight = math.nan
     if not 0 < weight < math.inf:
         raise ValueError(f"{factor.strip()!r} in {name!r} is no factor, expected a positive number as in 0.5*{loss}.")
-    return weight, _LOSSES[loss]
+    return weight, _CHANGING[loss]() if loss in _CHANGING else _LOSSES[loss]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._combine import Loss, check_loss, check_weights
+from ._combine import Loss, check_loss, check_weights, tell_epoch
 from ._inputs import check_floating
 
 Resized = Literal["logits", "masks"]
@@ -61,6 +61,10 @@ class DeepSupervision:
         for weight, logits in zip(weights, outputs, strict=True):
             total = total + weight * self.loss(*self._match(logits, masks))
         return total
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch, from 0, to a loss that changes from epoch to epoch."""
+        tell_epoch(self.loss, epoch)
 
     def __repr__(self) -> str:
         weights = None if self.weights is None else list(self.weights)

@@ -30,7 +30,7 @@ def iou_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
         >>> iou_loss(torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3, 3))  # 1 - 5.5 / 10
         tensor(0.4500)
     """
-    _check_smooth(smooth)
+    check_smooth(smooth)
     logits, masks = prepare(logits, masks)
     probabilities = logits.sigmoid()
     both = (probabilities * masks).sum(_PIXELS)
@@ -61,14 +61,49 @@ def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
         >>> dice_loss(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # 1 - 1 / 5.5
         tensor(0.8182)
     """
-    _check_smooth(smooth)
+    check_smooth(smooth)
     logits, masks = prepare(logits, masks)
-    probabilities = logits.sigmoid()
-    both = (probabilities * masks).sum(_PIXELS)
-    total = probabilities.sum(_PIXELS) + masks.sum(_PIXELS)
+    return dice(logits.sigmoid(), masks, smooth)
+
+
+def distillation_dice_loss(logits: Tensor, teacher_logits: Tensor, *, smooth: float = 1.0) -> Tensor:
+    """`dice_loss` between a student's probabilities and a teacher's, as in KD-SCFNet.
+
+    Args:
+        logits: The student's, (B, 1, H, W).
+        teacher_logits: The teacher's, of the same shape; no gradient goes there.
+        smooth: As in `dice_loss`.
+
+    Returns:
+        A scalar from 0 to 1; above 0 for equal maps too, unless all their pixels are 0 or 1.
+
+    Raises:
+        TypeError: They are no floating point tensors.
+        ValueError: Their shapes are others, or ``smooth`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency.losses import distillation_dice_loss
+        >>> distillation_dice_loss(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # 1 - 5.5 / 10
+        tensor(0.4500)
+    """
+    check_smooth(smooth)
+    logits, teacher_logits = prepare(logits, teacher_logits)
+    return dice(logits.sigmoid(), teacher_logits.detach().sigmoid(), smooth)
+
+
+def dice(probabilities: Tensor, targets: Tensor, smooth: float) -> Tensor:
+    """Return one minus the soft dice coefficient of two maps, the mean over images."""
+    both = (probabilities * targets).sum(_PIXELS)
+    total = probabilities.sum(_PIXELS) + targets.sum(_PIXELS)
     return (1 - (2 * both + smooth) / (total + smooth)).mean()
 
 
-def _check_smooth(smooth: float) -> None:
+def check_smooth(smooth: float) -> None:
+    """Refuse what would not keep empty masks harmless.
+
+    Raises:
+        ValueError: It is not positive.
+    """
     if not smooth > 0:
         raise ValueError(f"smooth is {smooth}, expected more than 0: without it, an empty mask gives 0 / 0.")

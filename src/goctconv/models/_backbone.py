@@ -16,6 +16,7 @@ from timm.layers.format import Format
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from . import _paddle_mobilenet  # noqa: F401  # registers its network with timm
 from ._checkpoints import StateDict, check_fit, read_checkpoint
 from ._create import UnknownModelError
 from ._image_sizes import ImageSizes, find_image_sizes

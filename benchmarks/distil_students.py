@@ -1,0 +1,176 @@
+"""What is a teacher worth? A small CSNet distilled on photographs without masks, against the same one with 20 masks.
+
+The teacher is the released CSNet-×1-L, whose weights (CC BY-NC-SA 4.0) have to be there. Both students see as many
+steps of equal batches; BatchNorm is calibrated on the photographs that each has learned from. Both are judged on
+photographs that neither has seen: by their distance to the teacher's maps, and to the masks. With two seeds:
+
+    python benchmarks/distil_students.py FOLDER --teacher csnet-L-x1.pth.tar --json distil.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+import goctconv
+from goctconv.saliency import (
+    ImagePair,
+    SaliencyValidation,
+    calibrate_batch_norm,
+    distill,
+    find_pairs,
+    grey_map,
+    learn_saliency,
+    predict,
+    split_pairs,
+    validation_loader,
+)
+
+# Chosen before the first run on photographs, after trials on made-up ones, and not changed after it.
+TEACHER, TEACHER_SIZE = "csnet_x1_l", 224
+STUDENT: dict[str, Any] = {"base_width": 12}  # of csnet_x1, whose is 20
+SEEDS = (0, 1)
+HELD_OUT = 40  # photographs, drawn with seed 0
+MASKS = 20  # of the others, drawn with the seed of the run
+SIZE = 96
+BATCH = 10
+STEPS = 704  # 44 epochs of 160 photographs, 352 of 20
+LEARNING_RATE = 3e-3
+BETAS = (0.9, 0.99)
+WEIGHT_DECAY = 5e-3
+LOSS = "bce"
+SHRINK = 160
+
+
+def main() -> None:
+    """Run both sides with every seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="photographs and masks")
+    parser.add_argument("--teacher", type=Path, required=True, help="the teacher's checkpoint")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--trial", type=int, metavar="STEPS", help="fewer steps, to try the script out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    teacher = goctconv.create_model(TEACHER, checkpoint_path=options.teacher).eval()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        run = Run(options.folder, teacher, Path(name), options.trial or STEPS)
+        found["teacher"] = run.judge_teacher()
+        print("teacher", found["teacher"], flush=True)
+        for seed in SEEDS:
+            for side in (run.distilled, run.with_masks):
+                start, process = time.perf_counter(), time.process_time()
+                key = f"{side.__name__}:{seed}"
+                found[key] = side(seed)
+                found[key]["minutes"] = (time.perf_counter() - start) / 60
+                found[key]["cpu_minutes"] = (time.process_time() - process) / 60
+                print(key, {what: round(value, 4) for what, value in found[key].items()}, flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    summarise(found)
+
+
+class Run:
+    """The data, and both ways to train on it."""
+
+    def __init__(self, folder: Path, teacher: nn.Module, work: Path, steps: int) -> None:
+        self.pairs = split_pairs(find_pairs(folder), HELD_OUT, seed=0)
+        self.teacher, self.work, self.steps = teacher, work, steps
+        self.compared = [pair._replace(mask=work / "held-out" / f"{pair.name}.png") for pair in self.pairs.validation]
+        maps = predict(teacher, [pair.image for pair in self.compared], size=TEACHER_SIZE)
+        for pair, one in zip(self.compared, maps, strict=True):
+            pair.mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(grey_map(one)).save(pair.mask)
+
+    def judge_teacher(self) -> dict[str, float]:
+        """Return the teacher's error against the masks, its maps brought to the students' size."""
+        with_maps = {pair.name: pair.mask for pair in self.compared}
+        total = 0.0
+        for mine, masks in zip(self._batches(self.compared), self._batches(self.pairs.validation), strict=True):
+            total += float((mine.masks - masks.masks).abs().mean((1, 2, 3)).sum())
+        return {"mae_to_masks": total / len(with_maps)}
+
+    def _batches(self, pairs: list[ImagePair] | tuple[ImagePair, ...]) -> Any:
+        return validation_loader(
+            pairs, size=SIZE, batch_size=BATCH, workers=0, shrink=SHRINK, cache=self.work / "cache"
+        )
+
+    def _options(self, images: int, seed: int) -> dict[str, Any]:
+        return {
+            "epochs": max(1, self.steps // (images // BATCH)),
+            "finetune_epochs": 0,
+            "size": SIZE,
+            "batch_size": BATCH,
+            "workers": 0,
+            "loss": LOSS,
+            "shrink": SHRINK,
+            "cache": self.work / "cache",
+            "seed": seed,
+            "optimizer": functools.partial(torch.optim.Adam, lr=LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY),
+            "weight_decay": 0.0,
+            "threshold": 0.0,
+        }
+
+    def distilled(self, seed: int) -> dict[str, float]:
+        """Learn from the teacher's maps of all photographs but those held out; no mask is read."""
+        images = [pair.image for pair in self.pairs.train]
+        model = distill(
+            made(seed),
+            self.teacher,
+            images,
+            maps=self.work / "maps",
+            teacher_size=TEACHER_SIZE,
+            **self._options(len(images), seed),
+        ).model
+        return self._judged(model, self.pairs.train)
+
+    def with_masks(self, seed: int) -> dict[str, float]:
+        """Learn from a few photographs with masks."""
+        few = split_pairs(self.pairs.train, MASKS, seed=seed).validation
+        model = learn_saliency(made(seed), few, **self._options(len(few), seed)).model
+        return self._judged(model, few)
+
+    def _judged(self, model: nn.Module, learned: tuple[ImagePair, ...]) -> dict[str, float]:
+        calibrate_batch_norm(model, [batch.images for batch in self._batches(learned)])
+        model.eval()
+        masks = SaliencyValidation(self._batches(self.pairs.validation))(model)
+        return {
+            "mae_to_teacher": SaliencyValidation(self._batches(self.compared))(model)["mae"],
+            "mae_to_masks": masks["mae"],
+            "max_f": masks["max_f"],
+        }
+
+
+def made(seed: int) -> nn.Module:
+    """Return a fresh student."""
+    torch.manual_seed(seed)
+    return goctconv.create_model("csnet_x1", **STUDENT)
+
+
+def summarise(found: dict[str, Any]) -> None:
+    """Print a table."""
+    parameters = sum(parameter.numel() for parameter in made(0).parameters())
+    print(f"\nstudent: csnet_x1 of base width {STUDENT['base_width']}, {parameters:,} parameters, at {SIZE}x{SIZE}")
+    print(f"teacher: MAE {found['teacher']['mae_to_masks']:.4f} to the masks\n")
+    print("| student | seed | MAE to the teacher's maps | MAE to the masks | max F | CPU minutes |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for key, one in found.items():
+        if key != "teacher":
+            side, _, seed = key.partition(":")
+            print(
+                f"| {side.replace('_', ' ')} | {seed} | {one['mae_to_teacher']:.4f} | {one['mae_to_masks']:.4f} "
+                f"| {one['max_f']:.4f} | {one['cpu_minutes']:.1f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -112,11 +112,17 @@ def _refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> NoReturn:
 
 
 def _fill(text: str) -> str:
-    """Wrap the paragraphs of a help text to the terminal, as argparse does; those with indented lines stay."""
-    width = max(shutil.get_terminal_size().columns - 2, 20)
+    """Wrap the paragraphs of a help text to the terminal, as argparse does; of lists with indented lines, each line."""
     return "\n\n".join(
-        paragraph
-        if "\n  " in paragraph
-        else textwrap.fill(paragraph, width, break_long_words=False, break_on_hyphens=False)
+        "\n".join(map(_wrap, paragraph.splitlines())) if "\n  " in paragraph else _wrap(paragraph)
         for paragraph in text.split("\n\n")
     )
+
+
+def _wrap(text: str) -> str:
+    """Wrap text to the terminal, unless it is a command to copy."""
+    if text.startswith("  goctconv "):
+        return text
+    width = max(shutil.get_terminal_size().columns - 2, 20)
+    indent = "    " if text.startswith("  ") else ""
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -25,7 +25,8 @@ examples:
     --teacher csnet_x2_l --teacher-weights csnet-L-x2.pth.tar
   goctconv distill csnet_x1 --teacher local-dir:big --images photos -o slim \\
     --weight-decay 3 --threshold gap --finetune-epochs 20
-  goctconv distill scfnet_mobilenetv3_050 --preset scfnet --teacher local-dir:big --images photos -o student
+  goctconv distill scfnet_mobilenetv3_050 --preset scfnet -o run \\
+    --teacher local-dir:big --images photos
   goctconv distill --resume -o run
 
 exit status: 0 learned, 2 wrong arguments or data, a loss that is not finite, or a full disk, 130 interrupted,

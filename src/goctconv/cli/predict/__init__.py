@@ -19,7 +19,7 @@ examples:
   goctconv predict photos -o maps --weights csnet-L-x1.pth.tar
   goctconv predict photos -o maps --pretrained --accept-license cc-by-nc-sa-4.0
   goctconv predict cat.jpg -o . --weights FILE --cutout --threshold 0.5
-  goctconv predict photos -o maps --model csnet.xml   written by goctconv export, for OpenVINO
+  goctconv predict photos -o maps --model csnet.xml   from goctconv export --openvino
   goctconv predict - --weights FILE <cat.jpg >map.png"""
 
 

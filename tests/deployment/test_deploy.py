@@ -204,6 +204,29 @@ def test_hooks_and_inputs_that_are_unknown_are_left_alone() -> None:
         goctconv.deploy(model, example_inputs=torch.randn(1, 3))
 
 
+class Doubled(nn.Conv2d):
+    """A convolution of somebody else's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@torch.no_grad()
+def test_layers_of_others_inside_of_blocks_are_left_alone() -> None:
+    torch.manual_seed(0)
+    block = ILBlock(3, (4, 3), 3)
+    block.conv1.paths["0_to_1"] = Doubled(3, 3, 3, padding=1)
+    head = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 2, 1))
+    old = nn.utils.prune.random_unstructured(nn.Conv2d(2, 2, 1), "weight", 1)
+    model = calibrated(Chain(block, goctconv.SelectScale(0), head, old), torch.randn(2, 3, 32, 32))
+    deployed = goctconv.deploy(model)
+    folded = {name for name in deployed.deployment.folded if name.startswith("layers.0.norm1")}
+    assert folded == {"layers.0.norm1.0"}  # behind the one convolution that is PyTorch's
+    assert deployed.deployment.rewritten == ("layers.0.conv2", "layers.0.conv3")
+    x = torch.randn(1, 3, 33, 32)
+    assert largest_difference(deployed(x), model(x)) < 1e-4
+
+
 @torch.no_grad()
 def test_paths_of_zeros_go_and_denormal_weights_become_zero() -> None:
     model = tiny()

@@ -131,7 +131,8 @@ def _check(model: object, backend: str, dtype: object, example_inputs: object) -
 def _put_channels_last(network: nn.Module) -> None:
     """Bring convolutions on a processor to the memory layout that they are fastest in; features follow."""
     for conv in network.modules():
-        if isinstance(conv, nn.Conv2d) and conv.weight.device.type == "cpu" and not parametrize.is_parametrized(conv):
+        is_computed = parametrize.is_parametrized(conv) or not isinstance(getattr(conv, "weight", None), nn.Parameter)
+        if isinstance(conv, nn.Conv2d) and not is_computed and conv.weight.device.type == "cpu":
             conv.weight = nn.Parameter(conv.weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
 
 
@@ -171,7 +172,7 @@ def _example(network: nn.Module, given: Tensor | tuple[Any, ...] | None) -> tupl
         return given if isinstance(given, tuple) else (given,)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     channels = getattr(network, "in_chans", 3 if first is None else first.in_channels)
-    like = next(network.parameters())
+    like = next(tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point())
     generator = torch.Generator().manual_seed(0)
     return (torch.randn(1, channels, _SIDE, _SIDE, generator=generator).to(like.device, like.dtype),)
 

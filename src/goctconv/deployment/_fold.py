@@ -66,7 +66,7 @@ def fold_into(network: nn.Module, layer: str, scale: int, norm: str, folded: Fol
 def fold_factors(network: nn.Module, folded: Folded) -> None:
     """Multiply the constant factors of the convolutions that are left into their weights."""
     for conv in list(network.modules()):
-        if type(conv) is ScaledConv2d and conv.weight_scale != 1:
+        if type(conv) is ScaledConv2d and conv.weight_scale != 1 and not conv._forward_pre_hooks:
             _note_factor(network, conv, folded)
             fold(conv, None)
 

@@ -9,12 +9,12 @@ from typing import NamedTuple, cast
 from torch import nn
 from torch.nn.utils import parametrize
 
-from ..layers import ParallelDilatedConv, ScaledConv2d, SimplifiedGOctConv
+from ..layers import CrossStageGOctConv, GOctConv, OctConv, ParallelDilatedConv, ScaledConv2d, SimplifiedGOctConv
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._arithmetic import Foldable
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaledConv2d)
-LAYERS = (MultiScaleConv2d, SimplifiedGOctConv, ParallelDilatedConv)
+LAYERS = (GOctConv, CrossStageGOctConv, OctConv, SimplifiedGOctConv, ParallelDilatedConv)
 
 
 class Part(NamedTuple):
@@ -27,7 +27,9 @@ class Part(NamedTuple):
 
 def is_producer(module: nn.Module) -> bool:
     """Whether a module's outputs are those of convolutions."""
-    return type(module) in PLAIN or isinstance(module, LAYERS)
+    if type(module) in LAYERS:  # whose children somebody may have replaced
+        return all(type(one) in {*PLAIN, nn.ModuleDict} for one in module.modules() if one is not module)
+    return type(module) in PLAIN
 
 
 def parts_of(layer: nn.Module, scale: int) -> list[Part]:

@@ -12,7 +12,7 @@ from ..layers import FusionHead, ILBlock, ParallelDilatedConv, PerScale, Simplif
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._cpu import LAST, suits
 from ._fold import steps_of
-from ._parts import Plain
+from ._parts import Plain, is_producer
 from ._programs import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
 
 if TYPE_CHECKING:
@@ -108,12 +108,14 @@ def rewrite(network: nn.Module) -> tuple[nn.Module, list[str]]:
 def _kind_of(module: nn.Module) -> Any:
     if type(module) in {ILBlock, FusionHead}:
         is_known = all(
-            isinstance(getattr(module, layer), MultiScaleConv2d | SimplifiedGOctConv | ParallelDilatedConv)
+            is_producer(getattr(module, layer))
             and type(getattr(module, norm)) is PerScale
             and type(getattr(module, norm.replace("norm", "act"))) is PerScale
             for layer, norm in steps_of(cast("ILBlock | FusionHead", module))
         )
         return (RewrittenILBlock if type(module) is ILBlock else RewrittenFusionHead) if is_known else None
+    if not is_producer(module):
+        return None
     if isinstance(module, MultiScaleConv2d):
         return RewrittenExchange
     return {SimplifiedGOctConv: RewrittenDepthwise, ParallelDilatedConv: RewrittenDilated}.get(type(module))

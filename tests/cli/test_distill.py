@@ -134,6 +134,18 @@ def test_what_is_missing_is_named(photographs, teacher, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_networks_are_refused_before_the_teacher_makes_maps(photographs, teacher, tmp_path, capsys):
+    more = ["--images", str(photographs), "--maps", str(tmp_path / "maps"), "-o", str(tmp_path / "run")]
+    assert "unknown model 'test_csnett': did you mean test_csnet" in error_of(
+        capsys, "test_csnett", *TINY[1:], *teacher, *more
+    )
+    missing = ["--teacher", "test_scfnet", "--teacher-weights", str(tmp_path / "none.pth")]
+    assert f"error: --teacher-weights {tmp_path / 'none.pth'}: there is no such file" in error_of(
+        capsys, *TINY, *missing, *more
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_option_is_stored():
     fields = {option.field for option in OPTIONS.values()}
     assert fields == set(DistillConfig.__dataclass_fields__)

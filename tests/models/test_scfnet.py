@@ -21,8 +21,9 @@ from torch.testing import assert_close
 
 import goctconv
 from goctconv import CheckpointError, prune_channels
-from goctconv.deployment import export_onnx
+from goctconv.deployment import deploy, export_onnx
 from goctconv.models import SCFNet, UnknownModelError, count_macs, create_scfnet, load_pruned, save_pruned
+from goctconv.models._pdparams import read_pdparams
 from goctconv.models._scfnet_checkpoint import from_published, is_published_layout, published_layout
 from goctconv.models._scfnet_head import SCFNetHead
 from reference.compare import assert_equal
@@ -232,6 +233,53 @@ def test_code_in_a_file_is_refused_and_named(content: Any, asked: str, protocol:
     assert not file.exists()
 
 
+class State:
+    """Unpickled as a call that is followed by a state of any kind."""
+
+    def __init__(self, call: Any, arguments: tuple[Any, ...], state: Any) -> None:
+        self.reduced = call, arguments, state
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+ADDRESS = b"\x10" + bytes(7)  # where no object is: numpy's own types would take it for one, and the process would end
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_bytes_are_never_taken_for_objects(protocol: int, tmp_path: Path) -> None:
+    start = np.zeros(1).__reduce__()[0]
+    fields = (3, "<", None, ("a",), {"a": (np.dtype("f4"), 0)}, 8, 1, 0)
+    for content, message in (
+        (Evil(list, Evil(np.ndarray, (1,), "O", ADDRESS)), "'str' object is not callable|must be callable"),
+        (Evil(np.dtype, "O8", False, True), "data of the type 'O8', expected numbers"),
+        (Evil(np.dtype, "O"), "data of the type 'O', expected numbers"),
+        (State(np.dtype, ("i8", False, True), fields), r"data with the fields \('a',\), expected numbers"),
+        (
+            State(start, (np.ndarray, (0,), b"b"), (1, (1,), "O", False, ADDRESS)),
+            "something else",
+        ),
+    ):
+        (tmp_path / "net.pdparams").write_bytes(pickle.dumps({"a": content}, protocol=protocol))
+        with pytest.raises(CheckpointError, match=message):
+            read_pdparams(tmp_path / "net.pdparams")
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_arrays_of_all_kinds_are_read(protocol: int, tmp_path: Path) -> None:
+    numbers = np.arange(12).reshape(3, 4)
+    arrays = {kind: numbers.astype(kind) for kind in ("?", "u1", "i8", "<f2", ">f4", "f8", "c8")}
+    arrays |= {"turned": numbers.T.astype("f4"), "empty": np.zeros((0, 3), "f4"), "one": np.array(2.5)}
+    step = {"LR": {"last": np.float32(3), "epoch": 4}}
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(arrays, protocol=protocol))
+    found = read_pdparams(tmp_path / "net.pdparams")
+    for name, array in arrays.items():
+        assert_close(found[name], torch.from_numpy(array.astype(array.dtype.newbyteorder("="))), rtol=0, atol=0)
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps(arrays | step, protocol=protocol))
+    with pytest.raises(CheckpointError, match="holds LR: no array of numbers"):
+        read_pdparams(tmp_path / "net.pdparams")
+
+
 def test_persistent_objects_are_refused(tmp_path: Path) -> None:
     class Outside(pickle.Pickler):
         def persistent_id(self, thing: object) -> object:
@@ -251,7 +299,9 @@ def test_persistent_objects_are_refused(tmp_path: Path) -> None:
         (pickle.dumps({"a": np.zeros(1000)})[:-9], "truncated"),
         (pickle.dumps([1]), "holds a list, expected a dict"),
         (pickle.dumps({}), "holds nothing"),
-        (pickle.dumps({"a": "text", "b": np.array([{}], dtype=object)}), "holds a, b: no array of numbers"),
+        (pickle.dumps({"a": "text", "b": np.zeros(1), "c": [1]}), "holds a, c: no array of numbers"),
+        (pickle.dumps({"a": np.array([{}], dtype=object)}), "data of the type 'O8', expected numbers"),
+        (pickle.dumps({"a": np.zeros(1, [("b", "f4")])}), "data of the type 'V4', expected numbers"),
     ],
 )
 def test_damaged_files_of_paddle(content: bytes, message: str, tmp_path: Path) -> None:
@@ -328,6 +378,15 @@ def test_any_levels(levels: tuple[int, ...]) -> None:
 def test_registered_variants(name: str) -> None:
     model = goctconv.create_model(name)
     assert [tuple(one.shape) for one in several(model, image(1))] == [(1, 1, 65, 97)] * 4
+
+
+def test_deployed_is_the_same_network() -> None:
+    model = drawn().float()
+    deployed = deploy(model)
+    for x in (image(2, 64, 64), image(1, 65, 97)):
+        assert_close(deployed(x), logits(model, x), rtol=0, atol=1e-4 * float(logits(model, x).abs().max()))
+    kept = sum(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
+    assert kept < sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
 
 
 @pytest.mark.slow

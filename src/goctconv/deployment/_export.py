@@ -156,7 +156,7 @@ def _write_onnx(network: nn.Module, reference: Reference, file: Path, dtype: tor
         raise ExportError(
             f"torch.onnx.export cannot export this {type(network).__name__}: {error}. "
             "Of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
-            f"{'' if is_fixed else '; of a transformer with windows, name one size with size='}"
+            f"{'' if is_fixed else '; for a backbone that needs one size, as with windows, name it with size='}"
         ) from error
     if program is None:  # only the exporter without dynamo returns None
         raise ExportError("torch.onnx.export returned no program")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +18,13 @@ from torch import Tensor
 from ._errors import CheckpointError
 
 _NAMES = "StructuredToParameterName@@"  # PaddlePaddle's table of internal names, in the dict beside the arrays
-_KINDS = "biufc"  # numpy's letters for numbers
+_NUMBERS = r"b1|[iu][1248]|f[248]|c8|c16"  # numpy's names of what torch has too
 
 
 def read_pdparams(path: Path) -> dict[str, Tensor]:
     """Return the arrays of a file of ``paddle.save`` as tensors.
 
-    Only numpy's arrays and types, numbers, text and builtin containers are made; whatever else the file asks for is
+    Only arrays of numbers, numbers, text and builtin containers are made; whatever else the file asks for is
     refused before it is looked up, so that no code of it runs.
 
     Raises:
@@ -38,59 +40,78 @@ def read_pdparams(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of names and arrays")
     arrays = {str(name): _array(value) for name, value in content.items() if name != _NAMES}
-    strangers = [name for name, value in arrays.items() if not _is_numeric(value)]
+    strangers = [name for name, value in arrays.items() if value is None]
     if strangers or not arrays:
         listed = ", ".join(strangers) or "nothing"
         raise CheckpointError(f"{path} holds {listed}: no array of numbers; expected a state dict of PaddlePaddle")
-    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    return {name: torch.from_numpy(value) for name, value in arrays.items() if value is not None}
 
 
-def _is_numeric(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in _KINDS
-
-
-def _array(value: Any) -> Any:
-    """Return the array of a pair (internal name, array), as later versions save tensors."""
+def _array(value: Any) -> np.ndarray[Any, Any] | None:
+    """Return the array, also of a pair (internal name, array), as later versions save tensors; None if it is none."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
-    return value[1] if is_pair else value
+    found = value[1] if is_pair else value
+    return found.content if isinstance(found, _Array) else None
 
 
-def _latin1(text: str, encoding: str = "latin1") -> bytes:
+class _Type:
+    """A type of numbers. numpy's own takes a state that makes objects at any address of it."""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        if not isinstance(name, str) or not re.fullmatch(_NUMBERS, name):
+            raise pickle.UnpicklingError(f"data of the type {name!r}, expected numbers")
+        self.numpy = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        _, order, *parts = state
+        if any(part is not None for part in parts[:3]):
+            raise pickle.UnpicklingError(f"data with the fields {parts[1]}, expected numbers")
+        self.numpy = self.numpy.newbyteorder(order)
+
+
+class _Array:
+    """An array in the making. numpy's own takes bytes for objects, at addresses that the file chooses."""
+
+    def __init__(self, *_: Any) -> None:
+        self.content: np.ndarray[Any, Any] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, is_fortran, data = state
+        self.content = _numbers(kind, data).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _numbers(kind: Any, data: Any, count: int = -1) -> np.ndarray[Any, Any]:
+    if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+        raise pickle.UnpicklingError("an array whose type or content is something else")
+    return np.frombuffer(data, kind.numpy, count).astype(kind.numpy.newbyteorder("="))
+
+
+def _scalar(kind: Any, data: Any) -> Any:
+    """Return a number of numpy's."""
+    return _numbers(kind, data, 1)[0]
+
+
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    """Return an array as pickle's protocol 5 keeps it."""
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", data))
+    return array
+
+
+def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
     """Return the bytes that old protocols of pickle keep as text."""
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}, expected 'latin1'")
     return codecs.encode(text, "latin1")
 
 
-def _empty_array(_subtype: Any, shape: Any, _dtype: Any) -> Any:
-    """Return what numpy fills when an array is unpickled, of numpy's own class whatever the file asks for."""
-    if shape not in {(0,), 0}:
-        raise pickle.UnpicklingError(f"an array that begins with the shape {shape}, expected (0,)")
-    return np.ndarray(0, np.int8)
-
-
-def _scalar(dtype: Any, data: Any = None) -> Any:
-    """Return a number of numpy's."""
-    if not isinstance(dtype, np.dtype) or dtype.hasobject or not isinstance(data, bytes):
-        raise pickle.UnpicklingError("a number of another type")
-    return np.frombuffer(data, dtype, 1)[0]
-
-
-def _from_buffer(data: Any, dtype: Any, shape: Any, order: str) -> Any:
-    """Return an array as pickle's protocol 5 keeps it."""
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise pickle.UnpicklingError("an array of objects")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
 _BUILTINS = ("builtins", "__builtin__")  # of Python 3, and as protocols up to 2 write them
 _ALLOWED: dict[str, Callable[..., Any]] = {
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    **{f"numpy.{core}.multiarray._reconstruct": _empty_array for core in ("core", "_core")},
+    "numpy.dtype": _Type,
+    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
     **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},
-    **{f"{builtins}.{kind.__name__}": kind for builtins in _BUILTINS for kind in (dict, list, tuple, set)},
+    **{f"{builtins}.{kind.__name__}": kind for builtins in _BUILTINS for kind in (dict, list, tuple, set, bytes)},
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": _latin1,
 }
@@ -105,10 +126,14 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what the file asks for, if it is one of the few things that are data."""
-        found = _ALLOWED.get(f"{module}.{name}")
+        asked = f"{module}.{name}"
+        if asked == "numpy.ndarray":
+            return asked  # the class of an array, which tells nothing here and cannot be called
+        found = _ALLOWED.get(asked)
         if found is None:
-            self._refuse(f"{module}.{name}")
-        return found
+            self._refuse(asked)
+        # A file may set attributes of what it is given: of one that goes away, never of ours.
+        return found if found.__module__ != __name__ else functools.partial(found)
 
     def persistent_load(self, pid: Any) -> NoReturn:
         """Refuse a reference to something outside of the file."""

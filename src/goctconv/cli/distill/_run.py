@@ -103,7 +103,10 @@ def _teacher(config: DistillConfig) -> nn.Module:
             f"an untrained {config.teacher} teaches nothing: say where its weights are: --teacher-weights FILE, or "
             "--teacher local-dir:DIR of a network that was saved."
         )
-    return create_model(config.teacher, weights=config.teacher_weights).eval()
+    try:
+        return create_model(config.teacher, weights=config.teacher_weights).eval()
+    except CommandError as error:
+        raise CommandError(*(str(line).replace("--weights", "--teacher-weights") for line in error.args)) from error
 
 
 def _lessons(config: DistillConfig, teaching: Teaching, teacher: nn.Module) -> Lessons:

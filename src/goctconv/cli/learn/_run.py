@@ -95,11 +95,11 @@ def _run(args: argparse.Namespace, kind: Kind, prepare: Callable[[Any, torch.dev
         torch.set_num_threads(config.threads)
     with connected(config.device) as device, _notes(quiet=config.quiet):
         with together():
+            torch.manual_seed(config.seed)
+            model = make_network(config)  # before a teacher makes maps of all photographs
+            macs = _macs(model, config)
             lessons = prepare(config, device)
             loaders = lessons.loaders
-            torch.manual_seed(config.seed)
-            model = make_network(config)
-            macs = _macs(model, config)
             callbacks = _callbacks(config, lessons)
         with together():
             if process_number() == 0:

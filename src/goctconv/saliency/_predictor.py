@@ -52,8 +52,8 @@ class Predictor:
         ImportError: The engine, or what the export needs, is not installed.
         ExportError: The network cannot be exported.
         TypeError: ``model`` is neither a network nor a path, or ``size`` or ``batch_size`` is no integer.
-        ValueError: ``size`` or ``batch_size`` is too small, or the file takes other sizes or is damaged; an engine that does not go
-            with the model, the device or the number of threads.
+        ValueError: ``size`` or ``batch_size`` is too small, or the file is damaged or takes other sizes; an
+            engine that does not go with the model, the device or the number of threads.
 
     Example:
         >>> import numpy as np, torch

@@ -17,7 +17,7 @@ def test_figures_are_printed_and_written(monkeypatch, tmp_path, capsys):
     for part in ("installed", "missing", "allocator", "1 thread", "deployed", "peak memory", "new process"):
         assert part in text
     document = json.loads(file.read_text(encoding="utf-8"))
-    assert document["settings"] == {"size": [32, 32], "batch_size": 2, "rounds": 2, "threads": [1]}
+    assert document["settings"] == {"size": [32, 32], "batch_size": 2, "rounds": 2, "threads": [1], "seconds": 10}
     (model,) = document["models"]
     assert list(model["processor"]["latency"]["1"]) == ["eager", "deployed", "channels_last"]
     assert len(model["processor"]["throughput"]["1"]["deployed"]["seconds"]) == 2

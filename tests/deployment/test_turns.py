@@ -63,3 +63,11 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine["packages"]["torch"] == original("torch")
     assert machine["allocator"]["MALLOC_TRIM_THRESHOLD_"] == "123"
     assert json.loads(json.dumps(machine)) == machine
+
+
+def test_a_budget_ends_rounds_once_three_have_counted():
+    calls = []
+    turns = take_turns({"a": lambda: calls.append(1)}, rounds=50, warmup=9, budget=0.0)
+    assert len(turns.seconds["a"]) == 3
+    assert len(calls) == 1 + 3  # one round that does not count
+    assert len(take_turns({"a": lambda: None}, rounds=5, budget=60.0).seconds["a"]) == 5

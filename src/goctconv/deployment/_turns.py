@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
+
+_LEAST_ROUNDS = 3  # that count, however long they take
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def take_turns(
     rounds: int = 15,
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
+    budget: float | None = None,
 ) -> Turns:
     """Measure several ways to do the same in turns, so that what else the machine does meets all alike.
 
@@ -70,6 +74,8 @@ def take_turns(
         warmup: Rounds before those, that do not.
         clock: Returns seconds. `time.process_time` is less disturbed by other programs, but counts those of all
             threads together.
+        budget: Seconds, by the clock on the wall, after which no round begins any more, once three have counted;
+            rounds that do not count take a quarter of it at most, but for the first. None: no limit.
 
     Raises:
         ValueError: There is no side or no round.
@@ -84,7 +90,11 @@ def take_turns(
         raise ValueError(f"{len(sides)} sides and rounds={rounds}: expected at least one of each")
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     names = list(sides)
+    begin, limit = time.perf_counter(), math.inf if budget is None else budget
     for number in range(-warmup, rounds):
+        spent = time.perf_counter() - begin
+        if (-warmup < number < 0 and spent > limit / 4) or (number >= _LEAST_ROUNDS and spent > limit):
+            continue
         first = number % len(names)
         for side in names[first:] + names[:first]:
             start = clock()

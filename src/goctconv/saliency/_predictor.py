@@ -52,8 +52,8 @@ class Predictor:
         ImportError: The engine, or what the export needs, is not installed.
         ExportError: The network cannot be exported.
         TypeError: ``model`` is neither a network nor a path, or ``size`` or ``batch_size`` is no integer.
-        ValueError: ``size`` or ``batch_size`` is too small, or the file takes other sizes; an engine that does not go
-            with the model, the device or the number of threads.
+        ValueError: ``size`` or ``batch_size`` is too small, or the file is damaged or takes other sizes; an
+            engine that does not go with the model, the device or the number of threads.
 
     Example:
         >>> import numpy as np, torch
@@ -119,9 +119,13 @@ class Predictor:
         ]
 
     def _load(self, file: Path, threads: int | None) -> Engine:
-        if self.backend == "onnx":
-            return OnnxEngine(file, threads=threads, split=True, size=self.size)
-        return OpenVINOEngine(file, threads=threads, split=True, size=self.size)
+        engine = OnnxEngine if self.backend == "onnx" else OpenVINOEngine
+        try:
+            return engine(file, threads=threads, split=True, size=self.size)
+        except (ImportError, ValueError):
+            raise
+        except Exception as error:  # each engine has errors of its own
+            raise ValueError(f"{file} cannot be loaded by {self.backend}: export it again ({error})") from error
 
     def _file_of(self, model: nn.Module | str | os.PathLike[str]) -> Path:
         if not isinstance(model, nn.Module):

@@ -37,6 +37,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
     parser.add_argument("--rounds", type=integer_from(1), default=15, metavar="N", help="default: %(default)s")
     parser.add_argument(
+        "--seconds",
+        type=integer_from(1),
+        default=10,
+        metavar="N",
+        help="after which no round begins any more, of one image or of batches, with one number of threads, once "
+        "three have counted (default: %(default)s)",
+    )
+    parser.add_argument(
         "--threads",
         type=integer_from(1),
         nargs="+",

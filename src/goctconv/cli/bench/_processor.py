@@ -24,6 +24,7 @@ class Settings(NamedTuple):
     batch_size: int
     rounds: int
     threads: Sequence[int]
+    seconds: float  # for one table: latency or throughput, with one number of threads
 
 
 def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Settings, folder: Path) -> dict[str, Any]:
@@ -49,8 +50,8 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
     for threads in settings.threads:
         say(f"  measuring with {threads} thread{'s' * (threads > 1)}")
         with torch_threads(threads):
-            latency[str(threads)] = _turns(forms, threads, batch[:1], settings.rounds, split=False)
-            throughput[str(threads)] = _turns(forms, threads, batch, settings.rounds, split=True)
+            latency[str(threads)] = _turns(forms, threads, batch[:1], settings, split=False)
+            throughput[str(threads)] = _turns(forms, threads, batch, settings, split=True)
     return {
         "forms": facts,
         "latency": {threads: turns.to_dict(names[0]) for threads, turns in latency.items()},
@@ -64,8 +65,13 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
     }
 
 
-def _turns(forms: dict[str, Form], threads: int, images: Tensor, rounds: int, *, split: bool) -> Turns:
-    return take_turns({name: partial(form.load(threads, split), images) for name, form in forms.items()}, rounds=rounds)
+def _turns(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Turns:
+    calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
+    turns = take_turns(calls, rounds=settings.rounds, budget=settings.seconds)
+    done = len(next(iter(turns.seconds.values())))
+    if done < settings.rounds:
+        say(f"  only {done} of {settings.rounds} rounds in {settings.seconds} s: --seconds allows more")
+    return turns
 
 
 def _facts(name: str, form: Form, first: Form, image: Tensor) -> dict[str, Any]:

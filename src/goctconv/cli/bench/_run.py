@@ -42,6 +42,7 @@ def run_bench(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         rounds=args.rounds,
         threads=args.threads or sorted({1, processors()}),
+        seconds=args.seconds,
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     machine = describe_machine()

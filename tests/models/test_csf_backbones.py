@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.deployment import ExportError, export_onnx
+from goctconv.deployment import export_onnx
 from goctconv.models import CSF, create_csf
 
 SIZE = {"img_size": 64}  # of networks whose windows or positions would make small images large
@@ -122,12 +122,10 @@ def test_onnx_of_any_size(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_of_one_size_only_is_refused_with_the_cure(tmp_path: Path) -> None:
+def test_onnx_of_one_size(tmp_path: Path) -> None:
+    """Any size is refused, as a test of exports shows with a small network; here that alone takes minutes."""
     small = {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 4, 8)}
     model = create_csf("swin_tiny_patch4_window7_224", backbone_args=small)
-    with pytest.raises(ExportError, match="size="):
-        export_onnx(model, tmp_path / "csf.onnx")
-    assert list(tmp_path.iterdir()) == []
     export_onnx(model, tmp_path / "csf.onnx", size=(64, 96))
     x = image(2, 64, 96)
     (found,) = onnxruntime.InferenceSession(str(tmp_path / "csf.onnx")).run(None, {"image": x.numpy()})

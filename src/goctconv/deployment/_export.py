@@ -143,6 +143,7 @@ def _write_onnx(network: nn.Module, reference: Reference, file: Path, dtype: tor
     dims = {axis: torch.export.Dim(name, min=least) for axis, (name, least) in smallest.items()}
     try:
         deployed = network.network if isinstance(network, Deployed) else deploy(network, example_inputs=image).network
+        deployed = copy.deepcopy(deployed).to(memory_format=torch.contiguous_format)  # else a height of 1 is ambiguous
         program = torch.onnx.export(
             _InHalf(deployed).eval() if dtype == torch.float16 else deployed,
             (image,),

@@ -19,9 +19,9 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 import goctconv
+from goctconv.deployment._turns import peak_memory
 from goctconv.models import CSF
 
 DILATIONS = (1, 2, 4, 8, 16)
@@ -80,18 +80,6 @@ def seconds(call: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - start[0], time.perf_counter() - start[1]
 
 
-def peak(call: Callable[[], object]) -> float:
-    """Return the most that PyTorch holds at once during a call beside what it held before, in MiB."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    held = most = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most / MIB
-
-
 def spread(values: list[float]) -> str:
     """Return median and quartiles."""
     low, middle, high = statistics.quantiles(values, n=4)
@@ -128,7 +116,7 @@ def main() -> None:
             print(f"{name}: {statistics.median(taken['ours']):.3f} s; ours over plain {spread(ratios)}")
         share = statistics.median(head) / statistics.median(own["ours"])
         print(f"the head's share of the time: {share:.0%}")
-        print(", ".join(f"peak memory of {side} {peak(call):.1f} MiB" for side, call in sides.items()))
+        print(", ".join(f"peak memory of {side} {peak_memory(call) / MIB:.1f} MiB" for side, call in sides.items()))
 
 
 if __name__ == "__main__":

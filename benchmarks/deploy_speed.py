@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import functools
 import os
 import platform
 import statistics
@@ -25,9 +26,9 @@ from pathlib import Path
 import torch
 from plain_csnet import PlainCSNet
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 import goctconv
+from goctconv.deployment._turns import peak_memory
 
 MIB = 2**20
 TOLERANCE = 1e-4
@@ -60,7 +61,7 @@ def main() -> None:
                 one, more = (statistics.median(seconds[n][side]) for n in (min(seconds), max(seconds)))
                 print(f"{name}, {side}: {max(seconds)} threads are {one / more:.2f} x as fast as {min(seconds)}")
             torch.set_num_threads(1)
-            memory = {side: peak(one, image) for side, one in sides.items()}
+            memory = {side: peak_memory(functools.partial(one, image)) / MIB for side, one in sides.items()}
         for side, most in memory.items():
             print(f"{name}, {side}: peak memory {most:.1f} MiB, {most / memory['plain']:.2f} of the plain form's")
 
@@ -149,18 +150,6 @@ def report(name: str, threads: int, own: dict[str, list[float]], clock: dict[str
             low, _, high = statistics.quantiles(each, n=4)
             parts.append(f"{what} {baseline:.2f} x ({low:.2f}-{high:.2f})")
         print(", ".join(parts), flush=True)
-
-
-def peak(network: Callable[[Tensor], Tensor], image: Tensor) -> float:
-    """Return the most that PyTorch holds at once during a forward pass beside what it held before, in MiB."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        network(image)
-    held = most = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most / MIB
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ spread over processes, and joined:
     python benchmarks/learn_saliency.py FOLDER --runs dynamic:0 ordinary:0 --json a.json
     python benchmarks/learn_saliency.py FOLDER --runs dynamic:1 ordinary:1 --json b.json
     python benchmarks/learn_saliency.py --merge a.json b.json
+    python benchmarks/learn_saliency.py --merge benchmarks/learn_saliency.json --picture fading-photographs.svg
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.learning import LearningResult, ProgressBar, ThresholdError, published_schedule
+from goctconv.analysis import plots
+from goctconv.learning import LearningHistory, LearningResult, ProgressBar, ThresholdError, published_schedule
 from goctconv.saliency import (
     SaliencyStep,
     SaliencyValidation,
@@ -65,6 +67,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", default=[f"{arm}:{s}" for s in SEEDS for arm in ("dynamic", "ordinary")])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--merge", type=Path, nargs="+")
+    parser.add_argument("--picture", type=Path, help="draw γ over time of the first learned run to this SVG file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
@@ -79,10 +82,12 @@ def main() -> None:
             "minutes": (time.perf_counter() - start) / 60,
             "cpu_minutes": (time.process_time() - process) / 60,
         }
-        print(run, json.dumps({k: v for k, v in found[run].items() if k != "history"}), flush=True)
+        print(run, json.dumps({k: v for k, v in found[run].items() if k != "epochs"}), flush=True)
         if options.json:
             options.json.write_text(json.dumps(found), encoding="utf-8")
     summarise(found)
+    if options.picture:
+        draw(found, options.picture)
 
 
 def adam(model: nn.Module) -> torch.optim.Optimizer:
@@ -140,7 +145,23 @@ def learned(pairs: Split, seed: int) -> dict[str, Any]:
         unpruned = made(seed)
         unpruned.load_state_dict(result.unpruned or {})
         found = judged(pairs, unpruned, result, f"{folder}/cache")
-    return {**found, "gap": str(result.gap or gap), "threshold": result.threshold, "history": result.history.to_dict()}
+    return {**found, "gap": str(result.gap or gap), "threshold": result.threshold, "epochs": condensed(result.history)}
+
+
+def condensed(history: LearningHistory) -> list[dict[str, Any]]:
+    """Return what a history tells of each epoch; the counts of γ's histogram as one text."""
+    return [
+        {
+            "phase": one.phase,
+            "loss": one.loss,
+            **one.validation,
+            "dead": one.dead,
+            "channels": one.channels,
+            "quantiles": one.quantiles,
+            "histogram": " ".join(map(str, one.histogram)),
+        }
+        for one in history.epochs
+    ]
 
 
 def judged(pairs: Split, unpruned: nn.Module, result: LearningResult, cache: str) -> dict[str, Any]:
@@ -208,6 +229,22 @@ def summarise(found: dict[str, Any]) -> None:
             else "| | |"
         )
         print(f"| {run} | {one['parameters'][-1]:,} | {learned_only} | {scores['mae']:.4f} | {scores['max_f']:.4f} |")
+
+
+def draw(found: dict[str, Any], file: Path) -> None:
+    """Draw γ over time, from 1e-18 up; what is smaller is counted there."""
+    run = next(one for name, one in sorted(found.items()) if name.startswith("dynamic"))
+    edges = LearningHistory().to_dict()["histogram_edges"]
+    low, high = edges.index(-18.0), edges.index(1.0)
+    counts = [[int(count) for count in epoch["histogram"].split()] for epoch in run["epochs"]]
+    shown = [[sum(row[: low + 1]), *row[low + 1 : high]] for row in counts]
+    plots.scales_over_time(
+        {"epoch": list(range(1, len(shown) + 1)), "scales": shown},
+        key="scales",
+        edges=edges[low : high + 1],
+        events={"pruned": sum(epoch["phase"] == "train" for epoch in run["epochs"]) + 0.5},
+        threshold=run["threshold"],
+    ).save(file)
 
 
 if __name__ == "__main__":

@@ -284,6 +284,7 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: plots.learning_curves({"a": {**LEARNED, "epochs": []}}), ValueError, "run 'a' is empty"),
     (lambda: plots.learning_curves({"a": {"loss": [1], "mae": [1, 2]}}), ValueError, "different lengths"),
     (lambda: plots.learning_curves({"a": COLUMNS}, ["f"]), KeyError, "no run has 'f': there are epoch, loss, mae"),
+    (lambda: plots.learning_curves({"a": COLUMNS}, ["loss"], x="epochs"), KeyError, "run 'a' has no 'epochs'"),
     (lambda: plots.learning_curves({"a": COLUMNS}, "loss"), ValueError, "keys='loss' must list"),
     (lambda: plots.learning_curves({"a": {"loss": ["x"]}}, ["loss"]), TypeError, "'loss' of run 'a' is list"),
     (lambda: plots.learning_curves({"a": {"loss": [math.nan]}}, ["loss"]), ValueError, "no finite value in any run"),

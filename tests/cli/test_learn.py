@@ -353,6 +353,9 @@ def test_corrupt_pairs_are_named_and_counted(shapes, tmp_path, capsys):
     assert "5 (" in line
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary["skipped"]) == {"3", "5"}
+    assert summary["pairs"] == {"train": 6, "validation": 0}  # of eight
+    note = "masked as a whole"  # what pruning notes stands on the terminal too
+    assert sum(note in line for line in output.err.splitlines() if line.startswith("goctconv: note: ")) == 1
     assert summary["scores"] == {"before": {}, "pruned": {}, "finetuned": {}}
     assert "MAE" not in output.out
     assert list((run / "tensorboard").glob("events*"))

@@ -58,6 +58,8 @@ def test_it_equals_a_plain_loop(fresh: bool) -> None:
     )
     assert 0 < result.report.removed < result.report.masked <= 24
     assert result.report.channels == 24
+    alone = prune_channels(network(0), torch.zeros(1, *fixed_batches()[0][0].shape[1:]), threshold=0.0)
+    assert result.report.macs[0] == alone.report.macs[0]  # counted for one image, whatever the batch
     assert not result.model.training
     check_equal(state_of(result.model), state_of(plainly(network(0), fixed_batches(), 0.06, fresh=fresh)))
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from ._backbone import check_backbone_name
 from ._build import build_model
 from ._csf import CSF
 from ._csf_checkpoint import LAYOUT
+from ._on_backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
 
 __all__: list[str] = []  # timm adds the registered names
 
@@ -46,9 +45,6 @@ default_cfgs = generate_default_cfgs(
     }
 )
 
-# ResNets take images of any size and give a stem and four stages, of which the stages are fused.
-_RESIDUAL: dict[str, Any] = {"levels": (1, 2, 3, 4), "image_sizes": (1, 1, None)}
-
 
 def _create_csf(variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any) -> nn.Module:
     return build_model(
@@ -62,23 +58,14 @@ def _create_csf(variant: str, *, pretrained: bool, arguments: dict[str, Any], **
 
 
 def _create_residual(variant: str, backbone: str, *, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
-    given = arguments.setdefault("backbone", backbone)
-    if str(given).partition(".")[0] != backbone:
-        raise ValueError(f"backbone={given!r}: {variant} stands on {backbone}; use create_csf({given!r}) instead")
-    return _create_csf(variant, pretrained=pretrained, arguments=arguments, **_RESIDUAL)
+    arguments = on_own_backbone(variant, backbone, arguments, "create_csf")
+    return _create_csf(variant, pretrained=pretrained, arguments=arguments, **CONVOLUTIONS)
 
 
 @register_model
 def csf(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Cross-stage fusion on the backbone that ``backbone=`` names, any of timm's that gives features."""
-    if "backbone" not in kwargs:
-        raise ValueError("csf needs the name of one of timm's networks: backbone='resnet50', for example")
-    check_backbone_name(kwargs["backbone"])
-    cfg = timm.models.get_pretrained_cfg(kwargs["backbone"], allow_unregistered=True)
-    if cfg is not None:
-        told = {"mean": cfg.mean, "std": cfg.std}
-        kwargs["pretrained_cfg_overlay"] = {**told, **(kwargs.get("pretrained_cfg_overlay") or {})}
-    return _create_csf("csf", pretrained=pretrained, arguments=kwargs)
+    return _create_csf("csf", pretrained=pretrained, arguments=on_any_backbone("csf", kwargs))
 
 
 @register_model

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 from timm.models import generate_default_cfgs, register_model
 from torch import nn
 
-from ._backbone import check_backbone_name
 from ._build import build_model
+from ._on_backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
 from ._scfnet import SCFNet
 from ._scfnet_checkpoint import LAYOUT
 
@@ -58,27 +57,14 @@ def _create_scfnet(variant: str, *, pretrained: bool, arguments: dict[str, Any],
 def _create_on(
     variant: str, backbone: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
 ) -> nn.Module:
-    given = arguments.setdefault("backbone", backbone)
-    if str(given).partition(".")[0] != backbone:
-        raise ValueError(f"backbone={given!r}: {variant} stands on {backbone}; use create_scfnet({given!r}) instead")
+    arguments = on_own_backbone(variant, backbone, arguments, "create_scfnet")
     return _create_scfnet(variant, pretrained=pretrained, arguments=arguments, **defaults)
-
-
-# Networks of convolutions take images of any size and give a stem and four stages, of which the stages are fused.
-_CONVOLUTIONS: dict[str, Any] = {"levels": (1, 2, 3, 4), "image_sizes": (1, 1, None)}
 
 
 @register_model
 def scfnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """Scale-correlated fusion on the backbone that ``backbone=`` names, any of timm's that gives features."""
-    if "backbone" not in kwargs:
-        raise ValueError("scfnet needs the name of one of timm's networks: backbone='resnet50', for example")
-    check_backbone_name(kwargs["backbone"])
-    cfg = timm.models.get_pretrained_cfg(kwargs["backbone"], allow_unregistered=True)
-    if cfg is not None:
-        told = {"mean": cfg.mean, "std": cfg.std}
-        kwargs["pretrained_cfg_overlay"] = {**told, **(kwargs.get("pretrained_cfg_overlay") or {})}
-    return _create_scfnet("scfnet", pretrained=pretrained, arguments=kwargs)
+    return _create_scfnet("scfnet", pretrained=pretrained, arguments=on_any_backbone("scfnet", kwargs))
 
 
 @register_model
@@ -86,14 +72,14 @@ def scfnet_mobilenetv3_050(pretrained: bool = False, **kwargs: Any) -> nn.Module
     """SCFNet on MobileNetV3-large ×0.5, the student: 788,298 parameters."""
     backbone = "paddle_mobilenetv3_large_050"
     return _create_on(
-        "scfnet_mobilenetv3_050", backbone, pretrained=pretrained, arguments=kwargs, width=16, **_CONVOLUTIONS
+        "scfnet_mobilenetv3_050", backbone, pretrained=pretrained, arguments=kwargs, width=16, **CONVOLUTIONS
     )
 
 
 @register_model
 def scfnet_resnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """SCFNet on ResNet-50, a teacher: 26,093,508 parameters."""
-    return _create_on("scfnet_resnet50", "resnet50", pretrained=pretrained, arguments=kwargs, width=64, **_CONVOLUTIONS)
+    return _create_on("scfnet_resnet50", "resnet50", pretrained=pretrained, arguments=kwargs, width=64, **CONVOLUTIONS)
 
 
 @register_model
@@ -114,5 +100,5 @@ def scfnet_swin_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 def test_scfnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: PT028  # a model, not a test
     """SCFNet on timm's tiny EfficientNet, for tests."""
     return _create_on(
-        "test_scfnet", "test_efficientnet", pretrained=pretrained, arguments=kwargs, width=8, **_CONVOLUTIONS
+        "test_scfnet", "test_efficientnet", pretrained=pretrained, arguments=kwargs, width=8, **CONVOLUTIONS
     )

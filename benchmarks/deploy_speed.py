@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from plain_csnet import PlainCSNet
@@ -44,6 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="measure the compiled form too, which takes minutes")
     options = parser.parse_args()
+    if options.weights is not None and len(options.models) > 1:
+        parser.error(f"--weights is of one network, but --models names {len(options.models)}: name one")
     print(described(options.rounds))
     for name in options.models:
         model = prepared(name, options.weights)
@@ -51,15 +54,11 @@ def main() -> None:
         sides = sides_of(model, with_compiled=options.compile)
         with torch.inference_mode():
             check(sides, image, name)
-            seconds = {}
-            for threads in options.threads:
-                torch.set_num_threads(threads)
-                own, clock = measured(sides, image, options.rounds)
-                seconds[threads] = clock
+            seconds = measured(sides, image, options.threads, options.rounds)
+            for threads, (own, clock) in seconds.items():
                 report(name, threads, own, clock)
-            for side in sides if len(seconds) > 1 else ():
-                one, more = (statistics.median(seconds[n][side]) for n in (min(seconds), max(seconds)))
-                print(f"{name}, {side}: {max(seconds)} threads are {one / more:.2f} x as fast as {min(seconds)}")
+            if len(seconds) > 1:
+                report_threads(name, {threads: clock for threads, (_, clock) in seconds.items()})
             torch.set_num_threads(1)
             memory = {side: peak_memory(functools.partial(one, image)) / MIB for side, one in sides.items()}
         for side, most in memory.items():
@@ -122,20 +121,42 @@ def check(sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, name: str
             raise RuntimeError(f"{side} differs by {difference:.1e}, more than {TOLERANCE:g}")
 
 
+Seconds: TypeAlias = dict[str, list[float]]
+
+
 def measured(
-    sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return the process's own seconds and the clock's, of every side and round, after one round of warming up."""
-    own: dict[str, list[float]] = {side: [] for side in sides}
-    clock: dict[str, list[float]] = {side: [] for side in sides}
+    sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, threads: list[int], rounds: int
+) -> dict[int, tuple[Seconds, Seconds]]:
+    """Return for every number of threads the process's own seconds and the clock's, of every side and round.
+
+    One round warms up. Numbers of threads take turns too: what else the machine does changes from second to second.
+    """
+    taken: dict[int, tuple[Seconds, Seconds]] = {
+        n: ({side: [] for side in sides}, {side: [] for side in sides}) for n in threads
+    }
     for number in range(rounds + 1):
-        for side in sorted(sides, reverse=bool(number % 2)):
-            start = time.process_time(), time.perf_counter()
-            sides[side](image)
-            if number:
-                own[side].append(time.process_time() - start[0])
-                clock[side].append(time.perf_counter() - start[1])
-    return own, clock
+        for count in sorted(taken, reverse=bool(number // 2 % 2)):
+            torch.set_num_threads(count)
+            torch.zeros(2**20).add_(1)  # wakes the threads
+            own, clock = taken[count]
+            for side in sorted(sides, reverse=bool(number % 2)):
+                start = time.process_time(), time.perf_counter()
+                sides[side](image)
+                if number:
+                    own[side].append(time.process_time() - start[0])
+                    clock[side].append(time.perf_counter() - start[1])
+    return taken
+
+
+def report_threads(name: str, seconds: dict[int, Seconds]) -> None:
+    """Print how much faster every side is with the most threads than with the fewest."""
+    few, many = min(seconds), max(seconds)
+    for side in seconds[few]:
+        ratio = statistics.median(seconds[few][side]) / statistics.median(seconds[many][side])
+        low, _, high = statistics.quantiles(
+            [a / b for a, b in zip(seconds[few][side], seconds[many][side], strict=True)], n=4
+        )
+        print(f"{name}, {side}: {many} threads are {ratio:.2f} x as fast as {few} ({low:.2f}-{high:.2f})")
 
 
 def report(name: str, threads: int, own: dict[str, list[float]], clock: dict[str, list[float]]) -> None:

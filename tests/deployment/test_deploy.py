@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +117,22 @@ CASES = {
     "dilated": (
         lambda: normalised(ParallelDilatedConv((4, 3), ((1, 2, 0, 1, 2), (0, 0, 0, 0, 0)))),
         lambda dtype: features(4, 3, dtype=dtype),
+    ),
+    "dilated, with more channels than a vector": (
+        lambda: normalised(ParallelDilatedConv((4, 3), ((5, 6, 0, 7, 2), (0, 0, 9, 0, 0)), bias=True)),
+        lambda dtype: features(4, 3, dtype=dtype),
+    ),
+    "dilated, with biases": (
+        lambda: normalised(ParallelDilatedConv((4, 3), ((5, 1, 0, 7, 2), (0, 0, 9, 0, 0)), bias=True)),
+        lambda dtype: features(4, 3, dtype=dtype),
+    ),
+    "pixel by pixel": (
+        lambda: [*normalised(GOctConv((20, 18), (17, 8), 1, bias=False)), GOctConv((17, 8), (1, 1), 1)],
+        lambda dtype: features(20, 18, dtype=dtype),
+    ),
+    "pixel by pixel, few": (
+        lambda: [*normalised(GOctConv((20, 18), (17, 8), 1)), GOctConv((17, 8), (0, 1), 1), GOctConv((0, 1), 5, 1)],
+        lambda dtype: features(20, 18, side=9, dtype=dtype),
     ),
     "plain": (lambda: normalised(GOctConv(3, 4, 3), lambda _: nn.ELU()), lambda dtype: features(3, dtype=dtype)[0]),
     "block": (lambda: [ILBlock((3, 2), (4, 5), 3, 2)], lambda dtype: features(3, 2, dtype=dtype)),
@@ -324,6 +344,45 @@ def test_the_released_network(shared: Path) -> None:
     x = torch.randn(1, 3, 225, 223)
     assert float((deployed(x) - model(x)).abs().max()) < 1e-4
     assert largest_difference(goctconv.deploy(model.double())(x.double()), model(x.double())) < 1e-12
+
+
+@torch.no_grad()
+def test_widths_come_and_go() -> None:
+    torch.manual_seed(0)
+    block = calibrated(Chain(ILBlock(3, (4, 3), 3)), torch.randn(2, 3, 32, 32))
+    deployed = goctconv.deploy(block)
+    for width in (*range(8, 30, 2), 8):
+        x = torch.randn(1, 3, 16, width)
+        assert largest_difference(deployed(x), block(x)) < 1e-4
+
+
+def test_deploying_draws_no_random_numbers() -> None:
+    model = tiny()
+    torch.manual_seed(0)
+    goctconv.deploy(model)(torch.zeros(1, 3, 32, 32))
+    drawn = torch.rand(3)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.rand(3))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep what they like")
+def test_memory_is_kept_from_call_to_call() -> None:
+    script = """
+import resource, torch, goctconv
+torch.set_num_threads(1)
+deployed = goctconv.deploy(goctconv.create_model("csnet_x1_l"))
+with torch.inference_mode():
+    x = torch.randn(1, 3, 224, 224)
+    for _ in range(5):
+        deployed(x)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        deployed(x)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "LD_PRELOAD"))}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) < 1000  # pages of 4 KiB that the system had to give; some 10,000 if all are given back
 
 
 def test_what_cannot_be_deployed_is_named() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias, cast
 
-import torch
 from torch import Tensor, nn
 
 from .._features import Channels, Features, Size, absent, spatial_size
@@ -13,7 +12,7 @@ from ..layers import FusionHead, ILBlock, ParallelDilatedConv, SimplifiedGOctCon
 from ..layers._convolution import halve
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ..layers._resample import avg_pool, max_pool, resize
-from ._cpu import Step, activation, added_convolution, convolution
+from ._cpu import Step, activation, added_convolution, convolution, parallel_convolutions
 
 Program: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
 """From features of all scales to features of all scales; empties the list that it is given, so that memory is free."""
@@ -112,17 +111,19 @@ def _depthwise(layer: SimplifiedGOctConv, ends: Ends) -> Program:
 
 def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
     branches = [
-        [convolution(cast("nn.Conv2d", conv)) for conv in cast("nn.ModuleDict", layer.branches[str(scale)]).values()]
+        parallel_convolutions(
+            [cast("nn.Conv2d", conv) for conv in cast("nn.ModuleDict", layer.branches[str(s)]).values()]
+        )
         if width
-        else []
-        for scale, width in enumerate(layer.out_widths)
+        else None
+        for s, width in enumerate(layer.out_widths)
     ]
 
     def run(features: list[Tensor]) -> list[Tensor]:
         outputs = []
-        for convs, end in zip(branches, ends, strict=True):
+        for convolve_all, end in zip(branches, ends, strict=True):
             x = features.pop(0)
-            y = torch.cat([conv(x) for conv in convs], dim=1) if convs else absent(x, spatial_size(x))
+            y = absent(x, spatial_size(x)) if convolve_all is None else convolve_all(x)
             del x
             outputs.append(y if end is None else end(y))
         return outputs

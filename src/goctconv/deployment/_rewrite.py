@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,46 +10,36 @@ from torch import Tensor, nn
 from .._features import Features, as_features
 from ..layers import FusionHead, ILBlock, ParallelDilatedConv, PerScale, SimplifiedGOctConv
 from ..layers._multi_scale_conv import MultiScaleConv2d
-from ._cpu import LAST, suits
+from ._cpu import LAST, Step, convolution, is_prediction, keep_freed_memory, suits
 from ._fold import steps_of
 from ._parts import Plain, is_producer
 from ._programs import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
 
-if TYPE_CHECKING:
-    _Base = ILBlock
-else:
-    _Base = object
 
+class _Remade(nn.Module):
+    """What holds a program: made at the first call, and again after weights are loaded or moved.
 
-class _Rewritten(_Base):
-    """What runs a program where that suits its input.
-
-    A program holds weights in another order. It is made at the first call, and again after weights are loaded or moved.
+    A program holds weights in another order.
     """
 
-    _program: Program | None = None
+    _program: Any = None
     _dtype: torch.dtype | None = None  # of all weights; None where they differ
 
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Return the output scales."""
-        first = _first_tensor(features)
-        if first is None or not (suits(first) and self._takes(first.dtype)):
-            return super().forward(features)
-        layer = first_layer(self)
-        given = as_features(features, widths_in(layer), plain=isinstance(channels_in(layer), int))
-        program = cast("Program", self._program)
-        outputs = program([x.contiguous(memory_format=LAST) for x in given])
-        return outputs[0] if isinstance(channels_out(last_layer(self)), int) else tuple(outputs)
+    def _made_program(self) -> Any:
+        raise NotImplementedError
 
-    def _takes(self, dtype: torch.dtype) -> bool:
-        """Whether the program takes this type; it is made here if there is none."""
+    def _takes(self, x: Tensor) -> bool:
+        """Whether the program is for this tensor; it is made here if there is none."""
+        if not suits(x):
+            return False
         if self._program is None:
             kinds = {(one.dtype, one.device.type) for one in self.parameters()}
             self._dtype = next(iter(kinds))[0] if len(kinds) == 1 else None
-            if kinds != {(dtype, "cpu")}:
+            if kinds != {(x.dtype, "cpu")}:
                 return False
-            self._program = program_of(self)
-        return self._dtype == dtype
+            keep_freed_memory()
+            self._program = self._made_program()
+        return self._dtype == x.dtype
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._program = None
@@ -61,6 +51,34 @@ class _Rewritten(_Base):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_program": None}
+
+
+class _Rewritten(_Remade):
+    """A block or a layer of this package that runs its program where that suits its input."""
+
+    def forward(self, features: Tensor | Features) -> Tensor | Features:
+        """Return the output scales."""
+        first = _first_tensor(features)
+        if first is None or not self._takes(first):
+            return cast("Tensor | Features", super().forward(features))
+        layer = first_layer(self)
+        given = as_features(features, widths_in(layer), plain=isinstance(channels_in(layer), int))
+        outputs = cast("Program", self._program)([x.contiguous(memory_format=LAST) for x in given])
+        return outputs[0] if isinstance(channels_out(last_layer(self)), int) else tuple(outputs)
+
+    def _made_program(self) -> Program:
+        return program_of(self)
+
+
+class RewrittenPrediction(_Remade, nn.Conv2d):
+    """A 1x1 convolution to one channel, which is a product with a vector."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the prediction."""
+        return cast("Step", self._program)(x) if self._takes(x) else super().forward(x)
+
+    def _made_program(self) -> Step:
+        return convolution(self)
 
 
 class RewrittenILBlock(_Rewritten, ILBlock):
@@ -116,6 +134,8 @@ def _kind_of(module: nn.Module) -> Any:
         return (RewrittenILBlock if type(module) is ILBlock else RewrittenFusionHead) if is_known else None
     if not is_producer(module):
         return None
+    if type(module) is nn.Conv2d and is_prediction(module):
+        return RewrittenPrediction
     if isinstance(module, MultiScaleConv2d):
         return RewrittenExchange
     return {SimplifiedGOctConv: RewrittenDepthwise, ParallelDilatedConv: RewrittenDilated}.get(type(module))

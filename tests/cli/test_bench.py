@@ -1,9 +1,12 @@
+import importlib.util
 import json
 
 import pytest
+import torch
+from torch import nn
 
 from goctconv.cli import main
-from goctconv.cli.bench import _cold_start, _processor
+from goctconv.cli.bench import _cold_start, _forms, _processor
 from goctconv.cli.bench._report import model_lines
 
 
@@ -35,9 +38,35 @@ def test_what_cannot_be_measured(capsys, monkeypatch, weights):
     def refuse(*_):
         raise ImportError("needs onnx: install it")
 
-    monkeypatch.setattr(_processor, "make_form", refuse)
+    monkeypatch.setattr(_processor.Forms, "make", refuse)
     assert main(["bench", "test_csnet", "--weights", str(weights), "--forms", "onnx"]) == 2
     assert "test_csnet: needs onnx" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
+def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    sizes = []
+
+    class Counted(_forms.Exported):
+        def __init__(self, model, *, size=None):
+            sizes.append(size)
+            super().__init__(model, size=size)
+
+    class OfOneSize(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x.reshape(-1, 3, 40, 48))
+
+    monkeypatch.setattr(_forms, "Exported", Counted)
+    model = OfOneSize(3, 1, 3).eval()
+    forms = _forms.Forms(model, (40, 48), tmp_path)
+    images = torch.randn(2, 3, 40, 48)
+    names = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
+    for name in names:
+        for split in (False, True):
+            found = forms.make(name).load(1, split)(images)
+            torch.testing.assert_close(found, model(images).detach(), rtol=1e-4, atol=1e-5)
+    assert sizes == [None, (40, 48)]
 
 
 def test_a_cold_start_that_fails(monkeypatch):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import goctconv
 from goctconv.deployment import ExportError, export_onnx, export_openvino
+from goctconv.deployment._checked import Reference
 from reference.conditioning import calibrated
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -200,6 +203,34 @@ def test_half_precision(tmp_path: Path) -> None:
         export_onnx(model, tmp_path / "net.onnx", dtype=torch.float16, tolerance=1e-6)
     with pytest.raises(ValueError, match=r"bfloat16 must be torch.float32 or torch.float16"):
         export_onnx(model, tmp_path / "net.onnx", dtype=torch.bfloat16)
+
+
+class Amplifier(nn.Module):
+    """Makes much of the rounding of a sum."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.mean((1, 2, 3), keepdim=True) * 1e6 + x[:, :1] * 1e-3).sin()
+
+
+def test_rounding_that_the_network_makes_much_of() -> None:
+    reference = Reference(Amplifier(), 3, (96, 96))
+    exact = [Amplifier()(image.double()).float().numpy() for image in reference.images]
+
+    def engine(image: Any, *, off: float = 0.0) -> Any:
+        return exact[[len(one) for one in reference.images].index(len(image))] + np.float32(off)
+
+    own = max(
+        float((Amplifier()(image) - torch.from_numpy(one)).abs().max())
+        for image, one in zip(reference.images, exact, strict=True)
+    )
+    assert own > 1e-4  # else nothing is shown
+    reference.compare(engine, "an engine", torch.float32, None)
+    with pytest.raises(ExportError, match=r"tolerance=0.0001"):
+        reference.compare(engine, "an engine", torch.float32, 1e-4)
+    with pytest.raises(ExportError, match=r"nothing was written"):
+        reference.compare(functools.partial(engine, off=20 * own), "an engine", torch.float32, None)
+    with pytest.raises(ExportError, match=r"differs by nan"):
+        reference.compare(functools.partial(engine, off=float("nan")), "an engine", torch.float32, None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

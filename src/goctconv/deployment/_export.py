@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from ._deploy import deploy
 from ._deployed import Deployed
 from ._engines import OnnxEngine, OpenVINOEngine
 from ._onnx_graph import tidy
+
+_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_onnx(
@@ -59,15 +63,10 @@ def export_onnx(
         >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
         >>> export_onnx(model, "csnet.onnx")  # doctest: +SKIP
     """
-    need("ONNX export", "onnx", ("onnx", "onnxscript", "onnxruntime"))
-    allowed, fixed = tolerance_of(dtype, tolerance), parse_size(size)
-    path = Path(file)
-    with folder_beside(path) as folder:
-        network, reference = _original(model, in_chans, fixed)
-        temporary = folder / path.name
-        _write_onnx(network, reference, temporary, dtype, keep_prelu=keep_prelu)
-        reference.compare(OnnxEngine(temporary, threads=1, size=fixed), "ONNX Runtime", allowed)
-        temporary.replace(path)
+    need("ONNX export", "onnx", _FOR_ONNX)
+    tolerance_of(dtype, tolerance)
+    with folder_beside(Path(file)):  # before minutes of work
+        Exported(model, size=size, in_chans=in_chans, dtype=dtype).write_onnx(file, keep_prelu, tolerance)
 
 
 def export_openvino(
@@ -103,26 +102,71 @@ def export_openvino(
         >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
         >>> export_openvino(model, "csnet.xml")  # doctest: +SKIP
     """
-    openvino = need("OpenVINO export", "openvino", ("onnx", "onnxscript", "onnxruntime", "openvino"))
-    allowed, fixed = tolerance_of(dtype, tolerance), parse_size(size)
-    path = Path(file)
-    if path.suffix != ".xml":
-        raise ValueError(f"{path} must end in .xml: the weights go into a file beside it that ends in .bin")
-    with folder_beside(path) as folder:
-        network, reference = _original(model, in_chans, fixed)
-        _write_onnx(network, reference, folder / "network.onnx", torch.float32, keep_prelu=True)
-        temporary = folder / path.name
-        graph = openvino.Core().read_model(str(folder / "network.onnx"))
-        openvino.save_model(graph, str(temporary), compress_to_fp16=dtype == torch.float16)
-        reference.compare(OpenVINOEngine(temporary, threads=1, size=fixed), "OpenVINO", allowed)
-        for one in (temporary.with_suffix(".bin"), temporary):
-            one.replace(path.parent / one.name)
+    need("OpenVINO export", "openvino", (*_FOR_ONNX, "openvino"))
+    tolerance_of(dtype, tolerance)
+    if Path(file).suffix != ".xml":
+        raise ValueError(f"{file} must end in .xml: the weights go into a file beside it that ends in .bin")
+    with folder_beside(Path(file)):  # before minutes of work
+        Exported(model, size=size, in_chans=in_chans).write_openvino(file, dtype, tolerance)
 
 
-def _original(model: nn.Module, in_chans: int | None, size: tuple[int, int] | None) -> tuple[nn.Module, Reference]:
-    channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
-    network = copy.deepcopy(model).cpu().float().eval()
-    return network, Reference(network, channels, size)
+class Exported:
+    """An exported network that can be written for several engines; the export is what takes time.
+
+    Args:
+        model: As in `export_onnx`, and so are the others.
+        size: See there.
+        in_chans: See there.
+        dtype: See there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        size: int | tuple[int, int] | None = None,
+        in_chans: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.size, self.dtype = parse_size(size), dtype
+        channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
+        network = copy.deepcopy(model).cpu().float().eval()
+        self._reference = Reference(network, channels, self.size)
+        self._program = _program(network, self._reference, dtype)
+
+    def write_onnx(
+        self, file: str | os.PathLike[str], keep_prelu: bool = False, tolerance: float | None = None
+    ) -> None:
+        """Write the file, if its output is right."""
+        path = Path(file)
+        with folder_beside(path) as folder:
+            temporary = folder / path.name
+            self._save(temporary, keep_prelu=keep_prelu)
+            engine = OnnxEngine(temporary, threads=1, size=self.size)
+            self._reference.compare(engine, "ONNX Runtime", self.dtype, tolerance)
+            temporary.replace(path)
+
+    def write_openvino(
+        self, file: str | os.PathLike[str], dtype: torch.dtype = torch.float32, tolerance: float | None = None
+    ) -> None:
+        """Write the two files, if their output is right."""
+        openvino = importlib.import_module("openvino")
+        path = Path(file)
+        with folder_beside(path) as folder:
+            self._save(folder / "network.onnx", keep_prelu=True)
+            temporary = folder / path.name
+            graph = openvino.Core().read_model(str(folder / "network.onnx"))
+            openvino.save_model(graph, str(temporary), compress_to_fp16=dtype == torch.float16)
+            self._reference.compare(OpenVINOEngine(temporary, threads=1, size=self.size), "OpenVINO", dtype, tolerance)
+            for one in (temporary.with_suffix(".bin"), temporary):
+                one.replace(path.parent / one.name)
+
+    def _save(self, file: Path, *, keep_prelu: bool) -> None:
+        import onnx_ir as ir  # noqa: PLC0415  (of the extra "onnx")
+
+        model = ir.from_proto(self._program)
+        tidy(model, keep_prelu=keep_prelu)
+        ir.save(model, file)
 
 
 class _InHalf(nn.Module):
@@ -137,7 +181,8 @@ class _InHalf(nn.Module):
         return output.float()
 
 
-def _write_onnx(network: nn.Module, reference: Reference, file: Path, dtype: torch.dtype, *, keep_prelu: bool) -> None:
+def _program(network: nn.Module, reference: Reference, dtype: torch.dtype) -> Any:
+    """Return the ``onnx.ModelProto`` of a network, as the exporter gives it."""
     image, is_fixed = reference.images[1], reference.is_fixed
     smallest = {0: ("batch", 1)} if is_fixed else {0: ("batch", 1), 2: ("height", LEAST), 3: ("width", LEAST)}
     dims = {axis: torch.export.Dim(name, min=least) for axis, (name, least) in smallest.items()}
@@ -161,5 +206,4 @@ def _write_onnx(network: nn.Module, reference: Reference, file: Path, dtype: tor
         ) from error
     if program is None:  # only the exporter without dynamo returns None
         raise ExportError("torch.onnx.export returned no program")
-    tidy(program.model, keep_prelu=keep_prelu)
-    program.save(str(file), external_data=False)
+    return program.model_proto

@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...deployment import deploy, export_onnx, export_openvino
+from ...deployment import ExportError, deploy
 from ...deployment._engines import OnnxEngine, OpenVINOEngine
+from ...deployment._export import Exported
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 Size: TypeAlias = tuple[int, int]
@@ -27,7 +28,7 @@ class Form(NamedTuple):
     """A network, ready to be loaded with a number of threads.
 
     Args:
-        seconds: How long it took to bring it into this form.
+        seconds: How long it took to bring it into this form; of engines, the first one's hold the export.
         load: Takes the number of threads, and whether each takes an image of its own; returns what is called.
     """
 
@@ -41,18 +42,39 @@ def installed_forms() -> list[str]:
     return ["eager", "channels_last", "deployed", *engines]
 
 
-def make_form(name: str, model: nn.Module, size: Size, folder: Path) -> Form:
-    """Bring a network into a form; files go into ``folder``."""
-    start = time.perf_counter()
-    if name == "onnx":
-        export_onnx(model, folder / "network.onnx")
-        load = _onnx(folder / "network.onnx")
-    elif name == "openvino":
-        export_openvino(model, folder / "network.xml")
-        load = _openvino(folder / "network.xml", size)
-    else:
-        load = _torch(name, model)
-    return Form(time.perf_counter() - start, load)
+class Forms:
+    """A network's forms, made one by one; the engines' are of one export, which takes most of their time.
+
+    Args:
+        model: In eval mode.
+        size: Of the images.
+        folder: For files.
+    """
+
+    def __init__(self, model: nn.Module, size: Size, folder: Path) -> None:
+        self.model, self.size, self.folder = model, size, folder
+        self._exported: Exported | None = None
+
+    def make(self, name: str) -> Form:
+        """Bring the network into a form."""
+        start = time.perf_counter()
+        if name == "onnx":
+            self._export().write_onnx(self.folder / "network.onnx")
+            load = _onnx(self.folder / "network.onnx", self._export().size)
+        elif name == "openvino":
+            self._export().write_openvino(self.folder / "network.xml")
+            load = _openvino(self.folder / "network.xml", self.size)
+        else:
+            load = _torch(name, self.model)
+        return Form(time.perf_counter() - start, load)
+
+    def _export(self) -> Exported:
+        if self._exported is None:
+            try:
+                self._exported = Exported(self.model)
+            except ExportError:  # some networks take one size alone
+                self._exported = Exported(self.model, size=self.size)
+        return self._exported
 
 
 @contextmanager
@@ -83,9 +105,9 @@ def _torch(name: str, model: nn.Module) -> Callable[[int, bool], Call]:
     return lambda _threads, _split: call
 
 
-def _onnx(file: Path) -> Callable[[int, bool], Call]:
+def _onnx(file: Path, size: Size | None) -> Callable[[int, bool], Call]:
     def load(threads: int, split: bool) -> Call:
-        engine = OnnxEngine(file, threads=threads, split=split)
+        engine = OnnxEngine(file, threads=threads, split=split, size=size)
         return lambda images: torch.from_numpy(engine(images.numpy()))
 
     return load

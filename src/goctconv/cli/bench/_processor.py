@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...deployment import take_turns
 from ...deployment._turns import Turns, peak_memory
 from .._messages import say
-from ._forms import Form, make_form, torch_threads
+from ._forms import Form, Forms, torch_threads
 
 _TORCH = ("eager", "channels_last", "deployed")  # whose memory PyTorch's profiler sees
 
@@ -39,10 +39,10 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
     Returns:
         All figures, as JSON holds them.
     """
-    forms = {}
+    maker, forms = Forms(model, settings.size, folder), {}
     for name in names:
         say(f"  making {name}")
-        forms[name] = make_form(name, model, settings.size, folder)
+        forms[name] = maker.make(name)
     generator = torch.Generator().manual_seed(0)
     batch = torch.randn(settings.batch_size, 3, *settings.size, generator=generator)
     facts = {name: _facts(name, form, forms[names[0]], batch[:1]) for name, form in forms.items()}

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,6 +46,7 @@ def run_bench(args: argparse.Namespace) -> int:
         seconds=args.seconds,
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would talk in between
     machine = describe_machine()
     tell("\n".join(machine_lines(machine)))
     found = []

@@ -98,10 +98,18 @@ def main() -> None:
     plain = Plain(model)
     image = torch.randn(1, 3, args.size, args.size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        difference = float((model(image) - plain(image)).abs().max() / plain(image).abs().max())
-        print(f"{args.model} at {args.size}x{args.size}, torch {torch.__version__}: equal to {difference:.1e}")
+        deployed = goctconv.deploy(model)
+        sides: dict[str, Callable[[], object]] = {
+            "ours": lambda: model(image),
+            "deployed": lambda: deployed(image),
+            "plain": lambda: plain(image),
+        }
+        for name, network in (("ours", model), ("deployed", deployed)):
+            difference = float((network(image) - plain(image)).abs().max() / plain(image).abs().max())
+            print(
+                f"{args.model} at {args.size}x{args.size}, torch {torch.__version__}: {name} equal to {difference:.1e}"
+            )
         features = list(model.backbone(image))
-        sides: dict[str, Callable[[], object]] = {"ours": lambda: model(image), "plain": lambda: plain(image)}
         own: dict[str, list[float]] = {side: [] for side in sides}
         clock: dict[str, list[float]] = {side: [] for side in sides}
         head: list[float] = []
@@ -112,8 +120,9 @@ def main() -> None:
                 clock[side].append(wall)
             head.append(seconds(lambda: model.head(tuple(features)))[0])
         for name, taken in (("process time", own), ("clock", clock)):
-            ratios = [a / b for a, b in zip(taken["ours"], taken["plain"], strict=True)]
-            print(f"{name}: {statistics.median(taken['ours']):.3f} s; ours over plain {spread(ratios)}")
+            for side in ("ours", "deployed"):
+                ratios = [a / b for a, b in zip(taken[side], taken["plain"], strict=True)]
+                print(f"{name}: {side} {statistics.median(taken[side]):.3f} s; over plain {spread(ratios)}")
         share = statistics.median(head) / statistics.median(own["ours"])
         print(f"the head's share of the time: {share:.0%}")
         print(", ".join(f"peak memory of {side} {peak_memory(call) / MIB:.1f} MiB" for side, call in sides.items()))

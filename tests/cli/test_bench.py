@@ -1,12 +1,14 @@
 import importlib.util
 import json
+import time
 
 import pytest
 import torch
 from torch import nn
 
+import goctconv
 from goctconv.cli import main
-from goctconv.cli.bench import _cold_start, _forms, _processor
+from goctconv.cli.bench import _cold_start, _cuda, _forms, _processor
 from goctconv.cli.bench._report import model_lines
 
 
@@ -81,3 +83,48 @@ def test_cuda_figures_are_told():
     text = "\n".join(model_lines({**shared, "processor": empty, "cuda": {"1": {"eager": one}, "256": None}}, 8))
     assert "2.00 ms  2.00 (1.00-3.00)  500.0/s" in text
     assert "CUDA, 256 at a time: not enough memory" in text
+
+
+class Clock:
+    """A CUDA event that takes the processor's time."""
+
+    def __init__(self, *, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.time = time.perf_counter()
+
+    def elapsed_time(self, other):
+        return 1000 * (other.time - self.time)
+
+
+def test_cuda_is_measured_in_every_form(monkeypatch):
+    """On the processor, with CUDA's functions played; it shows names, batches and failing ones, not speed."""
+    seen = []
+    monkeypatch.setattr(_cuda, "_DEVICE", "cpu")
+    monkeypatch.setattr(_cuda, "BATCHES", (1, 2, 4))
+    monkeypatch.setattr(_cuda, "_graph", lambda call: call)
+    monkeypatch.setattr(torch.cuda, "Event", Clock)
+    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: seen.append(name))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3000)
+    model = goctconv.create_model("test_csnet").eval()
+    forward = type(model).forward
+
+    def refuse_four(self, x):
+        if len(x) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x)
+
+    monkeypatch.setattr(type(model), "forward", refuse_four)
+    found = _cuda.measure_on_cuda(model, (32, 32), 2, compiled=False)
+    assert list(found) == ["1", "2", "4"]
+    assert found["4"] is None
+    assert "empty_cache" in seen
+    forms = [f"{form}{last}" for form in ("eager", "deployed", "deployed bf16") for last in ("", ", channels_last")]
+    for batch in ("1", "2"):
+        assert sorted(found[batch]) == sorted([*forms, *(f"{form}, CUDA graph" for form in forms)])
+        for form, one in found[batch].items():
+            assert one["images_per_s"] == int(batch) / one["median_s"]
+            assert one["peak_memory_bytes"] == (None if "graph" in form else 2000)

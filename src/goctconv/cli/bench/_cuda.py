@@ -12,6 +12,7 @@ from ...deployment import Turns, deploy
 from .._memory import out_of_memory
 from .._messages import say
 
+_DEVICE = "cuda"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WARMUP = 3
 
@@ -49,15 +50,15 @@ def _networks(model: nn.Module) -> Iterator[tuple[str, Callable[[Tensor], Tensor
         "deployed bf16": deploy(model, dtype=torch.bfloat16),
     }
     for name, network in forms.items():
-        yield name, network.cuda()
-        last = copy.deepcopy(network).cuda().to(memory_format=torch.channels_last)
+        yield name, network.to(_DEVICE)
+        last = copy.deepcopy(network).to(_DEVICE).to(memory_format=torch.channels_last)
         yield f"{name}, channels_last", last
 
 
 def _measure(
     networks: dict[str, Callable[[Tensor], Tensor]], batch: int, size: tuple[int, int], rounds: int, *, compiled: bool
 ) -> dict[str, Any]:
-    images = torch.randn(batch, 3, *size, device="cuda")
+    images = torch.randn(batch, 3, *size, device=_DEVICE)
     calls: dict[str, Callable[[], object]] = {}
     memory = {}
     with torch.inference_mode():

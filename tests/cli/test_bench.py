@@ -71,6 +71,16 @@ def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch
     assert sizes == [None, (40, 48)]
 
 
+def test_devices_and_channels(capsys, monkeypatch, tmp_path):
+    assert main(["bench", "test_csnet", "--device", "banana"]) == 2
+    assert "--device banana: this device cannot be used" in capsys.readouterr().err
+    goctconv.create_model("test_csnet", in_chans=1).save_pretrained(tmp_path / "grey")
+    monkeypatch.setattr(_cold_start, "_TIMES", 1)
+    options = ["--size", "32", "--batch-size", "2", "--rounds", "2", "--threads", "1", "--forms", "deployed"]
+    assert main(["bench", f"local-dir:{tmp_path / 'grey'}", *options]) == 0
+    assert "keeps_freed_memory True" in capsys.readouterr().out
+
+
 def test_a_cold_start_that_fails(monkeypatch):
     monkeypatch.setattr(_cold_start, "_CODE", "raise SystemExit(3)")
     assert _cold_start.measure_cold_start("no_such_net", None, (32, 32), 1) is None

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 import goctconv
 from goctconv import CrossStageGOctConv, FusionHead, GOctConv, ILBlock, OctConv, ParallelDilatedConv, PerScale
@@ -346,6 +347,126 @@ def test_the_released_network(shared: Path) -> None:
     assert largest_difference(goctconv.deploy(model.double())(x.double()), model(x.double())) < 1e-12
 
 
+def test_gradients_of_one_scale_alone() -> None:
+    torch.manual_seed(0)
+    layer = GOctConv((4, 3), (2, 5), 3)
+    deployed = goctconv.deploy(Chain(layer))
+    for scale in (0, 1):
+        given = features(4, 3)
+        expected = torch.autograd.grad(sum(x.sum() for x in layer(needing(given, scale))), given[scale])[0]
+        found = torch.autograd.grad(sum(x.sum() for x in deployed(needing(given, scale))), given[scale])[0]
+        assert largest_difference(found, expected) < 1e-5
+
+
+def needing(given: tuple[Tensor, ...], scale: int) -> tuple[Tensor, ...]:
+    given[scale].requires_grad_()
+    return given
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch's own, of PReLU's forward gradient
+@torch.no_grad()
+def test_forward_gradients_and_transforms_with_threads() -> None:
+    model = tiny()
+    deployed, x = goctconv.deploy(model), torch.randn(2, 3, 32, 48)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with forward_ad.dual_level():
+            tangents = [
+                forward_ad.unpack_dual(net(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+                for net in (model, deployed)
+            ]
+        assert largest_difference(tangents[1], tangents[0]) < 1e-4
+        one_by_one = torch.func.vmap(lambda one: deployed(one[None])[0])(x)
+        assert largest_difference(one_by_one, deployed(x)) < 1e-4
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [2, 4, 8])
+@pytest.mark.parametrize("name", ["csnet_x1", "csf_resnet18"])
+def test_with_several_threads(name: str, threads: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 3, 96, 64)
+    model = calibrated(goctconv.create_model(name), torch.randn(2, 3, 96, 64))
+    deployed = goctconv.deploy(model)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    expected, before = model(x), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for found in (deployed(x), last(x.contiguous(memory_format=torch.channels_last))):
+            assert largest_difference(found, expected) < 1e-3
+    finally:
+        torch.set_num_threads(before)
+
+
+class Named(nn.Module):
+    """Takes what it takes by any name, and calls its parts by theirs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1)
+
+    def forward(self, mask: Tensor, x: Tensor) -> Tensor:
+        return self.conv(input=x) * mask
+
+
+@torch.no_grad()
+def test_arguments_by_name() -> None:
+    model, x, mask = Named(), torch.randn(1, 3, 8, 9), torch.rand(1, 1, 8, 9)
+    deployed = goctconv.deploy(model, example_inputs=(mask, x))
+    assert deployed.deployment.rewritten == ("conv",)
+    assert largest_difference(deployed(mask=mask, x=x), model(mask, x)) < 1e-5
+
+
+@torch.no_grad()
+def test_what_only_seems_to_be_zero_stays() -> None:
+    class PlusOne(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    torch.manual_seed(0)
+    for change in ("subclass", "hook"):
+        layer = GOctConv((2, 2), (2, 2), 1, bias=False)
+        path = layer.paths["1_to_0"]
+        if change == "subclass":
+            layer.paths["1_to_0"] = path = PlusOne(2, 2, 1, bias=False)
+        else:
+            path.register_forward_hook(lambda _module, _given, output: output + 1)
+        nn.init.zeros_(path.weight)
+        deployed = goctconv.deploy(Chain(layer))
+        given = features(2, 2)
+        assert deployed.deployment.dropped == ()
+        assert largest_difference(deployed(given), layer(given)) < 1e-5
+
+
+@torch.no_grad()
+def test_small_numbers_of_half_precision_stay() -> None:
+    conv = nn.Conv2d(3, 1, 1)
+    nn.init.constant_(conv.weight, 3e-5)
+    half = goctconv.deploy(conv, dtype=torch.float16)
+    assert half.deployment.flushed == 0
+    assert float(half.network.weight.min()) > 2.9e-5
+    nn.init.constant_(conv.weight, 1e-39)
+    assert goctconv.deploy(conv).deployment.flushed == 3
+
+
+def test_types_follow() -> None:
+    deployed = goctconv.deploy(tiny(), dtype=torch.bfloat16)
+    assert "dtype=bfloat16" in repr(deployed)
+    deployed.float()
+    assert "dtype=float32" in repr(deployed)
+    assert deployed(torch.randn(1, 3, 32, 32).double()).dtype == torch.float64
+    assert all(parameter.dtype == torch.float32 for parameter in deployed.parameters())
+
+
+def test_all_outputs_are_given_by_those_that_have_more() -> None:
+    deployed = goctconv.deploy(tiny("test_scfnet"))
+    assert len(deployed.forward_multi(torch.randn(1, 3, 64, 64))) == 4
+    assert not hasattr(goctconv.deploy(tiny()), "forward_multi")
+
+
 @torch.no_grad()
 def test_widths_come_and_go() -> None:
     torch.manual_seed(0)
@@ -417,4 +538,9 @@ def test_the_report_can_be_read() -> None:
     assert "28 normalisation layers folded into convolutions" in text
     assert "25 constant factors" in text
     assert report.to_dict()["folded"] == list(report.folded)
-    assert "group" in str(goctconv.deploy(tiny("test_csf_resnet")).deployment) or report.notes == ()
+    assert report.notes == ()
+    noted = goctconv.deploy(nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4))).deployment
+    assert "not done: 1 layers normalise by what is in the image, such as 1" in str(noted)
+    diverged = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    nn.init.constant_(diverged[0].weight, float("nan"))
+    assert "is not finite" in str(goctconv.deploy(diverged).deployment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 from collections import Counter
@@ -205,11 +206,28 @@ def test_half_precision(tmp_path: Path) -> None:
         export_onnx(model, tmp_path / "net.onnx", dtype=torch.bfloat16)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_deployed_network_of_another_type(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = Small().eval()
+    deployed = goctconv.deploy(model, dtype=dtype)
+    export_onnx(deployed, tmp_path / "net.onnx")
+    x = torch.randn(1, 3, 45, 39)
+    assert largest_difference(tmp_path / "net.onnx", copy.deepcopy(deployed.network).float(), x) < 1e-4
+    assert deployed.dtype == dtype
+
+
 class Amplifier(nn.Module):
     """Makes much of the rounding of a sum."""
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.mean((1, 2, 3), keepdim=True) * 1e6 + x[:, :1] * 1e-3).sin()
+
+
+class Difference(nn.Module):
+    """Rounds nearly everything away."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 2e7) - 2e7
 
 
 def test_rounding_that_the_network_makes_much_of() -> None:
@@ -229,6 +247,8 @@ def test_rounding_that_the_network_makes_much_of() -> None:
         reference.compare(engine, "an engine", torch.float32, 1e-4)
     with pytest.raises(ExportError, match=r"nothing was written"):
         reference.compare(functools.partial(engine, off=20 * own), "an engine", torch.float32, None)
+    with pytest.raises(ExportError, match=r"tolerance=0.01"):  # however much is made of a rounding
+        Reference(Difference(), 3, (96, 96)).compare(np.zeros_like, "an engine", torch.float32, None)
     with pytest.raises(ExportError, match=r"differs by nan"):
         reference.compare(functools.partial(engine, off=float("nan")), "an engine", torch.float32, None)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from goctconv.layers._resample import _bands, avg_pool, is_eager_cpu, max_pool, resize
@@ -49,6 +50,22 @@ def test_enlarging_by_bands(side: tuple[int, int], step: int, width_after: int, 
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("count", [2, 3, 8, 32])
+def test_enlarging_few_rows_by_bands(count: int) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(count)
+    used = 0
+    for height in range(1, 17):
+        for step in (2, 4, 8):
+            x = torch.randn(1, 64, height, 128).contiguous(memory_format=torch.channels_last)
+            size = height * step, 256
+            expected = F.interpolate(x, size, mode="bilinear", align_corners=False)
+            assert torch.equal(resize(x, size, "bilinear"), expected)
+            used += _bands(x, size) > 1
+    assert used > 10
+
+
+@pytest.mark.usefixtures("threads")
 def test_what_is_not_enlarged_by_bands() -> None:
     torch.set_num_threads(2)
     x = torch.zeros(1, 24, 64, 64).contiguous(memory_format=torch.channels_last)
@@ -74,6 +91,11 @@ def test_gradients_modes_and_other_devices_see_the_usual_operations() -> None:
     with torch.no_grad():
         assert is_eager_cpu(x)
     assert not is_eager_cpu(x.detach().to("meta"))
+    with forward_ad.dual_level():
+        assert not is_eager_cpu(x.detach())
+    seen = []
+    torch.func.vmap(lambda y: seen.append(is_eager_cpu(y)) or y)(x.detach())
+    assert seen == [False]
     with FlopCounterMode(display=False):
         assert not is_eager_cpu(x.detach())
     assert max_pool(x, 2).grad_fn is not None

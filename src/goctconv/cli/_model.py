@@ -114,6 +114,11 @@ def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> C
     return CommandError(f"the weights {where}do not fit {name}:", *lines)
 
 
+def channels_of(model: nn.Module) -> int:
+    """Return how many channels the images of a network have."""
+    return int(getattr(model, "in_chans", 3))
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; "auto" is CUDA where there is one.
 

@@ -36,13 +36,17 @@ def keep_freed_memory() -> None:
     It does so by itself for a process that has freed one block of almost 32 MiB, the largest from which it learns
     (mallopt(3), M_MMAP_THRESHOLD, "dynamic"). Other allocators, and glibc with thresholds set by hand, do not care.
     """
-    torch.empty(_LARGEST_LEARNT_FROM, dtype=torch.uint8)
+    torch.empty(_LARGEST_LEARNT_FROM, dtype=torch.uint8, device="cpu")
+
+
+def is_freed_memory_kept() -> bool:
+    """Whether it was told to."""
+    return keep_freed_memory.cache_info().currsize > 0
 
 
 def suits(x: Tensor) -> bool:
-    """Whether the steps are for this tensor: see `is_eager_cpu`; autocast and torch.func change what operations do."""
-    is_changed = torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active()
-    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not is_changed
+    """Whether the steps are for this tensor: see `is_eager_cpu`; autocast changes what operations do."""
+    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not torch.is_autocast_enabled("cpu")
 
 
 @cache
@@ -174,7 +178,7 @@ def prelu(weight: Tensor) -> Step:
 
 
 def parallel_convolutions(convs: list[nn.Conv2d]) -> Step:
-    """Return the outputs of several convolutions side by side."""
+    """Return the outputs of several convolutions side by side; of infinite features, more outputs may be no numbers."""
     widths = [conv.out_channels for conv in convs]
     if sum(widths) > _VECTOR or not all(map(_can_widen, convs)):
         steps = list(map(convolution, convs))

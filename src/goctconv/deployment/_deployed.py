@@ -13,7 +13,7 @@ _TOLD = frozenset({
     "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
     "num_classes", "num_features", "pretrained_cfg", "reductions", "weights_license",
 })  # fmt: skip
-_ASKED = frozenset({"forward_features", "forward_head", "forward_intermediates"})
+_ASKED = frozenset({"forward_features", "forward_head", "forward_intermediates", "forward_multi"})
 
 
 class Deployed(nn.Module):
@@ -24,7 +24,8 @@ class Deployed(nn.Module):
         deployment: What was done.
         dtype: What inputs are converted to; None for nothing.
 
-    It stays in eval mode. Weights that are changed in place by hand, not by ``load_state_dict``, may have no effect.
+    It stays in eval mode. Weights that are changed in place by hand, or given by `torch.func.functional_call`, may have
+    no effect; those of ``load_state_dict`` have.
 
     Example:
         >>> import torch
@@ -62,16 +63,26 @@ class Deployed(nn.Module):
             raise ValueError("a deployed network cannot be trained: train the one it was made from, and deploy that")
         return super().train(mode)
 
-    def forward(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return what the network returns; ``x`` is its first argument, usually the image."""
-        if x is not None or args:
-            args = (x, *args)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the network returns, of the arguments that it takes."""
         run: Any = self.network
         if self.deployment.backend == "compile" and not _is_watched():
             if self._compiled is None:
-                self._compiled = torch.compile(self.network.forward)
+                self._compiled = torch.compile(self._run)
             run = self._compiled
         return self._converted(run, args, kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        return self.network(*args, **kwargs)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch
+        if self.dtype is not None:  # ``.float()`` and the like mean inputs too
+            self.dtype = self._dtype_of_weights()
+        return self
+
+    def _dtype_of_weights(self) -> torch.dtype | None:
+        return next((one.dtype for one in self.parameters() if one.is_floating_point()), self.dtype)
 
     def _converted(self, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.dtype is None:
@@ -86,7 +97,8 @@ class Deployed(nn.Module):
 
     def extra_repr(self) -> str:
         """Return backend and type."""
-        return f"backend={self.deployment.backend!r}, dtype={self.deployment.dtype}"
+        dtype = str(self._dtype_of_weights()).removeprefix("torch.")
+        return f"backend={self.deployment.backend!r}, dtype={dtype}"
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:

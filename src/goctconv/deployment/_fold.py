@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..layers import FusionHead, ILBlock, PerScale, ScaledConv2d
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._arithmetic import Affine, affine_of, fold, is_fixed, rest_of
-from ._parts import Plain, is_producer, parts_of
+from ._parts import PLAIN, Plain, is_producer, parts_of
 
 
 class Folded:
@@ -79,13 +79,13 @@ def _note_factor(network: nn.Module, conv: nn.Module, folded: Folded) -> None:
 @torch.no_grad()
 def drop_zero_paths(network: nn.Module) -> list[str]:
     """Remove the paths between scales that add nothing but zero to others; returns their names."""
-    dropped: list[str] = []
+    plain, dropped = Plain(network), list[str]()
     for name, layer in network.named_modules():
         if isinstance(layer, MultiScaleConv2d):
             for path, module in list(layer.paths.items()):
                 conv, target = cast("nn.Conv2d", module), path.rpartition("_")[2]
                 others = [one for one in layer.paths if one != path and one.endswith(f"_{target}")]
-                if others and conv.bias is None and not conv.weight.any():
+                if others and type(conv) in PLAIN and plain(conv) and conv.bias is None and not conv.weight.any():
                     del layer.paths[path]
                     dropped.append(f"{name}.paths.{path}" if name else f"paths.{path}")
     return dropped

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .._version import __version__
+from ._cpu import is_freed_memory_kept
 from ._engines import processors
 
 _PACKAGES = (
@@ -46,6 +47,7 @@ def describe_machine() -> dict[str, Any]:
         },
         "allocator": {
             "library": " ".join(platform.libc_ver()).strip() or None,
+            "keeps_freed_memory": is_freed_memory_kept(),  # a deployed network ran, see `deploy`
             **{name: os.environ[name] for name in _ALLOCATOR if name in os.environ},
         },
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -28,10 +28,11 @@ class _Remade(nn.Module):
     def _made_program(self) -> Any:
         raise NotImplementedError
 
-    def _takes(self, x: Tensor) -> bool:
-        """Whether the program is for this tensor; it is made here if there is none."""
-        if not suits(x):
+    def _takes(self, given: list[Tensor]) -> bool:
+        """Whether the program is for these tensors; it is made here if there is none."""
+        if not given or not all(map(suits, given)):
             return False
+        x = given[0]
         if self._program is None:
             kinds = {(one.dtype, one.device.type) for one in self.parameters()}
             self._dtype = next(iter(kinds))[0] if len(kinds) == 1 else None
@@ -58,8 +59,7 @@ class _Rewritten(_Remade):
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the output scales."""
-        first = _first_tensor(features)
-        if first is None or not self._takes(first):
+        if not self._takes(_tensors_with_channels(features)):
             return cast("Tensor | Features", super().forward(features))
         layer = first_layer(self)
         given = as_features(features, widths_in(layer), plain=isinstance(channels_in(layer), int))
@@ -73,9 +73,9 @@ class _Rewritten(_Remade):
 class RewrittenPrediction(_Remade, nn.Conv2d):
     """A 1x1 convolution to one channel, which is a product with a vector."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that torch.nn.Conv2d gives it
         """Return the prediction."""
-        return cast("Step", self._program)(x) if self._takes(x) else super().forward(x)
+        return cast("Step", self._program)(input) if self._takes([input]) else super().forward(input)
 
     def _made_program(self) -> Step:
         return convolution(self)
@@ -101,10 +101,10 @@ class RewrittenDilated(_Rewritten, ParallelDilatedConv):
     """A `ParallelDilatedConv` with a program."""
 
 
-def _first_tensor(features: Any) -> Tensor | None:
-    """Return the first scale that has channels; None where there is none, or no features at all."""
+def _tensors_with_channels(features: Any) -> list[Tensor]:
+    """Return the scales that have channels."""
     given = features if isinstance(features, tuple | list) else (features,)
-    return next((x for x in given if isinstance(x, Tensor) and x.numel()), None)
+    return [x for x in given if isinstance(x, Tensor) and x.numel()]
 
 
 def rewrite(network: nn.Module) -> tuple[nn.Module, list[str]]:

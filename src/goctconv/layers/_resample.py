@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .._features import Size
@@ -37,7 +38,8 @@ def resize(x: Tensor, size: Size, mode: str) -> Tensor:
 def is_eager_cpu(x: Tensor) -> bool:
     """Whether operations on a tensor run at once on a processor, wanted for nothing but their result.
 
-    Not so for gradients, and where something looks on: a compiler, or a mode that counts or follows operations.
+    Not so for gradients, backward or forward, and where something looks on: a compiler, a transform of torch.func, or a
+    mode that counts or follows operations.
     """
     if torch.jit.is_scripting():  # type: ignore[attr-defined]  # public, but not typed
         return False
@@ -45,6 +47,8 @@ def is_eager_cpu(x: Tensor) -> bool:
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # the same
         or _get_current_dispatch_mode() is not None
+        or torch._C._are_functorch_transforms_active()  # noqa: SLF001  # nothing public tells
+        or forward_ad._current_level >= 0  # noqa: SLF001  # the same
     )
     is_learning = x.requires_grad and torch.is_grad_enabled()
     return type(x) is Tensor and x.device.type == "cpu" and not is_learning and not is_watched
@@ -81,7 +85,8 @@ def _bands(x: Tensor, size: Size) -> int:
         return 1
     if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return 1
-    divisors = [n for n in range(1, min(height, 2 * threads) + 1) if height % n == 0]
+    # A band has two rows at least, so that the rows where bands meet are not each other's.
+    divisors = [n for n in range(1, max(1, min(height // 2, 2 * threads)) + 1) if height % n == 0]
     return min(divisors, key=lambda n: (-(-n // threads) * (height // n), n))
 
 

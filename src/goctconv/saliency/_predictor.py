@@ -1,5 +1,6 @@
 """A saliency network made ready for many photographs, in an engine of one's choice."""
 
+import copy
 import os
 import shutil
 import weakref
@@ -79,7 +80,7 @@ class Predictor:
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = model if isinstance(model, Deployed) else deploy(model)
+            network = copy.deepcopy(model) if isinstance(model, Deployed) else deploy(model)
             self._network = network if device in {None, "auto"} else network.to(device)
         else:
             self._network = self._load(self._file_of(model), threads)
@@ -171,5 +172,5 @@ def _check_place(backend: str, device: object, threads: int | None) -> None:
             raise ValueError(f"threads is {threads}, but PyTorch's are those of torch.set_num_threads: leave it out.")
     elif device not in {None, "auto", "cpu", torch.device("cpu")}:
         raise ValueError(f"device is {device}, but backend={backend!r} runs on the processor: leave it out.")
-    elif threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}, expected at least 1.")
+    elif threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}, expected an integer of at least 1.")

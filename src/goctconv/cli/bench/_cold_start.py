@@ -14,7 +14,7 @@ import goctconv
 model = goctconv.create_model({name!r}, checkpoint_path={weights!r}).eval()
 loaded = time.perf_counter() - start
 with torch.inference_mode():
-    model(torch.zeros(1, 3, {height}, {width}))
+    model(torch.zeros(1, getattr(model, "in_chans", 3), {height}, {width}))
 print(import_torch, loaded, time.perf_counter() - start)
 """
 _TIMES = 3

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...deployment import Turns, deploy
 from .._memory import out_of_memory
 from .._messages import say
+from .._model import channels_of
 
 _DEVICE = "cuda"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -34,7 +35,8 @@ def measure_on_cuda(model: nn.Module, size: tuple[int, int], rounds: int, *, com
     for batch in BATCHES:
         say(f"  measuring on CUDA, {batch} at a time")
         try:
-            found[str(batch)] = _measure(networks, batch, size, rounds, compiled=compiled)
+            images = torch.randn(batch, channels_of(model), *size, device=_DEVICE)
+            found[str(batch)] = _measure(networks, images, rounds, compiled=compiled)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -56,9 +58,8 @@ def _networks(model: nn.Module) -> Iterator[tuple[str, Callable[[Tensor], Tensor
 
 
 def _measure(
-    networks: dict[str, Callable[[Tensor], Tensor]], batch: int, size: tuple[int, int], rounds: int, *, compiled: bool
+    networks: dict[str, Callable[[Tensor], Tensor]], images: Tensor, rounds: int, *, compiled: bool
 ) -> dict[str, Any]:
-    images = torch.randn(batch, 3, *size, device=_DEVICE)
     calls: dict[str, Callable[[], object]] = {}
     memory = {}
     with torch.inference_mode():
@@ -73,7 +74,7 @@ def _measure(
                 calls[f"{name}, compiled"] = partial(fast, given)
         figures = _turns(calls, rounds).to_dict("eager")
     return {
-        name: {**one, "images_per_s": batch / one["median_s"], "peak_memory_bytes": memory.get(name)}
+        name: {**one, "images_per_s": len(images) / one["median_s"], "peak_memory_bytes": memory.get(name)}
         for name, one in figures.items()
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...deployment import take_turns
 from ...deployment._turns import Turns, peak_memory
 from .._messages import say
+from .._model import channels_of
 from ._forms import Form, Forms, torch_threads
 
 _TORCH = ("eager", "channels_last", "deployed")  # whose memory PyTorch's profiler sees
@@ -44,7 +45,7 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
         say(f"  making {name}")
         forms[name] = maker.make(name)
     generator = torch.Generator().manual_seed(0)
-    batch = torch.randn(settings.batch_size, 3, *settings.size, generator=generator)
+    batch = torch.randn(settings.batch_size, channels_of(model), *settings.size, generator=generator)
     facts = {name: _facts(name, form, forms[names[0]], batch[:1]) for name, form in forms.items()}
     latency, throughput = {}, {}
     for threads in settings.threads:

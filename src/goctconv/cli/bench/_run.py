@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from ...deployment import ExportError, describe_machine
+from ...deployment._cpu import keep_freed_memory
 from ...deployment._engines import processors
 from ...saliency import calibrate_batch_norm
 from .._command import CommandError
 from .._messages import say, tell
-from .._model import create_model, input_size
+from .._model import channels_of, choose_device, create_model, input_size
 from .._writing import write_file
 from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
@@ -47,6 +48,8 @@ def run_bench(args: argparse.Namespace) -> int:
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would talk in between
+    choose_device(args.device)
+    keep_freed_memory()  # as a deployed network does, for all forms alike
     machine = describe_machine()
     tell("\n".join(machine_lines(machine)))
     found = []
@@ -77,7 +80,7 @@ def _measure(name: str, args: argparse.Namespace, settings: Settings) -> dict[st
         except (ExportError, ImportError) as error:
             raise CommandError(f"{name}: {error}") from error
     on_cuda = None
-    if args.device != "cpu" and torch.cuda.is_available():
+    if choose_device(args.device).type == "cuda":
         on_cuda = measure_on_cuda(model, settings.size, settings.rounds, compiled="compiled" in forms)
     weights = None if args.weights is None else str(args.weights.resolve())
     return {
@@ -100,4 +103,4 @@ def _give_statistics(model: nn.Module) -> None:
     """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):  # noqa: SLF001  (all kinds of it)
         generator = torch.Generator().manual_seed(0)
-        calibrate_batch_norm(model, [torch.randn(4, 3, 64, 64, generator=generator)])
+        calibrate_batch_norm(model, [torch.randn(4, channels_of(model), 64, 64, generator=generator)])

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def run_export(args: argparse.Namespace) -> int:
             export_openvino(model, args.openvino, size=args.size, dtype=dtype)
             _tell(args, args.openvino, args.openvino.with_suffix(".bin"))
     except (ExportError, ImportError, OSError, ValueError) as error:
-        raise CommandError(str(error).replace("size=", "--size")) from error
+        raise CommandError(re.sub(r"\bsize=", "--size ", str(error))) from error
     return 0
 
 

@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="measure the compiled form too, which takes minutes")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds {options.rounds}: quartiles need at least 2")
     if options.weights is not None and len(options.models) > 1:
         parser.error(f"--weights is of one network, but --models names {len(options.models)}: name one")
     print(described(options.rounds))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.profiler import ProfilerActivity, profile
 
 import goctconv
 from goctconv import CrossStageGOctConv, FusionHead, GOctConv, ILBlock, OctConv, ParallelDilatedConv, PerScale
@@ -450,6 +451,18 @@ def test_small_numbers_of_half_precision_stay() -> None:
     assert float(half.network.weight.min()) > 2.9e-5
     nn.init.constant_(conv.weight, 1e-39)
     assert goctconv.deploy(conv).deployment.flushed == 3
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # what PyTorch's own switch warns of
+@torch.no_grad()
+def test_onednn_can_be_switched_off() -> None:
+    deployed, x = goctconv.deploy(tiny()), torch.randn(1, 3, 32, 32)
+    expected = deployed(x)
+    for is_on in (True, False):
+        with torch.backends.mkldnn.flags(enabled=is_on), profile(activities=[ProfilerActivity.CPU]) as profiler:
+            found = deployed(x)
+        assert largest_difference(found, expected) < 1e-4
+        assert any("mkldnn" in event.key for event in profiler.key_averages()) == is_on
 
 
 def test_types_follow() -> None:

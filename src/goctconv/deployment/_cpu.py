@@ -46,7 +46,8 @@ def is_freed_memory_kept() -> bool:
 
 def suits(x: Tensor) -> bool:
     """Whether the steps are for this tensor: see `is_eager_cpu`; autocast changes what operations do."""
-    return x.dim() == 4 and is_eager_cpu(x) and has_onednn(x.dtype) and not torch.is_autocast_enabled("cpu")
+    is_ours = x.dim() == 4 and is_eager_cpu(x) and not torch.is_autocast_enabled("cpu")
+    return is_ours and has_onednn(x.dtype) and torch._C._get_mkldnn_enabled()
 
 
 @cache

@@ -1,8 +1,9 @@
 """The operations of a deployed block, one by one: PyTorch's own in both memory layouts, and those that blocks run.
 
-All forms of an operation take turns in one process, on one thread; printed are the medians of the process's own time.
+All forms of an operation take turns in one process; printed are the medians by the clock.
 
     python benchmarks/deploy_operations.py --channels 10 --size 224
+    python benchmarks/deploy_operations.py --threads 2
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,17 +24,32 @@ from goctconv.layers import _resample
 LAST = torch.channels_last
 
 
-def forms(channels: int) -> dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
-    """Return PyTorch's form and ours of every operation."""
-    pointwise = nn.Conv2d(channels, channels, 1).requires_grad_(requires_grad=False)
-    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels).requires_grad_(requires_grad=False)
+Form: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def forms(channels: int, size: int) -> dict[str, tuple[Form, Form, Tensor]]:
+    """Return PyTorch's form and ours of every operation, and what it is done to."""
+    large, small = torch.randn(1, channels, size, size), torch.randn(1, 24, size // 8, size // 8)
+    half = torch.randn(1, channels, size // 2, size // 2)
+    pointwise, few, one = (nn.Conv2d(*widths, 1) for widths in ((channels, channels), (24, 24), (channels, 1)))
+    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+    for conv in (pointwise, few, one, depthwise):
+        conv.requires_grad_(requires_grad=False)
     slopes = torch.rand(channels)
+    twice = size // 2 * 2, size // 2 * 2
+
+    def enlarged(x: Tensor) -> Tensor:
+        return F.interpolate(x, twice, mode="bilinear", align_corners=False)
+
     return {
-        "1x1 convolution": (pointwise, _cpu.convolution(pointwise)),
-        "3x3 depthwise convolution": (depthwise, _cpu.convolution(depthwise)),
-        "2x2 max-pooling": (lambda x: F.max_pool2d(x, 2), lambda x: _resample.max_pool(x, 2)),
-        "2x2 average-pooling": (lambda x: F.avg_pool2d(x, 2), lambda x: _resample.avg_pool(x, 2)),
-        "PReLU": (lambda x: F.prelu(x, slopes), _cpu.prelu(slopes)),
+        "1x1 convolution": (pointwise, _cpu.convolution(pointwise), large),
+        f"1x1 convolution, 24 channels of {size // 8}x{size // 8}": (few, _cpu.convolution(few), small),
+        "1x1 convolution to one channel": (one, _cpu.convolution(one), large),
+        "3x3 depthwise convolution": (depthwise, _cpu.convolution(depthwise), large),
+        "2x2 max-pooling": (lambda x: F.max_pool2d(x, 2), lambda x: _resample.max_pool(x, 2), large),
+        "2x2 average-pooling": (lambda x: F.avg_pool2d(x, 2), lambda x: _resample.avg_pool(x, 2), large),
+        "PReLU": (lambda x: F.prelu(x, slopes), _cpu.prelu(slopes), large),
+        "bilinear enlargement to twice the size": (enlarged, lambda x: _resample.resize(x, twice, "bilinear"), half),
     }
 
 
@@ -41,23 +58,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, default=10)
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=51)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    x = torch.randn(1, options.channels, options.size, options.size)
-    last = x.contiguous(memory_format=LAST)
-    print(f"torch {torch.__version__}, {options.channels} channels of {options.size}x{options.size}, microseconds")
+    _cpu.keep_freed_memory()
+    print(f"torch {torch.__version__}, {options.channels} channels of {options.size}x{options.size}", end=", ")
+    print(f"{options.threads} thread{'s' * (options.threads > 1)}, microseconds")
     print("| operation | PyTorch's own | the same, `channels_last` | here |\n| --- | ---: | ---: | ---: |")
     with torch.inference_mode():
-        for name, (usual, ours) in forms(options.channels).items():
+        for name, (usual, ours, x) in forms(options.channels, options.size).items():
+            last = x.contiguous(memory_format=LAST)
             torch.testing.assert_close(ours(last), usual(x), rtol=1e-4, atol=1e-4)
             seconds: list[list[float]] = [[], [], []]
             for _ in range(options.rounds):
                 for taken, form, given in zip(seconds, (usual, usual, ours), (x, last, last), strict=True):
-                    start = time.process_time()
+                    start = time.perf_counter()
                     form(given)
-                    taken.append(time.process_time() - start)
+                    taken.append(time.perf_counter() - start)
             print(f"| {name} | " + " | ".join(f"{1e6 * statistics.median(taken):.0f}" for taken in seconds) + " |")
 
 

@@ -1,13 +1,15 @@
 """Deployed CSNets against their plain form, side by side, on a processor.
 
-All sides have the same parameters, BatchNorm statistics of random images, and outputs that are compared first. They
-take turns, the one that comes first changing with every round; printed are medians, and quartiles of the ratios plain
-over side, by the process's own time and by the clock. Where other programs run too, believe the former, of one thread.
-All sides share one process, so the allocator is the same; how it is set is printed. Memory is the peak of PyTorch's
-own allocations in a forward pass, counted by its profiler. A training step is training_speed.py's matter.
+All sides have the same parameters, BatchNorm statistics of random images where no weights are given, and outputs that
+are compared first. They take turns, the one that comes first changing with every round, and so do numbers of threads;
+printed is a table of medians, with quartiles of the ratios plain over side, and of the fewest threads over the others,
+by the clock, beside what is asked for and the goal. Where other programs run too, believe the process's own time, of
+one thread. All sides share one process, so the allocator is the same: as it is set, and as a deployed network leaves it
+(see `goctconv.deploy`). Memory is the peak of PyTorch's own allocations in a forward pass, counted by its profiler. A
+training step is training_speed.py's matter.
 
-    python benchmarks/deploy_speed.py --models csnet_x1_l csnet_x2_l --threads 1 2 --rounds 15
-    python benchmarks/deploy_speed.py --models csnet_x1_l --weights csnet-L-x1.pth.tar --compile
+    python benchmarks/deploy_speed.py --weights csnet_x1_l=csnet-L-x1.pth.tar --threads 1 2
+    python benchmarks/deploy_speed.py --models csnet_x1_l --threads 1 2 --compile
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -33,38 +34,52 @@ from goctconv.deployment._turns import peak_memory
 
 MIB = 2**20
 TOLERANCE = 1e-4
+GOALS = {  # of the ratio to the plain form with one thread: asked for, and the goal
+    ("csnet_x1_l", "deployed"): (1.8, 2.0),
+    ("csnet_x2_l", "deployed"): (2.1, 2.4),
+    ("csnet_x1_l", "deployed, compiled"): (1.85, 2.2),  # of the best of both
+    ("csnet_x2_l", "deployed, compiled"): (2.2, 2.6),
+    ("csnet_x1_l", "goctconv, eval"): (1.2, 1.2),
+    ("csnet_x2_l", "goctconv, eval"): (1.2, 1.2),
+}
+TWO_THREADS = (1.35, 1.7)  # of a deployed network's ratio to one thread
+
+Seconds: TypeAlias = dict[int, dict[str, list[float]]]
+"""By number of threads and side."""
 
 
 def main() -> None:
     """Compare, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["csnet_x1_l", "csnet_x2_l"])
-    parser.add_argument("--weights", type=Path, help="a file of weights, where one model is named")
+    parser.add_argument("--weights", nargs="+", default=[], metavar="MODEL=FILE", help="checkpoints")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="measure the compiled form too, which takes minutes")
+    parser.add_argument("--process-time", action="store_true", help="not the clock; with one thread")
     options = parser.parse_args()
+    weights = dict(one.split("=", 1) for one in options.weights if "=" in one)
     if options.rounds < 2:
         parser.error(f"--rounds {options.rounds}: quartiles need at least 2")
-    if options.weights is not None and len(options.models) > 1:
-        parser.error(f"--weights is of one network, but --models names {len(options.models)}: name one")
-    print(described(options.rounds))
+    if len(weights) != len(options.weights) or not set(weights) <= set(options.models):
+        parser.error(f"--weights {' '.join(options.weights)}: expected MODEL=FILE, of {' '.join(options.models)}")
+    if options.process_time and options.threads != [1]:
+        parser.error("--process-time adds up what all threads take: use --threads 1")
+    clock = time.process_time if options.process_time else time.perf_counter
+    print(described(options.rounds), flush=True)
+    rows: list[str] = []
     for name in options.models:
-        model = prepared(name, options.weights)
+        model = prepared(name, weights.get(name))
         image = torch.randn(1, 3, options.size, options.size, generator=torch.Generator().manual_seed(1))
         sides = sides_of(model, with_compiled=options.compile)
         with torch.inference_mode():
             check(sides, image, name)
-            seconds = measured(sides, image, options.threads, options.rounds)
-            for threads, (own, clock) in seconds.items():
-                report(name, threads, own, clock)
-            if len(seconds) > 1:
-                report_threads(name, {threads: clock for threads, (_, clock) in seconds.items()})
+            seconds = measured(sides, image, options.threads, options.rounds, clock)
             torch.set_num_threads(1)
-            memory = {side: peak_memory(functools.partial(one, image)) / MIB for side, one in sides.items()}
-        for side, most in memory.items():
-            print(f"{name}, {side}: peak memory {most:.1f} MiB, {most / memory['plain']:.2f} of the plain form's")
+            memory = {side: peak_memory(functools.partial(one, image)) for side, one in sides.items()}
+        rows += table(name, seconds, memory)
+    print("\n".join([*HEAD, *rows]))
 
 
 def described(rounds: int) -> str:
@@ -76,11 +91,12 @@ def described(rounds: int) -> str:
         f"{now:%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, torch "
         f"{torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
         f"{torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"{' '.join(platform.libc_ver())} malloc {tuned or 'as it comes'}; {rounds} rounds"
+        f"{' '.join(platform.libc_ver())} malloc {tuned or 'as it comes'}, "
+        f"which keeps 64 MiB of freed memory once a deployed network has run; {rounds} rounds"
     )
 
 
-def prepared(name: str, weights: Path | None) -> nn.Module:
+def prepared(name: str, weights: str | None) -> nn.Module:
     """Return a network in eval mode: with weights, or BatchNorm calibrated on random images."""
     torch.manual_seed(0)
     if weights is not None:
@@ -102,7 +118,7 @@ def sides_of(model: nn.Module, *, with_compiled: bool) -> dict[str, Callable[[Te
     sides: dict[str, Callable[[Tensor], Tensor]] = {
         "plain": PlainCSNet(model).eval(),
         "goctconv, eval": model,
-        "deployed, eager": goctconv.deploy(model),
+        "deployed": goctconv.deploy(model),
     }
     if with_compiled:
         sides["deployed, compiled"] = goctconv.deploy(model, backend="compile")
@@ -123,56 +139,57 @@ def check(sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, name: str
             raise RuntimeError(f"{side} differs by {difference:.1e}, more than {TOLERANCE:g}")
 
 
-Seconds: TypeAlias = dict[str, list[float]]
-
-
 def measured(
-    sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, threads: list[int], rounds: int
-) -> dict[int, tuple[Seconds, Seconds]]:
-    """Return for every number of threads the process's own seconds and the clock's, of every side and round.
-
-    One round warms up. Numbers of threads take turns too: what else the machine does changes from second to second.
-    """
-    taken: dict[int, tuple[Seconds, Seconds]] = {
-        n: ({side: [] for side in sides}, {side: [] for side in sides}) for n in threads
-    }
+    sides: dict[str, Callable[[Tensor], Tensor]],
+    image: Tensor,
+    threads: list[int],
+    rounds: int,
+    clock: Callable[[], float],
+) -> Seconds:
+    """Return the seconds of every round. One round warms up."""
+    taken: Seconds = {number: {side: [] for side in sides} for number in threads}
     for number in range(rounds + 1):
         for count in sorted(taken, reverse=bool(number // 2 % 2)):
             torch.set_num_threads(count)
-            torch.zeros(2**20).add_(1)  # wakes the threads
-            own, clock = taken[count]
+            if count > 1:
+                torch.zeros(2**20).add_(1)  # wakes the threads
             for side in sorted(sides, reverse=bool(number % 2)):
-                start = time.process_time(), time.perf_counter()
+                start = clock()
                 sides[side](image)
                 if number:
-                    own[side].append(time.process_time() - start[0])
-                    clock[side].append(time.perf_counter() - start[1])
+                    taken[count][side].append(clock() - start)
     return taken
 
 
-def report_threads(name: str, seconds: dict[int, Seconds]) -> None:
-    """Print how much faster every side is with the most threads than with the fewest."""
-    few, many = min(seconds), max(seconds)
-    for side in seconds[few]:
-        ratio = statistics.median(seconds[few][side]) / statistics.median(seconds[many][side])
-        low, _, high = statistics.quantiles(
-            [a / b for a, b in zip(seconds[few][side], seconds[many][side], strict=True)], n=4
-        )
-        print(f"{name}, {side}: {many} threads are {ratio:.2f} x as fast as {few} ({low:.2f}-{high:.2f})")
+HEAD = (
+    "| network | form | threads | ms | × plain | asked, goal | × fewest threads | asked, goal | memory (goal 0.6) |",
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+)
 
 
-def report(name: str, threads: int, own: dict[str, list[float]], clock: dict[str, list[float]]) -> None:
-    """Print a line for every side."""
-    for side in own:
-        parts = [
-            f"{name}, {threads} thread{'s' * (threads > 1)}, {side}: {1000 * statistics.median(clock[side]):.1f} ms"
-        ]
-        for what, taken in (("own time", own), ("clock", clock)):
-            baseline = statistics.median(taken["plain"]) / statistics.median(taken[side])
-            each = [a / b for a, b in zip(taken["plain"], taken[side], strict=True)]
-            low, _, high = statistics.quantiles(each, n=4)
-            parts.append(f"{what} {baseline:.2f} x ({low:.2f}-{high:.2f})")
-        print(", ".join(parts), flush=True)
+def table(name: str, seconds: Seconds, memory: dict[str, int]) -> list[str]:
+    """Return a line for every side and number of threads."""
+    fewest, rows = min(seconds), []
+    for threads, taken in seconds.items():
+        for side, each in taken.items():
+            cells = [name, side, str(threads), f"{1000 * statistics.median(each):.1f}", ratio(taken["plain"], each)]
+            cells.append(told(GOALS.get((name, side)) if threads == 1 else None))
+            cells.append(ratio(seconds[fewest][side], each) if threads > fewest else "")
+            cells.append(told(TWO_THREADS if (fewest, threads) == (1, 2) and side.startswith("deployed") else None))
+            cells.append(f"{memory[side] / memory['plain']:.2f} ({memory[side] / MIB:.1f} MiB)")
+            rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def ratio(baseline: list[float], each: list[float]) -> str:
+    """Return the ratio of the medians, and quartiles of the single rounds' ratios."""
+    low, _, high = statistics.quantiles([a / b for a, b in zip(baseline, each, strict=True)], n=4)
+    return f"{statistics.median(baseline) / statistics.median(each):.2f} ({low:.2f}–{high:.2f})"
+
+
+def told(goal: tuple[float, float] | None) -> str:
+    """Return what is asked for, and the goal."""
+    return "" if goal is None else ", ".join(f"{one:g}" for one in dict.fromkeys(goal))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The model that the arguments ask for."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ._progress import plural, shorten
 
 _LISTED = 5
 SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
+_UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
@@ -27,13 +29,29 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
         CommandError: No weights are named, or a consent that they do not need, or they cannot be loaded.
     """
     if not is_trained(args):
+        _check_name(args.model)
         ways = ["  --weights FILE   a checkpoint that you have"]
-        if timm.is_model_pretrained(args.model):
+        if timm.is_model_pretrained(args.model) and args.model in models.list_models():
             ways.append(
                 "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' (non-commercial licence)"
             )
         raise CommandError(f"the maps of an untrained {args.model} mean nothing: say where its weights are.", *ways)
     return create_asked_model(args)
+
+
+def _check_name(name: str) -> None:
+    """Refuse files and unknown names, before anything is said of weights.
+
+    Raises:
+        CommandError: It is one.
+    """
+    file = Path(name)
+    if file.suffix in {".onnx", ".xml"}:
+        raise CommandError(f"{name} is an exported network: name the one that it was made from.")
+    if file.is_file():
+        raise CommandError(f"{name} is a file: name the network that it holds weights of, and add --weights {name}.")
+    if not timm.is_model(name):
+        create_model(name)  # which tells what there is
 
 
 def is_trained(args: argparse.Namespace) -> bool:
@@ -76,6 +94,9 @@ def create_model(
     except models.CheckpointError as error:
         raise _misfit(name, weights, error) from error
     except _MODEL_ERRORS as error:
+        unknown = _UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
+        if unknown and arguments.keys() & {unknown[1]}:
+            raise CommandError(f"--model-args: {name} has no argument {unknown[1]!r}.") from error
         first, *rest = _in_options(str(error)).splitlines() or [type(error).__name__]
         more = [f"  and {plural(len(rest) - _LISTED, 'line')} more"] if len(rest) > _LISTED else []
         raise CommandError(first, *(f"  {line.strip()}" for line in rest[:_LISTED]), *more) from error

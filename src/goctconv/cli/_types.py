@@ -1,7 +1,10 @@
 """Argument types whose errors say what is expected."""
 
 import argparse
+import json
+import shlex
 from collections.abc import Callable
+from typing import Any
 
 _HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's seeds and slices need
 
@@ -15,7 +18,8 @@ def integer_from(lowest: int) -> Callable[[str], int]:
         except ValueError:
             value = lowest - 1
         if not lowest <= value <= _HIGHEST:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer from {lowest} to 10**18")
+            most = f", at most {_HIGHEST:.0e}" if text.isdigit() and int(text) > _HIGHEST else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}{most}")
         return value
 
     return parse
@@ -43,3 +47,28 @@ def probability(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0 to 1")
     return value
+
+
+def parse_model_args(text: str) -> dict[str, Any]:
+    """Return arguments of a network from a text such as ``norm=batch levels=[1,2,3]``; values are JSON or words.
+
+    Raises:
+        argparse.ArgumentTypeError: A part is no pair.
+    """
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be taken apart: {error}") from error
+    found: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not (equals and name.isidentifier()):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} in {text!r} is no argument: write NAME=VALUE, with blanks between several, such as "
+                "'norm=batch num_classes=1'"
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

@@ -52,8 +52,9 @@ def deploy(
     Args:
         model: The network, in training mode or not; it is left as it is.
         backend: "eager", or "compile" for `torch.compile`, whose first call for a size takes minutes.
-        dtype: What to compute in: torch.float32, float64, bfloat16 or float16; by default that of the parameters.
-            Inputs are converted, and outputs converted back to the type of the input.
+        dtype: What to compute in: torch.float32, float64, bfloat16 or float16. Inputs are converted then, and outputs
+            converted back to the type of the input. None: inputs have to be of the type of the parameters, which stays.
+            On processors, float16 is many times slower than float32.
         example_inputs: A tensor or a tuple of arguments that the network takes; by default an image of 64×64 pixels.
             Only networks with BatchNorm outside of this package's blocks need it.
 

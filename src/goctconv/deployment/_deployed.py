@@ -51,6 +51,10 @@ class Deployed(nn.Module):
         if name in _ASKED:
             method = getattr(self.network, name)
             return lambda *args, **kwargs: self._converted(method, args, kwargs)
+        if name in {"save_pretrained", "push_to_hub"}:
+            raise AttributeError(
+                f"a deployed network has no {name}: save the one it was made from, and deploy it again"
+            )
         return super().__getattr__(name)
 
     def train(self, mode: bool = True) -> Self:

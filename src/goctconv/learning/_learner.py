@@ -260,9 +260,15 @@ class Learner:
         options = keeping(settings.pruning_options, model, self.frozen)
         result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
         if threshold and not result.report.masked:
+            cure = (
+                "short runs need a larger threshold, or threshold='gap'"
+                if settings.weight_decay
+                else "with weight_decay=0 no γ fades: give 3, say"
+            )
+            smallest = float(joined(scales(model)).min())
             warnings.warn(
-                f"no γ is below threshold={threshold:g}, so nothing was removed; short runs need a larger one, about "
-                "1e-3, or threshold='gap'",
+                f"no γ is below threshold={threshold:g} (the smallest is {smallest:.1g}), so nothing was removed: "
+                f"{cure}",
                 stacklevel=5,
             )
         if self.parts.keep_unpruned:

@@ -66,7 +66,8 @@ def published_channels(
 def _check_rules(
     base_width: int, split: tuple[float, float], depths: Sequence[int], fuse_stages: Sequence[int]
 ) -> None:
-    parse_channels(base_width, "base_width")
+    if width_of(base_width, f"base_width={base_width!r}") < 1:
+        raise ChannelError(f"base_width={base_width} must be at least 1")
     if len(split) != 2 or not all(0 <= share < float("inf") for share in split) or sum(split) == 0:
         raise ChannelError(
             f"split={split!r} must be two shares >= 0, high and low resolution, such as (5, 5) or (1, 0)"

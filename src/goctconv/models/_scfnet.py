@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .._features import width_of
+from .._features import ChannelError, width_of
 from ._backbone_model import BackboneModel, numel
 from ._scfnet_head import SCFNetHead
 
@@ -72,7 +72,7 @@ class SCFNet(BackboneModel):
         num_classes: int = 1,
     ) -> None:
         if width_of(width, f"width={width!r}") < 1:
-            raise ValueError(f"width={width!r} must be at least 1")
+            raise ChannelError(f"width={width!r} must be at least 1")
         super().__init__(
             backbone,
             backbone_args=backbone_args,

@@ -16,6 +16,7 @@ from ._data._batch import Batch
 from ._data._both import both_loaders
 from ._data._loader import SaliencyLoader, SkippedPairWarning
 from ._data._sources import join_pairs
+from ._options import check_options
 from ._outputs import all_outputs
 from ._pairs import DataSet, DataSetError, ImagePair
 from ._preprocess import Size
@@ -171,6 +172,7 @@ def learn_saliency(
 
     Raises:
         DataSetError: There are no pairs, or too few for a batch.
+        TypeError: An argument that there is not.
         ValueError: As in `goctconv.learn_channels`.
         LearningError: As in `goctconv.learn_channels`.
 
@@ -194,6 +196,7 @@ def learn_saliency(
 
     Source: Cheng et al., TPAMI 2021, Algorithm 1 and section 4.
     """
+    check_options(options, "learn_saliency")
     loaders = both_loaders(
         _found(train),
         None if validation is None else _found(validation),

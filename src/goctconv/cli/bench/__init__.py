@@ -28,7 +28,10 @@ examples:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="names, or local-dir:DIR or hf-hub:OWNER/NAME (default: csnet_x1_l)"
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="names, or local-dir:DIR or hf-hub:OWNER/NAME, before all options (default: csnet_x1_l)",
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load, of a single MODEL")
     parser.add_argument(

@@ -5,6 +5,11 @@ from typing import Any
 
 from .._progress import plural
 
+LEGEND = (
+    "Times are medians; ratios how many times faster than eager, with the quartiles of the single rounds. Where these\n"
+    "lie far apart, something else is running, or there are too few rounds."
+)
+
 
 def machine_lines(machine: dict[str, Any]) -> list[str]:
     """Return what there is to know of the machine, one line for each kind of fact."""

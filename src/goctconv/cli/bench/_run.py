@@ -25,7 +25,7 @@ from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
 from ._forms import installed_forms
 from ._processor import Settings, measure_on_processor
-from ._report import machine_lines, model_lines
+from ._report import LEGEND, machine_lines, model_lines
 
 _SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 
@@ -51,11 +51,15 @@ def run_bench(args: argparse.Namespace) -> int:
     choose_device(args.device)
     keep_freed_memory()  # as a deployed network does, for all forms alike
     machine = describe_machine()
-    tell("\n".join(machine_lines(machine)))
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names:
         say(f"{name}:")
-        found.append(_measure(name, args, settings))
+        start = time.perf_counter()
+        model = create_model(name, weights=args.weights).eval()
+        loaded = time.perf_counter() - start
+        if not found:
+            tell("\n".join([*machine_lines(machine), LEGEND]))
+        found.append(_measure(name, model, args, settings) | {"loaded_in_s": loaded})
         tell("\n".join(model_lines(found[-1], args.batch_size)))
     if args.json is not None:
         write_file(args.json, json.dumps(_document(machine, settings, found), indent=1) + "\n")
@@ -67,10 +71,7 @@ def _document(machine: dict[str, Any], settings: Settings, found: list[dict[str,
     return {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
 
 
-def _measure(name: str, args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    start = time.perf_counter()
-    model = create_model(name, weights=args.weights).eval()
-    loaded = time.perf_counter() - start
+def _measure(name: str, model: nn.Module, args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     if args.weights is None and not name.startswith(_SAVED):
         _give_statistics(model)
     forms = _forms(args)
@@ -87,7 +88,6 @@ def _measure(name: str, args: argparse.Namespace, settings: Settings) -> dict[st
         "model": name,
         "weights": weights,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "loaded_in_s": loaded,
         "cold_start": measure_cold_start(name, weights, settings.size, settings.threads[0]),
         "processor": on_processor,
         "cuda": on_cuda,

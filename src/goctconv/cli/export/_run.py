@@ -24,6 +24,8 @@ def run_export(args: argparse.Namespace) -> int:
     """
     if args.onnx is None and args.openvino is None:
         raise CommandError("say what to write: --onnx FILE or --openvino FILE.xml.")
+    if args.onnx is not None and args.onnx.suffix == ".xml":
+        raise CommandError(f"--onnx {args.onnx}: .xml is OpenVINO's: name it .onnx, or use --openvino.")
     model = load_trained_model(args)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     dtype = _DTYPES[args.dtype]

@@ -8,8 +8,8 @@ from torch import nn
 
 from .._command import CommandError
 from .._model import create_model
+from .._types import parse_model_args
 from ._config import CHECKPOINTS, Config
-from ._options import parse_model_args
 
 _SIDE = 224  # where neither option nor network tell of a size
 

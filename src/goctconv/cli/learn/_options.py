@@ -1,9 +1,7 @@
 """``goctconv learn``: its options, each of them with the same name on the command line and in a file."""
 
 import argparse
-import json
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +10,7 @@ from typing import Any, Literal
 
 from ...learning._param_groups import OPTIMIZERS
 from ...learning._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP
-from .._types import integer_from, network_size
+from .._types import integer_from, network_size, parse_model_args
 from ._presets import PRESETS
 
 Size = int | tuple[int, int] | Literal["own"]
@@ -138,31 +136,6 @@ def _betas(text: str) -> tuple[float, ...]:
 def _model_args(text: str) -> str:
     parse_model_args(text)
     return text
-
-
-def parse_model_args(text: str) -> dict[str, Any]:
-    """Return arguments of a network from a text such as ``norm=batch levels=[1,2,3]``; values are JSON or words.
-
-    Raises:
-        argparse.ArgumentTypeError: A part is no pair.
-    """
-    try:
-        parts = shlex.split(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be taken apart: {error}") from error
-    found: dict[str, Any] = {}
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if not (equals and name.isidentifier()):
-            raise argparse.ArgumentTypeError(
-                f"{part!r} in {text!r} is no argument: write NAME=VALUE, with blanks between several, such as "
-                "'norm=batch num_classes=1'"
-            )
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _backbone_weights(text: str) -> str | Path:

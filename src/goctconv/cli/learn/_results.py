@@ -7,6 +7,7 @@ from ...learning import LearningResult
 from ...models import save_pruned
 from ...models._pruned import PLAN, whole_plan
 from .._command import CommandError
+from .._progress import plural
 from .._writing import write_file, writing
 from ._config import Config
 from ._folder import read_json
@@ -98,7 +99,7 @@ def _as_short_table(summary: dict[str, Any]) -> str:
     scores, epochs = summary["scores"]["before"], summary["epochs"]["train"]
     return "\n".join(
         [
-            f"{summary['model']} learned from {_source(summary)} in {epochs} epochs; all channels stay",
+            f"{summary['model']} learned from {_source(summary)} in {plural(epochs, 'epoch')}; all channels stay",
             _row("parameters", f"{summary['parameters'][0]:,}"),
             _row("MACs", f"{summary['macs'][0]:,}"),
             *(_row(name, f"{scores[key]:.4f}") for key, name in _SCORES.items() if key in scores),

@@ -7,6 +7,7 @@ from ...deployment import ExportError
 from ...saliency._predictor import FILES, Predictor
 from ...saliency._preprocess import OWN
 from .._command import CommandError
+from .._messages import say
 from .._model import choose_device, input_size_or_own, load_trained_model
 
 
@@ -23,6 +24,8 @@ def make_predictor(args: argparse.Namespace) -> Predictor:
     device = choose_device("cpu" if args.device == "auto" and _on_processor(args, exported=exported) else args.device)
     try:
         size = input_size_or_own(args.size) or OWN
+        if not exported and args.backend in {"onnx", "openvino"}:
+            say("exporting the network first; goctconv export does it once for all")
         return Predictor(model, backend=args.backend, size=size, batch_size=args.batch_size, device=device)
     except (ExportError, ImportError, OSError, ValueError) as error:
         raise CommandError(str(error)) from error

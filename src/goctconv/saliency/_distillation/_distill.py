@@ -18,6 +18,7 @@ from .._data._make_loaders import training_loader, validation_loader
 from .._data._sources import join_pairs
 from .._learn import Pairs, SaliencyValidation, warn_of_skipped
 from .._network import evaluating
+from .._options import check_options
 from .._pairs import DataSet
 from .._preprocess import Size, check_size_or_own
 from .._reduction import Reduction
@@ -187,7 +188,7 @@ def distill(
 
     Raises:
         DataSetError: There are no photographs, or too few for a batch.
-        TypeError: The teacher is no network.
+        TypeError: Student or teacher is no network; an argument that there is not.
         ValueError: As in `goctconv.learn_channels`; or the teacher returns something else than logits.
         LearningError: As in `goctconv.learn_channels`; a run is resumed with another teacher.
 
@@ -223,6 +224,11 @@ def distill(
         accumulate=accumulate,
         seed=seed,
     )
+    if not isinstance(student, nn.Module):
+        raise TypeError(
+            f"student is {student!r}, expected a torch.nn.Module, such as goctconv.create_model('csnet_x1')"
+        )
+    check_options(options, "distill")
     Teacher(teacher)  # says what is wrong, before anything is lent
     place = device if device is not None else next((one.device for one in student.parameters()), None)
     with evaluating(teacher, place) as lent:

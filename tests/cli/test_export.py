@@ -51,6 +51,31 @@ def test_say_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--openvino FILE.xml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("csnet_x9", "did you mean"),
+        ("net.onnx", "is an exported network: name the one that it was made from"),
+        ("FILE", "is a file: name the network that it holds weights of, and add --weights"),
+        ("resnet18", "the maps of an untrained resnet18 mean nothing"),
+    ],
+)
+def test_names_are_read_before_weights(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"")
+    assert main(["export", str(file) if name == "FILE" else name, "--onnx", str(tmp_path / "a.onnx")]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "--pretrained" not in told
+
+
+def test_suffixes_are_those_of_the_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "csnet_x1_l", "--onnx", "a.xml"]) == 2
+    assert "--onnx a.xml: .xml is OpenVINO's" in capsys.readouterr().err
+
+
 def test_untrained_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "csnet_x1", "--onnx", str(tmp_path / "net.onnx")]) == 2
     assert "--weights" in capsys.readouterr().err

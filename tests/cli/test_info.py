@@ -42,6 +42,15 @@ def test_other_networks_of_timm(capsys: pytest.CaptureFixture[str]) -> None:
     assert "paper" not in shown
 
 
+def test_arguments_of_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "csnet_x1", "--model-args", "base_width=13"]) == 0
+    assert "95,295" in capsys.readouterr().out
+    assert main(["info", "csnet_x1", "--model-args", "width=13"]) == 2
+    assert "--model-args: csnet_x1 has no argument 'width'" in capsys.readouterr().err
+    assert main(["info", "csnet_x1", "--model-args", "base_width=four"]) == 2
+    assert "base_width='four': expected an integer, got 'four' (str)" in capsys.readouterr().err
+
+
 def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "csnet_x9"]) == 2
     assert "did you mean" in capsys.readouterr().err

@@ -529,6 +529,8 @@ def test_what_cannot_be_deployed_is_named() -> None:
         deployed.train()
     with pytest.raises(TypeError, match="got str"):
         goctconv.deploy("csnet_x1_l")
+    with pytest.raises(AttributeError, match="no save_pretrained: save the one it was made from"):
+        deployed.save_pretrained("folder")
     with pytest.raises(TypeError, match="deployed already"):
         goctconv.deploy(deployed)
     with pytest.raises(TypeError, match=r"_orig_mod"):

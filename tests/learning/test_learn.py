@@ -97,6 +97,8 @@ def test_nothing_fades_and_a_warning_says_so() -> None:
     with pytest.warns(UserWarning, match=r"no γ is below threshold=1e-20.* or threshold='gap'"):
         result = learn_channels(network(), loader(), LOSS, epochs=1, finetune_epochs=1)
     assert (result.report.removed, result.threshold) == (0, 1e-20)
+    with pytest.warns(UserWarning, match=r"threshold=1e-09 \(the smallest is .*\), .* with weight_decay=0 no γ fades"):
+        learn_channels(network(), loader(), LOSS, epochs=1, finetune_epochs=1, weight_decay=0.0, threshold=1e-9)
 
 
 def test_only_pruning() -> None:

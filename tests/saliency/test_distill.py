@@ -251,6 +251,8 @@ def test_validation_with_masks(tmp_path: Path) -> None:
         (3, {}, TypeError, "teacher is 3, expected a torch.nn.Module"),
         (nn.Conv2d(3, 2, 1), {}, ValueError, r"the teacher returned \(2, 2, 32, 32\)"),
         (nn.Conv2d(3, 1, 1), {"teacher_amp": "int8"}, ValueError, "teacher_amp is 'int8', expected one of 'bf16'"),
+        (nn.Conv2d(3, 1, 1), {"lr": 1e-3}, TypeError, r"distill\(\) has no argument 'lr': pass an optimizer"),
+        (nn.Conv2d(3, 1, 1), {"callback": []}, TypeError, r"'callback': did you mean callbacks\?"),
         (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "'dise' in 'dise' is no loss"),
     ],
 )
@@ -259,6 +261,8 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         distill(seeded(Student), teacher, folder, **{**SMALL, **options})
+    with pytest.raises(TypeError, match=r"student is .csnet_x1., expected a torch\.nn\.Module"):
+        distill("csnet_x1", nn.Conv2d(3, 1, 1), folder, **SMALL)
 
 
 def test_a_teacher_of_no_numbers_is_named(folder: Path) -> None:

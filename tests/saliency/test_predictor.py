@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from goctconv.deployment import export_onnx
+from goctconv.deployment import deploy, export_onnx
 from goctconv.deployment._engines import OnnxEngine
 from goctconv.saliency import Predictor, predict
 from saliency.pictures import gradient
@@ -95,6 +95,8 @@ def test_files_are_loaded_by_what_reads_them(model, tmp_path):
         ({"threads": 2}, ValueError, "torch.set_num_threads"),
         ({"backend": "onnx", "device": "cuda"}, ValueError, "runs on the processor"),
         ({"backend": "onnx", "threads": 0}, ValueError, "threads is 0"),
+        ({"backend": "onnx", "threads": 2.5}, ValueError, "threads is 2.5"),
+        ({"backend": "onnx", "threads": True}, ValueError, "threads is True"),
         ({"size": 8}, ValueError, "at least 32"),
         ({"size": "owm"}, TypeError, "or 'own'"),
         ({"batch_size": 0}, ValueError, "batch_size is 0"),
@@ -108,6 +110,12 @@ def test_files_are_loaded_by_what_reads_them(model, tmp_path):
 def test_what_does_not_go_together(arguments, error, message):
     with pytest.raises(error, match=message):
         Predictor(**{"model": nn.Conv2d(3, 1, 1), **arguments})
+
+
+def test_a_deployed_network_stays_where_it_is(model):
+    deployed = deploy(model)
+    Predictor(deployed, size=64, device="meta")
+    assert {parameter.device.type for parameter in deployed.parameters()} == {"cpu"}
 
 
 def test_what_is_no_map(model):

@@ -78,7 +78,7 @@ def test_devices_and_channels(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(_cold_start, "_TIMES", 1)
     options = ["--size", "32", "--batch-size", "2", "--rounds", "2", "--threads", "1", "--forms", "deployed"]
     assert main(["bench", f"local-dir:{tmp_path / 'grey'}", *options]) == 0
-    assert "keeps_freed_memory True" in capsys.readouterr().out
+    assert "told_to_keep_freed_memory True" in capsys.readouterr().out
 
 
 def test_a_cold_start_that_fails(monkeypatch):
@@ -111,7 +111,6 @@ class Clock:
 def test_cuda_is_measured_in_every_form(monkeypatch):
     """On the processor, with CUDA's functions played; it shows names, batches and failing ones, not speed."""
     seen = []
-    monkeypatch.setattr(_cuda, "_DEVICE", "cpu")
     monkeypatch.setattr(_cuda, "BATCHES", (1, 2, 4))
     monkeypatch.setattr(_cuda, "_graph", lambda call: call)
     monkeypatch.setattr(torch.cuda, "Event", Clock)
@@ -128,7 +127,7 @@ def test_cuda_is_measured_in_every_form(monkeypatch):
         return forward(self, x)
 
     monkeypatch.setattr(type(model), "forward", refuse_four)
-    found = _cuda.measure_on_cuda(model, (32, 32), 2, compiled=False)
+    found = _cuda.measure_on_cuda(model, (32, 32), 2, torch.device("cpu"), compiled=False)
     assert list(found) == ["1", "2", "4"]
     assert found["4"] is None
     assert "empty_cache" in seen

@@ -277,6 +277,11 @@ def test_the_command_line_beats_the_file_which_beats_the_defaults(tmp_path):
         ("[learning]\nlr = 1", "there is no option 'learning'"),
         ("lr = -1", "lr: '-1' is not a number above 0"),
         ("epochs = 1.5", "epochs: '1.5' is not an integer of at least 1"),
+        ('epochs = "²"', "epochs: '²' is not an integer of at least 1"),
+        (
+            "epochs = 9999999999999999999",
+            "epochs: '9999999999999999999' is not an integer of at least 1, at most 1e+18",
+        ),
         ("epochs = true", "epochs: True is neither a text nor a number"),
         ("compile = 1", "compile is 1, expected true or false"),
         ("val = 1.5", "val: '1.5' is not a share"),

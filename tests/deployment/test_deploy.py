@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 import goctconv
 from goctconv import CrossStageGOctConv, FusionHead, GOctConv, ILBlock, OctConv, ParallelDilatedConv, PerScale
 from goctconv.deployment import Deployed
-from goctconv.layers import PReLU, SimplifiedGOctConv
+from goctconv.layers import PReLU, SimplifiedGOctConv, _resample
 from goctconv.models import CSF
 from reference.conditioning import calibrated
 
@@ -366,9 +367,10 @@ def needing(given: tuple[Tensor, ...], scale: int) -> tuple[Tensor, ...]:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch's own, of PReLU's forward gradient
 @torch.no_grad()
-def test_forward_gradients_and_transforms_with_threads() -> None:
+def test_forward_gradients_and_transforms_with_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
     deployed, x = goctconv.deploy(model), torch.randn(2, 3, 32, 48)
+    monkeypatch.setattr(_resample, "_PAYS_IN_BANDS", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -387,8 +389,11 @@ def test_forward_gradients_and_transforms_with_threads() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("threads", [2, 4, 8])
 @pytest.mark.parametrize("name", ["csnet_x1", "csf_resnet18"])
-def test_with_several_threads(name: str, threads: int) -> None:
+def test_with_several_threads(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    in_bands = mock.Mock(wraps=_resample._resize_in_bands)
+    monkeypatch.setattr(_resample, "_resize_in_bands", in_bands)
+    monkeypatch.setattr(_resample, "_PAYS_IN_BANDS", 1)
     x = torch.randn(1, 3, 96, 64)
     model = calibrated(goctconv.create_model(name), torch.randn(2, 3, 96, 64))
     deployed = goctconv.deploy(model)
@@ -398,6 +403,7 @@ def test_with_several_threads(name: str, threads: int) -> None:
     try:
         for found in (deployed(x), last(x.contiguous(memory_format=torch.channels_last))):
             assert largest_difference(found, expected) < 1e-3
+        assert in_bands.call_count > 5
     finally:
         torch.set_num_threads(before)
 
@@ -419,6 +425,23 @@ def test_arguments_by_name() -> None:
     deployed = goctconv.deploy(model, example_inputs=(mask, x))
     assert deployed.deployment.rewritten == ("conv",)
     assert largest_difference(deployed(mask=mask, x=x), model(mask, x)) < 1e-5
+
+
+@torch.no_grad()
+def test_too_many_channels_are_refused_as_ever() -> None:
+    deployed = goctconv.deploy(nn.Conv2d(3, 1, 1))
+    with pytest.raises(RuntimeError, match="to have 3 channels"):
+        deployed(torch.randn(1, 5, 8, 8))
+
+
+def test_export_of_any_size() -> None:
+    model, x = tiny(), torch.randn(1, 3, 64, 48)
+    deployed = goctconv.deploy(model)
+    sides = {2: torch.export.Dim("height", min=32), 3: torch.export.Dim("width", min=32)}
+    program = torch.export.export(deployed, (x,), dynamic_shapes=(sides,))
+    other = torch.randn(1, 3, 67, 83)
+    with torch.no_grad():
+        assert largest_difference(program.module()(other), model(other)) < 1e-4
 
 
 @torch.no_grad()
@@ -514,7 +537,9 @@ with torch.inference_mode():
         deployed(x)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "LD_PRELOAD"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "LD_PRELOAD", "GLIBC_"))
+    }
     ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert int(ran.stdout) < 1000  # pages of 4 KiB that the system had to give; some 10,000 if all are given back
 

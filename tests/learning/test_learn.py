@@ -99,6 +99,11 @@ def test_nothing_fades_and_a_warning_says_so() -> None:
     assert (result.report.removed, result.threshold) == (0, 1e-20)
     with pytest.warns(UserWarning, match=r"threshold=1e-09 \(the smallest is .*\), .* with weight_decay=0 no γ fades"):
         learn_channels(network(), loader(), LOSS, epochs=1, finetune_epochs=1, weight_decay=0.0, threshold=1e-9)
+    model = network()
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = {"keep": norms}
+    with pytest.warns(UserWarning, match=r"those below it are of layers that are frozen or kept"):
+        learn_channels(model, loader(), LOSS, epochs=1, finetune_epochs=1, threshold=10.0, pruning_options=kept)
 
 
 def test_only_pruning() -> None:

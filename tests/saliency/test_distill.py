@@ -252,6 +252,8 @@ def test_validation_with_masks(tmp_path: Path) -> None:
         (nn.Conv2d(3, 2, 1), {}, ValueError, r"the teacher returned \(2, 2, 32, 32\)"),
         (nn.Conv2d(3, 1, 1), {"teacher_amp": "int8"}, ValueError, "teacher_amp is 'int8', expected one of 'bf16'"),
         (nn.Conv2d(3, 1, 1), {"lr": 1e-3}, TypeError, r"distill\(\) has no argument 'lr': pass an optimizer"),
+        (nn.Conv2d(3, 1, 1), {"step": 1}, TypeError, r"distill\(\) has no argument 'step'"),
+        (nn.Conv2d(3, 1, 1), {"batch_sise": 1}, TypeError, r"'batch_sise': did you mean batch_size\?"),
         (nn.Conv2d(3, 1, 1), {"callback": []}, TypeError, r"'callback': did you mean callbacks\?"),
         (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "'dise' in 'dise' is no loss"),
     ],

@@ -116,6 +116,8 @@ def test_a_deployed_network_stays_where_it_is(model):
     deployed = deploy(model)
     Predictor(deployed, size=64, device="meta")
     assert {parameter.device.type for parameter in deployed.parameters()} == {"cpu"}
+    for device in ("auto", "cpu"):
+        assert Predictor(deployed, size=64, device=device)._network is deployed
 
 
 def test_what_is_no_map(model):

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ._progress import plural, shorten
 
 _LISTED = 5
 SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
+_HAVE_OPTIONS = {"name", "model_name", "pretrained", "checkpoint_path", "accept_license"}
 _UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
 _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
@@ -48,10 +50,11 @@ def _check_name(name: str) -> None:
     file = Path(name)
     if file.suffix in {".onnx", ".xml"}:
         raise CommandError(f"{name} is an exported network: name the one that it was made from.")
+    if timm.is_model(name):
+        return
     if file.is_file():
         raise CommandError(f"{name} is a file: name the network that it holds weights of, and add --weights {name}.")
-    if not timm.is_model(name):
-        create_model(name)  # which tells what there is
+    create_model(name)  # which tells what there is
 
 
 def is_trained(args: argparse.Namespace) -> bool:
@@ -76,9 +79,13 @@ def create_model(
     weights: Path | None = None,
     pretrained: bool = False,
     accept: str | None = None,
-    **arguments: Any,
+    arguments: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Build a model; every way in which this fails becomes one message."""
+    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message."""
+    arguments = arguments or {}
+    taken = sorted(arguments.keys() & _HAVE_OPTIONS)
+    if taken:
+        raise CommandError(f"--model-args: {taken[0]} is no argument of the network; there are options for it.")
     if weights is not None and not weights.is_file():
         what = "this is a folder" if weights.is_dir() else "there is no such file"
         raise CommandError(f"--weights {weights}: {what}: check the path.")

@@ -18,7 +18,7 @@ def integer_from(lowest: int) -> Callable[[str], int]:
         except ValueError:
             value = lowest - 1
         if not lowest <= value <= _HIGHEST:
-            most = f", at most {_HIGHEST:.0e}" if text.isdigit() and int(text) > _HIGHEST else ""
+            most = f", at most {_HIGHEST:.0e}" if value > _HIGHEST else ""
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}{most}")
         return value
 

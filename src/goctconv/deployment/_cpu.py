@@ -39,8 +39,8 @@ def keep_freed_memory() -> None:
     torch.empty(_LARGEST_LEARNT_FROM, dtype=torch.uint8, device="cpu")
 
 
-def is_freed_memory_kept() -> bool:
-    """Whether it was told to."""
+def is_told_to_keep_memory() -> bool:
+    """Whether `keep_freed_memory` has been called in this process."""
     return keep_freed_memory.cache_info().currsize > 0
 
 

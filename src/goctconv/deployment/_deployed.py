@@ -67,8 +67,10 @@ class Deployed(nn.Module):
             raise ValueError("a deployed network cannot be trained: train the one it was made from, and deploy that")
         return super().train(mode)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the network returns, of the arguments that it takes."""
+    def forward(self, x: Any = None, /, *args: Any, **kwargs: Any) -> Any:
+        """Return what the network returns, of the arguments that it takes; the first is usually the image."""
+        if x is not None or args:
+            args = (x, *args)
         run: Any = self.network
         if self.deployment.backend == "compile" and not _is_watched():
             if self._compiled is None:

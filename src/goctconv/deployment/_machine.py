@@ -11,14 +11,21 @@ from typing import Any
 import torch
 
 from .._version import __version__
-from ._cpu import is_freed_memory_kept
+from ._cpu import is_told_to_keep_memory
 from ._engines import processors
 
 _PACKAGES = (
     "torch", "numpy", "timm", "pillow", "safetensors", "huggingface-hub", "onnx", "onnxscript", "onnxruntime",
     "openvino", "matplotlib", "scipy", "tqdm", "tensorboard",
 )  # fmt: skip
-_ALLOCATOR = ("LD_PRELOAD", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_")
+_ALLOCATOR = (
+    "LD_PRELOAD",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "GLIBC_TUNABLES",
+)
 
 
 def describe_machine() -> dict[str, Any]:
@@ -47,7 +54,7 @@ def describe_machine() -> dict[str, Any]:
         },
         "allocator": {
             "library": " ".join(platform.libc_ver()).strip() or None,
-            "keeps_freed_memory": is_freed_memory_kept(),  # a deployed network ran, see `deploy`
+            "told_to_keep_freed_memory": is_told_to_keep_memory(),  # by a deployed network; only glibc heeds it
             **{name: os.environ[name] for name in _ALLOCATOR if name in os.environ},
         },
         "packages": {name: _version(name) for name in _PACKAGES},

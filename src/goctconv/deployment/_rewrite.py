@@ -75,7 +75,8 @@ class RewrittenPrediction(_Remade, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that torch.nn.Conv2d gives it
         """Return the prediction."""
-        return cast("Step", self._program)(input) if self._takes([input]) else super().forward(input)
+        fits = self._takes([input]) and input.shape[1] == self.in_channels
+        return cast("Step", self._program)(input) if fits else super().forward(input)
 
     def _made_program(self) -> Step:
         return convolution(self)

@@ -266,6 +266,8 @@ class Learner:
                 else "with weight_decay=0 no γ fades: give 3, say"
             )
             smallest = float(joined(scales(model)).min())
+            if smallest < threshold:
+                cure = "those below it are of layers that are frozen or kept"
             warnings.warn(
                 f"no γ is below threshold={threshold:g} (the smallest is {smallest:.1g}), so nothing was removed: "
                 f"{cure}",

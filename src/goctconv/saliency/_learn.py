@@ -196,7 +196,7 @@ def learn_saliency(
 
     Source: Cheng et al., TPAMI 2021, Algorithm 1 and section 4.
     """
-    check_options(options, "learn_saliency")
+    check_options(options, learn_saliency)
     loaders = both_loaders(
         _found(train),
         None if validation is None else _found(validation),

@@ -80,8 +80,10 @@ class Predictor:
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = copy.deepcopy(model) if isinstance(model, Deployed) else deploy(model)
-            self._network = network if device in {None, "auto"} else network.to(device)
+            network = model if isinstance(model, Deployed) else deploy(model)
+            if device not in {None, "auto"} and {one.device for one in model.parameters()} != {torch.device(device)}:
+                network = (copy.deepcopy(network) if network is model else network).to(device)
+            self._network = network
         else:
             self._network = self._load(self._file_of(model), threads)
 

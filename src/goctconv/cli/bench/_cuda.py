@@ -13,29 +13,31 @@ from .._memory import out_of_memory
 from .._messages import say
 from .._model import channels_of
 
-_DEVICE = "cuda"
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WARMUP = 3
 
 
-def measure_on_cuda(model: nn.Module, size: tuple[int, int], rounds: int, *, compiled: bool) -> dict[str, Any]:
+def measure_on_cuda(
+    model: nn.Module, size: tuple[int, int], rounds: int, device: torch.device, *, compiled: bool
+) -> dict[str, Any]:
     """Measure a network on CUDA in turns, by events.
 
     Args:
         model: In eval mode, on the processor.
         size: Height and width of the images.
         rounds: Rounds that count.
+        device: The current CUDA device.
         compiled: Whether to measure compiled forms too, each of which takes a minute for a batch size.
 
     Returns:
         For each batch size the figures of each form, as JSON holds them; None where memory does not suffice.
     """
-    networks = dict(_networks(model))
+    networks = dict(_networks(model, device))
     found: dict[str, Any] = {}
     for batch in BATCHES:
         say(f"  measuring on CUDA, {batch} at a time")
         try:
-            images = torch.randn(batch, channels_of(model), *size, device=_DEVICE)
+            images = torch.randn(batch, channels_of(model), *size, device=device)
             found[str(batch)] = _measure(networks, images, rounds, compiled=compiled)
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -45,15 +47,15 @@ def measure_on_cuda(model: nn.Module, size: tuple[int, int], rounds: int, *, com
     return found
 
 
-def _networks(model: nn.Module) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+def _networks(model: nn.Module, device: torch.device) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     forms: dict[str, nn.Module] = {
         "eager": copy.deepcopy(model),
         "deployed": deploy(model),
         "deployed bf16": deploy(model, dtype=torch.bfloat16),
     }
     for name, network in forms.items():
-        yield name, network.to(_DEVICE)
-        last = copy.deepcopy(network).to(_DEVICE).to(memory_format=torch.channels_last)
+        yield name, network.to(device)
+        last = copy.deepcopy(network).to(memory_format=torch.channels_last)
         yield f"{name}, channels_last", last
 
 

@@ -19,15 +19,13 @@ from ...deployment._engines import processors
 from ...saliency import calibrate_batch_norm
 from .._command import CommandError
 from .._messages import say, tell
-from .._model import channels_of, choose_device, create_model, input_size
+from .._model import SAVED, channels_of, choose_device, create_model, input_size
 from .._writing import write_file
 from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
 from ._forms import installed_forms
 from ._processor import Settings, measure_on_processor
 from ._report import LEGEND, machine_lines, model_lines
-
-_SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 
 
 def run_bench(args: argparse.Namespace) -> int:
@@ -72,8 +70,8 @@ def _document(machine: dict[str, Any], settings: Settings, found: list[dict[str,
 
 
 def _measure(name: str, model: nn.Module, args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    if args.weights is None and not name.startswith(_SAVED):
-        _give_statistics(model)
+    if args.weights is None and not name.startswith(SAVED):
+        _give_statistics(model, settings.size)
     forms = _forms(args)
     with TemporaryDirectory(prefix="goctconv-") as folder:
         try:
@@ -81,8 +79,10 @@ def _measure(name: str, model: nn.Module, args: argparse.Namespace, settings: Se
         except (ExportError, ImportError) as error:
             raise CommandError(f"{name}: {error}") from error
     on_cuda = None
-    if choose_device(args.device).type == "cuda":
-        on_cuda = measure_on_cuda(model, settings.size, settings.rounds, compiled="compiled" in forms)
+    device = choose_device(args.device)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            on_cuda = measure_on_cuda(model, settings.size, settings.rounds, device, compiled="compiled" in forms)
     weights = None if args.weights is None else str(args.weights.resolve())
     return {
         "model": name,
@@ -99,8 +99,8 @@ def _forms(args: argparse.Namespace) -> list[str]:
     return list(dict.fromkeys(["eager", *asked]))  # what the others are compared with comes first
 
 
-def _give_statistics(model: nn.Module) -> None:
+def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
     """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):  # noqa: SLF001  (all kinds of it)
         generator = torch.Generator().manual_seed(0)
-        calibrate_batch_norm(model, [torch.randn(4, channels_of(model), 64, 64, generator=generator)])
+        calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])

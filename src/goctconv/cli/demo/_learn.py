@@ -92,7 +92,7 @@ def _make_model(args: argparse.Namespace, *, is_small: bool) -> CSNet:
     options: dict[str, Any] = {"depths": _DEPTHS} if is_small else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        model = create_model(args.model, **options)
+        model = create_model(args.model, arguments=options)
     if not isinstance(model, CSNet):
         raise CommandError(
             f"--model {args.model}: the demo learns with a CSNet, such as csnet_x1; for other networks there is "

@@ -16,7 +16,7 @@ def run_info(args: argparse.Namespace) -> int:
     Raises:
         CommandError: There is no such network, its weights do not load, or it does not take images of this size.
     """
-    model = create_model(args.model, weights=args.weights, **args.model_args)
+    model = create_model(args.model, weights=args.weights, arguments=args.model_args)
     try:
         costs = _costs(args.model, model, args.size)
     except Exception as error:  # networks of others raise anything on sizes that they do not take

@@ -21,7 +21,7 @@ def make_network(config: Config) -> nn.Module:
         CommandError: It cannot be made, or its weights cannot be loaded.
     """
     arguments = parse_model_args(config.model_args)
-    return create_model(config.model, weights=config.weights, **arguments, **_backbone(config, arguments))
+    return create_model(config.model, weights=config.weights, arguments={**arguments, **_backbone(config, arguments)})
 
 
 def _backbone(config: Config, arguments: dict[str, Any]) -> dict[str, Any]:

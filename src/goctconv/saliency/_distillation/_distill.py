@@ -228,7 +228,7 @@ def distill(
         raise TypeError(
             f"student is {student!r}, expected a torch.nn.Module, such as goctconv.create_model('csnet_x1')"
         )
-    check_options(options, "distill")
+    check_options(options, distill)
     Teacher(teacher)  # says what is wrong, before anything is lent
     place = device if device is not None else next((one.device for one in student.parameters()), None)
     with evaluating(teacher, place) as lent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,13 @@ def seed() -> int:
     """The seed that torch's global generator starts each test from."""
     torch.manual_seed(20)
     return 20
+
+
+@pytest.fixture
+def set_threads() -> Iterator[Callable[[int], None]]:
+    """What sets the threads of PyTorch until the end of the test."""
+    yield torch.set_num_threads
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

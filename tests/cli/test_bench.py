@@ -8,8 +8,9 @@ from torch import nn
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.bench import _cold_start, _cuda, _forms, _processor
-from goctconv.cli.bench._report import model_lines
+from goctconv.cli.bench import _cold_start, _cuda, _forms
+from goctconv.cli.bench._report import LEGEND, model_lines
+from goctconv.deployment import _checked
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
@@ -19,7 +20,7 @@ def test_figures_are_printed_and_written(monkeypatch, tmp_path, capsys):
     options = ["--size", "32", "--batch-size", "2", "--rounds", "2", "--threads", "1", "--device", "cpu"]
     assert main(["bench", "test_csnet", *options, "--forms", "deployed", "channels_last", "--json", str(file)]) == 0
     text = capsys.readouterr().out
-    for part in ("installed", "missing", "allocator", "1 thread", "deployed", "peak memory", "new process"):
+    for part in ("installed", "missing", "allocator", "1 thread", "deployed", "peak memory", "new process", LEGEND):
         assert part in text
     document = json.loads(file.read_text(encoding="utf-8"))
     assert document["settings"] == {"size": [32, 32], "batch_size": 2, "rounds": 2, "threads": [1], "seconds": 10}
@@ -37,12 +38,20 @@ def test_what_cannot_be_measured(capsys, monkeypatch, weights):
     assert main(["bench", "test_csnet", "test_csnet", "--weights", str(weights)]) == 2
     assert "give one MODEL" in capsys.readouterr().err
 
-    def refuse(*_):
-        raise ImportError("needs onnx: install it")
-
-    monkeypatch.setattr(_processor.Forms, "make", refuse)
-    assert main(["bench", "test_csnet", "--weights", str(weights), "--forms", "onnx"]) == 2
-    assert "test_csnet: needs onnx" in capsys.readouterr().err
+    assert main(["bench", "csnet_x9"]) == 2
+    told = capsys.readouterr()
+    assert "did you mean" in told.err
+    assert told.out == ""
+    find_spec = importlib.util.find_spec
+    for form, package in (("onnx", "onnxscript"), ("openvino", "openvino")):
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                _checked.importlib.util,
+                "find_spec",
+                lambda name, lost=package: find_spec(name) if name != lost else None,
+            )
+            assert main(["bench", "test_csnet", "--weights", str(weights), "--forms", form, "--size", "32"]) == 2
+        assert f"needs {package}: install them with pip install 'goctconv[{form}]'" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
@@ -66,7 +75,9 @@ def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch
     names = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
     for name in names:
         for split in (False, True):
-            found = forms.make(name).load(1, split)(images)
+            form = forms.make(name)
+            assert form.seconds > forms._export_seconds > 0
+            found = form.load(1, split)(images)
             torch.testing.assert_close(found, model(images).detach(), rtol=1e-4, atol=1e-5)
     assert sizes == [None, (40, 48)]
 

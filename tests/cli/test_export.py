@@ -28,8 +28,12 @@ def test_writes_a_checked_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     net = ["--model", str(tmp_path / "net.onnx"), "--size", "32"]
     assert main(["predict", str(photographs), "-o", str(maps), *net]) == 0
     assert [path.name for path in maps.iterdir()] == ["a.png"]
+    assert "exporting" not in capsys.readouterr().err
     assert main(["predict", str(photographs), "-o", str(maps), *net, "--pretrained"]) == 2
     assert "has its weights in it" in capsys.readouterr().err
+    again = ["--model", f"local-dir:{tmp_path / 'net'}", "--size", "32", "--backend", "onnx"]
+    assert main(["predict", str(photographs), "-o", str(tmp_path / "again"), *again]) == 0
+    assert "exporting the network first" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -367,29 +368,29 @@ def needing(given: tuple[Tensor, ...], scale: int) -> tuple[Tensor, ...]:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")  # PyTorch's own, of PReLU's forward gradient
 @torch.no_grad()
-def test_forward_gradients_and_transforms_with_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_gradients_and_transforms_with_threads(
+    monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
+) -> None:
     model = tiny()
     deployed, x = goctconv.deploy(model), torch.randn(2, 3, 32, 48)
     monkeypatch.setattr(_resample, "_PAYS_IN_BANDS", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with forward_ad.dual_level():
-            tangents = [
-                forward_ad.unpack_dual(net(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
-                for net in (model, deployed)
-            ]
-        assert largest_difference(tangents[1], tangents[0]) < 1e-4
-        one_by_one = torch.func.vmap(lambda one: deployed(one[None])[0])(x)
-        assert largest_difference(one_by_one, deployed(x)) < 1e-4
-    finally:
-        torch.set_num_threads(before)
+    set_threads(2)
+    with forward_ad.dual_level():
+        tangents = [
+            forward_ad.unpack_dual(net(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+            for net in (model, deployed)
+        ]
+    assert largest_difference(tangents[1], tangents[0]) < 1e-4
+    one_by_one = torch.func.vmap(lambda one: deployed(one[None])[0])(x)
+    assert largest_difference(one_by_one, deployed(x)) < 1e-4
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("threads", [2, 4, 8])
 @pytest.mark.parametrize("name", ["csnet_x1", "csf_resnet18"])
-def test_with_several_threads(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_several_threads(
+    name: str, threads: int, monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]
+) -> None:
     torch.manual_seed(0)
     in_bands = mock.Mock(wraps=_resample._resize_in_bands)
     monkeypatch.setattr(_resample, "_resize_in_bands", in_bands)
@@ -398,14 +399,11 @@ def test_with_several_threads(name: str, threads: int, monkeypatch: pytest.Monke
     model = calibrated(goctconv.create_model(name), torch.randn(2, 3, 96, 64))
     deployed = goctconv.deploy(model)
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    expected, before = model(x), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for found in (deployed(x), last(x.contiguous(memory_format=torch.channels_last))):
-            assert largest_difference(found, expected) < 1e-3
-        assert in_bands.call_count > 5
-    finally:
-        torch.set_num_threads(before)
+    expected = model(x)
+    set_threads(threads)
+    for found in (deployed(x), last(x.contiguous(memory_format=torch.channels_last))):
+        assert largest_difference(found, expected) < 1e-3
+    assert in_bands.call_count > 5
 
 
 class Named(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 from goctconv.layers._resample import _bands, avg_pool, is_eager_cpu, max_pool, resize
+
+SetThreads = Callable[[int], None]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -27,33 +29,26 @@ def test_pooling_by_rows(step: int, shape: tuple[int, ...], layout: torch.memory
         torch.testing.assert_close(avg_pool(y, step), F.avg_pool2d(y, step))
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [2, 3, 4, 16])
 @pytest.mark.parametrize(("side", "step", "width_after"), [((56, 64), 2, 128), ((64, 56), 4, 200), ((60, 1), 8, 700)])
-def test_enlarging_by_bands(side: tuple[int, int], step: int, width_after: int, count: int) -> None:
+def test_enlarging_by_bands(
+    side: tuple[int, int], step: int, width_after: int, count: int, set_threads: SetThreads
+) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 24, *side).contiguous(memory_format=torch.channels_last)
     size = side[0] * step, width_after
     expected = F.interpolate(x, size, mode="bilinear", align_corners=False)
-    torch.set_num_threads(count)
+    set_threads(count)
     assert _bands(x, size) > 1
     found = resize(x, size, "bilinear")
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("count", [2, 3, 8, 32])
-def test_enlarging_few_rows_by_bands(count: int) -> None:
+def test_enlarging_few_rows_by_bands(count: int, set_threads: SetThreads) -> None:
     torch.manual_seed(0)
-    torch.set_num_threads(count)
+    set_threads(count)
     used = 0
     for height in range(1, 17):
         for step in (2, 4, 8):
@@ -65,9 +60,8 @@ def test_enlarging_few_rows_by_bands(count: int) -> None:
     assert used > 10
 
 
-@pytest.mark.usefixtures("threads")
-def test_what_is_not_enlarged_by_bands() -> None:
-    torch.set_num_threads(2)
+def test_what_is_not_enlarged_by_bands(set_threads: SetThreads) -> None:
+    set_threads(2)
     x = torch.zeros(1, 24, 64, 64).contiguous(memory_format=torch.channels_last)
     assert _bands(x, (128, 128)) == 2
     assert _bands(x, (96, 128)) == _bands(x, (192, 128)) == _bands(x, (64, 512)) == 1  # positions are not exact

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,6 @@ def export_onnx(
         >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
         >>> export_onnx(model, "csnet.onnx")  # doctest: +SKIP
     """
-    need("ONNX export", "onnx", _FOR_ONNX)
     tolerance_of(dtype, tolerance)
     with folder_beside(Path(file)):  # before minutes of work
         Exported(model, size=size, in_chans=in_chans, dtype=dtype).write_onnx(file, keep_prelu, tolerance)
@@ -103,12 +101,21 @@ def export_openvino(
         >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
         >>> export_openvino(model, "csnet.xml")  # doctest: +SKIP
     """
-    need("OpenVINO export", "openvino", (*_FOR_ONNX, "openvino"))
+    need_openvino()
     tolerance_of(dtype, tolerance)
     if Path(file).suffix != ".xml":
         raise ValueError(f"{file} must end in .xml: the weights go into a file beside it that ends in .bin")
     with folder_beside(Path(file)):  # before minutes of work
         Exported(model, size=size, in_chans=in_chans).write_openvino(file, dtype, tolerance)
+
+
+def need_openvino() -> Any:
+    """Return the package.
+
+    Raises:
+        ImportError: It, or one that it takes to get there, is missing.
+    """
+    return need("OpenVINO export", "openvino", (*_FOR_ONNX, "openvino"))
 
 
 class Exported:
@@ -119,6 +126,11 @@ class Exported:
         size: See there.
         in_chans: See there.
         dtype: See there.
+
+    Raises:
+        ImportError: See there.
+        ExportError: See there.
+        ValueError: See there.
     """
 
     def __init__(
@@ -129,6 +141,7 @@ class Exported:
         in_chans: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        need("ONNX export", "onnx", _FOR_ONNX)
         self.size, self.dtype = parse_size(size), dtype
         channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
         network = copy.deepcopy(model.network if isinstance(model, Deployed) else model).cpu().float().eval()
@@ -151,8 +164,7 @@ class Exported:
         self, file: str | os.PathLike[str], dtype: torch.dtype = torch.float32, tolerance: float | None = None
     ) -> None:
         """Write the two files, if their output is right."""
-        openvino = importlib.import_module("openvino")
-        path = Path(file)
+        openvino, path = need_openvino(), Path(file)
         with folder_beside(path) as folder:
             self._save(folder / "network.onnx", keep_prelu=True)
             temporary = folder / path.name

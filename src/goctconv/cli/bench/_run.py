@@ -46,7 +46,7 @@ def run_bench(args: argparse.Namespace) -> int:
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would talk in between
-    choose_device(args.device)
+    device = choose_device(args.device)
     keep_freed_memory()  # as a deployed network does, for all forms alike
     machine = describe_machine()
     found: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ def run_bench(args: argparse.Namespace) -> int:
         loaded = time.perf_counter() - start
         if not found:
             tell("\n".join([*machine_lines(machine), LEGEND]))
-        found.append(_measure(name, model, args, settings) | {"loaded_in_s": loaded})
+        found.append(_measure(name, model, args, settings, device) | {"loaded_in_s": loaded})
         tell("\n".join(model_lines(found[-1], args.batch_size)))
     if args.json is not None:
         write_file(args.json, json.dumps(_document(machine, settings, found), indent=1) + "\n")
@@ -69,7 +69,9 @@ def _document(machine: dict[str, Any], settings: Settings, found: list[dict[str,
     return {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
 
 
-def _measure(name: str, model: nn.Module, args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _measure(
+    name: str, model: nn.Module, args: argparse.Namespace, settings: Settings, device: torch.device
+) -> dict[str, Any]:
     if args.weights is None and not name.startswith(SAVED):
         _give_statistics(model, settings.size)
     forms = _forms(args)
@@ -79,7 +81,6 @@ def _measure(name: str, model: nn.Module, args: argparse.Namespace, settings: Se
         except (ExportError, ImportError) as error:
             raise CommandError(f"{name}: {error}") from error
     on_cuda = None
-    device = choose_device(args.device)
     if device.type == "cuda":
         with torch.cuda.device(device):
             on_cuda = measure_on_cuda(model, settings.size, settings.rounds, device, compiled="compiled" in forms)

@@ -23,7 +23,7 @@ from plain_csnet import PlainCSNet
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.deployment import describe_machine, export_onnx, export_openvino, take_turns
+from goctconv.deployment import compare_timings, describe_machine, export_onnx, export_openvino
 from goctconv.deployment._engines import Engine, OnnxEngine, OpenVINOEngine
 
 GOALS = {"ONNX Runtime": (1.4, 1.6), "OpenVINO": (2.3, 2.7)}
@@ -50,7 +50,7 @@ def main() -> None:
         sides |= {name: (lambda engine=engine: engine(image.numpy())) for name, engine in engines.items()}
         expected = inference(plain, image)()
         differences = {name: relative(sides[name](), expected) for name in sides}
-        turns = take_turns(sides, rounds=options.rounds, clock=time.process_time)
+        turns = compare_timings(sides, rounds=options.rounds, clock=time.process_time)
     allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")} or "as it comes"
     print(f"{options.model} at {options.size}x{options.size}, one thread, allocator {allocator}")
     for name, (low, middle, high) in turns.ratios("plain").items():

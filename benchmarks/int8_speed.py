@@ -22,7 +22,7 @@ from engines_speed import make_model
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
-from goctconv.deployment import describe_machine, export_onnx, take_turns
+from goctconv.deployment import compare_timings, describe_machine, export_onnx
 from goctconv.deployment._engines import Engine, OnnxEngine, OpenVINOEngine
 from goctconv.saliency import preprocess
 
@@ -61,7 +61,7 @@ def main() -> None:
     sides: dict[str, Callable[[], object]] = {
         name: (lambda engine=engine: engine(image)) for name, engine in engines.items()
     }
-    turns = take_turns(sides, rounds=options.rounds, clock=time.process_time)
+    turns = compare_timings(sides, rounds=options.rounds, clock=time.process_time)
     expected = maps(engines["ONNX Runtime, float32"], images[options.calibrate :])
     distances = {
         name: float(np.abs(maps(engine, images[options.calibrate :]) - expected).mean())

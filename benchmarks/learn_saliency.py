@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.analysis import plots
-from goctconv.learning import LearningHistory, LearningResult, ProgressBar, ThresholdError, published_schedule
+from goctconv.report import plots
 from goctconv.saliency import (
     SaliencyStep,
     SaliencyValidation,
@@ -39,6 +38,7 @@ from goctconv.saliency import (
     training_loader,
     validation_loader,
 )
+from goctconv.training import ProgressBar, ThresholdError, TrainingHistory, TrainingResult, published_schedule
 
 # Chosen before the first run on photographs that came to its end, after trials with `goctconv demo` on made-up ones,
 # and not changed after it. (With another setting, λ = 10 and one learning rate of 3e-3, runs were begun and broken off
@@ -55,7 +55,7 @@ LEARNING_RATE, SCALE_LEARNING_RATE = 3e-3, 6e-3  # of the weights, and of the bl
 BETAS, SCALE_BETAS = (0.9, 0.99), (0.9, 0.9)
 WEIGHT_DECAY = 5e-3
 DYNAMIC_WEIGHT_DECAY = 3.0
-FALLBACK = 1e-3  # the threshold where γ's histogram has no gap
+FALLBACK = 1e-3  # the threshold where γ's histogram has no valley
 FINETUNE_FACTOR = 0.3
 SHRINK = 160
 
@@ -136,19 +136,24 @@ def learned(pairs: Split, seed: int) -> dict[str, Any]:
             callbacks=[ProgressBar()],
             checkpoints=f"{folder}/checkpoints",
         )
-        gap = "found"
+        valley = "found"
         try:
-            result = run(made(seed), threshold="gap")
+            result = run(made(seed), threshold="valley")
         except ThresholdError as error:
-            gap = str(error)
+            valley = str(error)
             result = run(made(seed), threshold=FALLBACK, resume=True)
         unpruned = made(seed)
         unpruned.load_state_dict(result.unpruned or {})
         found = judged(pairs, unpruned, result, f"{folder}/cache")
-    return {**found, "gap": str(result.gap or gap), "threshold": result.threshold, "epochs": condensed(result.history)}
+    return {
+        **found,
+        "valley": str(result.valley or valley),
+        "threshold": result.threshold,
+        "epochs": condensed(result.history),
+    }
 
 
-def condensed(history: LearningHistory) -> list[dict[str, Any]]:
+def condensed(history: TrainingHistory) -> list[dict[str, Any]]:
     """Return what a history tells of each epoch; the counts of γ's histogram as one text."""
     return [
         {
@@ -164,7 +169,7 @@ def condensed(history: LearningHistory) -> list[dict[str, Any]]:
     ]
 
 
-def judged(pairs: Split, unpruned: nn.Module, result: LearningResult, cache: str) -> dict[str, Any]:
+def judged(pairs: Split, unpruned: nn.Module, result: TrainingResult, cache: str) -> dict[str, Any]:
     """Return what a run gave: errors before and after pruning and fine-tuning, and the distances of the three."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan's constants are of these weights
@@ -234,11 +239,11 @@ def summarise(found: dict[str, Any]) -> None:
 def draw(found: dict[str, Any], file: Path) -> None:
     """Draw γ over time, from 1e-18 up; what is smaller is counted there."""
     run = next(one for name, one in sorted(found.items()) if name.startswith("dynamic"))
-    edges = LearningHistory().to_dict()["histogram_edges"]
+    edges = TrainingHistory().to_dict()["histogram_edges"]
     low, high = edges.index(-18.0), edges.index(1.0)
     counts = [[int(count) for count in epoch["histogram"].split()] for epoch in run["epochs"]]
     shown = [[sum(row[: low + 1]), *row[low + 1 : high]] for row in counts]
-    plots.scales_over_time(
+    plots.gamma_over_time(
         {"epoch": list(range(1, len(shown) + 1)), "scales": shown},
         key="scales",
         edges=edges[low : high + 1],

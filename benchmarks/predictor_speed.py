@@ -25,7 +25,7 @@ import torch
 from engines_speed import make_model
 from PIL import Image
 
-from goctconv.deployment import describe_machine, export_onnx, export_openvino, take_turns
+from goctconv.deployment import compare_timings, describe_machine, export_onnx, export_openvino
 from goctconv.saliency import Predictor, grey_map, read_image
 from goctconv.saliency._pipeline import run_pipeline
 from goctconv.saliency._preprocess import prepare
@@ -61,7 +61,7 @@ def main() -> None:
         sides = {
             name: partial(run, one, photographs, Path(temporary), options.workers) for name, one in predictors.items()
         }
-        turns = take_turns(sides, rounds=options.rounds, warmup=0, clock=clock)
+        turns = compare_timings(sides, rounds=options.rounds, warmup=0, clock=clock)
     for name, parts in shares.items():
         whole = sum(parts.values())
         told = ", ".join(

@@ -78,7 +78,7 @@ def seconds(name: str, rounds: int) -> dict[str, float]:
     """
     model = prepared(name)
     example = images(name, batch=1).double()
-    chosen = masked_channels(model, example, coupled=True)
+    chosen = masked_channels(model, example, groups=True)
     masked = mask_(model, chosen, shifts=True)
     slim = copy.deepcopy(masked)
     remove_by_peer(slim, chosen, example)
@@ -91,7 +91,7 @@ def seconds(name: str, rounds: int) -> dict[str, float]:
 
 def timed(masked: nn.Module, chosen: dict[str, Tensor], example: Tensor, rounds: int) -> dict[str, float]:
     """Return the least seconds of each side, run in turns."""
-    options: dict[str, Any] = {"threshold": 1e-20, "beta": "zero"}
+    options: dict[str, Any] = {"threshold": 1e-20, "bn_bias": "zero"}
     copies = [copy.deepcopy(masked) for _ in range(rounds)]
     runs: dict[str, Callable[[], object]] = {
         "goctconv": lambda: prune_channels(masked, example, **options),
@@ -135,7 +135,7 @@ def growth(what: str) -> float:
         model(example[:, :, :64, :64])  # what a first call allocates for good
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if what == "prune":
-        prune_channels(model, example, ratio=0.3, coupled=True)
+        prune_channels(model, example, ratio=0.3, groups=True)
     else:
         with torch.inference_mode():
             model(example)

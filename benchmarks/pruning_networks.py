@@ -10,7 +10,7 @@ with the network with both scales and shifts of what it removed at 0; its second
 
 ``--json`` writes the figures, whose shares the tests hold as a floor; ``--table`` writes them as Markdown.
 
-    python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations coupled-keep
+    python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations groups-keep
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from goctconv.pruning import prune_channels
 from reference.masking import largest_difference, mask_, masked_channels, prepared
 from reference.networks import FIXED_SIZES, NETWORKS, images
 
-COMBINATIONS = [f"{masks}-{shifts}" for masks in ("independent", "coupled") for shifts in ("keep", "zero")]
+COMBINATIONS = [f"{masks}-{shifts}" for masks in ("independent", "groups") for shifts in ("keep", "zero")]
 LIMIT = 60
 """Seconds that Torch-Pruning may take for a network."""
 PEER = "Torch-Pruning"
@@ -51,7 +51,7 @@ HEADING = """\
 `python benchmarks/pruning_networks.py --torch-pruning` gave this. 30 % of the channels are masked, each on its own or
 whole classes that can only go together, with their shifts β kept or zeroed. Every cell: the share of the masked
 channels that went, the largest difference to the masked network in float64 relative to its largest output, at two
-sizes where it takes them, and seconds. In the last column, Torch-Pruning removes what the mask of "coupled-zero" names
+sizes where it takes them, and seconds. In the last column, Torch-Pruning removes what the mask of "groups-zero" names
 and all that it finds to depend on that; its difference is to the network with γ and β of the mask at 0. An exception
 stands by its name."""
 
@@ -122,13 +122,13 @@ def inputs_of(name: str, *, smallest: bool) -> list[Tensor]:
 
 def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, Any]:
     """Return the figures of `prune_channels`."""
-    masks, _, beta = combination.partition("-")
-    chosen = masked_channels(model, inputs[0], coupled=masks == "coupled")
+    masks, _, bn_bias = combination.partition("-")
+    chosen = masked_channels(model, inputs[0], groups=masks == "groups")
     masked = mask_(copy.deepcopy(model), chosen)
     start = time.perf_counter()
-    result = prune_channels(masked, inputs[0], threshold=1e-20, beta=beta)
+    result = prune_channels(masked, inputs[0], threshold=1e-20, bn_bias=bn_bias)
     seconds = time.perf_counter() - start
-    mask_(masked, chosen, shifts=beta == "zero")
+    mask_(masked, chosen, shifts=bn_bias == "zero")
     return {
         "share": result.report.share,
         "difference": worst(result.model, masked, inputs),
@@ -138,7 +138,7 @@ def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, 
 
 def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
     """Return the figures of Torch-Pruning, with masks of whole classes and β := 0, which is where it can be exact."""
-    chosen = masked_channels(model, inputs[0], coupled=True)
+    chosen = masked_channels(model, inputs[0], groups=True)
     masked = mask_(copy.deepcopy(model), chosen, shifts=True)
     slim = copy.deepcopy(masked)
     start = time.perf_counter()

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from goctconv import analyze
+from goctconv import plan_pruning
 
 NETWORKS = (
     "vgg11_bn",
@@ -30,7 +30,7 @@ NETWORKS = (
 )
 RATIO = 0.3
 SIZE = 128
-HEADER = ("network", "masked channels", "each on its own: β kept", "β zeroed", "coupled: β kept", "β zeroed")
+HEADER = ("network", "masked channels", "each on its own: β kept", "β zeroed", "groups: β kept", "β zeroed")
 
 
 def make_model(name: str) -> nn.Module:
@@ -52,9 +52,9 @@ def row(name: str) -> list[str]:
     model = make_model(name)
     image = torch.zeros(1, 3, SIZE, SIZE)
     cells, masked = [], 0
-    for coupled in (False, True):
-        for beta in ("keep", "zero"):
-            plan = analyze(model, image, ratio=RATIO, coupled=coupled, beta=beta)
+    for groups in (False, True):
+        for bn_bias in ("keep", "zero"):
+            plan = plan_pruning(model, image, ratio=RATIO, groups=groups, bn_bias=bn_bias)
             masked = sum(map(len, plan.masked.values()))
             gone = sum(len({*channels} & {*plan.removed.get(layer, ())}) for layer, channels in plan.masked.items())
             cells.append(f"{100 * gone / masked:.0f} %")

@@ -12,15 +12,15 @@ PACKAGES = (
     "goctconv.layers",
     "goctconv.models",
     "goctconv.deployment",
-    "goctconv.learning",
+    "goctconv.training",
     "goctconv.optim",
     "goctconv.pruning",
     "goctconv.saliency",
     "goctconv.saliency.losses",
     "goctconv.saliency.metrics",
     "goctconv.saliency.transforms",
-    "goctconv.analysis",
-    "goctconv.analysis.plots",
+    "goctconv.report",
+    "goctconv.report.plots",
 )
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 
+from ._checks import ArgumentError as ArgumentError
 from ._features import ChannelError as ChannelError
 from ._features import Channels as Channels
 from ._features import Features as Features
@@ -21,6 +22,7 @@ from .layers import SimplifiedGOctConv as SimplifiedGOctConv
 from .optim import DynamicWeightDecay as DynamicWeightDecay
 
 __all__ = [
+    "ArgumentError",
     "ChannelError",
     "Channels",
     "CheckpointError",
@@ -41,40 +43,40 @@ __all__ = [
     "SimplifiedGOctConv",
     "UnknownModelError",
     "__version__",
-    "analysis",
-    "analyze",
     "create_model",
     "deploy",
     "deployment",
     "learn_channels",
-    "learning",
     "list_models",
     "load_plan",
     "load_pruned",
     "models",
     "optim",
+    "plan_pruning",
     "prune_channels",
     "pruning",
+    "report",
     "saliency",
     "save_pruned",
+    "training",
 ]
 
 _LAZY = {
     "CheckpointError": "models",
     "LicenseError": "models",
     "UnknownModelError": "models",
-    "analyze": "pruning",
+    "plan_pruning": "pruning",
     "create_model": "models",
     "deploy": "deployment",
-    "learn_channels": "learning",
+    "learn_channels": "training",
     "list_models": "models",
     "load_plan": "pruning",
     "load_pruned": "models",
     "prune_channels": "pruning",
     "save_pruned": "models",
-    "analysis": "",
+    "report": "",
     "deployment": "",
-    "learning": "",
+    "training": "",
     "models": "",
     "pruning": "",
     "saliency": "",

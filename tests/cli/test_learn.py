@@ -142,7 +142,7 @@ def test_a_compiled_run_learns_the_same_and_goes_on(shapes, finished, tmp_path, 
         asked.append(backend)
         return compile_(model, backend="aot_eager")
 
-    monkeypatch.setattr("goctconv.learning._network.torch.compile", quickly)
+    monkeypatch.setattr("goctconv.training._network.torch.compile", quickly)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
@@ -234,8 +234,8 @@ OTHER_VALUES = {
     "ordinary-weight-decay": 1e-3,
     "loss": "bce + iou",
     "reduction": "sum",
-    "threshold": "gap",
-    "criterion": "bn_scale",
+    "threshold": "valley",
+    "criterion": "gamma",
     "device": "cpu",
     "threads": 2,
     "amp": "bf16",
@@ -397,8 +397,8 @@ def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):
 
 def test_no_gap(shapes, tmp_path, capsys):
     run = tmp_path / "run"
-    error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--threshold", "gap", "--val", 0, "-o", run)
-    assert "there is no gap" in error
+    error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--threshold", "valley", "--val", 0, "-o", run)
+    assert "there is no valley" in error
     assert f"goctconv learn --resume -o {run} --threshold X" in error
     assert main(["learn", "--resume", "-o", str(run), "--threshold", "0.9999", "--finetune-epochs", "0"]) == 0
     assert read_options(run / "config.toml")["threshold"] == 0.9999
@@ -412,8 +412,8 @@ def test_what_cannot_be_written(name, shapes, tmp_path, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(run / name))
 
-    target = "LearningHistory.to_csv" if name == "history.csv" else "_checkpoints._write"
-    monkeypatch.setattr(f"goctconv.learning.{target}", full)
+    target = "TrainingHistory.to_csv" if name == "history.csv" else "_checkpoint._write"
+    monkeypatch.setattr(f"goctconv.training.{target}", full)
     error = error_of(capsys, shapes, *TINY, *SHORT, "--quiet", "--val", 0, "-o", run)
     assert "No space left on device" in error
     assert f"go on with: goctconv learn --resume -o {run}" in error
@@ -423,7 +423,7 @@ def test_ctrl_c_says_how_to_go_on(shapes, tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goctconv.learning.CSVLog.on_epoch_end", interrupted)
+    monkeypatch.setattr("goctconv.training.CSVLog.on_epoch_end", interrupted)
     assert main(["learn", str(shapes), *TINY, "--quiet", "--val", "0", "-o", str(tmp_path / "a run")]) == 130
     assert f"interrupted: go on with: goctconv learn --resume -o '{tmp_path / 'a run'}'" in capsys.readouterr().err
 
@@ -442,7 +442,7 @@ def test_sigterm_in_the_middle_of_an_epoch(shapes, finished, tmp_path, capsys, m
     assert_equal_weights(weights(run), weights(finished))
 
 
-class Terminates(goctconv.learning.Callback):
+class Terminates(goctconv.training.Callback):
     def __init__(self, path):
         self.path = path
 

@@ -15,9 +15,9 @@ from goctconv.cli import main
 from goctconv.cli.learn._options import OPTIONS
 from goctconv.cli.learn._presets import PRESETS
 from goctconv.cli.learn._recipe import transforms
-from goctconv.learning import Callback
 from goctconv.saliency import csf_recipe, find_pairs, learn_saliency, modern_recipe, scfnet_recipe, split_pairs
 from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.training import Callback
 
 from .test_learn import configured, error_of
 

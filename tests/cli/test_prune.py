@@ -48,7 +48,7 @@ def saved_resnet(file: Path) -> nn.Module:
 def save_slim(folder: Path, weights: Path) -> None:
     """Save a tiny pruned ResNet."""
     saved_resnet(weights)
-    arguments = ["--weights", str(weights), "--ratio", "0.3", "--beta", "zero", "--size", "64", "-o", str(folder)]
+    arguments = ["--weights", str(weights), "--ratio", "0.3", "--bn-bias", "zero", "--size", "64", "-o", str(folder)]
     assert main(["prune", "test_resnet", *arguments]) == 0
 
 
@@ -109,10 +109,10 @@ def test_options_reach_the_library(tmp_path: Path, capsys: pytest.CaptureFixture
         assert (layer["channels"] - layer["removed"]) % 8 == 0
     least = report("--threshold", "10", "--min-channels", "5")
     assert min(layer["channels"] - layer["removed"] for layer in least.values()) == 5
-    zeroed = report("--ratio", "0.4", "--beta", "zero")
+    zeroed = report("--ratio", "0.4", "--bn-bias", "zero")
     assert sum(one["removed"] for one in zeroed.values()) > sum(one["removed"] for one in plain.values())
-    coupled = report("--ratio", "0.4", "--coupled")
-    assert sum(one["removed"] for one in coupled.values()) > sum(one["removed"] for one in plain.values())
+    groups = report("--ratio", "0.4", "--groups")
+    assert sum(one["removed"] for one in groups.values()) > sum(one["removed"] for one in plain.values())
     filters = report("--ratio", "0.4", "--criterion", "l1_filter")
     assert filters != plain
     for layer in report("--ratio", "0.5", "--scope", "layer").values():
@@ -140,8 +140,8 @@ def test_the_report_names_options_of_the_command_line(tmp_path: Path, capsys: py
     arguments = ["--weights", str(tmp_path / "weights.pt"), "--ratio", "0.4", "--size", "64"]
     assert main(["prune", "test_resnet", *arguments, "-o", str(tmp_path / "slim")]) == 0
     printed = capsys.readouterr().out
-    assert "--coupled masks channels together" in printed
-    assert "coupled=True" not in printed
+    assert "--groups masks channels together" in printed
+    assert "groups=True" not in printed
 
 
 def test_criteria_are_those_of_the_library() -> None:
@@ -152,7 +152,7 @@ def test_a_pruned_resnet_in_every_command(tmp_path: Path, capsys: pytest.Capture
     slim, slimmer = tmp_path / "slim", tmp_path / "slimmer"
     size = ["--size", "64"]
     save_slim(slim, tmp_path / "weights.pt")
-    assert main(["prune", f"local-dir:{slim}", "--ratio", "0.3", "--beta", "zero", *size, "-o", str(slimmer)]) == 0
+    assert main(["prune", f"local-dir:{slim}", "--ratio", "0.3", "--bn-bias", "zero", *size, "-o", str(slimmer)]) == 0
     assert "untrained" not in capsys.readouterr().err
     counts = [sum(p.numel() for p in goctconv.load_pruned(folder).parameters()) for folder in (slim, slimmer)]
     assert counts[1] < counts[0]
@@ -259,7 +259,7 @@ def test_what_cannot_be(
         ["test_resnet", "-o", "slim", "--threshold", "nan"],
         ["test_resnet", "-o", "slim", "--threshold", "1", "--ratio", "0.1"],
         ["test_resnet", "-o", "slim", "--ratio", "0.1", "--round-to", "0"],
-        ["test_resnet", "-o", "slim", "--ratio", "0.1", "--beta", "half"],
+        ["test_resnet", "-o", "slim", "--ratio", "0.1", "--bn-bias", "half"],
         ["test_resnet", "-o", "slim", "--ratio", "0.1", "--scope", "local"],
         ["test_resnet", "-o", "slim", "--ratio", "0.1", "--max-ratio", "1.1"],
         ["test_resnet", "-o", "slim", "--ratio", "0.1", "--max-ratio", "half"],
@@ -275,7 +275,7 @@ def test_arguments_that_do_not_parse(arguments: list[str], capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--criterion", "bn_scales"], "bn_scale_first"),
+        (["--criterion", "bn_scales"], "gamma_first"),
         (["--report", "removed.pdf"], "'removed.pdf' does not end in .html or .htm"),
         (["--report", "removed"], "'removed' does not end in .html or .htm"),
         (["--plot", "channels.txt"], "'channels.txt' does not end in .png"),
@@ -312,7 +312,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
 def test_a_network_is_not_replaced_by_what_is_left_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "slim"
     save_slim(folder, tmp_path / "weights.pt")
-    again = ["prune", f"local-dir:{folder}", "--ratio", "0.4", "--coupled", "--size", "64", "-o", f"{folder}/../slim"]
+    again = ["prune", f"local-dir:{folder}", "--ratio", "0.4", "--groups", "--size", "64", "-o", f"{folder}/../slim"]
     assert main(again) == 2
     assert "this folder holds the network that is to be pruned" in capsys.readouterr().err
     assert main([*again, "--overwrite"]) == 0

@@ -9,14 +9,14 @@ import json
 import pytest
 import torch
 
-from goctconv.deployment import Turns, describe_machine, take_turns
+from goctconv.deployment import Timings, compare_timings, describe_machine
 from goctconv.deployment._turns import peak_memory
 
 
 def test_every_side_takes_its_turn_first() -> None:
     order: list[str] = []
     ticks = itertools.count()
-    turns = take_turns(
+    turns = compare_timings(
         {name: lambda name=name: order.append(name) for name in "abc"}, rounds=3, warmup=1, clock=lambda: next(ticks)
     )
     rounds = ["".join(order[start : start + 3]) for start in range(0, 12, 3)]
@@ -25,17 +25,17 @@ def test_every_side_takes_its_turn_first() -> None:
 
 
 def test_ratios_are_those_of_each_round() -> None:
-    turns = Turns({"old": [2.0, 8.0, 6.0, 4.0], "new": [1.0, 2.0, 2.0, 4.0]})
+    turns = Timings({"old": [2.0, 8.0, 6.0, 4.0], "new": [1.0, 2.0, 2.0, 4.0]})
     assert turns.ratios("old") == {"old": (1.0, 1.0, 1.0), "new": (1.75, 2.5, 3.25)}
     assert turns.median("old") == 5.0
     assert turns.to_dict("old")["new"]["old_over_this"] == (1.75, 2.5, 3.25)
-    assert Turns({"one": [3.0]}).ratios("one") == {"one": (1.0, 1.0, 1.0)}
+    assert Timings({"one": [3.0]}).ratios("one") == {"one": (1.0, 1.0, 1.0)}
 
 
 @pytest.mark.parametrize(("sides", "rounds"), [({}, 1), ({"a": list}, 0)])
 def test_nothing_to_measure(sides: dict[str, type], rounds: int) -> None:
     with pytest.raises(ValueError, match="expected at least one of each"):
-        take_turns(sides, rounds=rounds)
+        compare_timings(sides, rounds=rounds)
 
 
 def test_peak_memory_is_what_is_held_at_once() -> None:
@@ -67,7 +67,7 @@ def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_budget_ends_rounds_once_three_have_counted():
     calls = []
-    turns = take_turns({"a": lambda: calls.append(1)}, rounds=50, warmup=9, budget=0.0)
+    turns = compare_timings({"a": lambda: calls.append(1)}, rounds=50, warmup=9, budget=0.0)
     assert len(turns.seconds["a"]) == 3
     assert len(calls) == 1 + 3  # one round that does not count
-    assert len(take_turns({"a": lambda: None}, rounds=5, budget=60.0).seconds["a"]) == 5
+    assert len(compare_timings({"a": lambda: None}, rounds=5, budget=60.0).seconds["a"]) == 5

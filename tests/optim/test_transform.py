@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from goctconv import DynamicWeightDecay
-from goctconv.pruning import channel_classes
+from goctconv.pruning import channel_groups
 
 
 class Residual(nn.Module):
@@ -28,7 +28,7 @@ def test_classes_share_their_mean() -> None:
     model = Residual().double()
     plain_model = copy.deepcopy(model)
     inputs = torch.rand(4, 3, 8, 8, dtype=torch.float64)
-    classes = channel_classes(model, inputs)
+    classes = channel_groups(model, inputs)
     plain = DynamicWeightDecay(torch.optim.SGD(plain_model.parameters(), 0.1), plain_model)
     shared = DynamicWeightDecay(torch.optim.SGD(model.parameters(), 0.1), model, transform=classes.mean)
     for optimizer, network in ((plain, plain_model), (shared, model)):
@@ -46,7 +46,7 @@ def test_classes_share_their_mean() -> None:
 def test_copies_keep_it() -> None:
     model = Residual()
     optimizer = DynamicWeightDecay(
-        torch.optim.SGD(model.parameters(), 0.1), model, transform=channel_classes(model, torch.rand(1, 3, 8, 8)).mean
+        torch.optim.SGD(model.parameters(), 0.1), model, transform=channel_groups(model, torch.rand(1, 3, 8, 8)).mean
     )
     twin, other = copy.deepcopy((model, optimizer))
     for network, its in ((model, optimizer), (twin, other)):

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from goctconv.pruning import ChannelClasses, PruningError, channel_classes
+from goctconv.pruning import ChannelGroups, PruningError, channel_groups
 
 
 class Net(nn.Module):
@@ -29,11 +29,11 @@ class Net(nn.Module):
 
 
 @pytest.fixture
-def classes() -> ChannelClasses:
-    return channel_classes(Net(), torch.rand(1, 3, 8, 8))
+def classes() -> ChannelGroups:
+    return channel_groups(Net(), torch.rand(1, 3, 8, 8))
 
 
-def test_classes(classes: ChannelClasses) -> None:
+def test_classes(classes: ChannelGroups) -> None:
     assert classes.count == 5 + 7
     for channel in range(5):
         assert classes.members("norm0", channel) == [("norm0", channel), ("norm3", channel)]
@@ -46,13 +46,13 @@ def test_classes(classes: ChannelClasses) -> None:
 
 def test_every_stage_of_a_resnet_is_one_class() -> None:
     model = timm.create_model("resnet18")
-    classes = channel_classes(model, torch.rand(1, 3, 32, 32))
+    classes = channel_groups(model, torch.rand(1, 3, 32, 32))
     names = {name for name, _ in classes.members("layer2.0.bn2", 77)}
     assert names == {"layer2.0.bn2", "layer2.0.downsample.1", "layer2.1.bn2"}
     assert classes.count == 2 * (64 + 128 + 256 + 512) + 64 + 128 + 256 + 512
 
 
-def test_mean(classes: ChannelClasses) -> None:
+def test_mean(classes: ChannelGroups) -> None:
     values = {"norm0": torch.arange(5.0), "norm3": torch.full((5,), 10.0), "norm1": torch.ones(7)}
     found = classes.mean(values)
     assert found.keys() == values.keys()
@@ -61,7 +61,7 @@ def test_mean(classes: ChannelClasses) -> None:
     assert classes.mean({"other": torch.ones(2)})["other"].tolist() == [1.0, 1.0]
 
 
-def test_group_lasso(classes: ChannelClasses) -> None:
+def test_group_lasso(classes: ChannelGroups) -> None:
     model = Net().double()
     scales = {name: model.get_submodule(name).weight for name in ("norm0", "norm1", "norm2", "norm3")}
     with torch.no_grad():
@@ -87,12 +87,12 @@ def test_group_lasso(classes: ChannelClasses) -> None:
 
 def test_what_cannot_be_traced_is_an_error() -> None:
     with pytest.raises(PruningError, match="no BatchNorm with a scale"):
-        channel_classes(nn.Conv2d(3, 5, 3), torch.rand(1, 3, 8, 8))
+        channel_groups(nn.Conv2d(3, 5, 3), torch.rand(1, 3, 8, 8))
 
 
-def test_classes_of_a_pruned_network(classes: ChannelClasses) -> None:
+def test_classes_of_a_pruned_network(classes: ChannelGroups) -> None:
     left = classes.without({"norm0": [1, 4], "norm3": [1, 4], "norm1": [0], "norm2": [0]})
-    assert (left.count, repr(left)) == (3 + 6, "ChannelClasses(9 classes of 18 channels in 4 layers)")
+    assert (left.count, repr(left)) == (3 + 6, "ChannelGroups(9 classes of 18 channels in 4 layers)")
     assert left.members("norm0", 2) == [("norm0", 2), ("norm3", 2)]
     assert left.members("norm1", 0) == [("norm1", 0), ("norm2", 0)]
     with pytest.raises(ValueError, match=r"the classes are of 3 channels of 'norm0', which has 5: .*without"):
@@ -101,7 +101,7 @@ def test_classes_of_a_pruned_network(classes: ChannelClasses) -> None:
         left.group_lasso(Net())
 
 
-def test_a_wrapped_network_has_the_same_penalty(classes: ChannelClasses) -> None:
+def test_a_wrapped_network_has_the_same_penalty(classes: ChannelGroups) -> None:
     model = Net()
     assert classes.group_lasso(nn.DataParallel(model)) == classes.group_lasso(model) > 0
 
@@ -118,6 +118,6 @@ def test_channels_that_nobody_knows_are_in_no_class_of_others() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.behind(torch.einsum("oc,bchw->bohw", self.mix, self.of_image(x)).sort(1).values)
 
-    classes = channel_classes(Opaque(), torch.rand(1, 3, 8, 8))
+    classes = channel_groups(Opaque(), torch.rand(1, 3, 8, 8))
     assert classes.count == 7
     assert classes.members("behind", 2) == [("behind", 2)]

@@ -1,4 +1,4 @@
-"""Which channels are masked: thresholds and shares of every criterion, limits, layers to keep, and coupled classes."""
+"""Which channels are masked: thresholds and shares of every criterion, limits, layers to keep, and groups classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from goctconv.pruning import PruningPlan, analyze, channel_classes, prune_channels
+from goctconv.pruning import PruningPlan, channel_groups, plan_pruning, prune_channels
 from reference.random_networks import Activated, Residual, difference
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -49,7 +49,7 @@ def lowest(scores: dict[str, Tensor], count: int) -> dict[str, list[int]]:
 
 
 def masked(**options: Any) -> dict[str, list[int]]:
-    return analyze(network(), EXAMPLE, **options).masked
+    return plan_pruning(network(), EXAMPLE, **options).masked
 
 
 def test_a_threshold() -> None:
@@ -85,20 +85,20 @@ def test_the_largest_share_of_a_layer() -> None:
     ],
 )
 def test_layers_to_keep(keep: Any, kept: set[str]) -> None:
-    plan = analyze(network(), EXAMPLE, threshold=2.0, keep=keep)
+    plan = plan_pruning(network(), EXAMPLE, threshold=2.0, keep=keep)
     assert set(plan.masked) == set(NAMES) - kept
     assert kept.isdisjoint(plan.removed)
 
 
 def test_modules_to_keep() -> None:
     model = network()
-    plan = analyze(model, EXAMPLE, threshold=2.0, keep=[model[4], model[0].norm])
+    plan = plan_pruning(model, EXAMPLE, threshold=2.0, keep=[model[4], model[0].norm])
     assert set(plan.masked) == {"1.norm", "2.norm", "3.norm"}
 
 
 def test_the_first_of_a_chain_decides() -> None:
     model = network()
-    plan = analyze(model, EXAMPLE, threshold=0.4, criterion="bn_scale_first")
+    plan = plan_pruning(model, EXAMPLE, threshold=0.4, criterion="gamma_first")
     first = [channel for channel, scale in enumerate(scales(model)["0.norm"]) if scale < 0.4]
     assert first
     for name in ("0.norm", "1.norm", "2.norm"):
@@ -132,8 +132,8 @@ def test_a_function_scores_some_layers() -> None:
 
 def test_coupled_classes_live_and_die_together() -> None:
     model = network()
-    classes = channel_classes(model, EXAMPLE)
-    plan = analyze(model, EXAMPLE, ratio=0.3, coupled=True)
+    classes = channel_groups(model, EXAMPLE)
+    plan = plan_pruning(model, EXAMPLE, ratio=0.3, groups=True)
     mean = classes.mean(scales(model))
     assert plan.masked == lowest_whole(mean, 15)
     assert plan.masked["3.norm"] == plan.masked["4.body.norm"] == plan.removed["3.norm"]
@@ -150,29 +150,29 @@ def lowest_whole(scores: dict[str, Tensor], count: int) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize("multiple", [1, 2, 4, 5])
 def test_multiples(multiple: int) -> None:
-    result = prune_channels(network(), EXAMPLE, threshold=0.6, beta="zero", round_to=multiple)
+    result = prune_channels(network(), EXAMPLE, threshold=0.6, bn_bias="zero", round_to=multiple)
     for layer in result.report.layers.values():
         assert layer.left % multiple == 0 or layer.left == layer.channels
 
 
-@pytest.mark.parametrize("beta", ["keep", "zero"])
-def test_shifts(beta: Any) -> None:
+@pytest.mark.parametrize("bn_bias", ["keep", "zero"])
+def test_shifts(bn_bias: Any) -> None:
     model = network()
-    result = prune_channels(model, EXAMPLE, threshold=0.6, beta=beta)
+    result = prune_channels(model, EXAMPLE, threshold=0.6, bn_bias=bn_bias)
     oracle = network()
     with torch.no_grad():
         for name in NAMES:
             norm = oracle.get_submodule(name)
             faded = norm.weight.abs() < 0.6
             norm.weight[faded] = 0
-            if beta == "zero":
+            if bn_bias == "zero":
                 norm.bias[faded] = 0
         assert difference(oracle(EXAMPLE), result.model(EXAMPLE)) < 1e-13
         assert difference(oracle(EXAMPLE), model(EXAMPLE)) > 1e-3
 
 
 def test_the_same_plan_again() -> None:
-    plans: list[PruningPlan] = [analyze(network(), EXAMPLE, ratio=0.4) for _ in range(2)]
+    plans: list[PruningPlan] = [plan_pruning(network(), EXAMPLE, ratio=0.4) for _ in range(2)]
     assert plans[0].to_dict() == plans[1].to_dict()
 
 
@@ -182,7 +182,7 @@ def test_filters_of_a_transposed_convolution() -> None:
         nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 6, 2, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1)
     ).double()
     sums = model[1].weight.detach().abs().sum((0, 2, 3))
-    chosen = analyze(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked["2"]
+    chosen = plan_pruning(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked["2"]
     assert chosen == sorted(sums.argsort()[:3].tolist())
 
 
@@ -195,16 +195,16 @@ def test_filters_are_compared_within_their_layer() -> None:
 
 def test_layers_without_a_filter_have_no_score() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)).double()
-    assert set(analyze(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked) == {"2"}
+    assert set(plan_pruning(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked) == {"2"}
     with pytest.raises(ValueError, match="no BatchNorm here comes right behind a layer"):
-        analyze(model[:2], EXAMPLE, ratio=0.5, criterion="geometric_median")
+        plan_pruning(model[:2], EXAMPLE, ratio=0.5, criterion="geometric_median")
 
 
 def test_equal_scores_are_taken_from_all_layers() -> None:
     model = network()
     for name in NAMES:
         nn.init.ones_(model.get_submodule(name).weight)
-    chosen = analyze(model, EXAMPLE, ratio=0.3).masked
+    chosen = plan_pruning(model, EXAMPLE, ratio=0.3).masked
     assert {len(channels) for channels in chosen.values()} == {3}
 
 

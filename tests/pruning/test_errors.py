@@ -13,7 +13,7 @@ from torch.ao.nn.quantized import Conv2d as QuantizedConv2d
 from torch.nn.utils import parametrizations
 
 import goctconv
-from goctconv.pruning import PruningError, analyze, prune_channels
+from goctconv.pruning import PruningError, plan_pruning, prune_channels
 
 
 def network() -> nn.Sequential:
@@ -37,13 +37,13 @@ EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
         ({"ratio": 0.5, "scope": "net"}, ValueError, "scope='net' must be 'global' or 'layer'"),
         ({"ratio": 0.5, "max_ratio": 1.5}, ValueError, r"max_ratio=1.5 must be a share from 0 to 1"),
         ({"ratio": 0.5, "max_ratio": "half"}, TypeError, r"max_ratio='half' must be a share"),
-        ({"ratio": 0.5, "beta": "drop"}, ValueError, "beta='drop' must be 'keep' or 'zero'"),
+        ({"ratio": 0.5, "bn_bias": "drop"}, ValueError, "bn_bias='drop' must be 'keep' or 'zero'"),
         ({"ratio": 0.5, "round_to": 0}, ValueError, "round_to=0 must be an integer of at least 1"),
         ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to=2.5 must be an integer"),
         ({"ratio": 0.5, "min_channels": 0}, ValueError, "min_channels=0 must be an integer of at least 1"),
         ({"ratio": 0.5, "min_channels": True}, TypeError, "min_channels=True must be an integer"),
-        ({"ratio": 0.5, "criterion": "bn_scal"}, ValueError, "criterion='bn_scal' .* did you mean 'bn_scale'"),
-        ({"ratio": 0.5, "criterion": 3}, TypeError, "criterion=3 must be one of bn_scale, .* or a function"),
+        ({"ratio": 0.5, "criterion": "gamm"}, ValueError, "criterion='bn_scal' .* did you mean 'gamma'"),
+        ({"ratio": 0.5, "criterion": 3}, TypeError, "criterion=3 must be one of gamma, .* or a function"),
         (
             {"ratio": 0.5, "keep": "head"},
             ValueError,
@@ -71,7 +71,7 @@ EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
     ],
 )
 def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    for call in (analyze, prune_channels):
+    for call in (plan_pruning, prune_channels):
         with pytest.raises(error, match=message):
             call(network(), EXAMPLE, **arguments)
 
@@ -98,7 +98,7 @@ def test_arguments(arguments: dict[str, Any], error: type[Exception], message: s
 )
 def test_example_inputs(example: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        analyze(network(), example, ratio=0.5)
+        plan_pruning(network(), example, ratio=0.5)
 
 
 def parametrized() -> nn.Module:

@@ -40,7 +40,7 @@ def network(name: str = "test_resnet", **arguments: Any) -> nn.Module:
 
 
 def pruned(model: nn.Module, ratio: float = 0.3, **options: Any) -> PruningResult:
-    return prune_channels(model, image()[:1], ratio=ratio, **{"coupled": True, **options})
+    return prune_channels(model, image()[:1], ratio=ratio, **{"groups": True, **options})
 
 
 @torch.no_grad()
@@ -80,15 +80,15 @@ def test_a_network_of_timm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "regnety_002", "densenet121", "mobilenetv3_small_050"])
 def test_networks_of_timm(name: str, tmp_path: Path) -> None:
     options = {"zero_init_last": False} if name == "resnet18" else {"zero_init_last": None}
-    result = pruned(network(name, in_chans=3, **options), beta="zero")
+    result = pruned(network(name, in_chans=3, **options), bn_bias="zero")
     assert result.report.removed > 0
     save_pruned(result, tmp_path)
     assert same(goctconv.load_pruned(tmp_path), result.model)
 
 
-@pytest.mark.parametrize("beta", ["keep", "zero"])
-def test_a_csnet_that_plain_timm_reads(beta: str, tmp_path: Path) -> None:
-    result = pruned(csnet("csnet_x1"), beta=beta, coupled=beta == "zero")
+@pytest.mark.parametrize("bn_bias", ["keep", "zero"])
+def test_a_csnet_that_plain_timm_reads(bn_bias: str, tmp_path: Path) -> None:
+    result = pruned(csnet("csnet_x1"), bn_bias=bn_bias, groups=bn_bias == "zero")
     assert result.report.removed > 0
     save_pruned(result.model, tmp_path, result.plan, license="mit")
     for again in (*loaded(tmp_path), timm.create_model(f"local-dir:{tmp_path}", pretrained=True)):
@@ -108,8 +108,8 @@ def test_twice_pruned(tmp_path: Path) -> None:
 
 
 def test_a_csnet_pruned_twice(tmp_path: Path) -> None:
-    first = pruned(csnet(), beta="zero")
-    second = pruned(first.model, beta="zero")
+    first = pruned(csnet(), bn_bias="zero")
+    second = pruned(first.model, bn_bias="zero")
     assert second.report.removed > 0
     save_pruned(second, tmp_path)
     assert same(goctconv.load_pruned(tmp_path), second.model)
@@ -126,7 +126,7 @@ def test_a_head_that_timm_replaces(tmp_path: Path) -> None:
 
 def test_channels_last(tmp_path: Path) -> None:
     for index, model in enumerate((network(), csnet())):
-        result = pruned(model.to(memory_format=torch.channels_last), beta="zero")
+        result = pruned(model.to(memory_format=torch.channels_last), bn_bias="zero")
         save_pruned(result, tmp_path / str(index))
         state = goctconv.load_pruned(tmp_path / str(index)).state_dict()
         assert all(torch.equal(state[name], value) for name, value in result.model.state_dict().items())
@@ -195,7 +195,7 @@ def replaced_head() -> tuple[nn.Module, PruningPlan]:
 
 
 def replaced_prediction() -> tuple[nn.Module, PruningPlan]:
-    result = pruned(csnet(), beta="zero")
+    result = pruned(csnet(), bn_bias="zero")
     result.model.classifier = nn.Conv2d(result.model.classifier.in_channels, 5, 1)
     return result.model, result.plan
 
@@ -223,9 +223,9 @@ def with_an_extra_layer() -> tuple[nn.Module, PruningPlan]:
         ),
         (replaced_head, r"fc\.weight is \(5, \d+\) in the model, and \(7, \d+\) in what .*num_classes="),
         (with_an_extra_layer, r"extra\.weight is \(2, 3\) in the model, and missing in what"),
-        (lambda: (csnet(), pruned(csnet(), beta="zero").plan), r"channels in the model, .*The model is not pruned"),
+        (lambda: (csnet(), pruned(csnet(), bn_bias="zero").plan), r"channels in the model, .*The model is not pruned"),
         (
-            lambda: (pruned(csnet(), beta="zero").model, pruned(csnet(), 0.5, beta="zero").plan),
+            lambda: (pruned(csnet(), bn_bias="zero").model, pruned(csnet(), 0.5, bn_bias="zero").plan),
             "channels in the model, .*The plan is of another model",
         ),
         (
@@ -252,7 +252,7 @@ def test_what_no_folder_holds(tmp_path: Path) -> None:
         "this FeatureGetterNet was made with features_only=True": csnet(features_only=True),
     }
     for message, model in models.items():
-        result = pruned(model, beta="zero")
+        result = pruned(model, bn_bias="zero")
         with pytest.raises(ValueError, match=message) as caught:
             save_pruned(result, tmp_path / "new")
         assert re.search(r"plan\.save\(FILE\)", str(caught.value))

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from goctconv.pruning import analyze, prune_channels
+from goctconv.pruning import plan_pruning, prune_channels
 from reference.random_networks import Activated, Residual, difference, masked, randomize
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -289,7 +289,7 @@ def test_outputs(kind: str) -> None:
     ],
 )
 def test_inputs(example: Any) -> None:
-    plan = analyze(Returning("tuple").eval(), example, threshold=1e-20)
+    plan = plan_pruning(Returning("tuple").eval(), example, threshold=1e-20)
     assert sorted(plan.removed) == ["body.0.norm", "body.2.norm"]
 
 

@@ -21,7 +21,7 @@ def pruned(name: str) -> tuple[nn.Module, PruningResult]:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.1, 1)
-    return model, prune_channels(model, EXAMPLE, ratio=0.3, coupled=True)
+    return model, prune_channels(model, EXAMPLE, ratio=0.3, groups=True)
 
 
 def outputs(model: nn.Module, names: Iterable[str]) -> dict[str, int]:

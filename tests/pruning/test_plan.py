@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from goctconv.pruning import PruningError, analyze, load_plan, prune_channels
+from goctconv.pruning import PruningError, load_plan, plan_pruning, prune_channels
 from reference.random_networks import Activated, Gated, Residual, difference, masked, randomize
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_a_plan_and_a_plain_state_dict_are_the_model(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_json_and_survives(tmp_path: Path) -> None:
-    plan = prune_channels(faded(), EXAMPLE, threshold=1e-20, criterion="bn_scale_first").plan
+    plan = prune_channels(faded(), EXAMPLE, threshold=1e-20, criterion="gamma_first").plan
     plan.save(tmp_path / "plan.json")
     loaded = load_plan(tmp_path / "plan.json")
     assert loaded.to_dict() == plan.to_dict() == json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
@@ -60,7 +60,7 @@ def test_a_plan_is_json_and_survives(tmp_path: Path) -> None:
 
 def test_a_plan_turns_the_model_into_an_equal_one() -> None:
     model = faded()
-    plan = analyze(model, EXAMPLE, threshold=1e-20)
+    plan = plan_pruning(model, EXAMPLE, threshold=1e-20)
     slim = plan.apply(model)
     assert difference(masked(model)(EXAMPLE), slim(EXAMPLE)) < 1e-13
     assert torch.equal(plan.mask(copy.deepcopy(model))(EXAMPLE), masked(model)(EXAMPLE))
@@ -70,7 +70,7 @@ def test_a_plan_turns_the_model_into_an_equal_one() -> None:
 
 def test_a_plan_applied_twice() -> None:
     model = faded()
-    plan = analyze(model, EXAMPLE, threshold=1e-20)
+    plan = plan_pruning(model, EXAMPLE, threshold=1e-20)
     slim = plan.apply(model)
     before = {name: one.clone() for name, one in slim.state_dict().items()}
     with pytest.raises(PruningError, match="it is for another model, or has been applied already"):
@@ -87,13 +87,13 @@ def test_a_plan_applied_twice() -> None:
     ],
 )
 def test_a_plan_for_another_model(other: nn.Module, message: str) -> None:
-    plan = analyze(faded(), EXAMPLE, threshold=1e-20)
+    plan = plan_pruning(faded(), EXAMPLE, threshold=1e-20)
     with pytest.raises(PruningError, match=message):
         plan.apply(other)
 
 
 def damaged(**changes: Any) -> str:
-    return json.dumps({**analyze(faded(), EXAMPLE, threshold=1e-20).to_dict(), **changes})
+    return json.dumps({**plan_pruning(faded(), EXAMPLE, threshold=1e-20).to_dict(), **changes})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_files_that_are_no_plans(text: str, message: str, tmp_path: Path) -> Non
 
 def test_other_weights_than_those_that_were_analysed() -> None:
     model = faded()
-    plan = analyze(model, EXAMPLE, threshold=1e-20)
+    plan = plan_pruning(model, EXAMPLE, threshold=1e-20)
     with torch.no_grad():
         model[0].conv.weight.mul_(1.01)
     with pytest.warns(UserWarning, match="the model has other weights than those that were analysed"):
@@ -129,7 +129,7 @@ def test_other_weights_than_those_that_were_analysed() -> None:
 
 
 def test_a_loaded_plan_on_the_weights_that_were_analysed(tmp_path: Path) -> None:
-    analyze(faded(), EXAMPLE, threshold=1e-20).save(tmp_path / "plan.json")
+    plan_pruning(faded(), EXAMPLE, threshold=1e-20).save(tmp_path / "plan.json")
     with pytest.warns(UserWarning, match="the constants that it moves are not in its file"):
         load_plan(tmp_path / "plan.json").apply(faded())
 
@@ -137,7 +137,7 @@ def test_a_loaded_plan_on_the_weights_that_were_analysed(tmp_path: Path) -> None
 def test_one_plan_after_another(tmp_path: Path) -> None:
     model = faded()
     first = prune_channels(model, EXAMPLE, threshold=1e-20)
-    second = prune_channels(first.model, EXAMPLE, ratio=0.3, beta="zero")
+    second = prune_channels(first.model, EXAMPLE, ratio=0.3, bn_bias="zero")
     assert second.report.removed > 0
     plan = first.plan.then(second.plan)
     plan.save(tmp_path / "plan.json")

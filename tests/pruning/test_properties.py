@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from goctconv.pruning import PruningPlan, analyze, prune_channels
+from goctconv.pruning import PruningPlan, plan_pruning, prune_channels
 from reference.random_networks import Drawn, difference, masked, networks, norms_of
 
 TOLERANCE = 1e-10
@@ -27,15 +27,15 @@ def examples(count: int) -> settings:
     )
 
 
-@pytest.mark.parametrize("beta", ["keep", "zero"])
-@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize("bn_bias", ["keep", "zero"])
+@pytest.mark.parametrize("groups", [False, True])
 @given(drawn=networks())
 @examples(125)  # 500 in all
 @torch.no_grad()
-def test_the_pruned_network_equals_the_masked_one(drawn: Drawn, beta: str, coupled: bool) -> None:
-    options = {"ratio": 0.4, "coupled": True} if coupled else {"threshold": 1e-20}
-    result = prune_channels(drawn.model, drawn.example, beta=beta, **options)
-    oracle = masked(drawn.model, beta=beta) if not coupled else result.plan.mask(copy.deepcopy(drawn.model))
+def test_the_pruned_network_equals_the_masked_one(drawn: Drawn, bn_bias: str, groups: bool) -> None:
+    options = {"ratio": 0.4, "groups": True} if groups else {"threshold": 1e-20}
+    result = prune_channels(drawn.model, drawn.example, bn_bias=bn_bias, **options)
+    oracle = masked(drawn.model, bn_bias=bn_bias) if not groups else result.plan.mask(copy.deepcopy(drawn.model))
     assert difference(oracle(drawn.example), result.model(drawn.example)) <= TOLERANCE
     if drawn.is_free:
         other = torch.randn(1, 3, 11, 13, dtype=torch.float64)
@@ -65,6 +65,6 @@ def test_a_plan_and_a_state_dict_are_the_network(drawn: Drawn, round_to: int | N
 @torch.no_grad()
 def test_pruning_again_removes_nothing(drawn: Drawn) -> None:
     result = prune_channels(drawn.model, drawn.example, threshold=1e-20)
-    again = analyze(result.model, drawn.example, threshold=1e-20)
+    again = plan_pruning(result.model, drawn.example, threshold=1e-20)
     assert again.removed == {}
     assert again.steps == []

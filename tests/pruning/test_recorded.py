@@ -44,7 +44,7 @@ def network(recorded: dict[str, np.ndarray]) -> CSNet:
 @pytest.fixture(scope="module")
 def result(recorded: dict[str, np.ndarray]) -> PruningResult:
     example = torch.randn(1, 3, 32, 32, dtype=torch.float64)
-    return goctconv.prune_channels(network(recorded), example, threshold=1e-20, criterion="bn_scale_first")
+    return goctconv.prune_channels(network(recorded), example, threshold=1e-20, criterion="gamma_first")
 
 
 def logits(model: torch.nn.Module, recorded: dict[str, np.ndarray]) -> np.ndarray:

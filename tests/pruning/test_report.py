@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from goctconv.pruning import PrunedLayer, PruningReport, analyze, prune_channels
+from goctconv.pruning import PrunedLayer, PruningReport, plan_pruning, prune_channels
 from goctconv.pruning._report_text import grouped
 
 HELD = {0: "it is live where layer1.conv1 reads it", 2: "it is live where fc reads it", 3: "keep= names it"}
@@ -260,7 +260,7 @@ def test_of_a_network() -> None:
 
 
 def test_a_resnet50s_page_is_small() -> None:
-    report = analyze(resnet("resnet50"), torch.zeros(1, 3, 32, 32), ratio=0.3).report
+    report = plan_pruning(resnet("resnet50"), torch.zeros(1, 3, 32, 32), ratio=0.3).report
     page = Page(report.to_html())
     assert len(report.to_html().encode()) < 300_000
     assert sum(tag == "svg" for tag, _ in page.tags) == 53 + 4

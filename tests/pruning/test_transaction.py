@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.pruning import PruningError, analyze, prune_channels
+from goctconv.pruning import PruningError, plan_pruning, prune_channels
 from goctconv.pruning import _plan as plan_module
 from goctconv.pruning import _prune as prune
 from goctconv.pruning import _rebuild as rebuild
@@ -173,12 +173,12 @@ def test_an_exception_of_the_pruned_model_names_the_module(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("make", [network, csnet])
-@pytest.mark.parametrize("call", [prune_channels, analyze])
+@pytest.mark.parametrize("call", [prune_channels, plan_pruning])
 def test_the_original_is_not_touched(make: Callable[[], nn.Module], call: Callable[..., Any]) -> None:
     model = make().train()
     example = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     before, given, random = state_of(model), example.clone(), torch.get_rng_state()
-    result = call(model, example, threshold=1e-20, criterion="bn_scale_first")
+    result = call(model, example, threshold=1e-20, criterion="gamma_first")
     assert state_of(model) == before
     assert torch.equal(example, given)
     assert torch.equal(torch.get_rng_state(), random)

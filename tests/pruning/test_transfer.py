@@ -14,7 +14,7 @@ from torch.optim import LBFGS, SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, R
 from torch.optim.lr_scheduler import StepLR
 
 from goctconv import DynamicWeightDecay
-from goctconv.pruning import PruningError, PruningResult, channel_classes, prune_channels
+from goctconv.pruning import PruningError, PruningResult, channel_groups, prune_channels
 from reference.random_networks import Activated, Residual
 
 EXAMPLE = torch.randn(4, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -306,7 +306,7 @@ def test_state_of_all_parameters_together_is_refused() -> None:
 
 def test_a_transform_by_classes_follows() -> None:
     model = network()
-    classes = channel_classes(model, EXAMPLE)
+    classes = channel_groups(model, EXAMPLE)
     optimizer = DynamicWeightDecay(Adam(model.parameters(), lr=0.01), model, transform=classes.mean)
     train(model, optimizer)
     fade(model)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from goctconv.pruning import channel_classes
+from goctconv.pruning import channel_groups
 
 from .networks import images, make, tensors
 
@@ -39,13 +39,13 @@ def prepared(name: str, *, smallest: bool = False) -> nn.Module:
     return model.eval()
 
 
-def masked_channels(model: nn.Module, example: Tensor, *, coupled: bool, share: float = SHARE) -> dict[str, Tensor]:
+def masked_channels(model: nn.Module, example: Tensor, *, groups: bool, share: float = SHARE) -> dict[str, Tensor]:
     """Return a mask of every BatchNorm's channels: each on its own, or all together that can only go together."""
     norms = {name: one for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.weight is not None}
     generator = torch.Generator().manual_seed(0)
     masks = {name: torch.rand(norm.num_features, generator=generator) < share for name, norm in norms.items()}
-    if coupled:
-        classes = channel_classes(model, example)
+    if groups:
+        classes = channel_groups(model, example)
         chosen = torch.rand(classes.count, generator=generator) < share
         masks |= {name: chosen[of] for name, of in classes.of.items()}
     return masks

@@ -237,13 +237,13 @@ def randomize(model: nn.Module, *, share: float, seed: int | None = None) -> nn.
 
 
 @torch.no_grad()
-def masked(model: nn.Module, *, beta: str = "keep", threshold: float = 1e-20) -> nn.Module:
+def masked(model: nn.Module, *, bn_bias: str = "keep", threshold: float = 1e-20) -> nn.Module:
     """Return a copy with γ := 0 where it has faded, and β := 0 there if ``beta`` is "zero": the oracle."""
     copied = copy.deepcopy(model)
     for norm in norms_of(copied).values():
         faded = norm.weight.abs() < threshold
         norm.weight[faded] = 0
-        if beta == "zero":
+        if bn_bias == "zero":
             norm.bias[faded] = 0
     return copied
 

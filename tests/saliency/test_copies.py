@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from goctconv.saliency import DataSetError, SaliencyDataset, find_pairs
-from goctconv.saliency._data import _copies
+from goctconv.saliency.data import _copies
 from goctconv.saliency.transforms import published_transforms
 from saliency.data_sets import make_data_set
 

@@ -25,7 +25,6 @@ from torch import nn
 
 import goctconv
 from goctconv import learn_channels
-from goctconv.learning import Callback, LearningError
 from goctconv.saliency import (
     DataSetError,
     DistillationStep,
@@ -36,10 +35,11 @@ from goctconv.saliency import (
     find_photographs,
     predict,
 )
-from goctconv.saliency._distillation._maps import with_maps, write_map
-from goctconv.saliency._distillation._teacher import Teacher
 from goctconv.saliency._outputs import all_outputs
+from goctconv.saliency.distillation._maps import with_maps, write_map
+from goctconv.saliency.distillation._teacher import Teacher
 from goctconv.saliency.losses import boundary_dice_loss, dice_loss, distillation_dice_loss
+from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
 from reference.learning import check_equal, state_of
 from saliency.data_sets import make_data_set, truncate
@@ -195,7 +195,7 @@ def test_resumed_bit_for_bit(keeps: bool, folder: Path, tmp_path: Path) -> None:
     again = learned(folder, **options)
     check_equal(state_of(again.model), state_of(whole.model))
     assert [one.loss for one in again.history.steps] == [one.loss for one in whole.history.steps]
-    with pytest.raises(LearningError, match=r"other settings: step=.*teacher"):
+    with pytest.raises(TrainingError, match=r"other settings: step=.*teacher"):
         learned(folder, seeded(Trainer, 9), **options)
 
 

@@ -1,4 +1,4 @@
-"""learn_saliency: that runs tell of pairs that are no use; how they learn stands in tests/learning."""
+"""learn_saliency: that runs tell of pairs that are no use; how they learn stands in tests/training."""
 
 import warnings
 

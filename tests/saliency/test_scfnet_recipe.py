@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 import goctconv
 from goctconv.cli import main
-from goctconv.learning import optimizer_for, warmup_cosine_schedule
 from goctconv.saliency import SaliencyStep, find_pairs, learn_saliency, scfnet_recipe
+from goctconv.training import create_optimizer, warmup_cosine_schedule
 from saliency.data_sets import make_data_set
 
 
@@ -43,7 +43,7 @@ def test_the_backbone_learns_a_tenth_as_fast():
     head, backbone = optimizer.param_groups
     assert (head["lr"], backbone["lr"], head["momentum"], head["weight_decay"]) == (0.5, 0.05, 0.9, 5e-4)
     assert (type(optimizer), head["nesterov"]) == (torch.optim.SGD, False)
-    assert optimizer_for(model, "nesterov").defaults["nesterov"]
+    assert create_optimizer(model, "nesterov").defaults["nesterov"]
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
     assert len(head["params"]) + len(backbone["params"]) == len(list(model.parameters()))
     assert len(scfnet_recipe(backbone_rate=1)["optimizer"](goctconv.create_model("test_csnet")).param_groups) == 1

@@ -19,7 +19,7 @@ from goctconv.saliency import (
     preprocess,
     resize_bilinear,
 )
-from goctconv.saliency._data._seeds import Purpose, generator
+from goctconv.saliency.data._seeds import Purpose, generator
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample, published_transforms
 from saliency.data_sets import make_data_set, make_pair, photograph, size_of, truncate
 from saliency.pictures import encode, png_of_declared_size

@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..analysis import Example, plots
-from ..learning import LearningHistory
 from ..pruning import PruningPlan, PruningReport
+from ..report import Example, plots
 from ..saliency._images import read_image
 from ..saliency._network import NotANumberError
 from ..saliency._open import ImageError
@@ -19,6 +18,7 @@ from ..saliency._pairs import ImagePair
 from ..saliency._predict import predict
 from ..saliency._preprocess import Size
 from ..saliency._render import grey_map
+from ..training import TrainingHistory
 
 _SIDE = 320  # of pictures on a page, in pixels
 _DISTANCES = ("mae", "teacher_mae")  # to masks, and to a teacher's maps
@@ -91,7 +91,7 @@ def _largest_difference(model: nn.Module, other: nn.Module, batches: Sequence[Te
 
 def figures(
     name: str,
-    history: LearningHistory,
+    history: TrainingHistory,
     before: nn.Module | None,
     widths: Mapping[str, nn.Module] | PruningReport,
     threshold: float | None,
@@ -109,11 +109,11 @@ def figures(
     distances = [key for key in _DISTANCES if any(key in epoch.validation for epoch in history.epochs)]
     found = []
     if any(epoch.channels for epoch in history.epochs):
-        found.append(plots.scales_over_time(history, events=pruned, threshold=threshold or None))
+        found.append(plots.gamma_over_time(history, events=pruned, threshold=threshold or None))
     if before is not None:
         names = before.dynamic_decay_names() if hasattr(before, "dynamic_decay_names") else None  # type: ignore[operator]
         found.append(
-            plots.scale_distribution(
+            plots.gamma_distribution(
                 {"before pruning": before}, layers=names, threshold=threshold or None, title="Before pruning"
             )
         )

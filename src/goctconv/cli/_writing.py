@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .._atomic import write_atomic
+from .._files import write_atomic
 from ._command import CommandError
 
 

@@ -6,6 +6,6 @@ from ._deployed import Deployed as Deployed
 from ._export import export_onnx as export_onnx
 from ._export import export_openvino as export_openvino
 from ._machine import describe_machine as describe_machine
-from ._report import Deployment as Deployment
-from ._turns import Turns as Turns
-from ._turns import take_turns as take_turns
+from ._report import DeploymentReport as DeploymentReport
+from ._turns import Timings as Timings
+from ._turns import compare_timings as compare_timings

@@ -15,7 +15,7 @@ from ._arithmetic import flush, is_fixed
 from ._deployed import Deployed
 from ._fold import Folded, drop_zero_paths, fold_blocks, fold_factors, fold_into
 from ._parts import Plain
-from ._report import Deployment
+from ._report import DeploymentReport
 from ._rewrite import rewrite
 from ._traced import pairs_of
 
@@ -85,7 +85,7 @@ def deploy(
         network = network.to(dtype)
     flushed, dropped = flush(network), drop_zero_paths(network)
     network, rewritten = rewrite(network)
-    report = Deployment(
+    report = DeploymentReport(
         network=type(unwrapped(model)).__name__,
         backend=backend,
         dtype=str(_dtype_of(network)).removeprefix("torch."),

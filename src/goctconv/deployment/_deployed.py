@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from typing_extensions import Self
 
-from ._report import Deployment
+from ._report import DeploymentReport
 
 _TOLD = frozenset({
     "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
@@ -37,7 +37,7 @@ class Deployed(nn.Module):
           ...
     """
 
-    def __init__(self, network: nn.Module, deployment: Deployment, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, network: nn.Module, deployment: DeploymentReport, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.network = network
         self.deployment = deployment

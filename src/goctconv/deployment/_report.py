@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Deployment:
+class DeploymentReport:
     """What `deploy` did to a network.
 
     Attributes:

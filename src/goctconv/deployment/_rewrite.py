@@ -12,8 +12,8 @@ from ..layers import FusionHead, ILBlock, ParallelDilatedConv, PerScale, Simplif
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._cpu import LAST, Step, convolution, is_prediction, keep_freed_memory, suits
 from ._fold import steps_of
+from ._kernels import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
 from ._parts import Plain, is_producer
-from ._programs import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
 
 
 class _Remade(nn.Module):

@@ -15,15 +15,15 @@ _LEAST_ROUNDS = 3  # that count, however long they take
 
 
 @dataclass(frozen=True)
-class Turns:
+class Timings:
     """Seconds that several ways to do the same took, in turns.
 
     Attributes:
         seconds: For each way, the seconds of every round.
 
     Example:
-        >>> from goctconv.deployment import Turns
-        >>> Turns({"old": [2.0, 2.2, 2.0], "new": [1.0, 1.1, 1.0]}).ratios("old")["new"]
+        >>> from goctconv.deployment import Timings
+        >>> Timings({"old": [2.0, 2.2, 2.0], "new": [1.0, 1.1, 1.0]}).ratios("old")["new"]
         (2.0, 2.0, 2.0)
     """
 
@@ -56,14 +56,14 @@ class Turns:
         }
 
 
-def take_turns(
+def compare_timings(
     sides: Mapping[str, Callable[[], object]],
     *,
     rounds: int = 15,
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
     budget: float | None = None,
-) -> Turns:
+) -> Timings:
     """Measure several ways to do the same in turns, so that what else the machine does meets all alike.
 
     Each round calls every side once, beginning with another one each time.
@@ -81,8 +81,8 @@ def take_turns(
         ValueError: There is no side or no round.
 
     Example:
-        >>> from goctconv.deployment import take_turns
-        >>> turns = take_turns({"sum": lambda: sum(range(9)), "formula": lambda: 9 * 8 // 2}, rounds=5)
+        >>> from goctconv.deployment import compare_timings
+        >>> turns = compare_timings({"sum": lambda: sum(range(9)), "formula": lambda: 9 * 8 // 2}, rounds=5)
         >>> len(turns.seconds["sum"])
         5
     """
@@ -102,7 +102,7 @@ def take_turns(
             taken = clock() - start
             if number >= 0:
                 seconds[side].append(taken)
-    return Turns(seconds)
+    return Timings(seconds)
 
 
 def peak_memory(call: Callable[[], object]) -> int:

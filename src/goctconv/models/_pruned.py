@@ -49,7 +49,7 @@ def save_pruned(
         >>> import tempfile, timm, torch
         >>> from goctconv import load_pruned, prune_channels
         >>> from goctconv.models import save_pruned
-        >>> result = prune_channels(timm.create_model("test_resnet"), torch.zeros(1, 3, 64, 64), ratio=0.3, beta="zero")
+        >>> result = prune_channels(timm.create_model("test_resnet"), torch.zeros(1, 3, 64, 64), ratio=0.3)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_pruned(result, folder)
         ...     model = load_pruned(folder)

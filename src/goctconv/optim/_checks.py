@@ -9,9 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ._activation_statistics import owner_of
-from ._complaints import listed, warn
-from ._groups import groups_by_parameter, has_scheduler, may_have_scheduler
+from ._param_groups import groups_by_parameter, has_scheduler, may_have_scheduler
 from ._selection import Selection, named_batch_norms, scale_parameters, select
+from ._warnings import listed, warn
 
 
 def check_arguments(optimizer: object, model: object, history: object) -> None:

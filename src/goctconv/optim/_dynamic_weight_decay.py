@@ -12,15 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import LBFGS, Optimizer
 
 from ._checks import check_arguments, check_options, check_threshold, checked_metric, chosen_norms
-from ._complaints import Complaints
 from ._cost import Cost, check_cost, factors
 from ._decay import decays, penalty, weights_of
 from ._errors import StatisticsError
-from ._groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._metrics import Metric, parse_metric
-from ._results import History, LayerStatistics, Sparsity, transform_without, without
+from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
+from ._results import GammaHistory, LayerStatistics, Sparsity, transform_without, without
 from ._selection import Selection, named_batch_norms, scale_parameters, unwrapped
 from ._synchronize import ProcessGroup, group_of
+from ._warnings import Complaints
 from ._watch import Measured, Watch
 from ._wrapper import OptimizerWrapper
 
@@ -72,7 +72,7 @@ class DynamicWeightDecay(OptimizerWrapper):
             gradient.
         history: Record γ and M every so many steps; 0: never.
         transform: Changes M before cost and λ: a function of a dict from layers to M, (C,), that returns the same,
-            such as `goctconv.pruning.ChannelClasses.mean`: channels that can only be removed together fade alike then.
+            such as `goctconv.pruning.ChannelGroups.mean`: channels that can only be removed together fade alike then.
         process_group: The processes that train together: ``"auto"``, those of DistributedDataParallel or all; None:
             each measures for itself.
 
@@ -121,13 +121,13 @@ class DynamicWeightDecay(OptimizerWrapper):
         super().__init__(optimizer)
         self.model = unwrapped(model)
         self.decoupled = decoupled
-        self.history = History(history)
+        self.history = GammaHistory(history)
         self._weight_decay = weight_decay
         self._metric, self._cost, self._transform = metric, cost, transform
         self._process_group = group_of(model, process_group)
         self._candidates = chosen_norms(optimizer, self.model, include, exclude)
         check_cost(cost, list(self._candidates), list(named_batch_norms(self.model)))
-        self._complaints = Complaints()
+        self._warnings = Complaints()
         self._steps = 0
         self._last: dict[str, Measured] = {}
         self._watch = self._new_watch()
@@ -194,7 +194,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         moved._begin({**state, "optimizer": optimizer, "model": inner})
         moved.history = self.history.without(removed)
         moved._transform = transform_without(self._transform, removed)
-        moved._complaints = copy.deepcopy(self._complaints)
+        moved._warnings = copy.deepcopy(self._warnings)
         moved._candidates = cast("dict[str, _BatchNorm]", norms)
         moved._last = {
             name: Measured(without(metric, removed.get(name, ())), images)
@@ -304,7 +304,7 @@ class DynamicWeightDecay(OptimizerWrapper):
             if COEFFICIENT in group:
                 check_coefficient(group[COEFFICIENT], f"param_groups[{index}][{COEFFICIENT!r}]")
                 if group.get("weight_decay"):
-                    self._complaints.of_ordinary_decay(index, group["weight_decay"])
+                    self._warnings.of_ordinary_decay(index, group["weight_decay"])
 
     def _measure(self) -> None:
         """Compute M of every layer from the images since the last step."""
@@ -312,9 +312,9 @@ class DynamicWeightDecay(OptimizerWrapper):
         unseen = {name: layer for name, layer in self._watch.layers.items() if name not in self._last}
         self._watch.check_present(unseen)
         if self._last and unseen:
-            self._complaints.of_unseen(unseen)
+            self._warnings.of_unseen(unseen)
         elif unseen and self._steps:
-            self._complaints.of_nothing_seen()
+            self._warnings.of_nothing_seen()
         elif unseen:
             frozen = sum(not layer.norm.training for layer in unseen.values())
             raise StatisticsError(
@@ -350,7 +350,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         pairs = list(decays(self._watch.layers, self._weights()))
         without = [name for name in self._last if self._watch.layers[name].has_no_gradient()]
         if without:
-            self._complaints.of_no_gradient(without)
+            self._warnings.of_no_gradient(without)
         held = [(parameter.grad, decay) for parameter, decay in pairs if parameter.grad is not None]
         if held:
             torch._foreach_add_([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))

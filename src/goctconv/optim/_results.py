@@ -75,7 +75,7 @@ class Sparsity:
 
 
 @dataclass
-class History:
+class GammaHistory:
     """γ and M of every layer over the steps of a training run, for plots.
 
     Attributes:
@@ -132,13 +132,13 @@ class History:
         for store, values in ((self._scales, scales), (self._metrics, metrics)):
             store.append({name: value.detach().to("cpu", torch.float32, copy=True) for name, value in values.items()})
 
-    def without(self, removed: Mapping[str, Sequence[int]]) -> History:
+    def without(self, removed: Mapping[str, Sequence[int]]) -> GammaHistory:
         """Return the history of the channels that are left when some are removed, by layer."""
         stores = [
             [{name: without(value, removed.get(name, ())) for name, value in entry.items()} for entry in store]
             for store in (self._scales, self._metrics)
         ]
-        return History(self.every, list(self.steps), *stores)
+        return GammaHistory(self.every, list(self.steps), *stores)
 
     def _stacked(self, store: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
         if layer not in self.layers:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from ._complaints import warn
+from ._warnings import warn
 
 _SHARED_HOOKS = (
     "_optimizer_state_dict_pre_hooks",

@@ -1,12 +1,12 @@
 """Exact removal of channels from networks with BatchNorm."""
 
-from ._coupling import ChannelClasses as ChannelClasses
-from ._coupling import channel_classes as channel_classes
 from ._errors import PruningError as PruningError
+from ._groups import ChannelGroups as ChannelGroups
+from ._groups import channel_groups as channel_groups
 from ._plan import PruningPlan as PruningPlan
 from ._plan import load_plan as load_plan
 from ._prune import PruningResult as PruningResult
-from ._prune import analyze as analyze
+from ._prune import plan_pruning as plan_pruning
 from ._prune import prune_channels as prune_channels
 from ._report import PrunedLayer as PrunedLayer
 from ._report import PruningReport as PruningReport

@@ -18,7 +18,7 @@ Criterion: TypeAlias = str | Callable[[nn.Module], Mapping[str, Tensor]]
 """A name, or a function of the model that returns scores (C,) of BatchNorm channels by module; low ones are masked."""
 
 _OF_FILTERS = ("l1_filter", "geometric_median")
-_NAMES = ("bn_scale", "bn_scale_first", *_OF_FILTERS)
+_NAMES = ("gamma", "gamma_first", *_OF_FILTERS)
 
 
 def check_criterion(criterion: Criterion, threshold: float | None, ratio: float | None, scope: str | None) -> None:
@@ -61,10 +61,10 @@ def scores(
     if callable(criterion):
         return _checked(criterion(model), norms)
     own = {name: norm.weight.detach().abs().double().cpu() for name, norm in norms.items()}
-    if criterion == "bn_scale":
+    if criterion == "gamma":
         return own
     found = facts()
-    if criterion == "bn_scale_first":
+    if criterion == "gamma_first":
         return {**own, **{name: own[first] for name, first in first_of_chain(found).items() if name in own}}
     scored = _filter_scores(criterion, norms, found, dict(model.named_parameters()))
     if not scored:

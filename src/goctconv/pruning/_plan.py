@@ -52,7 +52,7 @@ class Masks:
 
 @dataclass(repr=False)
 class PruningPlan:
-    """What `analyze` found: which channels are masked, which of them can go, and how the model changes then.
+    """What `plan_pruning` found: which channels are masked, which of them can go, and how the model changes then.
 
     Attributes:
         masks: What is masked.
@@ -60,14 +60,14 @@ class PruningPlan:
         steps: The new shapes of tensors, as data; cut one after the other.
         report: What is gained, and why the other masked channels stay.
         weights: Sums of the masked weights that were analysed, by which they are recognised.
-        moves: What is added for constants that go; only in a plan that `analyze` made, and not in a file.
+        moves: What is added for constants that go; only in a plan that `plan_pruning` made, and not in a file.
         adds: Whether anything is added.
 
     Example:
         >>> import torch
-        >>> from goctconv import analyze
+        >>> from goctconv import plan_pruning
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 3))
-        >>> plan = analyze(model, torch.zeros(1, 3, 16, 16), ratio=0.25)
+        >>> plan = plan_pruning(model, torch.zeros(1, 3, 16, 16), ratio=0.25)
         >>> plan.removed, plan.apply(model)[1].num_features
         ({'1': [0, 1]}, 6)
     """
@@ -109,7 +109,7 @@ class PruningPlan:
     def apply(self, model: nn.Module, *, inplace: bool = False) -> nn.Module:
         """Return a slim copy of a model.
 
-        A plan that `analyze` made turns the model that it analysed into an equal one of its masked form. A plan that
+        A plan made by `plan_pruning` turns its own model into an equal one of its masked form. A plan that
         was loaded holds shapes only: apply it to a fresh model of the same architecture, then load the state dict of
         the slim one.
 
@@ -148,13 +148,13 @@ class PruningPlan:
         if self.moves is None and is_analysed and self.adds:
             warnings.warn(
                 "this plan was loaded, and the constants that it moves are not in its file: load the state dict of the "
-                "slim model into the result, or analyze the model again",
+                "slim model into the result, or plan the model again",
                 stacklevel=3,
             )
         if self.moves is not None and not is_analysed and self.adds:
             warnings.warn(
                 "the model has other weights than those that were analysed, so constants that go are missed: load the "
-                "state dict of the slim model into the result, or analyze this model",
+                "state dict of the slim model into the result, or plan this model",
                 stacklevel=3,
             )
         return is_analysed
@@ -306,12 +306,12 @@ def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
 
     Example:
         >>> import tempfile, torch
-        >>> from goctconv import analyze, load_plan
+        >>> from goctconv import plan_pruning, load_plan
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 3))
         >>> with torch.no_grad():
         ...     scale = model[1].weight[:5].zero_()
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     analyze(model, torch.zeros(1, 3, 16, 16), threshold=1e-20).save(f"{folder}/plan.json")
+        ...     plan_pruning(model, torch.zeros(1, 3, 16, 16), threshold=1e-20).save(f"{folder}/plan.json")
         ...     slim = load_plan(f"{folder}/plan.json").apply(model)
         >>> slim[0].out_channels
         3

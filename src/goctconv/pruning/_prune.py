@@ -1,4 +1,4 @@
-"""analyze and prune_channels: from a model and a threshold to a slim, verified model."""
+"""plan_pruning and prune_channels: from a model and a threshold to a slim, verified model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._plan import PruningPlan
 from ._rebuild import Surgery
 from ._report import PruningReport
 from ._report_text import summary
-from ._search import Beta, Found, Options, Scope, search
+from ._search import BnBias, Found, Options, Scope, search
 from ._transfer import Names, transfer_optimizer
 from ._verify import undisturbed
 
@@ -38,7 +38,7 @@ class PruningResult:
         >>> from goctconv import prune_channels
         >>> model = timm.create_model("test_resnet")
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        >>> result = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, beta="zero")
+        >>> result = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, bn_bias="zero")
         >>> model, optimizer = result.model, result.transfer_optimizer(optimizer)  # training goes on
     """
 
@@ -66,7 +66,7 @@ class PruningResult:
         return transfer_optimizer(optimizer, self._names, self.model, self.plan)
 
 
-def analyze(
+def plan_pruning(
     model: nn.Module,
     example_inputs: Any,
     *,
@@ -74,9 +74,9 @@ def analyze(
     ratio: float | None = None,
     scope: Scope | None = None,
     max_ratio: float = 1.0,
-    criterion: Criterion = "bn_scale",
-    coupled: bool = False,
-    beta: Beta = "keep",
+    criterion: Criterion = "gamma",
+    groups: bool = False,
+    bn_bias: BnBias = "keep",
     keep: Keep = (),
     round_to: int | None = None,
     min_channels: int = 1,
@@ -89,17 +89,17 @@ def analyze(
     Args:
         model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled.
         example_inputs: What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
-        threshold: Channels with a score below it are masked; 1e-20 is published for ``criterion="bn_scale"``.
+        threshold: Channels with a score below it are masked; 1e-20 is published for ``criterion="gamma"``.
         ratio: In place of a threshold: the share of channels to mask.
         scope: Whether the share is of all channels together, ``"global"``, or of each ``"layer"``; the default for
             criteria of filters, whose scores do not compare between layers.
         max_ratio: The largest share of a layer that is masked.
-        criterion: What is scored: ``"bn_scale"``, abs(γ); ``"bn_scale_first"``, in a chain of depthwise layers that of
+        criterion: What is scored: ``"gamma"``, abs(γ); ``"gamma_first"``, in a chain of depthwise layers that of
             the first BatchNorm, and γ and β of the whole chain are masked with it; ``"l1_filter"`` and
             ``"geometric_median"``, of the filter that makes the channel; or a function of the model that returns scores
             by BatchNorm. Scores of filters are there for layers right before a BatchNorm only.
-        coupled: Whether channels that can only go together, such as those that are summed, share their mean score.
-        beta: ``"keep"`` leaves the shift β of masked channels, which become constants; ``"zero"`` masks it too.
+        groups: Whether channels that can only go together, such as those that are summed, share their mean score.
+        bn_bias: ``"keep"`` leaves the shift β of masked channels, which become constants; ``"zero"`` masks it too.
         keep: BatchNorm layers that must keep all channels: names, globs or modules.
         round_to: Let the number of channels of every layer be a multiple of it, if possible.
         min_channels: What every layer keeps at least.
@@ -114,12 +114,12 @@ def analyze(
 
     Example:
         >>> import timm, torch
-        >>> from goctconv import analyze
-        >>> plan = analyze(timm.create_model("resnet18"), torch.zeros(1, 3, 64, 64), ratio=0.3)
+        >>> from goctconv import plan_pruning
+        >>> plan = plan_pruning(timm.create_model("resnet18"), torch.zeros(1, 3, 64, 64), ratio=0.3)
         >>> plan.report.masked
         1440
     """
-    options = Options(threshold, ratio, scope, max_ratio, criterion, coupled, beta, keep, round_to, min_channels)
+    options = Options(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels)
     return search(unwrapped(model), as_call(example_inputs), options).plan
 
 
@@ -131,9 +131,9 @@ def prune_channels(
     ratio: float | None = None,
     scope: Scope | None = None,
     max_ratio: float = 1.0,
-    criterion: Criterion = "bn_scale",
-    coupled: bool = False,
-    beta: Beta = "keep",
+    criterion: Criterion = "gamma",
+    groups: bool = False,
+    bn_bias: BnBias = "keep",
     keep: Keep = (),
     round_to: int | None = None,
     min_channels: int = 1,
@@ -149,17 +149,17 @@ def prune_channels(
 
     Args:
         model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled, and is unwrapped.
-        example_inputs: As in `analyze`.
-        threshold: As in `analyze`.
-        ratio: As in `analyze`.
-        scope: As in `analyze`.
-        max_ratio: As in `analyze`.
-        criterion: As in `analyze`.
-        coupled: As in `analyze`.
-        beta: As in `analyze`.
-        keep: As in `analyze`.
-        round_to: As in `analyze`.
-        min_channels: As in `analyze`.
+        example_inputs: As in `plan_pruning`.
+        threshold: As in `plan_pruning`.
+        ratio: As in `plan_pruning`.
+        scope: As in `plan_pruning`.
+        max_ratio: As in `plan_pruning`.
+        criterion: As in `plan_pruning`.
+        groups: As in `plan_pruning`.
+        bn_bias: As in `plan_pruning`.
+        keep: As in `plan_pruning`.
+        round_to: As in `plan_pruning`.
+        min_channels: As in `plan_pruning`.
         inplace: Change the model itself; if anything goes wrong, it is as before, bit for bit.
         verify: Whether to compare the result with the masked network on random input and at a second size too, and not
             on the example only.
@@ -169,19 +169,19 @@ def prune_channels(
         The slim model, the plan and the report.
 
     Raises:
-        PruningError: As `analyze`; or the result differs from the masked network, which leaves the model as it was.
-        ValueError: As `analyze`.
-        TypeError: As `analyze`.
+        PruningError: As `plan_pruning`; or the result differs from the masked one, and the model is as it was.
+        ValueError: As `plan_pruning`.
+        TypeError: As `plan_pruning`.
 
     Example:
         >>> import timm, torch
         >>> from goctconv import prune_channels
         >>> model = timm.create_model("resnet18", zero_init_last=False)
-        >>> result = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, criterion="l1_filter", coupled=True)
+        >>> result = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, criterion="l1_filter", groups=True)
         >>> result.report.parameters[0], result.report.parameters[1] < 8_000_000
         (11689512, True)
     """
-    options = Options(threshold, ratio, scope, max_ratio, criterion, coupled, beta, keep, round_to, min_channels)
+    options = Options(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels)
     inner, call = unwrapped(model), as_call(example_inputs)
     names = [(weakref.ref(parameter), name) for name, parameter in inner.named_parameters()]
     found = search(inner, call, options, thorough=verify)

@@ -71,7 +71,7 @@ class PruningReport:
         >>> import timm, torch
         >>> from goctconv.pruning import prune_channels
         >>> model = timm.create_model("test_resnet", zero_init_last=False).eval()
-        >>> report = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, beta="zero").report
+        >>> report = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, bn_bias="zero").report
         >>> report.masked, max(report.difference.values()) < 1e-4
         (312, True)
         >>> PruningReport.from_dict(report.to_dict()) == report

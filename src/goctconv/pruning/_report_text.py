@@ -162,7 +162,7 @@ def hints(report: PruningReport) -> list[str]:
     reasons = " ".join(report.reasons())
     hints = []
     if "goes only with" in reasons or "in the sum" in reasons:
-        hints.append("coupled=True masks channels together that can only go together")
+        hints.append("groups=True masks channels together that can only go together")
     if "reads the product" in reasons or "border of zeros" in reasons or "stands for the constants" in reasons:
-        hints.append('beta="zero" makes constants 0, which can go anywhere')
+        hints.append('bn_bias="zero" makes constants 0, which can go anywhere')
     return [f"Another choice of channels may let more go: {'; '.join(hints)}."] if hints else []

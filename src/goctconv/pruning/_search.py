@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ._account import account
 from ._copies import sharing_copy
-from ._coupling import classes_of
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._errors import PruningError
 from ._facts import Facts
 from ._fingerprint import fingerprint
+from ._groups import classes_of
 from ._heads import look, look_at_heads
 from ._inputs import Call, batch_norms, check_devices, check_finite
 from ._keep import Keep, named_norms
@@ -25,30 +25,30 @@ from ._plan import Masks, PruningPlan, channels_of
 from ._rounds import cut_all
 from ._verify import Verifier, undisturbed
 
-Beta: TypeAlias = Literal["keep", "zero"]
+BnBias: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
 _MOST_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
 class Options:
-    """How channels are chosen; see `goctconv.pruning.analyze`."""
+    """How channels are chosen; see `goctconv.pruning.plan_pruning`."""
 
     threshold: float | None
     ratio: float | None
     scope: Scope | None
     max_ratio: float
     criterion: Criterion
-    coupled: bool
-    beta: Beta
+    groups: bool
+    bn_bias: BnBias
     keep: Keep
     round_to: int | None
     min_channels: int
 
     def __post_init__(self) -> None:
         check_criterion(self.criterion, self.threshold, self.ratio, self.scope)
-        if self.beta not in {"keep", "zero"}:
-            raise ValueError(f"beta={self.beta!r} must be 'keep' or 'zero'")
+        if self.bn_bias not in {"keep", "zero"}:
+            raise ValueError(f"bn_bias={self.bn_bias!r} must be 'keep' or 'zero'")
         for name, value in (("round_to", self.round_to or 1), ("min_channels", self.min_channels)):
             if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name}={value!r} must be an integer of at least 1")
@@ -110,7 +110,7 @@ class _Search:
     def _masks(self) -> Masks:
         options, facts = self.options, _Once(self.model, self.call)
         scored = scores(options.criterion, self.model, self.norms, facts)
-        if options.coupled:
+        if options.groups:
             scored = classes_of(facts()).mean(scored)
         chosen = masks(
             scored,
@@ -122,9 +122,9 @@ class _Search:
         )
         scales = {name: channels_of(mask) for name, mask in chosen.items() if mask.any()}
         shifts: dict[str, list[int]] = {}
-        if options.beta == "zero":
+        if options.bn_bias == "zero":
             shifts = scales
-        elif options.criterion == "bn_scale_first":
+        elif options.criterion == "gamma_first":
             shifts = {name: scales[name] for name in first_of_chain(facts()) if name in scales}
         return Masks(scales, shifts)
 

@@ -4,25 +4,7 @@ from . import losses as losses
 from . import metrics as metrics
 from . import transforms as transforms
 from ._calibrate import calibrate_batch_norm as calibrate_batch_norm
-from ._data._batch import Batch as Batch
-from ._data._batch import collate as collate
-from ._data._check import CheckedPairs as CheckedPairs
-from ._data._check import SkippedPair as SkippedPair
-from ._data._check import check_pairs as check_pairs
-from ._data._dataset import Example as Example
-from ._data._dataset import SaliencyDataset as SaliencyDataset
-from ._data._loader import SaliencyLoader as SaliencyLoader
-from ._data._loader import SkippedPairWarning as SkippedPairWarning
-from ._data._make_loaders import training_loader as training_loader
-from ._data._make_loaders import validation_loader as validation_loader
-from ._data._sampler import EpochBatchSampler as EpochBatchSampler
-from ._data._sources import Split as Split
-from ._data._sources import join_pairs as join_pairs
-from ._data._sources import split_pairs as split_pairs
 from ._datasets import find_pairs as find_pairs
-from ._distillation._distill import distill as distill
-from ._distillation._photographs import find_photographs as find_photographs
-from ._distillation._step import DistillationStep as DistillationStep
 from ._images import read_image as read_image
 from ._learn import SaliencyStep as SaliencyStep
 from ._learn import SaliencyValidation as SaliencyValidation
@@ -41,6 +23,24 @@ from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay
 from ._resize import resize_bilinear as resize_bilinear
+from .data._batch import Batch as Batch
+from .data._batch import collate as collate
+from .data._check import CheckedPairs as CheckedPairs
+from .data._check import SkippedPair as SkippedPair
+from .data._check import check_pairs as check_pairs
+from .data._dataset import Example as Example
+from .data._dataset import SaliencyDataset as SaliencyDataset
+from .data._loader import SaliencyLoader as SaliencyLoader
+from .data._loader import SkippedPairWarning as SkippedPairWarning
+from .data._make_loaders import training_loader as training_loader
+from .data._make_loaders import validation_loader as validation_loader
+from .data._sampler import EpochBatchSampler as EpochBatchSampler
+from .data._sources import Split as Split
+from .data._sources import join_pairs as join_pairs
+from .data._sources import split_pairs as split_pairs
+from .distillation._distill import distill as distill
+from .distillation._photographs import find_photographs as find_photographs
+from .distillation._step import DistillationStep as DistillationStep
 
 __all__ = [
     "Batch",

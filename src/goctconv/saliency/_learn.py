@@ -10,17 +10,17 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..learning import LearningResult, learn_channels
-from ..learning import _distributed as distributed
-from ._data._batch import Batch
-from ._data._both import both_loaders
-from ._data._loader import SaliencyLoader, SkippedPairWarning
-from ._data._sources import join_pairs
+from ..training import TrainingResult, learn_channels
+from ..training import _distributed as distributed
 from ._options import check_options
 from ._outputs import all_outputs
 from ._pairs import DataSet, DataSetError, ImagePair
 from ._preprocess import Size
 from ._reduction import Reduction, check_reduction, reduced
+from .data._batch import Batch
+from .data._both import both_loaders
+from .data._loader import SaliencyLoader, SkippedPairWarning
+from .data._sources import join_pairs
 from .losses import DeepSupervision, get_loss
 from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
@@ -138,7 +138,7 @@ def learn_saliency(
     accumulate: int = 1,
     seed: int = 0,
     **options: Any,
-) -> LearningResult:
+) -> TrainingResult:
     """Train a saliency network with dynamic weight decay, remove the channels that faded, and fine-tune.
 
     The defaults are the published ones: 300 epochs at 224×224 in batches of 24, Adam with lr 1e-4 that is divided by 10
@@ -174,7 +174,7 @@ def learn_saliency(
         DataSetError: There are no pairs, or too few for a batch.
         TypeError: An argument that there is not.
         ValueError: As in `goctconv.learn_channels`.
-        LearningError: As in `goctconv.learn_channels`.
+        TrainingError: As in `goctconv.learn_channels`.
 
     Example:
         >>> import pathlib, tempfile

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ..learning import learn_channels
+from ..training import learn_channels
 
 _MADE_HERE = {"model", "train_loader", "loss_fn", "step", "validate"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ..learning import cosine_schedule, optimizer_for, step_schedule, warmup_cosine_schedule
+from ..training import cosine_schedule, create_optimizer, step_schedule, warmup_cosine_schedule
 from .transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 
 CSF_MILESTONES = (15 / 24,)
@@ -44,7 +44,7 @@ def csf_recipe(*, lr: float = 5e-5, backbone_rate: float = 1.0) -> dict[str, Any
         "reduction": "sum",
         "transforms": (RandomFlip(vertical=0),),
         "optimizer": functools.partial(
-            optimizer_for, kind="adam", lr=lr, weight_decay=5e-4, betas=(0.9, 0.999), backbone_rate=backbone_rate
+            create_optimizer, kind="adam", lr=lr, weight_decay=5e-4, betas=(0.9, 0.999), backbone_rate=backbone_rate
         ),
         "scheduler": functools.partial(step_schedule, milestones=CSF_MILESTONES),
         "freeze_batch_norm": True,
@@ -81,7 +81,7 @@ def scfnet_recipe(*, lr: float = 0.064, backbone_rate: float = 0.1) -> dict[str,
         "loss": "dice+boundary_dice",
         "transforms": (RandomCrop(15), RandomFlip(vertical=0), ColorJitter(0.2, 0, 0), GaussianBlur()),
         "optimizer": functools.partial(
-            optimizer_for, kind="sgd", lr=lr, weight_decay=5e-4, backbone_rate=backbone_rate
+            create_optimizer, kind="sgd", lr=lr, weight_decay=5e-4, backbone_rate=backbone_rate
         ),
         "scheduler": warmup_cosine_schedule,
         "weight_decay": 0.0,
@@ -95,7 +95,7 @@ def modern_recipe(*, lr: float = 1e-4, backbone_rate: float = 0.1) -> dict[str, 
     30 epochs at 352×352 in batches of 16 and mixed precision (bfloat16); AdamW along half a cosine, the backbone a
     tenth as fast, gradients clipped to a norm of 1; binary cross-entropy and IoU; crops, half of the photographs
     mirrored left to right. The channels stay as they are; other values of ``weight_decay``, ``threshold`` and
-    ``finetune_epochs``, such as 3.0, ``"gap"`` and 10, learn them.
+    ``finetune_epochs``, such as 3.0, ``"valley"`` and 10, learn them.
 
     Args:
         lr: The learning rate.
@@ -115,7 +115,7 @@ def modern_recipe(*, lr: float = 1e-4, backbone_rate: float = 0.1) -> dict[str, 
         "loss": "bce+iou",
         "transforms": (RandomCrop(15), RandomFlip(vertical=0)),
         "optimizer": functools.partial(
-            optimizer_for, kind="adamw", lr=lr, weight_decay=1e-2, betas=(0.9, 0.999), backbone_rate=backbone_rate
+            create_optimizer, kind="adamw", lr=lr, weight_decay=1e-2, betas=(0.9, 0.999), backbone_rate=backbone_rate
         ),
         "scheduler": cosine_schedule,
         "clip_grad": 1.0,

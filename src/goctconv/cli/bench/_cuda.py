@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...deployment import Turns, deploy
+from ...deployment import Timings, deploy
 from .._memory import out_of_memory
 from .._messages import say
 from .._model import channels_of
@@ -81,8 +81,8 @@ def _measure(
     }
 
 
-def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> Turns:
-    """Take turns as `take_turns` does, but measure by events, which see what the device does."""
+def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> Timings:
+    """Take turns as `compare_timings` does, but measure by events, which see what the device does."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(-_WARMUP, rounds):
@@ -95,7 +95,7 @@ def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> Turns:
             torch.cuda.synchronize()
             if number >= 0:
                 seconds[name].append(start.elapsed_time(end) / 1000)
-    return Turns(seconds)
+    return Timings(seconds)
 
 
 def _event() -> torch.cuda.Event:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...deployment import take_turns
-from ...deployment._turns import Turns, peak_memory
+from ...deployment import compare_timings
+from ...deployment._turns import Timings, peak_memory
 from .._messages import say
 from .._model import channels_of
 from ._forms import Form, Forms, torch_threads
@@ -66,9 +66,9 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
     }
 
 
-def _turns(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Turns:
+def _turns(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Timings:
     calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
-    turns = take_turns(calls, rounds=settings.rounds, budget=settings.seconds)
+    turns = compare_timings(calls, rounds=settings.rounds, budget=settings.seconds)
     done = len(next(iter(turns.seconds.values())))
     if done < settings.rounds:
         say(f"  only {done} of {settings.rounds} rounds in {settings.seconds} s: --seconds allows more")

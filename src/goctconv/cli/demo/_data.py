@@ -6,12 +6,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..._atomic import write_atomic
-from ...saliency._data._check import check_pairs
-from ...saliency._data._sources import Split, split_pairs
+from ..._files import write_atomic
 from ...saliency._datasets import find_pairs
 from ...saliency._pairs import DataSet, DataSetError, ImagePair
 from ...saliency._synthetic import synthetic_photographs
+from ...saliency.data._check import check_pairs
+from ...saliency.data._sources import Split, split_pairs
 from .._command import CommandError
 from .._messages import say, tell
 from .._progress import plural

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from ...learning import LearningError, LearningResult, ThresholdError
 from ...models import CSNet
 from ...pruning import PruningError
 from ...saliency._calibrate import calibrate_batch_norm
-from ...saliency._data._loader import SaliencyLoader
-from ...saliency._data._make_loaders import validation_loader
-from ...saliency._data._sources import Split
 from ...saliency._learn import SaliencyValidation, learn_saliency
 from ...saliency._pairs import DataSetError
+from ...saliency.data._loader import SaliencyLoader
+from ...saliency.data._make_loaders import validation_loader
+from ...saliency.data._sources import Split
+from ...training import ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError
 from .._learned import prove
 from .._messages import say, tell
@@ -114,7 +114,7 @@ def _shrink(args: argparse.Namespace) -> int:
     return 2 * max(input_size(args.size))
 
 
-def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor, copies: Path) -> LearningResult:
+def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor, copies: Path) -> TrainingResult:
     batch = min(_BATCH, len(split.train))
     epochs = args.epochs or max(1, round(_PRESENTATIONS / len(split.train)))
     finetune = args.finetune_epochs
@@ -158,7 +158,7 @@ def _judged(
     args: argparse.Namespace,
     loaders: tuple[SaliencyLoader, SaliencyLoader],
     model: CSNet,
-    result: LearningResult,
+    result: TrainingResult,
     baselines: Baselines,
 ) -> Outcome:
     """Compare the networks before and after pruning; their BatchNorm statistics are measured anew."""
@@ -202,7 +202,7 @@ def _as_command_errors(args: argparse.Namespace) -> Iterator[None]:
             yield
         except DataSetError as error:
             raise CommandError(f"--data {args.data}: {error}") from error
-        except (LearningError, ThresholdError, PruningError, ValueError) as error:
+        except (TrainingError, ThresholdError, PruningError, ValueError) as error:
             raise CommandError(f"learning has failed: {error}") from error
         except OSError as error:
             raise CommandError(f"there is no room for decoded copies ({error.strerror or error}).") from error

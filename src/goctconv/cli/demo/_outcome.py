@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...learning import LearningResult
 from ...models import CSNet
+from ...training import TrainingResult
 from .._learned import Proof
 from ._judge import CLEARLY, Baselines
 
@@ -29,7 +29,7 @@ class Outcome:
     seed: int
     unpruned: CSNet
     slim: CSNet
-    result: LearningResult
+    result: TrainingResult
     scores: tuple[Mapping[str, float], Mapping[str, float]]
     baselines: Baselines
     proof: Proof

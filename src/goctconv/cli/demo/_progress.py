@@ -1,7 +1,7 @@
 """What the demo says while it learns."""
 
-from ...learning import Callback, EpochRecord, LearningRun
 from ...pruning import PruningPlan
+from ...training import Callback, EpochRecord, TrainingRun
 from .._messages import tell
 
 _LINES = 12  # about as many epochs are told of
@@ -10,7 +10,7 @@ _LINES = 12  # about as many epochs are told of
 class Lines(Callback):
     """Tells of every few epochs, and of pruning."""
 
-    def on_epoch_end(self, run: LearningRun, record: EpochRecord) -> None:
+    def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
         """Tell of some epochs: the first, the last, and every few."""
         every = max(1, round(run.epochs / _LINES))
         if record.epoch in {1, run.epochs} or record.epoch % every == 0:
@@ -18,7 +18,7 @@ class Lines(Callback):
             faded = f", {record.dead} of {record.channels} γ have faded" if record.phase == "train" else ""
             tell(f"{_PHASES[record.phase]} {record.epoch}/{run.epochs}: loss {record.loss:.4f}{scores}{faded}")
 
-    def on_pruned(self, run: LearningRun, plan: PruningPlan) -> None:  # noqa: ARG002  # the protocol's
+    def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002  # the protocol's
         """Tell what was removed."""
         report = plan.report
         before, after = report.parameters

@@ -3,10 +3,10 @@
 import argparse
 import shlex
 
-from ..._atomic import write_atomic
-from ...analysis import learning_page
+from ..._files import write_atomic
 from ...layers import ILBlock
-from ...saliency._data._sources import Split
+from ...report import training_page
+from ...saliency.data._sources import Split
 from .._learned import example_of, figures
 from .._model import input_size
 from .._progress import plural
@@ -39,7 +39,7 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
     blocks = sum(isinstance(one, ILBlock) for one in outcome.unpruned.modules())
     size = "x".join(map(str, input_size(args.size)))
     networks = {"map before pruning": outcome.unpruned, "map after": outcome.slim}
-    return learning_page(
+    return training_page(
         "What a small network learned",
         subtitle=(
             f"{outcome.name} with {blocks} blocks and {outcome.result.report.parameters[0]:,} parameters, "
@@ -82,5 +82,5 @@ def _command(args: argparse.Namespace, outcome: Outcome) -> str:
     folder = args.output
     parts = ["goctconv", "prune", f"local-dir:{folder / 'unpruned'}", "--threshold", f"{outcome.result.threshold:g}"]
     size = args.size if isinstance(args.size, int) else "x".join(map(str, args.size))
-    parts += ["--criterion", "bn_scale_first", "--size", str(size), "-o", str(folder / "again")]
+    parts += ["--criterion", "gamma_first", "--size", str(size), "-o", str(folder / "again")]
     return shlex.join(parts)

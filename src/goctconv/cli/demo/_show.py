@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from ..._atomic import write_atomic
-from ...analysis import Example, learning_page
+from ..._files import write_atomic
+from ...report import Example, training_page
 from ...saliency._calibrate import calibrate_batch_norm
 from ...saliency._images import read_image
 from ...saliency._open import ImageError
@@ -75,7 +75,7 @@ def run_show(args: argparse.Namespace) -> int:
         page = args.output / "report.html"
         kind = "photograph" if args.data else "made-up picture"
         named = args.weights.name if args.weights else args.model  # its widths are those of the file
-        text = learning_page(
+        text = training_page(
             "Maps of a network",
             subtitle=f"{named} on {plural(len(cards), kind)}, input size {args.size}",
             note=note,

@@ -24,7 +24,7 @@ examples:
   goctconv distill csnet_x1 --images photos --maps maps -o run \\
     --teacher csnet_x2_l --teacher-weights csnet-L-x2.pth.tar
   goctconv distill csnet_x1 --teacher local-dir:big --images photos -o slim \\
-    --weight-decay 3 --threshold gap --finetune-epochs 20
+    --weight-decay 3 --threshold valley --finetune-epochs 20
   goctconv distill scfnet_mobilenetv3_050 --preset scfnet -o run \\
     --teacher local-dir:big --images photos
   goctconv distill --resume -o run

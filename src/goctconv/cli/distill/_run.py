@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ...learning import _distributed as distributed
 from ...saliency import SaliencyValidation, find_pairs, grey_map, predict, split_pairs
-from ...saliency._data._both import BothLoaders
-from ...saliency._distillation._distill import Lessons as Teaching
-from ...saliency._distillation._photographs import find_photographs
-from ...saliency._distillation._step import TeacherAgreement
 from ...saliency._pairs import DataSet, DataSetError, ImagePair
+from ...saliency.data._both import BothLoaders
+from ...saliency.distillation._distill import Lessons as Teaching
+from ...saliency.distillation._photographs import find_photographs
+from ...saliency.distillation._step import TeacherAgreement
+from ...training import _distributed as distributed
 from .._command import CommandError
 from .._learned import TRUE_MASK, Target
 from .._model import SAVED, create_model

@@ -25,7 +25,7 @@ train in several processes: torchrun --nproc-per-node 2 -m goctconv learn ..."""
 _EXAMPLES = """\
 examples:
   goctconv learn DUTS-TR -o run
-  goctconv learn photos --model csnet_x1 --epochs 60 --threshold gap --size 96 -o run
+  goctconv learn photos --model csnet_x1 --epochs 60 --threshold valley --size 96 -o run
   goctconv learn --config run.toml --lr 1e-3 -o run
   goctconv learn DUTS-TR --preset csf --backbone-rate 0.1 -o csf
   goctconv learn --resume -o run

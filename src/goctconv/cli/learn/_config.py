@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...learning._checkpoints import STATE, Checkpoints
 from ...saliency._reduction import Reduction
+from ...training._checkpoint import STATE, Checkpoints
 from .._command import CommandError
 from ._options import FREE, OPTIONS, UNTIL_PRUNED, Option, Size
 from ._presets import PRESETS

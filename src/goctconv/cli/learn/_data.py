@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from ...learning import _distributed as distributed
 from ...saliency import join_pairs, split_pairs
-from ...saliency._data._both import BothLoaders, both_loaders
 from ...saliency._pairs import DataSet, DataSetError, ImagePair
+from ...saliency.data._both import BothLoaders, both_loaders
+from ...training import _distributed as distributed
 from .._command import CommandError
 from .._messages import say
 from .._progress import plural, shorten

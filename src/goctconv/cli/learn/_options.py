@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from ...learning._param_groups import OPTIMIZERS
-from ...learning._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP
+from ...training._param_groups import OPTIMIZERS
+from ...training._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP
 from .._types import integer_from, network_size, parse_model_args
 from ._presets import PRESETS
 
@@ -20,7 +20,7 @@ FIXED, UNTIL_PRUNED, FREE = "fixed", "until pruned", "free"
 
 SCHEDULES = ("step", "cosine", "warmup-cosine", "constant")
 FLIPS = ("both", "horizontal", "none")
-_CRITERIA = ("auto", "bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
+_CRITERIA = ("auto", "gamma", "gamma_first", "l1_filter", "geometric_median")
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def absolute_path(text: str) -> Path:
 
 
 def _threshold(text: str) -> float | str:
-    if text in {"gap", "none"}:
+    if text in {"valley", "none"}:
         return text
     value = _float(text)
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0, such as 1e-20, nor gap, nor none")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 0, such as 1e-20, nor valley, nor none")
     return value
 
 
@@ -249,9 +249,9 @@ GROUPS: dict[str, tuple[Option, ...]] = {
         Option("reduction", "of the loss over an image's pixels: mean or sum", _one_of("mean", "sum"), "KIND", "mean"),
         Option(
             "threshold",
-            "channels with a score below X go; gap: look for a gap in the histogram of γ; none: all stay",
+            "channels with a score below X go; valley: look for a valley in the histogram of γ; none: all stay",
             _threshold,
-            "X|gap|none",
+            "X|valley|none",
             1e-20,
             UNTIL_PRUNED,
         ),

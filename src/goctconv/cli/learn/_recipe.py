@@ -3,10 +3,10 @@
 import functools
 from typing import Any
 
-from ...learning import cosine_schedule, optimizer_for, step_schedule, warmup_cosine_schedule
-from ...learning._optimizers import OptimizerFactory, SchedulerFactory
 from ...saliency.transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 from ...saliency.transforms._sample import Transform
+from ...training import cosine_schedule, create_optimizer, step_schedule, warmup_cosine_schedule
+from ...training._optimizers import OptimizerFactory, SchedulerFactory
 from ._config import Config
 
 
@@ -41,7 +41,7 @@ def transforms(config: Config) -> tuple[Transform, ...]:
 
 def _optimizer(config: Config) -> OptimizerFactory:
     return functools.partial(
-        optimizer_for,
+        create_optimizer,
         kind=config.optimizer,
         lr=config.lr,
         weight_decay=config.ordinary_weight_decay,

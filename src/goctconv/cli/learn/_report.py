@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...analysis import learning_page
-from ...learning import LearningResult
-from ...saliency._data._both import BothLoaders
+from ...report import training_page
+from ...saliency.data._both import BothLoaders
+from ...training import TrainingResult
 from .._learned import Proof, example_of, figures, prove
 from .._progress import plural
 from .._writing import write_file
@@ -21,7 +21,7 @@ _PROVED_ON = 16  # pictures
 
 
 def write_report(
-    config: Config, result: LearningResult, before: nn.Module | None, lessons: Lessons, summary: dict[str, Any]
+    config: Config, result: TrainingResult, before: nn.Module | None, lessons: Lessons, summary: dict[str, Any]
 ) -> None:
     """Write what was learned, and why which channels went.
 
@@ -40,7 +40,7 @@ def write_report(
 
 
 def _page(
-    config: Config, result: LearningResult, before: nn.Module | None, lessons: Lessons, summary: dict[str, Any]
+    config: Config, result: TrainingResult, before: nn.Module | None, lessons: Lessons, summary: dict[str, Any]
 ) -> str:
     networks = {"map": result.model} if before is None else {"map before pruning": before, "map after": result.model}
     pairs, compared = _pairs(lessons.loaders)
@@ -56,9 +56,9 @@ def _page(
     }
     title = f"What {config.model} has learned" + ("" if compared else " (photographs that it has learned from)")
     try:
-        return learning_page(title, **parts)
+        return training_page(title, **parts)
     except ValueError:  # too large: a network of very many layers
-        return learning_page(title, **parts | {"examples": ()}, max_bytes=sys.maxsize)
+        return training_page(title, **parts | {"examples": ()}, max_bytes=sys.maxsize)
 
 
 def _pairs(loaders: BothLoaders) -> tuple[Any, bool]:
@@ -68,7 +68,7 @@ def _pairs(loaders: BothLoaders) -> tuple[Any, bool]:
     return loaders.train.pairs, False
 
 
-def _proof(result: LearningResult, before: nn.Module, loaders: BothLoaders) -> Proof:
+def _proof(result: TrainingResult, before: nn.Module, loaders: BothLoaders) -> Proof:
     batches: list[Tensor] = []
     for batch in loaders.validation or loaders.train:
         batches.append(batch.images[: _PROVED_ON - sum(map(len, batches))])

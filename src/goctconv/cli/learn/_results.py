@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from ...learning import LearningResult
 from ...models import save_pruned
 from ...models._pruned import PLAN, whole_plan
+from ...training import TrainingResult
 from .._command import CommandError
 from .._progress import plural
 from .._writing import write_file, writing
@@ -17,7 +17,7 @@ MODEL = "model"
 _SCORES = {"mae": "MAE", "max_f": "max F", "teacher_mae": "to teacher"}
 
 
-def write_results(config: Config, result: LearningResult, summary: dict[str, Any]) -> None:
+def write_results(config: Config, result: TrainingResult, summary: dict[str, Any]) -> None:
     """Write the slim network, its plan, the history and the summary.
 
     Raises:
@@ -39,7 +39,7 @@ def write_results(config: Config, result: LearningResult, summary: dict[str, Any
 
 def summarize(
     config: Config,
-    result: LearningResult,
+    result: TrainingResult,
     *,
     pairs: dict[str, list[str]],
     macs: tuple[int, int],

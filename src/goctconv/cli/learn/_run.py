@@ -16,19 +16,19 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from ...learning import (
+from ...models import count_macs
+from ...pruning import PruningError
+from ...training import (
     Callback,
     CSVLog,
     JSONLog,
-    LearningError,
-    LearningResult,
     ProgressBar,
     TensorBoard,
     ThresholdError,
+    TrainingError,
+    TrainingResult,
     learn_channels,
 )
-from ...models import count_macs
-from ...pruning import PruningError
 from .._command import CommandError
 from .._messages import say, tell
 from .._progress import plural, shorten
@@ -46,7 +46,7 @@ _TERMINATED = 128 + signal.SIGTERM
 _OPTIONS = (
     ("call again with resume=True", "run it again with --resume"),
     ("resume=True", "--resume"),
-    ("threshold='gap'", "--threshold gap"),
+    ("threshold='valley'", "--threshold valley"),
     ("threshold=None", "--threshold none"),
     ("finetune_epochs=0", "--finetune-epochs 0"),
     ("weight_decay=0", "--weight-decay 0"),
@@ -123,7 +123,7 @@ def _run(args: argparse.Namespace, kind: Kind, prepare: Callable[[Any, torch.dev
 
 def _learn(
     config: Config, model: nn.Module, lessons: Lessons, callbacks: list[Callback], device: torch.device
-) -> LearningResult:
+) -> TrainingResult:
     return learn_channels(
         model,
         lessons.loaders.train,
@@ -152,7 +152,7 @@ def _callbacks(config: Config, lessons: Lessons) -> list[Callback]:
     return callbacks
 
 
-def _before(model: nn.Module, result: LearningResult) -> nn.Module | None:
+def _before(model: nn.Module, result: TrainingResult) -> nn.Module | None:
     """Return the trained network before pruning, unless a run was resumed whose checkpoint does not have it."""
     result.model.cpu()
     if result.unpruned is None:
@@ -205,7 +205,7 @@ def _resumable(config: Config, command: str) -> Iterator[None]:
 def _explained(error: Exception, config: Config, command: str) -> list[str] | None:
     """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
     text = _in_options(str(error))
-    if isinstance(error, LearningError):
+    if isinstance(error, TrainingError):
         return [text, _AFTER_NAN if "the loss is " in text else _how(config, command)]
     if isinstance(error, ThresholdError):
         return [text, f"{_how(config, command)} --threshold X"]

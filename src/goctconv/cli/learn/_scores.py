@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from ..._atomic import write_atomic
-from ...learning import Callback, LearningRun
-from ...learning._network import evaluating
-from ...learning._seeds import undisturbed
+from ..._files import write_atomic
 from ...pruning import PruningPlan
+from ...training import Callback, TrainingRun
+from ...training._network import evaluating
+from ...training._seeds import undisturbed
 
 PRUNED = "pruned.json"
 
@@ -28,7 +28,7 @@ class PrunedScores(Callback):
         self.validation = validation
         self.path = path
 
-    def on_pruned(self, run: LearningRun, plan: PruningPlan) -> None:  # noqa: ARG002
+    def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002
         """Compare and write."""
         with undisturbed(), evaluating(run.model):
             scores: dict[str, Any] = self.validation(run.model)

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._atomic import write_atomic
+from ..._files import write_atomic
 from ...saliency._open import ImageError
 from ...saliency._pipeline import default_workers, run_pipeline
 from ...saliency._predictor import Predictor

@@ -22,7 +22,7 @@ examples:
   goctconv prune resnet50 --weights trained.pth --ratio 0.3 -o slim --report slim.html
   goctconv prune local-dir:net --ratio 0.2 --keep 'stages.0*' --keep head -o slim"""
 
-_CRITERIA = ("bn_scale", "bn_scale_first", "l1_filter", "geometric_median")
+_CRITERIA = ("gamma", "gamma_first", "l1_filter", "geometric_median")
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,15 +50,15 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="the largest share of a layer that is chosen (default: %(default)s)",
     )
-    which.add_argument("--criterion", choices=_CRITERIA, default="bn_scale", help="the score (default: %(default)s)")
+    which.add_argument("--criterion", choices=_CRITERIA, default="gamma", help="the score (default: %(default)s)")
     which.add_argument(
-        "--beta",
+        "--bn-bias",
         choices=("keep", "zero"),
         default="keep",
         help="what becomes of the shift of chosen channels (default: %(default)s)",
     )
     which.add_argument(
-        "--coupled", action="store_true", help="channels that can only go together share their mean score"
+        "--groups", action="store_true", help="channels that can only go together share their mean score"
     )
     which.add_argument(
         "--keep", action="append", default=[], metavar="GLOB", help="modules that keep all channels; may be repeated"

@@ -1,0 +1,190 @@
+"""Errors of arguments as data, and the checks that every package shares."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+Spelling = Callable[[str, str | None], str]
+"""How an argument and its value are written: ``batch_size=8`` in Python, ``--batch-size 8`` on the command line."""
+
+_LONGEST = 80  # characters of a value that a message shows
+_REFERENCE = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+
+
+class ArgumentError(ValueError):
+    """An argument has a value that cannot be used.
+
+    The attributes hold the meaning; the message is made from them, and `text` makes it again in other words, such as
+    the options of a command line. ``expected``, ``problem`` and ``cure`` name other arguments as ``{name}`` or
+    ``{name=value}``.
+
+    Attributes:
+        argument: Its name.
+        value: What was given.
+        expected: What it must be: ``"an integer of at least 1"``.
+        cure: What to do instead: ``"pass {threshold=None}, or train longer"``.
+        problem: In place of ``"must be ..."``: what is wrong with it.
+
+    Example:
+        >>> from goctconv import ArgumentError
+        >>> error = ArgumentError("round_to", 0, "an integer of at least 1", "leave {round_to} out for any number")
+        >>> print(error)
+        round_to=0 must be an integer of at least 1: leave round_to out for any number
+        >>> error.text(lambda name, value: f"--{name.replace('_', '-')}" + (f" {value}" if value else ""))
+        '--round-to 0 must be an integer of at least 1: leave --round-to out for any number'
+    """
+
+    def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
+        super().__init__(argument, value, expected, cure)
+        self.argument = argument
+        self.value = value
+        self.expected = expected
+        self.cure = cure
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.argument, self.value, self.expected, self.cure, self.problem)
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the message.
+
+        Args:
+            spelling: Writes an argument with its value, or with None where only its name stands; as in Python by
+                default.
+        """
+        spelling = spelling or in_python
+        parts = [spelling(self.argument, shown(self.value)), self.problem]
+        if self.expected:
+            parts.append(f", expected {self.expected}" if self.problem else f"must be {self.expected}")
+        message = " ".join(part for part in parts if part).replace(" , ", ", ")
+        return spelled(f"{message}: {self.cure}" if self.cure else message, spelling)
+
+
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument is of a type that cannot be used; an `ArgumentError` that is a TypeError too."""
+
+
+def _rebuilt(
+    kind: type[ArgumentError], argument: str, value: object, expected: str, cure: str, problem: str
+) -> ArgumentError:
+    return kind(argument, value, expected, cure, problem=problem)
+
+
+def in_python(name: str, value: str | None) -> str:
+    """Write an argument as in a call."""
+    return name if value is None else f"{name}={value}"
+
+
+def spelled(text: str, spelling: Spelling) -> str:
+    """Write the arguments that a text names as ``{name}`` or ``{name=value}``."""
+    return _REFERENCE.sub(lambda found: spelling(found[1], found[2]), text)
+
+
+def shown(value: object) -> str:
+    """Return a short form of a value: its repr, or its type and shape where that is long."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and not isinstance(value, type):
+        return f"<{type(value).__name__} {tuple(shape)}>"
+    text = repr(value)
+    return text if len(text) <= _LONGEST and "\n" not in text else f"<{type(value).__name__}>"
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name that is most like a name, empty if none is."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(argument: str, value: T, choices: Collection[object], cure: str = "") -> T:
+    """Return a value that is one of several.
+
+    Raises:
+        ArgumentError: It is none of them.
+    """
+    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+        near = nearest(value, [choice for choice in choices if isinstance(choice, str)])
+        raise ArgumentError(argument, value, f"one of {', '.join(map(repr, choices))}{near}", cure)
+    return value
+
+
+def check_integer(
+    argument: str, value: object, least: int | None = None, most: int | None = None, cure: str = ""
+) -> int:
+    """Return an integer; NumPy's are taken, booleans are not.
+
+    Raises:
+        ArgumentTypeError: It is no integer.
+        ArgumentError: It is less than ``least`` or more than ``most``.
+    """
+    expected = f"an integer{_between(least, most)}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ArgumentTypeError(argument, value, expected, cure)
+    number = int(value)
+    if (least is not None and number < least) or (most is not None and number > most):
+        raise ArgumentError(argument, value, expected, cure)
+    return number
+
+
+def check_number(
+    argument: str,
+    value: object,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    cure: str = "",
+) -> float:
+    """Return a finite number; booleans are not taken.
+
+    Raises:
+        ArgumentTypeError: It is no number.
+        ArgumentError: It is NaN, infinite or out of range.
+    """
+    limits = [f"above {above:g}" if above is not None else "", f"below {below:g}" if below is not None else ""]
+    expected = " and ".join(filter(None, [f"a number{_between(least, most)}", *limits])).replace("number and", "number")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentTypeError(argument, value, expected, cure)
+    number = float(value)
+    is_inside = (least is None or number >= least) and (most is None or number <= most)
+    is_inside = is_inside and (above is None or number > above) and (below is None or number < below)
+    if not (math.isfinite(number) and is_inside):
+        raise ArgumentError(argument, value, expected, cure)
+    return number
+
+
+def check_share(argument: str, value: object, cure: str = "") -> float:
+    """Return a share from 0 to 1.
+
+    Raises:
+        ArgumentTypeError: It is no number.
+        ArgumentError: It is out of range.
+    """
+    return check_number(argument, value, 0, 1, cure=cure)
+
+
+def check_keywords(caller: str, given: Iterable[str], known: Collection[str], cure: str = "") -> None:
+    """Check the names of keyword arguments.
+
+    Raises:
+        ArgumentTypeError: There is one that is not known; its ``expected`` names the nearest one.
+    """
+    for name in given:
+        if name not in known:
+            near = nearest(name, known) or f"; it has {', '.join(sorted(known))}"
+            raise ArgumentTypeError("argument", name, problem=f"is none of {caller}(){near}", cure=cure)
+
+
+def _between(least: float | None, most: float | None) -> str:
+    if least is None:
+        return "" if most is None else f" of at most {most:g}"
+    return f" of at least {least:g}" if most is None else f" from {least:g} to {most:g}"

@@ -1,6 +1,0 @@
-"""The paper's studies and pictures, for any network."""
-
-from . import plots as plots
-from ._deviation import measure_output_deviation as measure_output_deviation
-from ._page import Example as Example
-from ._page import learning_page as learning_page

@@ -1,0 +1,173 @@
+"""Channels that live and die together: what is summed, gated or convolved depthwise can only be removed as one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._decide import components
+from ._facts import Facts
+from ._inputs import as_call, batch_norms, check_devices, unwrapped
+from ._shadows import FIRST
+from ._trace import trace
+from ._verify import undisturbed
+
+
+class ChannelGroups:
+    """Classes of BatchNorm channels that can only be removed together.
+
+    Attributes:
+        of: The class of every channel, (C,), by BatchNorm.
+        count: The number of classes.
+
+    Example:
+        >>> import timm, torch
+        >>> from goctconv.pruning import channel_groups
+        >>> classes = channel_groups(timm.create_model("resnet18"), torch.zeros(1, 3, 64, 64))
+        >>> classes.members("layer1.0.bn2", 5)  # channel 5 of the first stage, wherever it is summed
+        [('bn1', 5), ('layer1.0.bn2', 5), ('layer1.1.bn2', 5)]
+    """
+
+    def __init__(self, of: dict[str, Tensor]) -> None:
+        self.of = of
+        self.count = 1 + max(int(classes.max()) for classes in of.values())
+
+    def members(self, layer: str, channel: int) -> list[tuple[str, int]]:
+        """Return the channels of one class: that of a channel of a layer, as pairs of BatchNorm and channel.
+
+        Raises:
+            KeyError: There is no such layer.
+        """
+        if layer not in self.of:
+            raise KeyError(f"there is no BatchNorm {layer!r}; there are {', '.join(list(self.of)[:3])}, ...")
+        wanted = int(self.of[layer][channel])
+        return [
+            (name, int(found)) for name, classes in self.of.items() for found in (classes == wanted).nonzero()[:, 0]
+        ]
+
+    def without(self, removed: Mapping[str, Sequence[int]]) -> ChannelGroups:
+        """Return the classes of a pruned network.
+
+        Args:
+            removed: The channels that are gone, by BatchNorm, as ``plan.removed`` has them.
+        """
+        kept = {}
+        for name, classes in self.of.items():
+            stays = torch.ones(len(classes), dtype=torch.bool)
+            stays[list(removed.get(name, ()))] = False
+            kept[name] = classes[stays]
+        _, numbered = torch.cat(list(kept.values())).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        parts = numbered.split([len(one) for one in kept.values()])
+        return ChannelGroups(dict(zip(kept, parts, strict=True)))
+
+    def __repr__(self) -> str:
+        channels = sum(len(classes) for classes in self.of.values())
+        return f"ChannelGroups({self.count} classes of {channels} channels in {len(self.of)} layers)"
+
+    def _check(self, lengths: Mapping[str, int]) -> None:
+        """Check that layers have the channels that the classes are of.
+
+        Raises:
+            ValueError: One has not.
+        """
+        for name, length in lengths.items():
+            if name in self.of and len(self.of[name]) != length:
+                raise ValueError(
+                    f"the classes are of {len(self.of[name])} channels of {name!r}, which has {length}: of a pruned "
+                    "network, use classes.without(plan.removed)"
+                )
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean over each class in place of each channel's own value; of the layers that are given.
+
+        As ``transform`` of `goctconv.DynamicWeightDecay`, it lets the channels of a class fade alike, so that whole
+        classes can go; `PruningResult.transfer_optimizer` takes it along. Layers that are not known here keep their
+        values.
+
+        Raises:
+            ValueError: A layer has other channels than the classes are of.
+        """
+        self._check({name: len(value) for name, value in values.items()})
+        known = {name: value for name, value in values.items() if name in self.of}
+        if not known:
+            return dict(values)
+        like = next(iter(known.values()))
+        total, number = like.new_zeros(self.count), like.new_zeros(self.count)
+        for name, value in known.items():
+            index = self.of[name].to(like.device)
+            total.index_add_(0, index, value.to(like.device, like.dtype))
+            number.index_add_(0, index, torch.ones_like(index, dtype=like.dtype))
+        means = total / number.clamp(min=1)
+        return {
+            name: means[self.of[name].to(like.device)].to(value.device, value.dtype) if name in known else value
+            for name, value in values.items()
+        }
+
+    def group_lasso(self, model: nn.Module) -> Tensor:
+        """Return the penalty Σ √n·‖γ‖₂ over classes of n channels, differentiable: in a loss it makes classes vanish.
+
+        Args:
+            model: The network that the classes are of, or a copy; it may be wrapped.
+
+        Raises:
+            ValueError: A layer has other channels than the classes are of.
+
+        Source: Yuan & Lin, "Model selection and estimation in regression with grouped variables", 2006.
+        """
+        inner = unwrapped(model)
+        scales = {name: inner.get_submodule(name).weight for name in self.of}
+        self._check({name: len(scale) for name, scale in scales.items()})  # type: ignore[arg-type]  # tensors
+        first = next(iter(scales.values()))
+        squares = torch.zeros(self.count, dtype=first.dtype, device=first.device)  # type: ignore[arg-type]  # a Tensor
+        number = torch.zeros_like(squares)
+        for name, scale in scales.items():
+            index = self.of[name].to(squares.device)
+            squares = squares.index_add(0, index, (scale**2).to(squares.device))  # type: ignore[operator]  # a Tensor
+            number = number.index_add(0, index, torch.ones_like(index, dtype=squares.dtype))
+        used = squares > 0  # the root has no gradient at 0
+        return (number[used] * squares[used]).sqrt().sum()
+
+
+def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
+    """Find the classes of BatchNorm channels that can only be removed together.
+
+    Args:
+        model: Any network with BatchNorm.
+        example_inputs: What it is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
+
+    Raises:
+        PruningError: The model has no BatchNorm, or cannot be traced.
+
+    Example:
+        >>> import timm, torch
+        >>> from goctconv.pruning import channel_groups
+        >>> model = timm.create_model("resnet18")
+        >>> classes = channel_groups(model, torch.zeros(1, 3, 64, 64))
+        >>> classes.count, classes.group_lasso(model).shape
+        (2880, torch.Size([]))
+    """
+    inner, call = unwrapped(model), as_call(example_inputs)
+    batch_norms(inner)
+    check_devices(inner, call)
+    traced = copy.deepcopy(inner)
+    with undisturbed(traced):
+        return classes_of(trace(traced, *call))
+
+
+def classes_of(facts: Facts) -> ChannelGroups:
+    """Return the classes that a forward pass showed."""
+    found = components(facts)
+    labels = {name: found[norm.labels.numpy()] for name, norm in facts.norms.items()}
+    alone = 1 + int(found.max())
+    for name, norm in facts.norms.items():  # channels that are not known to be any layer's are known of no other either
+        unknown = (norm.labels < FIRST).numpy()
+        labels[name] = np.where(unknown, np.arange(alone, alone + len(unknown)), labels[name])
+        alone += len(unknown)
+    _, numbered = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
+    parts = np.split(numbered.reshape(-1), np.cumsum([len(one) for one in labels.values()])[:-1])
+    return ChannelGroups({name: torch.from_numpy(part.copy()) for name, part in zip(labels, parts, strict=True)})

@@ -1,0 +1,129 @@
+"""One epoch: forward, backward and steps of the optimizer, with accumulation and mixed precision."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from . import _distributed as distributed
+from ._batches import Step, check_loss, image_count, moved, names_of
+from ._errors import TrainingError
+from ._network import Network
+from ._settings import Settings
+
+
+@dataclass
+class Totals:
+    """What has been summed up since the epoch began: it goes into a checkpoint in the middle of one."""
+
+    steps: int = 0
+    images: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+
+    def to_list(self) -> list[float]:
+        """Return the numbers for a checkpoint."""
+        return [self.steps, self.images, self.loss, self.seconds]
+
+    @classmethod
+    def from_list(cls, numbers: list[Any]) -> Totals:
+        """Return what `to_list` gave."""
+        return cls(int(numbers[0]), int(numbers[1]), float(numbers[2]), float(numbers[3]))
+
+
+class StepResult(NamedTuple):
+    """A step that is done."""
+
+    loss: float
+    is_last: bool
+
+
+@dataclass
+class Training:
+    """What runs in a phase: the same network and optimizer in all its epochs."""
+
+    network: Network
+    optimizer: Optimizer
+    scheduler: Any
+    scaler: torch.amp.GradScaler
+    step: Step
+    settings: Settings
+    asked_to_stop: Callable[[], bool] = field(default=lambda: False)
+
+    def steps(self, loader: Any, totals: Totals, place: str, begun: Callable[[], None]) -> Iterator[StepResult]:
+        """Train through an epoch, or what is left of it, and yield after every step.
+
+        Args:
+            loader: The batches.
+            totals: Of the steps that an earlier process has done; they are skipped.
+            place: Where this is, for errors.
+            begun: Called when those are skipped.
+        """
+        self.network.train()
+        batches = iter(loader)
+        for _ in range(totals.steps):
+            if not self._group(batches):
+                raise TrainingError(f"{place}: the loader ended before step {totals.steps}, where the checkpoint is")
+        begun()
+        while True:
+            start = time.perf_counter()
+            group = self._group(batches)
+            if not group:
+                break
+            result = self._take(group, totals, f"{place}, step {totals.steps + 1}")
+            totals.seconds += time.perf_counter() - start
+            yield result
+
+    def _group(self, batches: Iterator[Any]) -> list[Any]:
+        return list(itertools.islice(batches, self.settings.accumulate))
+
+    def _take(self, group: list[Any], totals: Totals, place: str) -> StepResult:
+        """Take one step of the optimizer."""
+        self.optimizer.zero_grad()
+        losses, images, bad = 0.0, 0, ""
+        for index, given in enumerate(group):
+            batch = moved(given, self.network.device, channels_last=self.settings.channels_last)
+            count = image_count(batch)
+            is_early = index < len(group) - 1
+            with self.network.without_sync(really=is_early):
+                loss = self._backward(batch, len(group))
+            if not math.isfinite(loss):
+                bad = bad or f"the loss is {loss}{_named(given)}"
+            losses += loss * count
+            images += count
+        asked = self.asked_to_stop()
+        losses, all_images, failed, stops = distributed.summed([losses, images, bool(bad), asked], self.network.device)
+        if failed:
+            raise TrainingError(f"{place}: {bad or 'the loss is not finite in another process'}")
+        self._update()
+        totals.steps += 1
+        totals.images += int(all_images)
+        totals.loss += losses
+        return StepResult(losses / max(all_images, 1), stops > 0)
+
+    def _backward(self, batch: Any, parts: int) -> float:
+        with self.network.autocast(self.settings):
+            loss: Tensor = check_loss(self.step(self.network.runner, batch))
+        self.scaler.scale(loss / parts).backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    def _update(self) -> None:
+        if self.settings.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            clip_grad_norm_(self.network.model.parameters(), self.settings.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+def _named(batch: Any) -> str:
+    names = names_of(batch)
+    return f" for the batch {', '.join(names)}" if names else ""

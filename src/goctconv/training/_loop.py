@@ -1,0 +1,351 @@
+"""The run itself: training, pruning, fine-tuning, with checkpoints between."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ..optim import DynamicWeightDecay
+from ..pruning import PruningPlan, prune_channels
+from . import _distributed as distributed
+from ._batches import Step, example_of, moved
+from ._callbacks import Callback, TrainingRun
+from ._checkpoint import Checkpoints
+from ._encoding import stored
+from ._epoch import Totals, Training
+from ._errors import ThresholdError, TrainingError
+from ._frozen import frozen_layers, keeping, set_trained, untrained
+from ._gammas import histogram, joined, quantiles, scales
+from ._history import EpochRecord, StepRecord, TrainingHistory
+from ._interrupt import Interruption
+from ._loaders import length
+from ._network import evaluating, network, placed
+from ._optimizers import (
+    OptimizerFactory,
+    SchedulerFactory,
+    decayed,
+    for_finetuning,
+    make_optimizer,
+    make_scheduler,
+    rebind,
+    rewind,
+    step_schedule,
+)
+from ._result import TrainingResult
+from ._seeds import begin_epoch, set_random_states, undisturbed
+from ._settings import Settings, check_same, describe
+from ._state import Progress, Saved, check_same_model, save, shapes_of
+from ._threshold import Threshold, find_threshold
+
+TRAIN, FINETUNE = "train", "finetune"
+_TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
+
+Validate: TypeAlias = "Callable[[nn.Module], float | Mapping[str, float]]"
+"""A function of the model, in eval mode, that returns a number or several by name."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The functions and objects of a run; `goctconv.learn_channels` documents them."""
+
+    loader: Any
+    step: Step
+    optimizer: OptimizerFactory | Optimizer
+    scheduler: SchedulerFactory | None
+    validate: Validate | None
+    callbacks: Sequence[Callback]
+    checkpoints: Checkpoints | None
+    example_inputs: Any
+    device: torch.device | str | None
+    keep_unpruned: bool
+
+
+class Learner:
+    """A run of one network; `run` does all of it."""
+
+    def __init__(self, model: nn.Module, settings: Settings, parts: Parts) -> None:
+        self.model, self.settings, self.parts = model, settings, parts
+        self.device = placed(model, parts.device, settings)
+        self.frozen = frozen_layers(model, settings.freeze_batch_norm)
+        self.shapes = shapes_of(model)
+        self.progress = Progress(0, Totals(), TrainingHistory())
+        self.run_state = TrainingRun(model, settings.total, history=self.progress.history)
+        self._begun: dict[str, Any] | None = None  # random states in the middle of an epoch
+        self._decay: DynamicWeightDecay | None = None
+        self.layers: set[str] = set()
+
+    def run(self, saved: Saved | None) -> TrainingResult:
+        """Train, prune and fine-tune, or what is left of it after a checkpoint."""
+        with undisturbed(), untrained(self.model, self.frozen) as held, Interruption() as self.interruption:
+            try:
+                self._begin(saved)
+                self._tell("on_start")
+                self._train()
+            finally:
+                if self._decay is not None:
+                    self._decay.remove()
+                self._tell("on_end")
+        set_trained(self.training.network.model, held, trained=True)
+        distributed.barrier()
+        return self._result()
+
+    def _train(self) -> None:
+        if self.progress.plan is None:
+            self._run_epochs(TRAIN, self.settings.epochs)
+            if self.settings.threshold is None:
+                distributed.share_state(self.model)
+                self.progress.plan = PruningPlan.empty(self.model)
+                return
+            self._prune(self.settings.threshold)
+        self._run_epochs(FINETUNE, self.settings.total)
+
+    def _result(self) -> TrainingResult:
+        progress = self.progress
+        if progress.plan is None:
+            raise TrainingError("the run ended before pruning")  # it cannot, but for a fault of ours
+        model = self.training.network.model.eval()
+        report = progress.plan.report
+        return TrainingResult(
+            model, report, progress.plan, progress.history, progress.threshold, progress.valley, progress.unpruned
+        )
+
+    def _begin(self, saved: Saved | None) -> None:
+        """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
+        inner = make_optimizer(self.parts.optimizer, self.model)
+        self.described = {
+            **self.settings.described(),
+            "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}{_rates(inner)}",
+            "scheduler": describe(self.parts.scheduler),
+            "processes": str(distributed.world_size()),
+            "batches": str(length(self.parts.loader)),
+        }
+        if callable(told := getattr(self.parts.step, "described", None)):
+            self.described["step"] = told()
+        if saved is not None:
+            check_same_model(saved.state["shapes"], self.shapes, saved.path)
+            check_same(saved.state["settings"], self.described, saved.path, is_pruned=saved.is_pruned)
+        if saved is None or not saved.is_pruned:
+            net = network(self.model, self.device, self.settings, self.frozen)
+            if not self.settings.is_plain:
+                self._decay = decayed(inner, self.model, net.runner, self.settings, self.frozen)
+                self._note_layers(self._decay)
+            self._set_training(net, self._decay or inner, self.settings.epochs)
+        else:
+            self._begin_finetuning(saved, inner)
+        if saved is not None:
+            self._load(saved)
+
+    def _begin_finetuning(self, saved: Saved, inner: Optimizer) -> None:
+        decay = decayed(inner, self.model, self.model, self.settings, self.frozen)
+        self._note_layers(decay)
+        decay.remove()
+        plan = PruningPlan.from_dict(saved.state["plan"])
+        slim = plan.apply(self.model)
+        placed(slim, self.device, self.settings)
+        rebind(inner, slim, saved.parameters)
+        rewind(inner, self.settings)
+        net = network(slim, self.device, self.settings, self.frozen)
+        self._set_training(net, inner, self.settings.finetune_epochs)
+
+    def _load(self, saved: Saved) -> None:
+        saved.load_model(self.training.network.model)
+        saved.load_training(self.training)
+        self.progress = saved.progress()
+        self.run_state.history = self.progress.history
+        self.run_state.checkpoint, self.run_state.is_resumed = saved.path, True
+        if self.progress.totals.steps:
+            self._begun = saved.random()
+            # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
+            vars(self.training.optimizer)["_opt_called"] = True
+
+    def _note_layers(self, decay: DynamicWeightDecay) -> None:
+        self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
+
+    def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
+        scheduler = make_scheduler(self.parts.scheduler, optimizer, epochs)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.settings.amp == "fp16")
+        self.training = Training(
+            net, optimizer, scheduler, scaler, self.parts.step, self.settings, lambda: self.interruption.is_asked
+        )
+        self.run_state.model = net.model
+
+    def _run_epochs(self, phase: str, last: int) -> None:
+        self.run_state.phase = phase
+        batches = length(self.parts.loader)
+        self.run_state.steps = None if batches is None else -(-batches // self.settings.accumulate)
+        while self.progress.done < last:
+            self._run_epoch(phase)
+
+    def _run_epoch(self, phase: str) -> None:
+        run, progress, totals = self.run_state, self.progress, self.progress.totals
+        run.epoch = progress.done + 1
+        begin_epoch(self.parts.loader, self.settings.seed, progress.done, distributed.rank())
+        if callable(set_epoch := getattr(self.parts.step, "set_epoch", None)):
+            set_epoch(progress.done)
+        self._tell("on_epoch_start")
+        rate = float(self.training.optimizer.param_groups[0]["lr"])
+        with self._named_checkpoint():
+            place = self._place()
+            for done in self.training.steps(self.parts.loader, totals, place, self._go_on):
+                record = StepRecord(phase, run.epoch, totals.steps, done.loss, rate)
+                progress.history.steps.append(record)
+                self._tell("on_step_end", record)
+                if done.is_last:
+                    self._stop()
+            if not totals.steps:
+                raise TrainingError(f"{place}: train_loader gave no batch")
+            self._check_finite()
+        self._end_epoch(phase, rate)
+
+    def _end_epoch(self, phase: str, rate: float) -> None:
+        progress, totals = self.progress, self.progress.totals
+        if self.training.scheduler is not None:
+            step_schedule(self.training.scheduler)
+        found = joined(scales(self.training.network.model, self.layers))
+        record = EpochRecord(
+            phase,
+            progress.done + 1,
+            totals.loss / max(totals.images, 1),
+            rate,
+            totals.images,
+            totals.seconds,
+            int((found < self.settings.dead).sum()),
+            len(found),
+            quantiles(found),
+            histogram(found),
+            self._validated(),
+        )
+        progress.history.epochs.append(record)
+        progress.done += 1
+        progress.totals = Totals()
+        self._tell("on_epoch_end", record)
+        self._save()
+
+    def _check_finite(self) -> None:
+        """Let no checkpoint hold weights that are spoilt: gradients can be so where the loss is not."""
+        named = self.training.network.model.named_parameters()
+        bad = next((name for name, one in named if not one.isfinite().all()), None)
+        if distributed.summed([bad is not None], self.device)[0]:
+            raise TrainingError(f"{self._place()}: {bad or 'a parameter'} is not finite, though the loss was")
+
+    def _place(self) -> str:
+        return f"phase {self.run_state.phase}, epoch {self.run_state.epoch} of {self.settings.total}"
+
+    def _validated(self) -> dict[str, float]:
+        """Return what the user measures, in the first process."""
+        if self.parts.validate is None or distributed.rank():
+            return {}
+        with undisturbed(), evaluating(self.training.network.model):
+            found = self.parts.validate(self.training.network.model)
+        numbers = found if isinstance(found, Mapping) else {"validation": found}
+        try:
+            return {str(name): float(value) for name, value in numbers.items()}
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"validate returned {found!r}, expected a number or numbers by name") from error
+
+    def _prune(self, wanted: float | str) -> None:
+        """Cut the network and its optimizer, and begin to fine-tune."""
+        model, settings, progress = self.model, self.settings, self.progress
+        distributed.share_state(model)
+        valley = self._find_valley() if isinstance(wanted, str) else None
+        threshold = valley.value if valley else float(wanted)
+        criterion = settings.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
+        options = keeping(settings.pruning_options, model, self.frozen)
+        result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
+        if threshold and not result.report.masked:
+            cure = (
+                "short runs need a larger threshold, or threshold='valley'"
+                if settings.weight_decay
+                else "with weight_decay=0 no γ fades: give 3, say"
+            )
+            smallest = float(joined(scales(model)).min())
+            if smallest < threshold:
+                cure = "those below it are of layers that are frozen or kept"
+            warnings.warn(
+                f"no γ is below threshold={threshold:g} (the smallest is {smallest:.1g}), so nothing was removed: "
+                f"{cure}",
+                stacklevel=5,
+            )
+        if self.parts.keep_unpruned:
+            progress.unpruned = {name: stored(tensor) for name, tensor in model.state_dict().items()}
+        progress.plan, progress.threshold, progress.valley = result.plan, threshold, valley
+        placed(result.model, self.device, settings)
+        if self._decay is None:
+            raise TrainingError("nothing was trained in this run")  # it was, but for a fault of ours
+        optimizer = for_finetuning(self._decay, result, settings)
+        self._decay.remove()
+        scale = self.training.scaler.state_dict()
+        self._set_training(
+            network(result.model, self.device, settings, self.frozen), optimizer, settings.finetune_epochs
+        )
+        self.training.scaler.load_state_dict(scale)  # else steps would be skipped until it is found again
+        self._tell("on_pruned", result.plan)
+        if not settings.finetune_epochs:
+            self._save()
+
+    def _find_valley(self) -> Threshold:
+        try:
+            return find_threshold(self.model, layers=self.layers)
+        except ThresholdError as error:
+            kept = self.run_state.checkpoint
+            cure = (
+                f"go on from {kept} with resume=True and a number as threshold"
+                if kept
+                else "the model that you passed is trained; prune it with goctconv.prune_channels"
+            )
+            raise ThresholdError(f"{error}; {cure}") from error
+
+    def _example(self) -> Any:
+        """Return what the model is called with, the same in all processes."""
+        if self.parts.example_inputs is not None:
+            return moved(self.parts.example_inputs, self.device, channels_last=False)
+        with undisturbed():
+            begin_epoch(self.parts.loader, self.settings.seed, self.progress.done, 0)
+            batch = moved(next(iter(self.parts.loader)), self.device, channels_last=self.settings.channels_last)
+            example = example_of(self.model, self.parts.step, batch)
+        first = distributed.gathered(moved(example, torch.device("cpu"), channels_last=False))[0]
+        return moved(first, self.device, channels_last=False)
+
+    def _save(self) -> None:
+        if self.parts.checkpoints is not None:
+            self.run_state.checkpoint = save(
+                self.parts.checkpoints, self.training, self.progress, self.described, self.shapes
+            )
+
+    def _go_on(self) -> None:
+        """Take over the random states that an interrupted epoch had, once its steps are skipped."""
+        if self._begun is not None:
+            set_random_states(self._begun)
+            self._begun = None
+
+    def _stop(self) -> NoReturn:
+        self._save()
+        raise SystemExit(_TERMINATED)
+
+    @contextmanager
+    def _named_checkpoint(self) -> Iterator[None]:
+        """Let errors say from where one can go on."""
+        try:
+            yield
+        except TrainingError as error:
+            if self.run_state.checkpoint is None:
+                raise TrainingError(f"{error}; there is no checkpoint to go on from") from error
+            raise TrainingError(f"{error}; the last good checkpoint is {self.run_state.checkpoint}") from error
+
+    def _tell(self, event: str, *about: Any) -> None:
+        if distributed.rank() == 0:
+            for callback in self.parts.callbacks:
+                getattr(callback, event)(self.run_state, *about)
+
+
+def _rates(optimizer: Optimizer) -> str:
+    """Return the learning rates of the param groups, where they differ."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+    return f" lr of groups {describe(rates)}" if len(set(rates)) > 1 else ""

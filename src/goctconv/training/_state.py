@@ -1,0 +1,178 @@
+"""What a checkpoint holds: everything that the rest of a run depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..pruning import PruningPlan
+from . import _distributed as distributed
+from ._checkpoint import Checkpoints, read
+from ._encoding import decode, encode, stored
+from ._epoch import Totals, Training
+from ._errors import TrainingError
+from ._history import TrainingHistory
+from ._optimizers import parameter_names
+from ._seeds import random_states
+from ._threshold import Threshold
+
+_SHOWN = 3  # differing tensors that an error names
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        done: Complete epochs of both phases.
+        totals: Of the epoch that runs.
+        history: All that was recorded.
+        plan: What was pruned, if it was.
+        threshold: With which threshold.
+        valley: And where that came from, if it was looked for.
+        unpruned: The state dict before, if it is kept.
+    """
+
+    done: int
+    totals: Totals
+    history: TrainingHistory
+    plan: PruningPlan | None = None
+    threshold: float | None = None
+    valley: Threshold | None = None
+    unpruned: dict[str, Tensor] | None = None
+
+
+def shapes_of(model: nn.Module) -> dict[str, str]:
+    """Return what tells a model from others: its class, and the shapes and types of its tensors."""
+    found = {name: f"{tuple(one.shape)} {one.dtype}" for name, one in model.state_dict().items()}
+    return {"class": type(model).__name__, **found}
+
+
+def check_same_model(saved: Mapping[str, str], ours: Mapping[str, str], path: Path) -> None:
+    """Check that a checkpoint is of the same network.
+
+    Raises:
+        TrainingError: It is of another one.
+    """
+    different = [
+        f"{name} is {saved.get(name, 'missing')} there, {ours.get(name, 'missing')} here"
+        for name in dict.fromkeys([*saved, *ours])
+        if saved.get(name) != ours.get(name)
+    ]
+    if different:
+        more = f", and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
+        raise TrainingError(
+            f"{path} is of another model: {'; '.join(different[:_SHOWN])}{more}. Pass a fresh model of the same kind "
+            "as the one it was made with (not the pruned one)"
+        )
+
+
+def save(
+    checkpoints: Checkpoints,
+    training: Training,
+    progress: Progress,
+    settings: Mapping[str, str],
+    shapes: Mapping[str, str],
+) -> Path:
+    """Write a checkpoint, by the first process; all processes call this.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    random = distributed.gathered(random_states())
+    problem: TrainingError | None = None
+    path = checkpoints.folder
+    if distributed.rank() == 0:
+        tensors: dict[str, Tensor] = {}
+        state = _encoded(training, progress, random, tensors)
+        try:
+            path = checkpoints.write(
+                progress.done,
+                progress.totals.steps,
+                {"settings": dict(settings), "shapes": dict(shapes), **state},
+                tensors,
+            )
+        except TrainingError as error:
+            problem = error
+    if distributed.summed([problem is not None], training.network.device)[0]:
+        raise problem or TrainingError("the first process could not write a checkpoint; its message says why")
+    return path
+
+
+def _encoded(
+    training: Training, progress: Progress, random: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    model, optimizer, scheduler = training.network.model, training.optimizer, training.scheduler
+    for name, tensor in model.state_dict().items():
+        tensors[f"model.{name}"] = stored(tensor)
+    for name, tensor in (progress.unpruned or {}).items():
+        tensors[f"unpruned.{name}"] = tensor
+    return {
+        "done": progress.done,
+        "totals": progress.totals.to_list(),
+        "optimizer": encode(optimizer.state_dict(), tensors, "optimizer"),
+        "parameters": parameter_names(optimizer, model),
+        "scheduler": encode(scheduler.state_dict() if scheduler else None, tensors, "scheduler"),
+        "scaler": encode(training.scaler.state_dict(), tensors, "scaler"),
+        "random": encode(random, tensors, "random"),
+        "plan": progress.plan.to_dict() if progress.plan else None,
+        "threshold": progress.threshold,
+        "valley": vars(progress.valley) if progress.valley else None,
+        "history": progress.history.to_dict(),
+    }
+
+
+class Saved:
+    """A checkpoint that was read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state, self.tensors = read(path)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether it is of the second phase."""
+        return self.state["plan"] is not None
+
+    @property
+    def parameters(self) -> list[list[str]]:
+        """The names of the parameters of every param group."""
+        names: list[list[str]] = self.state["parameters"]
+        return names
+
+    def progress(self) -> Progress:
+        """Return how far the run had come."""
+        state = self.state
+        unpruned = self._under("unpruned.")
+        return Progress(
+            state["done"],
+            Totals.from_list(state["totals"]),
+            TrainingHistory.from_dict(state["history"]),
+            PruningPlan.from_dict(state["plan"]) if self.is_pruned else None,
+            state["threshold"],
+            Threshold(**state["valley"]) if state["valley"] else None,
+            unpruned or None,
+        )
+
+    def random(self) -> dict[str, Any]:
+        """Return the states of the random generators of this process."""
+        states: list[dict[str, Any]] = decode(self.state["random"], self.tensors)
+        return states[distributed.rank()]
+
+    def load_model(self, model: nn.Module) -> None:
+        """Load the weights and buffers."""
+        model.load_state_dict(self._under("model."))
+
+    def load_training(self, training: Training) -> None:
+        """Load the states of scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+        if training.scheduler is not None:
+            training.scheduler.load_state_dict(decode(self.state["scheduler"], self.tensors))
+        training.scaler.load_state_dict(decode(self.state["scaler"], self.tensors))
+        training.optimizer.load_state_dict(decode(self.state["optimizer"], self.tensors))
+
+    def _under(self, prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): one for name, one in self.tensors.items() if name.startswith(prefix)}

@@ -1,16 +1,18 @@
-"""What pruning changed, and why masked channels stayed."""
+"""The report of a pruning: what it changed, and why masked channels stayed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._checks import Spelling, in_python
+from ._reasons import Reason, ReasonGroup, grouped
 from ._report_html import render_html
 from ._report_plot import render_png
-from ._report_text import render_text
+from ._report_text import render_text, summary_of
 
 
 @dataclass(frozen=True)
@@ -24,16 +26,17 @@ class PrunedLayer:
         held: Why the other masked ones stayed: the reason by channel.
 
     Example:
-        >>> from goctconv.pruning import PrunedLayer
-        >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: "keep= names it", 7: "keep= names it"})
+        >>> from goctconv.pruning import PrunedLayer, Reason
+        >>> reason = Reason("keep", "layer1.bn1")
+        >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: reason, 7: reason})
         >>> layer.left, layer.channels_by_reason()
-        (46, {'keep= names it': [3, 7]})
+        (46, {Reason(kind='keep', layer='layer1.bn1', by=''): [3, 7]})
     """
 
     channels: int
     masked: int
     removed: int
-    held: dict[int, str] = field(default_factory=dict)
+    held: dict[int, Reason] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
@@ -45,9 +48,9 @@ class PrunedLayer:
         """How many are gone that were not masked: what made them, or what read them, was."""
         return self.removed - (self.masked - len(self.held))
 
-    def channels_by_reason(self) -> dict[str, list[int]]:
+    def channels_by_reason(self) -> dict[Reason, list[int]]:
         """Return which masked channels each reason holds, the most frequent reason first."""
-        found: dict[str, list[int]] = {}
+        found: dict[Reason, list[int]] = {}
         for channel, reason in sorted(self.held.items()):
             found.setdefault(reason, []).append(channel)
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
@@ -55,14 +58,14 @@ class PrunedLayer:
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What pruning changes, by layer and in all; ``print`` shows it.
+    """The changes by pruning, by layer and in all; ``print`` shows them.
 
     Attributes:
         layers: By BatchNorm.
         parameters: Before and after.
         macs: Multiply-accumulate operations of convolutions and linear layers, before and after.
         activations: Bytes of all their outputs, before and after.
-        notes: What else is worth knowing.
+        notes: Further remarks.
         difference: Largest difference of the outputs of pruned and masked network, relative to the largest output, by
             what was put in; empty before verification.
         milliseconds: Of a forward pass, before and after; None if it was not asked for.
@@ -132,13 +135,35 @@ class PruningReport:
             [*self.notes, *second.notes],
         )
 
-    def reasons(self) -> dict[str, int]:
+    def reasons(self) -> dict[Reason, int]:
         """Return how many channels each reason holds, the most frequent first."""
         counted = Counter(reason for layer in self.layers.values() for reason in layer.held.values())
         return dict(counted.most_common())
 
+    def reason_groups(self, spelling: Spelling | None = None) -> list[ReasonGroup]:
+        """Return the reasons by kind, with all layers where they hold channels, the most frequent kind first.
+
+        Args:
+            spelling: Writes an argument that a reason names, as in `text`.
+        """
+        return grouped(self.reasons(), spelling)
+
+    @property
+    def summary(self) -> str:
+        """The report in a line."""
+        return summary_of(self)
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the report as lines of text.
+
+        Args:
+            spelling: Writes an argument of `goctconv.prune_channels` with its value, such as ``("bn_bias", '"zero"')``,
+                where the text suggests one; as in Python by default.
+        """
+        return render_text(self, spelling or in_python)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data, ready for JSON; ``held`` then names the channels of each reason."""
+        """Return the report as plain data, ready for JSON; ``held`` lists reasons with their channels."""
         return {
             "channels": self.channels,
             "masked": self.masked,
@@ -154,7 +179,10 @@ class PruningReport:
                     "channels": layer.channels,
                     "masked": layer.masked,
                     "removed": layer.removed,
-                    "held": layer.channels_by_reason(),
+                    "held": [
+                        {**asdict(reason), "text": str(reason), "channels": channels}
+                        for reason, channels in layer.channels_by_reason().items()
+                    ],
                 }
                 for name, layer in self.layers.items()
             },
@@ -169,13 +197,8 @@ class PruningReport:
         """
         try:
             layers = {
-                name: PrunedLayer(
-                    one["channels"],
-                    one["masked"],
-                    one["removed"],
-                    {channel: reason for reason, held in one["held"].items() for channel in held},
-                )
-                for name, one in data["layers"].items()
+                name: PrunedLayer(layer["channels"], layer["masked"], layer["removed"], _held(layer["held"]))
+                for name, layer in data["layers"].items()
             }
             parameters, macs, activations = (_pair(data[key]) for key in ("parameters", "macs", "activations"))
             time = data["milliseconds"]
@@ -215,7 +238,15 @@ class PruningReport:
         Path(path).write_bytes(self.to_png())
 
     def __str__(self) -> str:
-        return render_text(self)
+        return self.text()
+
+
+def _held(reasons: list[dict[str, Any]]) -> dict[int, Reason]:
+    found = {}
+    for data in reasons:
+        reason = Reason(data["kind"], data["layer"], data["by"])
+        found.update(dict.fromkeys(data["channels"], reason))
+    return found
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ._report_text import grouped, hints, number, proof, share, summary, totals
+from .._checks import in_python
+from ._report_text import hints, number, proof, share, summary_of, totals
 
 if TYPE_CHECKING:
     from ._report import PrunedLayer, PruningReport
-    from ._report_text import Group
+    from ._reasons import ReasonGroup
 
 _UNITS = 1000  # the width of a bar in its own coordinates
 _SHORT = 4  # places of a reason that are listed at once; more of them open
@@ -75,12 +76,12 @@ def render_html(report: PruningReport, title: str) -> str:
     shown = html.escape(title)
     checked = proof(report)
     parts = [
-        f"<h1>{_breakable(title).replace('/', '/<wbr>')}</h1>\n<p>{html.escape(summary(report))}</p>",
+        f"<h1>{_breakable(title).replace('/', '/<wbr>')}</h1>\n<p>{html.escape(summary_of(report))}</p>",
         f"<p>{html.escape(checked)}</p>" if checked else "",
         _totals(report),
-        _groups("Why masked channels stay", report.reasons(), counted=True),
-        *(f"<p>{html.escape(hint)}</p>" for hint in hints(report)),
-        _groups("Notes", dict.fromkeys(report.notes, 1), counted=False),
+        _groups("Why masked channels stay", report.reason_groups()),
+        *(f"<p>{html.escape(hint)}</p>" for hint in hints(report, in_python)),
+        _notes(report.notes),
         f"<h2>Layers</h2>\n{_KEY}\n{_layers(report.layers)}" if report.layers else "",
     ]
     body = "\n".join(part for part in parts if part)
@@ -122,7 +123,7 @@ def _layer(name: str, layer: PrunedLayer, widest: int) -> str:
     if not held:
         return _row(shown, numbers, bar, "")
     reasons = "".join(
-        f"<li>{_breakable(reason)}: {_ranges(channels)}</li>" for reason, channels in layer.channels_by_reason().items()
+        f"<li>{_breakable(str(reason))}: {_ranges(channels)}</li>" for reason, channels in layer.channels_by_reason().items()
     )
     opener = _row(shown, numbers, bar, f'<span class="more">{held:,}</span>', "summary")
     return f"<details>{opener}<ul>{reasons}</ul></details>"
@@ -154,21 +155,24 @@ def _ranges(channels: Sequence[int]) -> str:
     return ", ".join("–".join(map(str, run)) for run in runs)
 
 
-def _groups(heading: str, counts: Mapping[str, int], *, counted: bool) -> str:
+def _groups(heading: str, groups: Sequence[ReasonGroup]) -> str:
     """Return a list of reasons with all of their places; long ones open."""
-    if not counts:
-        return ""
-    items = "\n".join(_group(group, counted=counted) for group in grouped(counts))
-    return f'<h2>{heading}</h2>\n<ul class="card{" why" if counted else ""}">{items}</ul>'
+    items = "\n".join(map(_group, groups))
+    return f'<h2>{heading}</h2>\n<ul class="card why">{items}</ul>' if groups else ""
 
 
-def _group(group: Group, *, counted: bool) -> str:
-    count = f"<strong>{group.count:,}</strong>" if counted else ""
+def _notes(notes: Sequence[str]) -> str:
+    items = "\n".join(f"<li><span>{_breakable(note)}</span></li>" for note in notes)
+    return f'<h2>Notes</h2>\n<ul class="card">{items}</ul>' if notes else ""
+
+
+def _group(group: ReasonGroup) -> str:
+    count = f"<strong>{group.count:,}</strong>"
     if len(group.places) == 1:
         return f"<li>{count}<span>{_breakable(str(group))}</span></li>"
     most = sorted(group.places.items(), key=lambda item: -item[1])
     text = _breakable(group.text)
-    places = [_breakable(place) + (f" ({its:,})" if counted else "") for place, its in most]
+    places = [f"{_breakable(place)} ({number:,})" for place, number in most]
     if len(places) <= _SHORT:
         return f"<li>{count}<span>{text}: {_listed(places)}</span></li>"
     few = _listed([*places[:2], f"{len(places) - 2:,} more"])

@@ -15,12 +15,7 @@ from torch.optim import SGD
 import goctconv
 from goctconv import DynamicWeightDecay
 from goctconv.optim import StatisticsError
-
-
-def network() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Sequential(nn.Conv2d(5, 7, 1), nn.BatchNorm2d(7))
-    )
+from reference.zoo.chains import nested as network
 
 
 def wrapped(model: nn.Module, **options: object) -> DynamicWeightDecay:

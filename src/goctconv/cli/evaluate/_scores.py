@@ -24,7 +24,7 @@ from ...saliency.metrics import SaliencyMetrics
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._model import input_size_or_own, unusable
-from .._progress import Progress, plural
+from .._output import Progress, plural
 from ._sources import Job
 
 Levels = NDArray[np.uint8]

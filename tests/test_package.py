@@ -28,6 +28,8 @@ RANKS = {
     "_features": 0,
     "_files": 0,
     "_checks": 0,
+    "_torch": 0,
+    "graph": 0,
     "layers": 1,
     "optim": 1,
     "pruning": 1,

@@ -42,7 +42,7 @@ EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
         ({"ratio": 0.5, "round_to": 2.5}, TypeError, "round_to=2.5 must be an integer"),
         ({"ratio": 0.5, "min_channels": 0}, ValueError, "min_channels=0 must be an integer of at least 1"),
         ({"ratio": 0.5, "min_channels": True}, TypeError, "min_channels=True must be an integer"),
-        ({"ratio": 0.5, "criterion": "gamm"}, ValueError, "criterion='bn_scal' .* did you mean 'gamma'"),
+        ({"ratio": 0.5, "criterion": "gamm"}, ValueError, "criterion='gamm' .* did you mean 'gamma'"),
         ({"ratio": 0.5, "criterion": 3}, TypeError, "criterion=3 must be one of gamma, .* or a function"),
         (
             {"ratio": 0.5, "keep": "head"},

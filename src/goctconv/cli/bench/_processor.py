@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...deployment import compare_timings
-from ...deployment._turns import Timings, peak_memory
+from ...graph import Timings, peak_memory
 from .._model import channels_of
 from .._output import say
 from ._forms import Form, Forms, torch_threads

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ...graph import evaluating
 from ...saliency._images import read_image
-from ...saliency._network import each_probability, evaluating
+from ...saliency._network import each_probability
 from ...saliency._open import ImageError
 from ...saliency._pairs import ImagePair
 from ...saliency._pipeline import default_workers, run_pipeline

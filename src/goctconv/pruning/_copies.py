@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .._torch import children_of, parameters_of
+from ..graph import drop_copied_hooks
 from ._inputs import PruningError
 
 _CONTAINERS = (dict, OrderedDict, list, tuple, set)
@@ -57,6 +58,7 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
         raise PruningError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}): copy.deepcopy of it must work"
         ) from error
+    drop_copied_hooks(made)
     for parameter in model.parameters():  # copies of which forget what users noted there
         noted = vars(parameter)
         if noted:

@@ -91,10 +91,7 @@ class PruningPlan:
             >>> PruningPlan.empty(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))).removed
             {}
         """
-        layers = {
-            name: PrunedLayer(module.num_features, 0, 0)
-            for name, module in named_batch_norms(model).items()
-        }
+        layers = {name: PrunedLayer(module.num_features, 0, 0) for name, module in named_batch_norms(model).items()}
         count = sum(parameter.numel() for parameter in model.parameters())
         return cls(Masks({}, {}), {}, [], PruningReport(layers, (count, count), (0, 0), (0, 0)))
 
@@ -284,7 +281,7 @@ class PruningPlan:
         return str(self.report)
 
     def __repr__(self) -> str:
-        return f"PruningPlan({self.report.summary})"
+        return f"PruningPlan({self.report.summary()})"
 
 
 def _with_keys(shapes: dict[str, Any], kind: type[int | str]) -> dict[str, Any]:
@@ -318,4 +315,3 @@ def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
         return PruningPlan.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except ValueError as error:
         raise PruningError(f"{path} is no pruning plan: {error}") from error
-

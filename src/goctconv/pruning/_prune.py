@@ -48,7 +48,7 @@ class PruningResult:
     _names: Names
 
     def __repr__(self) -> str:
-        return f"PruningResult({type(self.model).__name__}: {self.report.summary})"
+        return f"PruningResult({type(self.model).__name__}: {self.report.summary()})"
 
     def transfer_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Return an optimizer of the slim model, with the state of the original's, cut like its parameters.
@@ -137,10 +137,11 @@ def prune_channels(
 ) -> PruningResult:
     """Remove channels of a BatchNorm network so that its output does not change, and verify that.
 
-    Channels are masked first: γ := 0 for those that a criterion chooses. Each is then a constant, whatever the input and
-    its size. The constants are moved into the layers that read them, and the channels are removed. The pruned network
-    equals the masked one at every input size, to rounding. In train mode it does too, except for random operations, and
-    for a BatchNorm that reads a constant: the statistics of a batch make another constant of it than the running ones.
+    Channels are masked first: γ := 0 for those that a criterion chooses. Each is then a constant, at every input and
+    every size of it. The constants are moved into the layers that read them, and the channels are removed. The pruned
+    network equals the masked one at every input size, to rounding. In train mode it does too, except for random
+    operations, and for a BatchNorm that reads a constant: the statistics of a batch make another constant of it than
+    the running ones.
 
     Args:
         model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled, and is unwrapped.

@@ -12,7 +12,7 @@ from .._checks import Spelling, in_python
 from ._reasons import Reason, ReasonGroup, grouped
 from ._report_html import render_html
 from ._report_plot import render_png
-from ._report_text import render_text, summary_of
+from ._report_text import hints_of, proof_of, render_text, summary_of, totals_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class PruningReport:
         counted = Counter(reason for layer in self.layers.values() for reason in layer.held.values())
         return dict(counted.most_common())
 
-    def reason_groups(self, spelling: Spelling | None = None) -> list[ReasonGroup]:
+    def grouped_reasons(self, spelling: Spelling | None = None) -> list[ReasonGroup]:
         """Return the reasons by kind, with all layers where they hold channels, the most frequent kind first.
 
         Args:
@@ -148,10 +148,25 @@ class PruningReport:
         """
         return grouped(self.reasons(), spelling)
 
-    @property
     def summary(self) -> str:
-        """The report in a line."""
+        """Return the report in a line."""
         return summary_of(self)
+
+    def proof(self) -> str:
+        """Return the result of verification in a line; empty before it."""
+        return proof_of(self)
+
+    def totals(self) -> list[tuple[str, float, float]]:
+        """Return the changes in all: name, before, after."""
+        return totals_of(self)
+
+    def hints(self, spelling: Spelling | None = None) -> list[str]:
+        """Return options that may let more channels go.
+
+        Args:
+            spelling: Writes an argument, as in `text`.
+        """
+        return hints_of(self, spelling or in_python)
 
     def text(self, spelling: Spelling | None = None) -> str:
         """Return the report as lines of text.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .._checks import in_python
-from ._report_text import hints, number, proof, share, summary_of, totals
+from ._report_text import number, share
 
 if TYPE_CHECKING:
-    from ._report import PrunedLayer, PruningReport
     from ._reasons import ReasonGroup
+    from ._report import PrunedLayer, PruningReport
 
 _UNITS = 1000  # the width of a bar in its own coordinates
 _SHORT = 4  # places of a reason that are listed at once; more of them open
@@ -74,13 +73,13 @@ _KEY = (
 def render_html(report: PruningReport, title: str) -> str:
     """Return the page."""
     shown = html.escape(title)
-    checked = proof(report)
+    checked = report.proof()
     parts = [
-        f"<h1>{_breakable(title).replace('/', '/<wbr>')}</h1>\n<p>{html.escape(summary_of(report))}</p>",
+        f"<h1>{_breakable(title).replace('/', '/<wbr>')}</h1>\n<p>{html.escape(report.summary())}</p>",
         f"<p>{html.escape(checked)}</p>" if checked else "",
         _totals(report),
-        _groups("Why masked channels stay", report.reason_groups()),
-        *(f"<p>{html.escape(hint)}</p>" for hint in hints(report, in_python)),
+        _groups("Why masked channels stay", report.grouped_reasons()),
+        *(f"<p>{html.escape(hint)}</p>" for hint in report.hints()),
         _notes(report.notes),
         f"<h2>Layers</h2>\n{_KEY}\n{_layers(report.layers)}" if report.layers else "",
     ]
@@ -95,7 +94,7 @@ def render_html(report: PruningReport, title: str) -> str:
 def _totals(report: PruningReport) -> str:
     rows = [
         _row(name, f"{number(before)} → {number(after)}", _bar(_spans(before, after, 0), ""), share(before, after))
-        for name, before, after in totals(report)
+        for name, before, after in report.totals()
     ]
     return f'<div class="card totals">{_head("", "before → after", "left")}{"".join(rows)}</div>'
 
@@ -123,7 +122,8 @@ def _layer(name: str, layer: PrunedLayer, widest: int) -> str:
     if not held:
         return _row(shown, numbers, bar, "")
     reasons = "".join(
-        f"<li>{_breakable(str(reason))}: {_ranges(channels)}</li>" for reason, channels in layer.channels_by_reason().items()
+        f"<li>{_breakable(str(reason))}: {_ranges(channels)}</li>"
+        for reason, channels in layer.channels_by_reason().items()
     )
     opener = _row(shown, numbers, bar, f'<span class="more">{held:,}</span>', "summary")
     return f"<details>{opener}<ul>{reasons}</ul></details>"

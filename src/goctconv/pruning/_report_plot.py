@@ -6,8 +6,6 @@ import importlib
 import io
 from typing import TYPE_CHECKING
 
-from ._report_text import summary_of
-
 if TYPE_CHECKING:
     from ._report import PruningReport
 
@@ -41,7 +39,7 @@ def render_png(report: PruningReport) -> bytes:
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlabel("channels")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(summary_of(report), fontsize=10)
+    figure.suptitle(report.summary(), fontsize=10)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI)

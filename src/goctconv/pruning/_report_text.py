@@ -17,7 +17,7 @@ _CURES = {
 """Options that let more go, by the kinds of reasons that they help against."""
 
 
-def totals(report: PruningReport) -> list[tuple[str, float, float]]:
+def totals_of(report: PruningReport) -> list[tuple[str, float, float]]:
     """Return what changed in all: name, before, after."""
     rows: list[tuple[str, float, float]] = [
         ("channels", report.channels, report.channels - report.removed),
@@ -37,7 +37,7 @@ def summary_of(report: PruningReport) -> str:
     return f"{report.masked - report.held:,} of {report.masked:,} masked channels removed{more}"
 
 
-def proof(report: PruningReport) -> str:
+def proof_of(report: PruningReport) -> str:
     """Return what verification found; empty before it."""
     if not report.difference:
         return ""
@@ -58,15 +58,15 @@ def share(before: float, after: float) -> str:
 def render_text(report: PruningReport, spelling: Spelling) -> str:
     """Return the report as lines of text."""
     lines = [summary_of(report)]
-    rows = [(name, number(before), number(after), share(before, after)) for name, before, after in totals(report)]
+    rows = [(name, number(before), number(after), share(before, after)) for name, before, after in totals_of(report)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
-    lines += [line for line in [proof(report)] if line]
+    lines += [line for line in [proof_of(report)] if line]
     lines += _layers({name: layer for name, layer in report.layers.items() if layer.masked or layer.removed})
     if report.held:
         lines.append(f"{report.held:,} masked {'channels stay' if report.held > 1 else 'channel stays'} because")
-        lines += [f"  {group.count:6,}  {group}" for group in report.reason_groups(spelling)]
-        lines += hints(report, spelling)
+        lines += [f"  {group.count:6,}  {group}" for group in report.grouped_reasons(spelling)]
+        lines += hints_of(report, spelling)
     lines += report.notes
     return "\n".join(lines)
 
@@ -90,7 +90,7 @@ def _layers(layers: dict[str, PrunedLayer]) -> list[str]:
     return lines
 
 
-def hints(report: PruningReport, spelling: Spelling) -> list[str]:
+def hints_of(report: PruningReport, spelling: Spelling) -> list[str]:
     """Return what may help against the reasons."""
     kinds = {reason.kind for reason in report.reasons()}
     found = [spelled(cure, spelling) for cure, against in _CURES.items() if kinds & against]

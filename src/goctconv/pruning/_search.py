@@ -184,7 +184,9 @@ class _Search:
             PruningError: The result does not hold.
         """
         slim = self._copy()
-        cuts = cut_all(slim, self._masked_channels(), facts, lambda cut: self._look(sharing_copy(cut).eval())[0], limits)
+        cuts = cut_all(
+            slim, self._masked_channels(), facts, lambda cut: self._look(sharing_copy(cut).eval())[0], limits
+        )
         checked = verifier.check(sharing_copy(slim), cuts.removed)
         if cuts.steps:
             cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.run.shapes, checked.run.shapes)))

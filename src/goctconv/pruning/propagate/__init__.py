@@ -5,6 +5,7 @@ from ._facts import Consumer as Consumer
 from ._facts import Cut as Cut
 from ._facts import Facts as Facts
 from ._facts import Follow as Follow
+from ._facts import Loss as Loss
 from ._facts import Split as Split
 from ._shadows import FIRST as FIRST
 from ._shadows import FROZEN as FROZEN

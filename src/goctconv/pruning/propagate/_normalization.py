@@ -25,7 +25,8 @@ def batch_norm(t: Propagation, op: Operation) -> Shadow:
         raise NotUnderstood
     constant = shadow.flags_along(1)
     for key, name in names.items():
-        assert name is not None
+        if name is None:
+            continue
         t.bind(name, 0, labels)
         t.facts.count_use(name)
         if key == "weight":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...graph import Geometry, StorageMap, geometry_of
+
 NONE = 0
 """Label of what belongs to no channel, such as a scalar."""
 FROZEN = 1
@@ -163,12 +165,12 @@ class Shadows:
     """The shadows of all tensors that are alive, found by where a tensor lies and how it is laid out there."""
 
     def __init__(self) -> None:
-        self._of: StorageMap[dict[object, Shadow]] = StorageMap()
+        self._of: StorageMap[dict[Geometry, Shadow]] = StorageMap()
 
     def find(self, tensor: Tensor) -> Shadow | None:
         """Return a tensor's shadow, if it has one."""
         shadows = self._of.get(tensor)
-        return None if shadows is None else shadows.get(geometry(tensor))
+        return None if shadows is None else shadows.get(geometry_of(tensor))
 
     def set(self, tensor: Tensor, shadow: Shadow) -> None:
         """Give a tensor a shadow."""
@@ -178,11 +180,11 @@ class Shadows:
         if shadows is None:
             shadows = {}
             self._of.set(tensor, shadows)
-        shadows[geometry(tensor)] = shadow
+        shadows[geometry_of(tensor)] = shadow
 
     def disturb_others(self, tensor: Tensor) -> list[Shadow]:
         """Let no other tensor in the same memory be a constant any more, and return their shadows."""
-        shadows, own = self._of.get(tensor) or {}, geometry(tensor)
+        shadows, own = self._of.get(tensor) or {}, geometry_of(tensor)
         for place, shadow in shadows.items():
             if place != own:
                 shadows[place] = shadow.without_constants()

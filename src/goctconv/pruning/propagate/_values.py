@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...graph import StorageMap, storage_key
+from ..._torch import storage_key
+from ...graph import StorageMap
 from ._shadows import Shadow, changes, compressed, tidy
 
 _AGREEMENT = {torch.float64: 1e-11}
@@ -32,7 +33,7 @@ class Stored:
                 self._stored.setdefault(_place(tensor), (name, tensor))
 
     def name_of(self, tensor: Tensor) -> str | None:
-        """Return the name of the parameter or buffer that a tensor is, whole and as it is stored; None if it is none."""
+        """Return the name of the parameter or buffer that a tensor is as a whole; None if it is none."""
         if tensor.layout != torch.strided or not tensor.numel():
             return None
         name, stored = self._stored.get(_place(tensor), ("", None))
@@ -92,7 +93,7 @@ class Taints:
 
     def forget(self, tensor: Tensor) -> None:
         """Forget what was known of a tensor, which was changed in place."""
-        self._of.pop(tensor)
+        self._of.forget(tensor)
 
 
 def constants_of(source: Tensor, shadow: Shadow, dimension: int) -> Constants:

@@ -19,9 +19,8 @@ from ...deployment._cpu import keep_freed_memory
 from ...deployment._engines import processors
 from ...saliency import calibrate_batch_norm
 from .._command import CommandError
-from .._messages import say, tell
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
-from .._writing import write_file
+from .._output import say, tell, write_file
 from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
 from ._forms import installed_forms

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .._torch import children_of, parameters_of
+from .._torch import ConvNd, buffers_of, children_of, parameters_of
 from ..graph import drop_copied_hooks
 from ._inputs import PruningError
 
@@ -73,18 +73,26 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     made = type(module).__new__(type(module))
     memo[id(module)] = made
     attributes = vars(made)
-    children, parameters = children_of(module), parameters_of(module)
+    children, tensors = children_of(module), (parameters_of(module), buffers_of(module))
     for name, value in vars(module).items():
         if value is children:
             copies = {key: None if child is None else _copy_module(child, memo) for key, child in children.items()}
             attributes[name] = type(value)(copies)
-        elif value is parameters:
-            attributes[name] = type(value)(
-                (key, memo[id(own)] if id(own) in memo else copy.deepcopy(own, memo)) for key, own in value.items()
-            )
+        elif any(value is store for store in tensors):
+            attributes[name] = type(value)((key, _copy_tensor(tensor, memo)) for key, tensor in value.items())
         else:
             attributes[name] = _copy_value(value, memo)
     return made
+
+
+def _copy_tensor(tensor: Tensor | None, memo: dict[int, Any]) -> Tensor | None:
+    if tensor is None or id(tensor) in memo:
+        return None if tensor is None else memo[id(tensor)]
+    is_plain = type(tensor) is Tensor and not tensor.requires_grad and not vars(tensor) and tensor.is_contiguous()
+    if not is_plain or tensor.untyped_storage().nbytes() != tensor.nbytes:
+        return copy.deepcopy(tensor, memo)
+    memo[id(tensor)] = tensor.clone()
+    return memo[id(tensor)]
 
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
@@ -102,5 +110,5 @@ def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
 @functools.lru_cache(maxsize=256)
 def _defines_copying(kind: type[nn.Module]) -> bool:
     """Whether a class itself defines how it is copied."""
-    own = kind.__mro__[: kind.__mro__.index(nn.Module)]
+    own = set(kind.__mro__[: kind.__mro__.index(nn.Module)]) - {ConvNd}  # which only completes old pickles
     return any(not _HOOKS.isdisjoint(vars(base)) for base in own)

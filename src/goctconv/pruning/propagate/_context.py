@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -92,7 +91,7 @@ class Propagation(Observer):
         self.shadows = Shadows()
         self.known: dict[int, Shadow | None] = {}
         self.tracer = Tracer()
-        self.sources = SizeSources(self.shadows.find, self._muted)
+        self.sources = SizeSources(self.shadows.find)
         self.stored = Stored(model)
         self.taints = Taints()
         self.called: set[str] = set()
@@ -118,9 +117,6 @@ class Propagation(Observer):
     def leave(self, *_: Any) -> None:
         """Note that a module has returned."""
         self._note_accounting()
-
-    def _muted(self) -> AbstractContextManager[None]:
-        return self.tracer.muted()
 
     def _note_accounting(self) -> None:
         """Let comparisons of sizes be no constraint in modules that keep account of their channels."""

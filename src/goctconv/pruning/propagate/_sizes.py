@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..._torch import untraced
 from ._shadows import Shadow, changes, rows_along
 
 
@@ -150,15 +151,12 @@ class SizeSources(TorchFunctionMode):
 
     Args:
         find: Returns the shadow of a tensor.
-        muted: Keeps what happens in a context from being traced.
     """
 
-    def __init__(
-        self, find: Callable[[Tensor], Shadow | None], muted: Callable[[], AbstractContextManager[None]]
-    ) -> None:
+    def __init__(self, find: Callable[[Tensor], Shadow | None]) -> None:
         super().__init__()
         self.uses = Uses()
-        self._find, self._muted = find, muted
+        self._find = find
         self._calls: list[Any] = []
 
     def of(self, sizes: Sequence[int]) -> list[Source | None]:
@@ -203,7 +201,7 @@ class SizeSources(TorchFunctionMode):
         if shadow is None:
             return tensor.shape
         if shadow.sizes is None:
-            with self._muted():
+            with untraced():
                 sizes: list[int] = list(tensor.shape)
                 for dimension in changes(shadow.labels):
                     labels = rows_along(shadow.labels, dimension)[0]

@@ -68,9 +68,10 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """Do what `copy.deepcopy` does, many times as fast for what modules mostly hold."""
-    if id(module) in memo or _defines_copying(type(module)):
+    kind: Any = type(module)
+    if id(module) in memo or _defines_copying(kind):
         return copy.deepcopy(module, memo)
-    made = type(module).__new__(type(module))
+    made: nn.Module = kind.__new__(kind)
     memo[id(module)] = made
     attributes = vars(made)
     children, tensors = children_of(module), (parameters_of(module), buffers_of(module))
@@ -86,13 +87,15 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def _copy_tensor(tensor: Tensor | None, memo: dict[int, Any]) -> Tensor | None:
-    if tensor is None or id(tensor) in memo:
-        return None if tensor is None else memo[id(tensor)]
+    known: Tensor | None = memo.get(id(tensor))
+    if tensor is None or known is not None:
+        return known
     is_plain = type(tensor) is Tensor and not tensor.requires_grad and not vars(tensor) and tensor.is_contiguous()
     if not is_plain or tensor.untyped_storage().nbytes() != tensor.nbytes:
         return copy.deepcopy(tensor, memo)
-    memo[id(tensor)] = tensor.clone()
-    return memo[id(tensor)]
+    made = tensor.clone()
+    memo[id(tensor)] = made
+    return made
 
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:

@@ -37,13 +37,10 @@ def check_criterion(criterion: Criterion, threshold: float | None, ratio: float 
             raise ArgumentTypeError("criterion", criterion, f"one of {', '.join(CRITERIA)}, or a function", cure)
         check_choice("criterion", criterion, CRITERIA, cure)
     if (threshold is None) == (ratio is None):
-        which = "both are" if ratio is not None else "none is"
-        raise ArgumentError(
-            "threshold",
-            threshold,
-            problem=f"and {{ratio={ratio!r}}}: {which} given",
-            cure="give one of them: a threshold of scores (1e-20 is published for abs(γ)) or the share of channels",
+        cure = (
+            "give one of them: a threshold of scores (1e-20 is published for abs(γ)) or the share of channels to mask"
         )
+        raise ArgumentError("threshold", threshold, problem=f", {{ratio={ratio!r}}}", cure=cure)
     if threshold is not None:
         check_number("threshold", threshold, 0)
     if ratio is not None:

@@ -71,15 +71,16 @@ class ChannelGroups:
         """Check that layers have the channels that the groups are of.
 
         Raises:
-            ValueError: One has not.
+            ArgumentError: One has not.
         """
         for name, length in lengths.items():
             if name in self.of and len(self.of[name]) != length:
                 raise ArgumentError(
-                    name,
+                    "values",
                     length,
-                    f"{len(self.of[name])} channels, which the groups are of",
+                    f"{len(self.of[name])}",
                     "use groups.without(plan.removed) for a pruned network",
+                    problem=f"channels of {name!r}",
                 )
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ class ChannelGroups:
         values.
 
         Raises:
-            ValueError: A layer has other channels than the groups are of.
+            ArgumentError: A layer has other channels than the groups are of.
         """
         self._check({name: len(value) for name, value in values.items()})
         known = {name: value for name, value in values.items() if name in self.of}
@@ -115,7 +116,7 @@ class ChannelGroups:
             model: The network that the groups are of, or a copy; it may be wrapped.
 
         Raises:
-            ValueError: A layer has other channels than the groups are of.
+            ArgumentError: A layer has other channels than the groups are of.
 
         Source: Yuan & Lin, "Model selection and estimation in regression with grouped variables", 2006.
         """

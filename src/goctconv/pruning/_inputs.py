@@ -184,7 +184,9 @@ def check_finite(model: nn.Module) -> dict[str, list[float]]:
             tensor = model.get_parameter(name) if name not in statistics else model.get_buffer(name)
             bad = int((~torch.isfinite(tensor)).sum())
             if bad:
-                raise PruningError(f"{name} has {bad} values that are NaN or infinite: load weights without damage")
+                raise PruningError(
+                    f"{name} has {bad} values that are NaN or infinite: load weights that are not damaged"
+                )
     return found
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -207,16 +208,20 @@ def test_photographs_are_found(tmp_path: Path) -> None:
         assert all(pair.mask == pair.image for pair in found)
     files = [pair.image for pair in pairs]
     assert [pair.image for pair in find_photographs(files)] == files
-    for source, message in (
-        ([], "no photograph"),
-        ([files[0], files[0]], "is given twice"),
-        (tmp_path / "none", "no such folder"),
-    ):
-        with pytest.raises(DataSetError, match=message):
-            find_photographs(source)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataSetError, match="no image in this folder"):
-        find_photographs(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (lambda _: [], "no photograph"),
+        (lambda folder: [folder / "0.png", folder / "0.png"], "is given twice"),
+        (lambda folder: folder / "none", "no such folder"),
+        (lambda folder: folder, "no image in this folder"),
+    ],
+)
+def test_photographs_that_are_not_found(source: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=message):
+        find_photographs(source(tmp_path))
 
 
 def test_a_map_that_is_nearly_black_is_a_mask(tmp_path: Path) -> None:

@@ -292,9 +292,9 @@ def test_own_transforms(tmp_path):
     torch.testing.assert_close(mask_from_image(example), 1 - example.mask, atol=1e-5, rtol=0)
 
 
-def test_wrong_arguments_are_named(tmp_path):
-    data = make_data_set(tmp_path, 1)
-    for options, error, message in (
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
         ({"size": 16}, ValueError, "each at least 32"),
         ({"seed": -1}, ValueError, "seed is -1, expected an integer from 0 to 4294967295"),
         ({"seed": 1.5}, TypeError, "seed is 1.5"),
@@ -302,13 +302,18 @@ def test_wrong_arguments_are_named(tmp_path):
         ({"transforms": Resize()}, TypeError, r"transforms is Resize\(\), expected several: pass a list"),
         ({"transforms": [Resize]}, TypeError, "is no transform: pass a function of"),
         ({"broken": "skip"}, ValueError, "broken is 'skip', expected one of 'replace', 'drop', 'raise'"),
-    ):
-        with pytest.raises(error, match=message):
-            SaliencyDataset(data, **options)
+    ],
+)
+def test_wrong_arguments_are_named(options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        SaliencyDataset(make_data_set(tmp_path, 1), **options)
+
+
+def test_wrong_data_and_epochs_are_named(tmp_path):
     with pytest.raises(DataSetError, match="there are no pairs"):
         SaliencyDataset([])
     with pytest.raises(ValueError, match="epoch is -1"):
-        SaliencyDataset(data).set_epoch(-1)
+        SaliencyDataset(make_data_set(tmp_path, 1)).set_epoch(-1)
 
 
 def test_batches_of_different_sizes_are_refused():

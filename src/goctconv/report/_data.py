@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..._torch import BatchNorm
 
 from .._checks import ArgumentError, ArgumentTypeError, nearest
 
@@ -130,7 +131,7 @@ def _gammas(model: nn.Module, layers: Sequence[str] | None, argument: str) -> di
     found = {
         layer: norm.weight.detach().double().cpu()
         for layer, norm in model.named_modules()
-        if isinstance(norm, _BatchNorm) and norm.weight is not None
+        if isinstance(norm, BatchNorm) and norm.weight is not None
     }
     if not found:
         raise ArgumentError(argument, model, "a network that has a BatchNorm with γ")

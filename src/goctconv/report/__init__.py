@@ -8,4 +8,5 @@ from ._gamma import gamma_distribution as gamma_distribution
 from ._gamma import gamma_over_time as gamma_over_time
 from ._page import evaluation_page as evaluation_page
 from ._page import training_page as training_page
+from ._picture import Picture as Picture
 from ._pruning_page import pruning_page as pruning_page

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from .._torch import BatchNorm
 
 from .._checks import ArgumentError, ArgumentTypeError, check_integer
 from ..pruning import PruningReport
@@ -188,7 +188,7 @@ def _of_network(source: Any, argument: str) -> _Widths:
     if isinstance(channels, Mapping) and "stages" in channels:
         return _of_stages(channels["stages"])
     if isinstance(source, nn.Module):
-        layers = {name: norm.num_features for name, norm in source.named_modules() if isinstance(norm, _BatchNorm)}
+        layers = {name: norm.num_features for name, norm in source.named_modules() if isinstance(norm, BatchNorm)}
     elif isinstance(source, Mapping):
         layers = dict(source)
     else:

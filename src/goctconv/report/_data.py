@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..._torch import BatchNorm
+from .._torch import BatchNorm
 
 from .._checks import ArgumentError, ArgumentTypeError, nearest
 

@@ -127,7 +127,8 @@ def gamma_over_time(
     tips = [_tip(label, time, spread, threshold) for time, spread in zip(times, spreads, strict=True)]
 
     def draw(plot: Plot) -> None:
-        plot.heading("abs(γ)" + (", share of channels" if kind == "histogram" else ""), x_label=label, above=bool(events))
+        heading = "abs(γ), share of channels" if kind == "histogram" else "abs(γ)"
+        plot.heading(heading, x_label=label, above=bool(events))
         plot.logarithmic("y", *_ends(bins), floor)
         plot.linear("x", whole=True)
         if kind == "histogram":

@@ -101,7 +101,7 @@ def training_page(
     proof: Mapping[str, float] | None = None,
     command: str = "",
     pictures: Sequence[Picture] = (),
-    examples: Mapping[str, Mapping[str, NDArray[np.uint8]]] | None = None,
+    examples: Sequence[tuple[str, Mapping[str, NDArray[np.uint8]]]] = (),
     max_bytes: int | None = _MAX_BYTES,
 ) -> str:
     """Return a page about a training run, or about the maps of a network, as HTML.
@@ -119,7 +119,7 @@ def training_page(
         proof: How exact pruning was: differences, by what was compared.
         command: How to repeat the proof.
         pictures: Made by the functions of `goctconv.report`.
-        examples: Photographs with maps: by title, arrays by caption, such as ``{"0001": {"photograph": …, "map": …}}``,
+        examples: Photographs with maps: a title, and arrays by caption, such as ``("0001", {"photograph": …, "map": …})``
             of type uint8 and shape (H, W, 3) or (H, W).
         max_bytes: How large the page may be, None for any size; thumbnails become smaller until it is.
 
@@ -147,12 +147,12 @@ def training_page(
     ]
     size = 0
     for side in _SIDES:
-        cards = [_card(name, images, side) for name, images in (examples or {}).items()]
+        cards = [_card(name, images, side) for name, images in examples]
         page = html_page(title, [*head, section("Photographs and maps", cards, "cards")])
         size = len(page.encode(errors="replace"))
         if max_bytes is None or size <= max_bytes:
             return page
-    cure = f"pass fewer than {len(examples or {})} {{examples}}, fewer {{pictures}}, or a larger {{max_bytes}}"
+    cure = f"pass fewer than {len(examples)} {{examples}}, fewer {{pictures}}, or a larger {{max_bytes}}"
     raise ArgumentError("max_bytes", max_bytes, f"at least {size}, the size of the page", cure)
 
 

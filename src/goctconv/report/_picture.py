@@ -7,7 +7,7 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -64,14 +64,16 @@ class Plot:
     """Axes of a panel, with the marks that this package's pictures consist of.
 
     Attributes:
-        axes: matplotlib's axes.
+        figure: matplotlib's figure.
+        axes: Of the panel.
         entries: What the legend of the picture shows, by name.
         tips: Tooltips of the picture.
     """
 
+    figure: Figure
     axes: Axes
-    entries: dict[str, Any] = field(default_factory=dict)
-    tips: list[_Tip] = field(default_factory=list)
+    entries: dict[str, Any]
+    tips: list[_Tip]
 
     def heading(self, text: str, *, x_label: str = "", above: bool = False) -> None:
         """Name the values above the axes, and the axis below; ``above`` leaves room for labels of rules."""
@@ -103,7 +105,14 @@ class Plot:
             self.tips.append(_Tip(self.axes, start, start + step, low, low + rise, tip))
 
     def line(
-        self, series: int, name: str, x: Sequence[float], y: Sequence[float], tips: Sequence[str], *, joined: bool = True
+        self,
+        series: int,
+        name: str,
+        x: Sequence[float],
+        y: Sequence[float],
+        tips: Sequence[str],
+        *,
+        joined: bool = True,
     ) -> None:
         """Draw points of a series, joined except where a value is NaN, or not joined at all."""
         color, dash, marker, _ = look_of(series)
@@ -151,9 +160,10 @@ class Plot:
         """Write labels beside points (x, y, label) where there is room; tooltips tell the others."""
         from matplotlib.transforms import Bbox  # noqa: PLC0415  # an extra
 
-        self.axes.figure.draw_without_rendering()  # lays out, so that extents are known
+        self.figure.draw_without_rendering()  # lays out, so that extents are known
         paths = [self.axes.transData.transform_path(line.get_path()).interpolated(12) for line in self.axes.lines]
-        taken = [Bbox.from_extents(x - 3, y - 3, x + 3, y + 3) for path in paths for x, y in path.vertices]
+        along = np.concatenate([np.asarray(path.vertices, dtype=np.float64) for path in paths]).tolist()
+        taken = [Bbox.from_extents(x - 3, y - 3, x + 3, y + 3) for x, y in along]
         frame = self.axes.bbox.padded(6)
         for x, y, label in points:
             for dx, dy, across, up in _PLACES:
@@ -343,7 +353,7 @@ class Picture:
         for panel, axes in zip(self.panels, grid[:, 0], strict=True):
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-            panel.draw(Plot(axes, entries, tips))
+            panel.draw(Plot(figure, axes, entries, tips))
         if len(entries) > 1:
             _add_legend(figure, entries)
         return figure, tips

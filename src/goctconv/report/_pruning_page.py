@@ -161,9 +161,8 @@ def _group(group: Group, *, counted: bool) -> str:
 
 
 def _listed(places: Sequence[str]) -> str:
-    return " ".join(
-        f'<span class="place">{place}{"," * (index < len(places))}</span>' for index, place in enumerate(places, start=1)
-    )
+    shown = [*(f"{place}," for place in places[:-1]), *places[-1:]]
+    return " ".join(f'<span class="place">{place}</span>' for place in shown)
 
 
 def _breakable(text: str) -> str:

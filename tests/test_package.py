@@ -39,6 +39,7 @@ RANKS = {
     "deployment": 2,
     "saliency": 3,
     "report": 4,
+    "study": 4,
     "": 5,
     "cli": 5,
     "__main__": 6,

@@ -5,15 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from goctconv.saliency.losses import (
-    DeepSupervision,
-    WeightedSum,
-    bce_loss,
-    dice_loss,
-    get_loss,
-    iou_loss,
-    ssim_loss,
-)
+from goctconv.saliency.losses import DeepSupervision, WeightedSum, bce_loss, dice_loss, get_loss, iou_loss, ssim_loss
 from reference import saliency_losses as oracle
 
 LOSSES = {"bce": bce_loss, "iou": iou_loss, "ssim": ssim_loss, "dice": dice_loss}

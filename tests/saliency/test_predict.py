@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from goctconv.saliency import ImageError, predict, preprocess, resize_bilinear
+from goctconv.saliency import ImageError, predict, preprocess
+from goctconv.saliency.inference import resize_bilinear
 from reference.zoo.outputs import Brightness, Constant, TwoOutputs
 from saliency.pictures import encode, gradient, save
 

@@ -8,18 +8,10 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.utils.data import DataLoader
 
-from goctconv.saliency import (
-    DataSetError,
-    Example,
-    ImageError,
-    ImagePair,
-    SaliencyDataset,
-    check_pairs,
-    collate,
-    preprocess,
-    resize_bilinear,
-)
-from goctconv.saliency.data._seeds import Purpose, generator
+from goctconv.saliency import DataSetError, ImageError, ImagePair, SaliencyDataset, preprocess
+from goctconv.saliency.data import TensorPair, check_pairs, collate
+from goctconv.saliency.data._examples import Purpose, generator
+from goctconv.saliency.inference import resize_bilinear
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample, published_transforms
 from saliency.data_sets import make_data_set, make_pair, photograph, size_of, truncate
 from saliency.pictures import encode, png_of_declared_size
@@ -317,6 +309,6 @@ def test_wrong_data_and_epochs_are_named(tmp_path):
 
 
 def test_batches_of_different_sizes_are_refused():
-    examples = [Example(torch.zeros(3, side, 32), torch.zeros(1, side, 32), "a") for side in (32, 64)]
+    examples = [TensorPair(torch.zeros(3, side, 32), torch.zeros(1, side, 32), "a") for side in (32, 64)]
     with pytest.raises(ValueError, match=r"the sizes \[\(32, 32\), \(64, 32\)\], expected one"):
         collate(examples)

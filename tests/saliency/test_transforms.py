@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from goctconv.saliency import resize_bilinear
+from goctconv.saliency.inference import resize_bilinear
 from goctconv.saliency.transforms import (
     ColorJitter,
     GaussianBlur,

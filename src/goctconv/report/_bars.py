@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 from torch import nn
-from .._torch import BatchNorm
 
 from .._checks import ArgumentError, ArgumentTypeError, check_integer
+from .._torch import BatchNorm
 from ..pruning import PruningReport
 from ._data import named, vector
 from ._picture import Panel, Picture, Plot, panel_of

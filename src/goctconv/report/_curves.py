@@ -62,9 +62,7 @@ def learning_curves(
     labels = [x] * len(keys) if isinstance(x, str) else list(x)
     if len(labels) != len(keys):
         raise ArgumentError("x", x, f"a key, or one for each of the {len(keys)} keys")
-    found = {
-        name: columns(history, f"runs[{name!r}]") for name, history in named(runs, "runs", "histories").items()
-    }
+    found = {name: columns(history, f"runs[{name!r}]") for name, history in named(runs, "runs", "histories").items()}
     panels, sentences = [], []
     for key, label in zip(keys, labels, strict=True):
         curves = _curves(found, key, label)
@@ -109,9 +107,7 @@ def _panel(curves: list[_Curve], key: str, x: str, events: Mapping[str, float], 
         for name, place in events.items():
             plot.rule(float(place), name)
         for curve in curves:
-            tips = [
-                f"{curve.name}, {x} {compact(a)}: {compact(b)}" for a, b in zip(curve.x, curve.y, strict=True)
-            ]
+            tips = [f"{curve.name}, {x} {compact(a)}: {compact(b)}" for a, b in zip(curve.x, curve.y, strict=True)]
             plot.line(curve.series, curve.name, curve.x, curve.y, tips)
         plot.linear("x", whole=whole)
         if log:

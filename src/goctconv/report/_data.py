@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .._torch import BatchNorm
-
 from .._checks import ArgumentError, ArgumentTypeError, nearest
+from .._torch import BatchNorm
 
 Vector: TypeAlias = NDArray[np.float64]
 

@@ -22,7 +22,9 @@ _MAX_BYTES = 400_000
 _SIDES = (320, 240, 160, 96)  # of thumbnails, in pixels: the largest with which the page is small enough
 _TINY = 1e-9
 
-_STYLE = f":root{{color-scheme:light dark}}{css_variables(':root')}" + """
+_STYLE = (
+    f":root{{color-scheme:light dark}}{css_variables(':root')}"
+    """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 1200px; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
@@ -56,6 +58,7 @@ th:last-child, td:last-child { padding-right: 0; }
 tr:last-child th, tr:last-child td { border-bottom: 0; }
 td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
+)
 
 
 def html_page(title: str, parts: Iterable[str], style: str = "", heading: str = "") -> str:
@@ -119,8 +122,8 @@ def training_page(
         proof: How exact pruning was: differences, by what was compared.
         command: How to repeat the proof.
         pictures: Made by the functions of `goctconv.report`.
-        examples: Photographs with maps: a title, and arrays by caption, such as ``("0001", {"photograph": …, "map": …})``
-            of type uint8 and shape (H, W, 3) or (H, W).
+        examples: Photographs with maps: a title, and arrays by caption, such as ``("0001", {"photograph": …})``, of
+            type uint8 and shape (H, W, 3) or (H, W).
         max_bytes: How large the page may be, None for any size; thumbnails become smaller until it is.
 
     Raises:
@@ -174,7 +177,7 @@ def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evalu
         >>> metrics = SaliencyMetrics(metrics=["max_f", "mae"])
         >>> metrics.update(torch.tensor([[0.2, 0.9]]), torch.tensor([[False, True]]))
         >>> page = evaluation_page({"mine": metrics.compute()})
-        >>> "max F" in page, "0.1500" in page
+        >>> "max F" in page, f"{metrics.compute().mae:.4f}" in page
         (True, True)
     """
     if not scores:

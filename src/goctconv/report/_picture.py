@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import ArgumentError
+from .._files import write_atomic
 from ._theme import (
     BACKDROP,
     FONT_SIZE,
@@ -42,7 +43,6 @@ _CHARACTER = 0.6  # width of most characters, of the font size
 _MOST_MARKERS = 40  # of a line
 _LONGEST_NAME, _LONGEST_LABEL = 36, 24  # characters
 _TARGET = 4.0  # points around a mark where its tooltip shows
-_DATES = {".svg": "Date", ".pdf": "CreationDate"}  # metadata that would make each file differ
 _PLACES = (  # of labels beside a point: offsets in points, and alignment
     (6, 0, "left", "center"), (-6, 0, "right", "center"), (0, 5, "center", "bottom"), (0, -5, "center", "top"),
     (5, -3, "left", "top"), (-5, 3, "right", "bottom"), (5, 3, "left", "bottom"), (-5, -3, "right", "top"),
@@ -117,7 +117,7 @@ class Plot:
         """Draw points of a series, joined except where a value is NaN, or not joined at all."""
         color, dash, marker, _ = look_of(series)
         step = max(1, math.ceil(len(x) / _MOST_MARKERS)) if joined else 1
-        shown = sorted({*range(0, len(x), step), len(x) - 1})
+        shown = sorted({*range(0, len(x), step), len(x) - 1}) if x else []
         style = ((0, dash) if dash else "-") if joined else "none"
         (line,) = self.axes.plot(
             x, y, color=color, linestyle=style, linewidth=1.6, marker=marker, markersize=4.5, markevery=shown
@@ -152,7 +152,7 @@ class Plot:
             patch = merged_boxes(boxes, SERIES[0], opacity)
             self.entries[f"≤ {upper:.0%}"] = self.axes.add_patch(patch)
             lower = upper
-        self.axes.set_xlim(x_edges[0], x_edges[-1])
+        self.axes.margins(x=0)
         for left, right, tip in zip(x_edges, x_edges[1:], tips, strict=False):
             self.tips.append(_Tip(self.axes, left, right, y_edges[0], y_edges[-1], tip))
 
@@ -172,8 +172,11 @@ class Plot:
                     ha=across, va=up, fontsize=FONT_SIZE - 1,
                 )  # fmt: skip
                 box = note.get_window_extent()
-                if frame.containsx(box.x0) and frame.containsx(box.x1) and frame.containsy(box.y1) and not any(
-                    box.overlaps(other) for other in taken
+                if (
+                    frame.containsx(box.x0)
+                    and frame.containsx(box.x1)
+                    and frame.containsy(box.y1)
+                    and not any(box.overlaps(other) for other in taken)
                 ):
                     taken.append(box)
                     break
@@ -330,14 +333,16 @@ class Picture:
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".svg":
-            path.write_text(self.to_svg(standalone=True) + "\n", encoding="utf-8")
+            text = self.to_svg(standalone=True) + "\n"
+            write_atomic(path, lambda stream: stream.write(text.encode()))
             return
         with matplotlib_settings():
             figure, _ = self._drawn()
             known = sorted(figure.canvas.get_supported_filetypes())
             if suffix[1:] not in known:
                 raise ArgumentError("path", str(path), f"a name that ends in one of .{', .'.join(known)}")
-            figure.savefig(path, dpi=200, metadata={_DATES[suffix]: None} if suffix in _DATES else None)
+            metadata = {"CreationDate": None} if suffix == ".pdf" else None  # or each file would differ
+            write_atomic(path, lambda stream: figure.savefig(stream, format=suffix[1:], dpi=200, metadata=metadata))
 
     def _repr_svg_(self) -> str:
         return self.to_svg(standalone=True)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers import FusionHead, ILBlock, PerScale, ScaledConv2d
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv
 from ._arithmetic import Affine, affine_of, fold, is_fixed, rest_of
 from ._parts import PLAIN, Plain, is_producer, parts_of
 
@@ -81,7 +81,7 @@ def drop_zero_paths(network: nn.Module) -> list[str]:
     """Remove the paths between scales that add nothing but zero to others; returns their names."""
     plain, dropped = Plain(network), list[str]()
     for name, layer in network.named_modules():
-        if isinstance(layer, MultiScaleConv2d):
+        if isinstance(layer, GOctConv):
             for path, module in list(layer.paths.items()):
                 conv, target = cast("nn.Conv2d", module), path.rpartition("_")[2]
                 others = [one for one in layer.paths if one != path and one.endswith(f"_{target}")]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .._features import Channels, Features, Size, absent, spatial_size
 from ..layers import FusionHead, ILBlock, ParallelDilatedConv, SimplifiedGOctConv
 from ..layers._convolution import halve
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv
 from ..layers._resample import avg_pool, max_pool, resize
 from ._cpu import Step, activation, added_convolution, convolution, parallel_convolutions
 
@@ -82,7 +82,7 @@ def _end(norm: nn.Module | None, act: nn.Module | None) -> Step | None:
 
 
 def _layer(layer: nn.Module, ends: Ends) -> Program:
-    if isinstance(layer, MultiScaleConv2d):
+    if isinstance(layer, GOctConv):
         return _exchange(layer, ends)
     if isinstance(layer, SimplifiedGOctConv):
         return _depthwise(layer, ends)
@@ -131,7 +131,7 @@ def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
     return run
 
 
-def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
+def _exchange(layer: GOctConv, ends: Ends) -> Program:
     targets = [_target(layer, target) if width else None for target, width in enumerate(layer.out_widths)]
 
     def run(features: list[Tensor]) -> list[Tensor]:
@@ -149,7 +149,7 @@ def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
     return run
 
 
-def _target(layer: MultiScaleConv2d, target: int) -> Callable[[Features, Size], Tensor]:
+def _target(layer: GOctConv, target: int) -> Callable[[Features, Size], Tensor]:
     """Return what makes one output scale: the sum of its paths, added up in place."""
     after = layer.out_reductions[target]
     first = layer.bias_source(target)
@@ -167,7 +167,7 @@ def _target(layer: MultiScaleConv2d, target: int) -> Callable[[Features, Size], 
     return run
 
 
-def _path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor, Size], Tensor]:
+def _path(layer: GOctConv, source: int, target: int) -> Callable[[Tensor, Size], Tensor]:
     conv = convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
     before, after, upsample = layer.in_reductions[source], layer.out_reductions[target], layer.upsample
     if before == after:
@@ -178,7 +178,7 @@ def _path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor
     return lambda x, size: conv(shrink(x, size))
 
 
-def _added_path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor, Tensor, Size], Tensor]:
+def _added_path(layer: GOctConv, source: int, target: int) -> Callable[[Tensor, Tensor, Size], Tensor]:
     before, after = layer.in_reductions[source], layer.out_reductions[target]
     if before > after:
         path = _path(layer, source, target)
@@ -190,7 +190,7 @@ def _added_path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[
     return lambda total, x, size: add(total, shrink(x, size))
 
 
-def _shrink(layer: MultiScaleConv2d, step: int) -> Callable[[Tensor, Size], Tensor]:
+def _shrink(layer: GOctConv, step: int) -> Callable[[Tensor, Size], Tensor]:
     if layer.downsample == "bilinear":
         return lambda x, size: resize(x, size, "bilinear")
     pool = max_pool if layer.downsample == "max" else avg_pool

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..layers import CrossStageGOctConv, GOctConv, OctConv, ParallelDilatedConv, ScaledConv2d, SimplifiedGOctConv
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv
 from ._arithmetic import Foldable
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaledConv2d)
@@ -34,7 +34,7 @@ def is_producer(module: nn.Module) -> bool:
 
 def parts_of(layer: nn.Module, scale: int) -> list[Part]:
     """Return the convolutions that make one scale of a layer's output: their sum, or what they make side by side."""
-    if isinstance(layer, MultiScaleConv2d):
+    if isinstance(layer, GOctConv):
         source = layer.bias_source(scale)
         paths = {int(name.partition("_")[0]): conv for name, conv in layer.paths.items() if name.endswith(f"_{scale}")}
         return [

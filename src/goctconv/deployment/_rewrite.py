@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._features import Features, as_features
 from ..layers import FusionHead, ILBlock, ParallelDilatedConv, PerScale, SimplifiedGOctConv
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv
 from ._cpu import LAST, Step, convolution, is_prediction, keep_freed_memory, suits
 from ._fold import steps_of
 from ._kernels import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
@@ -90,7 +90,7 @@ class RewrittenFusionHead(_Rewritten, FusionHead):  # type: ignore[misc]  # it t
     """A `FusionHead` with a program."""
 
 
-class RewrittenExchange(_Rewritten, MultiScaleConv2d):
+class RewrittenExchange(_Rewritten, GOctConv):
     """A `GOctConv`, `CrossStageGOctConv` or `OctConv` with a program."""
 
 
@@ -137,6 +137,6 @@ def _kind_of(module: nn.Module) -> Any:
         return None
     if type(module) is nn.Conv2d and is_prediction(module):
         return RewrittenPrediction
-    if isinstance(module, MultiScaleConv2d):
+    if isinstance(module, GOctConv):
         return RewrittenExchange
     return {SimplifiedGOctConv: RewrittenDepthwise, ParallelDilatedConv: RewrittenDilated}.get(type(module))

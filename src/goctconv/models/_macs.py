@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._features import Features
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv
 
 
 def count_macs(
@@ -84,7 +84,7 @@ def _bias(conv: nn.Conv2d, _: Tensor, output: Tensor) -> int:
     return output.numel() if conv.bias is not None else 0
 
 
-def _resampling(conv: MultiScaleConv2d, given: Tensor | Features, output: Tensor | Features) -> int:
+def _resampling(conv: GOctConv, given: Tensor | Features, output: Tensor | Features) -> int:
     inputs = (given,) if isinstance(given, Tensor) else given
     outputs = (output,) if isinstance(output, Tensor) else output
     total = 5 * sum(x.numel() for x in inputs) if conv.stride == 2 else 0
@@ -105,5 +105,5 @@ _COUNTS: dict[type[nn.Module], Callable[[Any, Any, Any], int]] = {
     nn.Conv2d: _bias,
     _BatchNorm: lambda _, x, __: 4 * x.numel(),
     nn.PReLU: lambda _, x, __: 3 * x.numel(),
-    MultiScaleConv2d: _resampling,
+    GOctConv: _resampling,
 }

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...graph import evaluating
 from ...training import TrainingResult, learn_channels
 from .._learn import Pairs, SaliencyValidation, warn_of_skipped
-from .._network import evaluating
 from .._options import check_options
 from .._pairs import DataSet
 from .._preprocess import Size, check_size_or_own

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._network import evaluating
+from ...graph import evaluating
 from .._preprocess import check_size
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}

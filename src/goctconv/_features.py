@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, SupportsIndex, TypeAlias
 
-import torch
 from torch import Tensor
 
 from ._checks import ArgumentError, ArgumentTypeError
+from ._torch import is_tracing
 
 Features: TypeAlias = tuple[Tensor, ...]
 """Features of several scales: one (B, C, H, W) tensor each, finest first; an absent scale is a (B, 0, h, w) one."""
@@ -132,7 +132,7 @@ def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None
         cure = "wrap it in a tuple, or make the layer with an integer of channels"
         raise ArgumentTypeError("features", features, f"a tuple of {len(widths)} tensors, one per scale", cure)
     elif not isinstance(features, (tuple, list)) or not all(isinstance(x, Tensor) for x in features):
-        raise ArgumentTypeError("features", features, f"a tuple of {len(widths)} tensors, one per scale")
+        raise ArgumentTypeError("features", _described(features), f"a tuple of {len(widths)} tensors, one per scale")
     if len(features) != len(widths):
         raise ScaleError("features", _described(features), f"{len(widths)} scales with {tuple(widths)} channels")
     if checks_enabled():
@@ -226,4 +226,4 @@ def absent(like: Tensor, size: Size) -> Tensor:
 
 def checks_enabled() -> bool:
     """Whether sizes are Python integers now: under tracing they are symbols, and a comparison would be recorded."""
-    return not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # public, but not typed
+    return not is_tracing()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ._arithmetic import is_fixed
+from ._fold import is_fixed
 from ._parts import Plain, is_producer
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError, ArgumentTypeError
 from .._features import ScaleError, absent, checks_enabled, spatial_size
-from ._resample import avg_pool, is_eager_cpu
+from .._torch import convolve_with, is_eager_cpu
+from ._resample import avg_pool
 
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 IntPair: TypeAlias = int | tuple[int, int]
@@ -50,12 +51,11 @@ class ScaledConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that torch.nn.Conv2d gives it
         """Convolve with the scaled weight."""
-        output: Tensor = self._conv_forward(input, self.weight * self.weight_scale, self.bias)
-        return output
+        return convolve_with(self, input, self.weight * self.weight_scale)
 
     def extra_repr(self) -> str:
         """Add the factor to what `torch.nn.Conv2d` prints."""
-        return f"{super().extra_repr()}, weight_scale={self.weight_scale:g}"  # type: ignore[no-untyped-call]  # torch
+        return f"{cast('Any', super()).extra_repr()}, weight_scale={self.weight_scale:g}"
 
 
 def scaled_conv2d(*args: Any, weight_scale: float, **kwargs: Any) -> nn.Conv2d:

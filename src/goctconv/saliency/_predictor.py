@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..deployment import Deployed, deploy, export_onnx, export_openvino
-from ..deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from ..deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ._images import ImageLike
 from ._network import each_probability, maps_of
 from ._predict import check_batch_size, predict_all, refuse_single
@@ -80,7 +79,7 @@ class Predictor:
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = model if isinstance(model, Deployed) else deploy(model)
+            network = model if isinstance(model, DeployedModel) else deploy(model)
             if device not in {None, "auto"} and {one.device for one in model.parameters()} != {torch.device(device)}:
                 network = (copy.deepcopy(network) if network is model else network).to(device)
             self._network = network

@@ -195,7 +195,7 @@ def test_hooks_and_inputs_that_are_unknown_are_left_alone() -> None:
     assert goctconv.deploy(model, example_inputs=x).deployment.folded == ("1",)
     model[0].register_forward_hook(lambda *_: None)
     assert goctconv.deploy(model, example_inputs=x).deployment.folded == ()
-    with pytest.raises(ValueError, match="example_inputs=.* cannot be run by the network"):
+    with pytest.raises(ValueError, match=r"example_inputs=.* cannot be run by the network"):
         goctconv.deploy(model, example_inputs=torch.randn(1, 3))
 
 
@@ -510,7 +510,7 @@ def test_what_cannot_be_deployed_is_named() -> None:
     assert deployed.eval() is deployed
     with pytest.raises(ValueError, match="cannot be trained"):
         deployed.train()
-    with pytest.raises(TypeError, match="model='csnet_x1_l' must be a torch.nn.Module"):
+    with pytest.raises(TypeError, match=r"model='csnet_x1_l' must be a torch.nn.Module"):
         goctconv.deploy("csnet_x1_l")
     with pytest.raises(AttributeError, match="no save_pretrained: save the one it was made from"):
         deployed.save_pretrained("folder")
@@ -522,7 +522,7 @@ def test_what_cannot_be_deployed_is_named() -> None:
         goctconv.deploy(model, backend="fast")
     with pytest.raises(TypeError, match=r"dtype=torch.int8 must be one of"):
         goctconv.deploy(model, dtype=torch.int8)
-    with pytest.raises(TypeError, match="example_inputs=.* must be a tensor or a tuple"):
+    with pytest.raises(TypeError, match=r"example_inputs=.* must be a tensor or a tuple"):
         goctconv.deploy(model, example_inputs=[torch.zeros(1)])
     with pytest.raises(ValueError, match=r"has no values in weight"):
         goctconv.deploy(nn.Conv2d(3, 3, 1, device="meta"))

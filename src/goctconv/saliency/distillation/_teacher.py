@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...graph import evaluating
-from .._preprocess import check_size
+from .._resize import check_size
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

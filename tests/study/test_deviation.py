@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.study import measure_output_deviation
 from goctconv.saliency import calibrate_batch_norm
+from goctconv.study import measure_output_deviation
 from reference.zoo.wiring import ThreeActivations
 
 

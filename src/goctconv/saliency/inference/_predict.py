@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ...deployment import Deployed, deploy, export_onnx, export_openvino
-from ...deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from ...deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
 from ..data import ImageLike, default_workers
@@ -187,7 +186,7 @@ class Predictor:
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = model if isinstance(model, Deployed) else deploy(model)
+            network = model if isinstance(model, DeployedModel) else deploy(model)
             if device not in {None, "auto"} and {one.device for one in model.parameters()} != {torch.device(device)}:
                 network = (copy.deepcopy(network) if network is model else network).to(device)
             self._network = network

@@ -342,7 +342,7 @@ class Picture:
             if suffix[1:] not in known:
                 raise ArgumentError("path", str(path), f"a name that ends in one of .{', .'.join(known)}")
             metadata = {"CreationDate": None} if suffix == ".pdf" else None  # or each file would differ
-            write_atomic(path, lambda stream: figure.savefig(stream, format=suffix[1:], dpi=200, metadata=metadata))
+            write_atomic(path, lambda stream: figure.savefig(stream, format=suffix[1:], dpi=220, metadata=metadata))
 
     def _repr_svg_(self) -> str:
         return self.to_svg(standalone=True)

@@ -115,7 +115,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             times = f" x {self.accumulate} to accumulate" if self.accumulate > 1 else ""
             times += f" x {self.world_size} processes" if self.world_size > 1 else ""
             problem = f"needs {self.batch_size * step} pairs for an optimizer step{times}, but there are {self.length}"
-            cure = "lower {batch_size}" + (" or {accumulate}" if self.accumulate > 1 else "")
+            cure = "lower {batch_size} or {accumulate}"
             raise ArgumentError("batch_size", self.batch_size, problem=problem, cure=cure)
         return total
 

@@ -33,7 +33,8 @@ class WeightedSum:
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency.losses import WeightedSum, bce_loss, iou_loss
+        >>> from goctconv.saliency.losses import bce_loss, iou_loss
+        >>> from goctconv.saliency.losses._combine import WeightedSum
         >>> WeightedSum([bce_loss, iou_loss], [1, 2])(torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3, 3))
         tensor(1.5931)
     """

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from goctconv.deployment import deploy, export_onnx
-from goctconv.deployment._engines import OnnxEngine
+from goctconv.deployment import OnnxEngine, deploy, export_onnx
 from goctconv.saliency import Predictor, predict
 from saliency.pictures import gradient
 

@@ -44,6 +44,6 @@ def _asked(node: ast.AST) -> str:
     if isinstance(node, ast.Attribute):
         return node.attr
     if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {"getattr", "hasattr", "attrgetter"}:
-        texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        texts = [given.value for given in node.args if isinstance(given, ast.Constant) and isinstance(given.value, str)]
         return texts[0].rpartition(".")[2] if texts else ""
     return ""

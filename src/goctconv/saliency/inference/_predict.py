@@ -17,8 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer
-from ...deployment import Deployed, deploy, export_onnx, export_openvino
-from ...deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from ...deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
 from ..data import ImageLike, default_workers
@@ -168,7 +167,7 @@ class Predictor:
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = model if isinstance(model, Deployed) else deploy(model)
+            network = model if isinstance(model, DeployedModel) else deploy(model)
             places = {parameter.device for parameter in model.parameters()}
             if device not in {None, "auto"} and places != {torch.device(device)}:
                 network = (copy.deepcopy(network) if network is model else network).to(device)

@@ -23,10 +23,23 @@ PACKAGES = (
     "goctconv.saliency.metrics",
     "goctconv.saliency.transforms",
     "goctconv.report",
-    "goctconv.report.plots",
+    "goctconv.study",
 )
 # Exported for the packages above, and not for users.
-INTERNAL: frozenset[str] = frozenset()
+INTERNAL: frozenset[str] = frozenset(
+    {
+        "goctconv.deployment.Engine",
+        "goctconv.deployment.Exported",
+        "goctconv.deployment.OnnxEngine",
+        "goctconv.deployment.OpenVINOEngine",
+        "goctconv.deployment.keep_freed_memory",
+        "goctconv.deployment.processors",
+        "goctconv.layers.PLAIN",
+        "goctconv.layers.Block",
+        "goctconv.layers.Kernels",
+        "goctconv.layers.ScaleLayer",
+    }
+)
 
 
 def public_names(package: str) -> list[str]:

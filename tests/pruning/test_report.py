@@ -1,23 +1,18 @@
-"""PruningReport: as text, as data, as a page and as a picture."""
+"""PruningReport: as text and as data."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import sys
 from dataclasses import replace
-from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 import timm
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from goctconv.pruning import PrunedLayer, PruningReport, Reason, plan_pruning, prune_channels
+from goctconv.pruning import PrunedLayer, PruningReport, Reason, prune_channels
 from goctconv.pruning._reasons import TEXTS
 
 HELD = {0: Reason("live", "layer1.conv1"), 2: Reason("live", "fc"), 3: Reason("keep", "bn1")}
@@ -40,32 +35,6 @@ def resnet(name: str) -> nn.Module:
             nn.init.uniform_(module.weight, 0.05, 1.35)
             nn.init.normal_(module.bias, 0, 0.3)
     return model.eval()
-
-
-class Page(HTMLParser):
-    """Checks that tags are closed, and remembers them and the text."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(source)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in {"meta", "wbr"}:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data if self.open and self.open[-1] != "style" else ""
 
 
 def test_sums() -> None:
@@ -189,96 +158,6 @@ def test_other_data_is_refused(data: dict[str, object]) -> None:
         PruningReport.from_dict(data)
 
 
-def test_page() -> None:
-    source = REPORT.to_html()
-    page = Page(source)
-    for expected in ("102 of 105", "bn1", "16 → 14", "2,048 → 1,948", "keep names bn1: 3", "3.0e-07", "12.50", "Notes"):
-        assert expected in page.text
-    order = [page.text.index(part) for part in ("bytes of activations", "Why masked channels stay", "Notes", "Layers")]
-    assert order == sorted(order)
-    bars = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("role") == "img"]
-    assert [bar["aria-label"] for bar in bars] == [
-        "11 live, 3 masked that stay, 2 removed",
-        "1,948 live, 0 masked that stay, 100 removed",
-        "8 live, 0 masked that stay, 0 removed",
-    ]
-    assert "script" not in {tag for tag, _ in page.tags}
-    assert "prefers-color-scheme: dark" in source
-    assert not re.search(r"https?:|url\(|src=|href=", source)
-
-
-def test_page_has_every_place_of_a_reason() -> None:
-    held = {channel: Reason("live", f"layer{channel % 20}.conv1") for channel in range(50)}
-    notes = [f"new bias: layer{index}.conv1.bias" for index in range(30)]
-    page = Page(replace(REPORT, layers={"bn": PrunedLayer(64, 50, 0, held)}, notes=notes).to_html())
-    why, _, rest = page.text.partition("Why masked channels stay")[2].partition("Notes")
-    assert why.strip().startswith("50it is live where … reads it: layer0.conv1 (3), layer1.conv1 (3), 18 more")
-    assert all(f"layer{index}.conv1 ({2 if index >= 10 else 3})" in why for index in range(20))
-    assert all(note.removeprefix("new bias: ") in rest.partition("Layers")[0] for note in notes)
-    assert sum(tag == "details" for tag, _ in page.tags) == 2  # the places, and the layer
-
-
-def test_page_opens_a_layer_as_a_whole_row() -> None:
-    source = REPORT.to_html()
-    rows = re.findall(r'<(div|summary) class="row"><span><code>(\w+)</code></span>', source)
-    assert rows == [("summary", "bn1"), ("div", "bn2"), ("div", "bn3")]
-    assert re.search(r"</summary><ul><li>.*?</li></ul></details>", source)
-    assert re.search(r"max-width: 760px\) \{\s*\.row", source)
-    assert "min-width: 180px" not in source
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("layer1.0.bn1", "layer1.<wbr>0.<wbr>bn1"),
-        ("0.norm", "0.<wbr>norm"),
-        ("head", "head"),
-    ],
-)
-def test_page_breaks_names_at_dots(name: str, shown: str) -> None:
-    source = replace(REPORT, layers={name: PrunedLayer(4, 1, 0, {0: Reason("live", name)})}).to_html(title=name)
-    assert f"<code>{shown}</code>" in source
-    assert f"it is live where {shown} reads it" in source
-    assert f"<h1>{shown}</h1>" in source
-    assert "overflow-wrap: anywhere" not in source
-
-
-def test_page_escapes_names() -> None:
-    layers = {"<b>&\"'": PrunedLayer(4, 2, 1, {0: Reason("<script>alert(1)</script>")})}
-    source = replace(REPORT, layers=layers, notes=["<i>"]).to_html(title="<u>")
-    assert {tag for tag, _ in Page(source).tags}.isdisjoint({"b", "script", "u"})
-    assert "&lt;i&gt;" in source
-    assert "&lt;script&gt;" in source
-
-
-def test_page_without_layers() -> None:
-    assert "Layers" not in Page(PruningReport({}, (0, 0), (0, 0), (0, 0)).to_html()).text
-
-
-def test_page_of_runs_of_channels() -> None:
-    held = dict.fromkeys([0, 1, 2, 5, 7, 8], Reason("why"))
-    assert "why: 0–2, 5, 7–8" in Page(replace(REPORT, layers={"bn": PrunedLayer(9, 6, 0, held)}).to_html()).text
-
-
-def test_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    names = {**REPORT.layers, "$x_{1$": PrunedLayer(64, 30, 10)}  # no formula
-    replace(REPORT, layers=names).plot(tmp_path / "channels.png")
-    image = Image.open(tmp_path / "channels.png")
-    assert image.format == "PNG"
-    colors = {color for _, color in image.convert("RGB").getcolors(1 << 16) or []}
-    assert {(0x2F, 0x6F, 0xB0), (0xD9, 0x8A, 0x1F), (0xCD, 0xD3, 0xDA)} <= colors
-    taller = Image.open(io.BytesIO(replace(REPORT, layers={str(i): PrunedLayer(4, 0, 0) for i in range(60)}).to_png()))
-    assert taller.height > 2 * image.height
-
-
-def test_picture_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'goctconv\[plots\]'"):
-        REPORT.plot(tmp_path / "channels.png")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_of_a_network() -> None:
     result = prune_channels(resnet("test_resnet"), torch.zeros(1, 3, 64, 64), ratio=0.3, latency=True)
     report = result.report
@@ -293,11 +172,3 @@ def test_of_a_network() -> None:
     assert report.milliseconds is not None
     assert set(report.difference) == {"the example", "random input", "another size"}
     assert re.search(r"still used by …: .*layer\d\.\d\.conv\d \(\d+\)", str(report))
-
-
-def test_a_resnet50s_page_is_small() -> None:
-    report = plan_pruning(resnet("resnet50"), torch.zeros(1, 3, 32, 32), ratio=0.3).report
-    page = Page(report.to_html())
-    assert len(report.to_html().encode()) < 300_000
-    assert sum(tag == "svg" for tag, _ in page.tags) == 53 + 4
-    assert "layer4.2.bn3" in page.text

@@ -231,7 +231,7 @@ def test_an_optimizer_of_another_model_is_refused() -> None:
     other = SGD(network().parameters(), lr=0.1)
     with pytest.raises(PruningError, match=r"parameter of shape \(8, 3, 1, 1\) that the model did not have before"):
         result.transfer_optimizer(other)
-    with pytest.raises(TypeError, match="optimizer=<Sequential> must be a torch.optim.Optimizer"):
+    with pytest.raises(TypeError, match=r"optimizer=<Sequential> must be a torch.optim.Optimizer"):
         result.transfer_optimizer(model)  # type: ignore[arg-type]
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from .._checks import Spelling, in_python
 from ._reasons import Reason, ReasonGroup, grouped
-from ._report_html import render_html
-from ._report_plot import render_png
 from ._report_text import hints_of, proof_of, render_text, summary_of, totals_of
 
 
@@ -225,32 +222,6 @@ class PruningReport:
             raise ValueError(
                 f"this is no pruning report, or a damaged one ({type(error).__name__}: {error})"
             ) from error
-
-    def to_html(self, title: str = "Removed channels") -> str:
-        """Return the report as one HTML page: every layer with a bar, and every masked channel that stayed.
-
-        Nothing is loaded from elsewhere, no scripts run, and it follows the reader's dark or light mode.
-
-        Args:
-            title: The heading.
-        """
-        return render_html(self, title)
-
-    def to_png(self) -> bytes:
-        """Return a picture of the channels of every layer, as the bytes of a PNG.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        return render_png(self)
-
-    def plot(self, path: str | Path) -> None:
-        """Write a picture of the channels of every layer as PNG.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        Path(path).write_bytes(self.to_png())
 
     def __str__(self) -> str:
         return self.text()

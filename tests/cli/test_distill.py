@@ -14,7 +14,7 @@ from goctconv.cli.distill._options import OPTIONS
 from goctconv.cli.distill._run import KIND, DistillConfig
 from goctconv.cli.learn._config import make_config
 from goctconv.cli.learn._toml import read_options
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import synthetic_images
 
 TINY = ["test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2", "--quiet"]
 
@@ -23,7 +23,7 @@ TINY = ["test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--
 def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "photographs"
     folder.mkdir()
-    for index, (photograph, _) in enumerate(synthetic_photographs(6, sides=(36, 48))):
+    for index, (photograph, _) in enumerate(synthetic_images(6, sides=(36, 48))):
         photograph.save(folder / f"{index}.png")
     return folder
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_its_teacher_alone(finished, capsys):
 
 
 def test_masks_and_pruning(photographs, teacher, tmp_path, capsys):
-    for index, (photograph, mask) in enumerate(synthetic_photographs(2, sides=(36, 48))):
+    for index, (photograph, mask) in enumerate(synthetic_images(2, sides=(36, 48))):
         for part, image in (("images", photograph), ("masks", mask)):
             (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
             image.save(tmp_path / "set" / part / f"{index}.png")
@@ -136,7 +136,7 @@ def test_what_is_missing_is_named(photographs, teacher, tmp_path, capsys):
 
 def test_networks_are_refused_before_the_teacher_makes_maps(photographs, teacher, tmp_path, capsys):
     more = ["--images", str(photographs), "--maps", str(tmp_path / "maps"), "-o", str(tmp_path / "run")]
-    assert "unknown model 'test_csnett': did you mean test_csnet" in error_of(
+    assert "test_csnett is no known model; did you mean test_csnet" in error_of(
         capsys, "test_csnett", *TINY[1:], *teacher, *more
     )
     missing = ["--teacher", "test_scfnet", "--teacher-weights", str(tmp_path / "none.pth")]

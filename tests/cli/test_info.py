@@ -46,7 +46,7 @@ def test_arguments_of_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "csnet_x1", "--model-args", "base_width=13"]) == 0
     assert "95,295" in capsys.readouterr().out
     assert main(["info", "csnet_x1", "--model-args", "width=13"]) == 2
-    assert "--model-args: csnet_x1 has no argument 'width'" in capsys.readouterr().err
+    assert "is no argument of csnet_x1: the arguments are those of goctconv.models.CSNet" in capsys.readouterr().err
     for name in ("name", "pretrained", "checkpoint_path"):
         assert main(["info", "csnet_x1", "--model-args", f"{name}=1"]) == 2
         assert f"--model-args: {name} is no argument of the network" in capsys.readouterr().err

@@ -9,9 +9,9 @@ from PIL import Image
 
 from goctconv.cli import main
 from goctconv.models import create_model
-from goctconv.saliency import _network as network
 from goctconv.saliency import cutout, grey_map, overlay, predict
-from goctconv.saliency._network import probabilities
+from goctconv.saliency.inference import _network as network
+from goctconv.saliency.inference._network import probabilities
 from saliency.pictures import gradient, png_of_declared_size, save
 
 
@@ -240,7 +240,7 @@ def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
 
 def test_cures_are_those_of_the_command_line(photographs, maps, weights, capsys):
     for options, message in (
-        (["--model", "csnet_x1", "--pretrained"], "--pretrained: no weights were released .* --weights FILE"),
+        (["--model", "csnet_x1", "--pretrained"], "--pretrained cannot be used, as no weights were released .* --weights FILE"),
         (["--model", "csnet_x9", "--weights", weights], "there are csf, .*csnet_x1, csnet_x1_2"),
     ):
         assert main(["predict", str(photographs), "-o", str(maps), *map(str, options)]) == 2
@@ -307,7 +307,7 @@ def test_interruption(photographs, maps, model_options, files, monkeypatch, caps
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goctconv.saliency._network.probabilities", interrupt)
+    monkeypatch.setattr("goctconv.saliency.inference._network.probabilities", interrupt)
     assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 130
     assert capsys.readouterr().err == "goctconv: interrupted: 0 maps of 3 written\n"
     assert not maps.exists() or files(maps) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,8 @@ from torch.nn.utils import parametrizations
 
 import goctconv
 from goctconv.pruning import PruningError, plan_pruning, prune_channels
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
-
+from reference.zoo.chains import two_convolutions as network
+from reference.zoo.outputs import Returning
 
 EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
 
@@ -70,10 +67,10 @@ EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
         ),
     ],
 )
-def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    for call in (plan_pruning, prune_channels):
-        with pytest.raises(error, match=message):
-            call(network(), EXAMPLE, **arguments)
+@pytest.mark.parametrize("call", [plan_pruning, prune_channels])
+def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str, call: Callable[..., Any]) -> None:
+    with pytest.raises(error, match=message):
+        call(network(), EXAMPLE, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -141,19 +138,6 @@ def without_values() -> nn.Module:
     return network().to("meta")
 
 
-class Returning(nn.Module):
-    """A network that returns something else."""
-
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.body = network()
-        self.value = value
-
-    def forward(self, x: torch.Tensor) -> Any:
-        self.body(x)
-        return self.value
-
-
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -163,7 +147,7 @@ class Returning(nn.Module):
             PruningError,
             "Sequential has no BatchNorm with a scale",
         ),
-        (lambda: torch.relu, TypeError, "model must be a torch.nn.Module, got builtin"),
+        (lambda: torch.relu, TypeError, "model=<built-in .* must be a torch.nn.Module"),
         (lambda: torch.jit.script(network()), PruningError, "TorchScript module.*prune the model before scripting"),
         (parametrized, PruningError, "0 has parametrized tensors.*remove_parametrizations first"),
         (lazy, PruningError, "0 has no weights yet: run the model once before"),
@@ -178,7 +162,7 @@ class Returning(nn.Module):
         (lambda: masked_by_torch("1"), PruningError, r"1 is masked by torch.nn.utils.prune"),
         (frozen_norms, PruningError, "no BatchNorm with a scale .*; 1 is frozen, .* put a BatchNorm2d in place of it"),
         (without_values, PruningError, "on the meta device: load them first"),
-        (lambda: Returning("text"), PruningError, "Returning returns no tensor"),
+        (lambda: Returning(network(), lambda *_: "text"), PruningError, "Returning returns no tensor"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")

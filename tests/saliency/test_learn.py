@@ -5,7 +5,8 @@ import warnings
 import pytest
 
 import goctconv
-from goctconv.saliency import SkippedPairWarning, learn_saliency
+from goctconv.saliency import learn_saliency
+from goctconv.saliency.data import SkippedPairWarning
 from saliency.data_sets import make_data_set, truncate
 
 TINY = {"epochs": 1, "finetune_epochs": 0, "size": 32, "batch_size": 2, "workers": 0, "threshold": 0.9999}

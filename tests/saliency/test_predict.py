@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from goctconv.saliency import ImageError, predict, preprocess, resize_bilinear
-from saliency.pictures import Brightness, Constant, encode, gradient, save
+from goctconv.saliency import ImageError, predict, preprocess
+from goctconv.saliency.inference import resize_bilinear
+from reference.zoo.outputs import Brightness, Constant, TwoOutputs
+from saliency.pictures import encode, gradient, save
 
 
 def published(model, array, size=(224, 224)):
@@ -103,10 +105,13 @@ def test_batch_size_is_checked():
 
 
 @pytest.mark.parametrize("size", [224.0, (64.0, 64), "224", None])
-def test_sizes_are_integers(size):
-    for call in (partial(predict, Brightness(), []), partial(preprocess, gradient())):
-        with pytest.raises(TypeError, match=r"size is .* expected one integer"):
-            call(size=size)
+@pytest.mark.parametrize("call", [partial(predict, Brightness(), []), partial(preprocess, gradient())])
+def test_sizes_are_integers(call, size):
+    with pytest.raises(TypeError, match=r"size is .* expected one integer"):
+        call(size=size)
+
+
+def test_integers_of_numpy_are_sizes():
     assert preprocess(gradient(), size=np.int64(32)).shape == (1, 3, 32, 32)
 
 
@@ -197,12 +202,7 @@ def test_cuda_agrees():
     assert model.conv.weight.device.type == "cpu"
 
 
-class Tuple(nn.Module):
-    def forward(self, x):
-        return x, x
-
-
-@pytest.mark.parametrize("model", [nn.Conv2d(3, 2, 1), nn.Flatten(), Tuple()])
+@pytest.mark.parametrize("model", [nn.Conv2d(3, 2, 1), nn.Flatten(), TwoOutputs()])
 def test_models_of_other_outputs_are_refused(model):
     with pytest.raises(ValueError, match=r"expected one tensor of logits of shape \(1, 1, H, W\)"):
         predict(model, [gradient()])

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv import learn_channels
-from goctconv.saliency import Batch, EpochBatchSampler, SaliencyDataset, SaliencyStep, collate
-from goctconv.saliency.data._dataset import Dropped
+from goctconv.saliency import SaliencyDataset, SaliencyStep
+from goctconv.saliency.data import Batch, EpochBatchSampler, collate
+from goctconv.saliency.data._examples import Dropped
 from goctconv.saliency.transforms import Resize, Sample
 from goctconv.training import Callback, TrainingError, cosine_schedule, create_optimizer, step_schedule
 from reference.learning import OPTIONS, loader, network

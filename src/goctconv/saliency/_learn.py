@@ -13,15 +13,11 @@ from torch import Tensor, nn
 from ..training import TrainingResult, learn_channels
 from ..training import _distributed as distributed
 from ._options import check_options
-from ._outputs import all_outputs
-from ._pairs import DataSet, DataSetError, ImagePair
-from ._preprocess import Size
-from ._reduction import Reduction, check_reduction, reduced
-from .data._batch import Batch
-from .data._both import both_loaders
-from .data._loader import SaliencyLoader, SkippedPairWarning
-from .data._sources import join_pairs
+from ._resize import Size
+from .data import Batch, DataSet, DataSetError, ImagePair, SaliencyLoader, SkippedPairWarning, both_loaders, join_pairs
+from .inference import all_outputs
 from .losses import DeepSupervision, get_loss
+from .losses._basic import Reduction, check_reduction, reduced
 from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
 
@@ -47,7 +43,8 @@ class SaliencyStep:
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency import Batch, SaliencyStep
+        >>> from goctconv.saliency.data import Batch
+        >>> from goctconv.saliency import SaliencyStep
         >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8), ("a.jpg", "b.jpg"))
         >>> SaliencyStep("bce + iou")(torch.nn.Conv2d(3, 1, 1), batch).shape
         torch.Size([])
@@ -84,11 +81,11 @@ class SaliencyValidation:
     Example:
         >>> import pathlib, tempfile, torch
         >>> from goctconv.saliency import SaliencyValidation, find_pairs, validation_loader
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for part in ("images", "masks"):
         ...     (folder / part).mkdir()
-        >>> for index, (photograph, mask) in enumerate(synthetic_photographs(2, seed=0)):
+        >>> for index, (photograph, mask) in enumerate(synthetic_images(2, seed=0)):
         ...     photograph.save(folder / "images" / f"{index}.png")
         ...     mask.save(folder / "masks" / f"{index}.png")
         >>> validate = SaliencyValidation(validation_loader(find_pairs(folder), size=32, batch_size=2, workers=0))
@@ -180,11 +177,11 @@ def learn_saliency(
         >>> import pathlib, tempfile
         >>> import goctconv
         >>> from goctconv.saliency import learn_saliency
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for part in ("images", "masks"):
         ...     (folder / part).mkdir()
-        >>> for index, (photograph, mask) in enumerate(synthetic_photographs(4, seed=0)):
+        >>> for index, (photograph, mask) in enumerate(synthetic_images(4, seed=0)):
         ...     photograph.save(folder / "images" / f"{index}.png")
         ...     mask.save(folder / "masks" / f"{index}.png")
         >>> result = learn_saliency(

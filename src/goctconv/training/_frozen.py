@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..optim._selection import named_batch_norms, select
+from .._torch import BatchNorm
+from ..graph import named_batch_norms, select
 
 BACKBONE = "backbone"
 """The attribute of a model that holds its pretrained part."""
@@ -42,7 +42,7 @@ def frozen_layers(model: nn.Module, asked: Any) -> tuple[str, ...]:
     return tuple(
         name
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and name.startswith(f"{BACKBONE}.")
+        if isinstance(module, BatchNorm) and name.startswith(f"{BACKBONE}.")
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..optim._selection import Selection
+from ..graph import Selection
 from . import _distributed as distributed
 from ._batches import Loss, Step, pair_step
 from ._callbacks import Callback

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..graph import evaluating, set_random_states, undisturbed
 from ..optim import DynamicWeightDecay
 from ..pruning import PruningPlan, prune_channels
 from . import _distributed as distributed
@@ -26,7 +27,7 @@ from ._gammas import histogram, joined, quantiles, scales
 from ._history import EpochRecord, StepRecord, TrainingHistory
 from ._interrupt import Interruption
 from ._loaders import length
-from ._network import evaluating, network, placed
+from ._network import network, placed
 from ._optimizers import (
     OptimizerFactory,
     SchedulerFactory,
@@ -39,7 +40,7 @@ from ._optimizers import (
     step_schedule,
 )
 from ._result import TrainingResult
-from ._seeds import begin_epoch, set_random_states, undisturbed
+from ._seeds import begin_epoch
 from ._settings import Settings, check_same, describe
 from ._state import Progress, Saved, check_same_model, save, shapes_of
 from ._threshold import Threshold, find_threshold
@@ -242,7 +243,7 @@ class Learner:
         """Return what the user measures, in the first process."""
         if self.parts.validate is None or distributed.rank():
             return {}
-        with undisturbed(), evaluating(self.training.network.model):
+        with undisturbed(), evaluating(self.training.network.model), torch.no_grad():
             found = self.parts.validate(self.training.network.model)
         numbers = found if isinstance(found, Mapping) else {"validation": found}
         try:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 
+from ..graph import is_wrapped
 from . import _distributed as distributed
 from ._frozen import set_eval
 from ._settings import Settings
 
-_COMPILED = "_orig_mod"  # where torch.compile puts what it wraps
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,7 +61,7 @@ def bare(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, DataParallel | DistributedDataParallel) or _COMPILED in dict(model.named_children()):
+    if is_wrapped(model):
         raise TypeError(
             f"model is a {type(model).__name__}: pass the model inside; learn_channels wraps it in "
             "DistributedDataParallel where torch.distributed is initialised, and compiles it with compile=True"
@@ -97,16 +96,3 @@ def network(model: nn.Module, device: torch.device, settings: Settings, frozen: 
         torch.compiler.reset()
         runner = cast("nn.Module", torch.compile(runner, backend=backend))
     return Network(model, runner, parallel, device, frozen)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode for a while, without gradients."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

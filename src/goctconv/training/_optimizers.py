@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from ..graph import named_batch_norms
 from ..optim import DynamicWeightDecay
-from ..optim._selection import named_batch_norms
 from ..pruning import PruningError, PruningResult
 from ._settings import Settings, describe
 

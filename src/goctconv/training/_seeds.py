@@ -1,11 +1,9 @@
-"""Random numbers that depend on the seed and the epoch alone, and the states of all generators."""
+"""Random numbers that depend on the seed and the epoch alone."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,34 +51,3 @@ def _seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
     torch.manual_seed(seed)
-
-
-def random_states() -> dict[str, Any]:
-    """Return the states of the global generators of Python, numpy and torch."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
-    return {
-        "python": random.getstate(),
-        "numpy": (str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
-    }
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Put the global generators into the states that `random_states` gave."""
-    random.setstate(states["python"])
-    name, keys, *rest = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Leave the global generators as they were."""
-    states = random_states()
-    try:
-        yield
-    finally:
-        set_random_states(states)

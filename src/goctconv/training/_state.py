@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..graph import random_states
 from ..pruning import PruningPlan
 from . import _distributed as distributed
 from ._checkpoint import Checkpoints, read
@@ -17,7 +18,6 @@ from ._epoch import Totals, Training
 from ._errors import TrainingError
 from ._history import TrainingHistory
 from ._optimizers import parameter_names
-from ._seeds import random_states
 from ._threshold import Threshold
 
 _SHOWN = 3  # differing tensors that an error names

@@ -15,18 +15,14 @@ from torch.optim import Adam, Optimizer
 
 from ...models import CSNet
 from ...pruning import PruningError
-from ...saliency._calibrate import calibrate_batch_norm
+from ...saliency import DataSetError, calibrate_batch_norm, validation_loader
 from ...saliency._learn import SaliencyValidation, learn_saliency
-from ...saliency._pairs import DataSetError
-from ...saliency.data._loader import SaliencyLoader
-from ...saliency.data._make_loaders import validation_loader
-from ...saliency.data._sources import Split
+from ...saliency.data import SaliencyLoader, Split
 from ...training import ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError
 from .._learned import prove
-from .._messages import say, tell
 from .._model import create_model, input_size
-from .._progress import plural
+from .._output import plural, say, tell
 from ._data import take_pairs
 from ._judge import Baselines, measure_baselines
 from ._outcome import Outcome

@@ -4,11 +4,10 @@ import json
 from typing import Any
 
 from ...models import save_pruned
-from ...models._pruned import PLAN, whole_plan
+from ...models.hub import PLAN, whole_plan
 from ...training import TrainingResult
 from .._command import CommandError
-from .._progress import plural
-from .._writing import write_file, writing
+from .._output import plural, write_file, writing
 from ._config import Config
 from ._folder import read_json
 from ._scores import PRUNED

@@ -91,10 +91,11 @@ def _find_weights(variant: str, arguments: dict[str, Any], overlay: dict[str, An
         overlay["state_dict"] = state
     elif not any(cfg.get(source) for source in ("state_dict", "file", "url", "hf_hub_id")):
         backbone = "" if "csnet" in variant else "; {pretrained_backbone=True} loads the backbone's"
+        exist = "they exist for csnet_x1_l and csnet_x2_l"
         raise ArgumentError(
             "pretrained",
             True,
-            problem=f"cannot be used, as no weights were released for {variant}; they exist for csnet_x1_l and csnet_x2_l",
+            problem=f"cannot be used, as no weights were released for {variant}; {exist}",
             cure=f"leave it out, or load a file of yours with {{checkpoint_path}}{backbone}",
         )
     is_users = cfg.get("source") not in _HUBS and (cfg.get("file") or cfg.get("state_dict"))

@@ -17,11 +17,11 @@ import timm
 from huggingface_hub import ModelCard, ModelCardData
 from timm.models._hub import save_config_for_hf
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
 from ..._checks import ArgumentError, check_integer
+from ..._torch import BatchNorm
 from ._layout import Layout
 
 MODULES = ("csf", "csnet", "scfnet")  # of timm's registry, whose networks are of this package
@@ -220,7 +220,7 @@ def write_weights(model: nn.Module, folder: Path) -> None:
 
 @contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm) and norm.track_running_stats]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0  # the same kernel runs and saves the same tensors, and adds nothing

@@ -11,20 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...graph import evaluating
 from ...training import TrainingResult, learn_channels
 from .._learn import Pairs, SaliencyValidation, warn_of_skipped
-from .._network import evaluating
 from .._options import check_options
-from .._pairs import DataSet
-from .._preprocess import Size, check_size_or_own
-from .._reduction import Reduction
-from ..data._both import BothLoaders
-from ..data._loader import SaliencyLoader
-from ..data._make_loaders import training_loader, validation_loader
-from ..data._sources import join_pairs
+from .._resize import Size, check_size_or_own
+from ..data import (
+    BothLoaders,
+    DataSet,
+    Photographs,
+    SaliencyLoader,
+    find_images,
+    join_pairs,
+    training_loader,
+    validation_loader,
+)
+from ..losses._basic import Reduction
 from ..losses._combine import Loss
 from ._maps import with_maps
-from ._photographs import Photographs, find_photographs
 from ._step import DistillationStep, TeacherAgreement
 from ._teacher import Teacher
 
@@ -72,7 +76,7 @@ class Lessons:
 
     def found(self, photographs: Photographs, teacher: nn.Module) -> DataSet:
         """Return photographs, with the teacher's maps of them where these are kept."""
-        data = find_photographs(photographs)
+        data = find_images(photographs)
         if self.maps is None:
             return data
         return with_maps(data, self._teacher(teacher), self.maps, size=self.largest, batch_size=self.batch_size)
@@ -196,9 +200,9 @@ def distill(
         >>> import pathlib, tempfile
         >>> import goctconv
         >>> from goctconv.saliency import distill
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for index, (photograph, _) in enumerate(synthetic_photographs(4, seed=0)):
+        >>> for index, (photograph, _) in enumerate(synthetic_images(4, seed=0)):
         ...     photograph.save(folder / f"{index}.png")
         >>> teacher, student = goctconv.create_model("test_scfnet"), goctconv.create_model("test_csnet")
         >>> result = distill(student, teacher, folder, epochs=1, size=32, batch_size=2, workers=0, held_out=folder)

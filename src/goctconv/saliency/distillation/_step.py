@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .._outputs import all_outputs
-from .._pairs import DataSetError
-from .._reduction import Reduction, check_reduction, reduced
-from ..data._batch import Batch
-from ..data._loader import SaliencyLoader
+from ..data import Batch, DataSetError, SaliencyLoader
+from ..inference import all_outputs
 from ..losses import DeepSupervision, get_loss
+from ..losses._basic import Reduction, check_reduction, reduced
 from ..losses._combine import Loss, tell_epoch
 from ._teacher import Teacher
 
@@ -38,7 +36,8 @@ class DistillationStep:
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency import Batch, DistillationStep
+        >>> from goctconv.saliency.data import Batch
+        >>> from goctconv.saliency import DistillationStep
         >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), ("a.jpg", "b.jpg"))
         >>> step = DistillationStep(torch.nn.Conv2d(3, 1, 1))
         >>> step(torch.nn.Conv2d(3, 1, 1), batch).requires_grad

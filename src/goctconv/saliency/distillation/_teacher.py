@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._network import evaluating
-from .._preprocess import check_size
+from ...graph import evaluating
+from .._resize import check_size
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

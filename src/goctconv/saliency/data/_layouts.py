@@ -1,0 +1,169 @@
+"""The layouts of data sets: photographs with masks, and photographs alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders, read_list
+
+_PHOTOGRAPH_SUFFIXES = frozenset({".jpeg", ".jpg"})
+_IMAGE_FOLDERS = ("images", "image", "imgs")
+_MASK_FOLDERS = ("gt", "masks", "mask", "ground_truth", "ground_truth_mask")
+_SIDE_BY_SIDE = "imgs"
+
+LAYOUTS = """\
+  images/ + GT/ or images/ + masks/       files of the same names
+  Imgs/                                   photographs (.jpg) and masks (.png) of the same names, side by side
+  DUTS-TE-Image/ + DUTS-TE-Mask/          and any NAME-Image/ + NAME-Mask/
+  NAME.lst                                a photograph and its mask on each line, relative to the list"""
+
+
+def find_pairs(source: str | os.PathLike[str]) -> DataSet:
+    """Find the photographs and masks of a data set.
+
+    Known layouts, in any upper and lower case: ``images`` + ``GT`` or ``masks``; ``Imgs`` with photographs (.jpg) and
+    masks (.png) side by side; ``DUTS-TE-Image`` + ``DUTS-TE-Mask`` and the like; a list (.lst) with a photograph and
+    its mask on each line. A folder of photographs whose masks lie beside it is found too.
+
+    Args:
+        source: The folder that holds these, or a list.
+
+    Raises:
+        DataSetError: Nothing of the kind is there, or several things are; a list is malformed; names are ambiguous.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from goctconv.saliency import find_pairs
+        >>> folder = pathlib.Path(tempfile.mkdtemp(), "Birds")
+        >>> for file in ("images/robin.jpg", "GT/robin.png"):
+        ...     (folder / file).parent.mkdir(parents=True)
+        ...     (folder / file).touch()
+        >>> find_pairs(folder).name, [pair.name for pair in find_pairs(folder)]
+        ('Birds', ['robin'])
+    """
+    path = Path(source)
+    if path.is_file():
+        return read_list(path)
+    if not path.is_dir():
+        raise DataSetError(f"{path}: there is no such folder or list: check the path.")
+    found = _find_folders(path)
+    if len(found) > 1:
+        options = ", ".join(str(images) for images, _ in found)
+        raise DataSetError(f"{path}: this holds {len(found)} data sets: pass the one that you mean: {options}.")
+    if found:
+        return pair_folders(*found[0], name=data_set_name(path))
+    side_by_side = _find_side_by_side(path)
+    if side_by_side:
+        return side_by_side
+    lists = sorted(path.glob("*.lst"))
+    if len(lists) == 1:
+        return read_list(lists[0])
+    content = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
+    many = f" (there are {len(lists)} lists: pass one)" if lists else ""
+    raise DataSetError(f"{path}: no known layout{many}; it holds {content}. Tried:\n{LAYOUTS}")
+
+
+def _find_folders(path: Path) -> list[tuple[Path, Path]]:
+    """Return (photographs, masks) of each pair of folders in the folder; or of the folder itself and one beside it."""
+    here = _subfolders(path)
+    images = next((here[name] for name in _IMAGE_FOLDERS if name in here), None)
+    masks = next((here[name] for name in _MASK_FOLDERS if name in here), None)
+    if images and masks:
+        return [(images, masks)]
+    found = [
+        (folder, here[f"{name.removesuffix('-image')}-mask"])
+        for name, folder in sorted(here.items())
+        if name.endswith("-image") and f"{name.removesuffix('-image')}-mask" in here
+    ]
+    if found:
+        return found
+    name, beside = path.resolve().name.lower(), _subfolders(path.resolve().parent)
+    wanted = _MASK_FOLDERS if name in _IMAGE_FOLDERS else (f"{name.removesuffix('-image')}-mask",)
+    return [(path, beside[other]) for other in wanted if other in beside and other != name][:1]
+
+
+def _subfolders(path: Path) -> dict[str, Path]:
+    return {child.name.lower(): child for child in sorted(path.iterdir()) if child.is_dir()}
+
+
+def _find_side_by_side(path: Path) -> DataSet | None:
+    """Return the pairs of a folder that holds photographs and masks both, or has a subfolder ``Imgs`` that does."""
+    folder = _subfolders(path).get(_SIDE_BY_SIDE, path)
+    files = [child for child in sorted(folder.iterdir()) if child.is_file() and not child.name.startswith(".")]
+    photographs = [file for file in files if file.suffix.lower() in _PHOTOGRAPH_SUFFIXES]
+    masks = [file for file in files if file.suffix.lower() == ".png"]
+    if not {file.stem for file in photographs} & {file.stem for file in masks}:
+        return None
+    return match(data_set_name(path), name_files(folder, photographs), name_files(folder, masks))
+
+
+def data_set_name(path: Path) -> str:
+    """Return a data set's name: that of its folder, or of the one above where the folder's says nothing."""
+    resolved = path.resolve()
+    meaningless = resolved.name.lower() in {*_IMAGE_FOLDERS, *_MASK_FOLDERS}
+    name = resolved.parent.name if meaningless else resolved.name
+    for ending in ("-image", "-mask"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+Photographs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[str | os.PathLike[str]]"
+"""A folder of photographs, their files, or a data set, whose masks are not looked at."""
+
+
+def find_images(source: Photographs) -> DataSet:
+    """Find photographs to distil on, which need no masks.
+
+    Args:
+        source: A folder, whose subfolders are searched too; files; or a data set. Of a folder or list in a layout of
+            `find_pairs` the photographs alone are taken.
+
+    Returns:
+        Pairs in which the photograph stands for a mask too: there is none.
+
+    Raises:
+        DataSetError: There are none, or one is given twice.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from goctconv.saliency import find_images
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("cat.jpg", "dog.png", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> [pair.name for pair in find_images(folder)]
+        ['cat.jpg', 'dog.png']
+    """
+    if isinstance(source, DataSet):
+        return DataSet(source.name, tuple(_alone(pair.name, pair.image) for pair in source))
+    if isinstance(source, str | os.PathLike):
+        return _below(Path(source))
+    files = [Path(file) for file in source]
+    repeated = {str(file) for file in files if files.count(file) > 1} if len(set(files)) < len(files) else set()
+    if repeated or not files:
+        raise DataSetError(
+            f"{min(repeated)} is given twice." if repeated else "there is no photograph: pass one or more."
+        )
+    return DataSet("photographs", tuple(_alone(str(file), file) for file in files))
+
+
+def _below(path: Path) -> DataSet:
+    try:
+        pairs = find_pairs(path)
+    except DataSetError:
+        if not path.is_dir():
+            raise
+    else:
+        lone = [_alone(str(image), image) for image in pairs.lone_images]
+        return DataSet(pairs.name, (*(_alone(pair.name, pair.image) for pair in pairs), *lone))
+    files = files_below(path)
+    if not files:
+        raise DataSetError(f"{path}: there is no image in this folder or its subfolders.")
+    return DataSet(path.resolve().name, tuple(_alone(file.relative_to(path).as_posix(), file) for file in files))
+
+
+def _alone(name: str, image: Path) -> ImagePair:
+    return ImagePair(name, image, image)

@@ -1,0 +1,97 @@
+"""Decoding, the network and encoding at the same time, in bounded memory."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import ImageError
+from ._preprocess import Prepared
+
+S = TypeVar("S")
+R = TypeVar("R")
+Map = NDArray[np.float32]
+
+_FAILURES = (ImageError, OSError, MemoryError)  # concern one image; anything else ends the run
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[S, R]):
+    """What became of one image: a value, or an error."""
+
+    source: S
+    value: R | None = None
+    error: Exception | None = None
+
+
+def run_pipeline(
+    sources: Iterable[S],
+    load: Callable[[S], Prepared],
+    infer: Callable[[Sequence[NDArray[np.float32]]], Sequence[Map]],
+    finish: Callable[[S, Map, tuple[int, int]], R],
+    *,
+    batch_size: int,
+    workers: int,
+) -> Generator[Outcome[S, R], None, None]:
+    """Run images through a network and yield what became of each, in order.
+
+    ``load`` and ``finish`` run in threads, ``infer`` and the iteration over ``sources`` in the caller's. At most a few
+    batches are in memory at any time. Closing the generator waits for the images under way and drops the rest.
+
+    Args:
+        sources: The images, taken as they are needed.
+        load: Reads and preprocesses one image.
+        infer: Maps a list of at most ``batch_size`` inputs to their maps.
+        finish: Makes the result of one image from its map and its (height, width).
+        batch_size: Images per call of ``infer``.
+        workers: Threads for ``load`` and ``finish``.
+
+    Yields:
+        One outcome per source. Unreadable images, failed writes and exhausted memory are reported in it.
+    """
+    remaining = iter(sources)
+    loading: deque[tuple[S, Future[Prepared]]] = deque()
+    finishing: deque[tuple[S, Future[R] | Exception]] = deque()
+    ahead = batch_size + workers  # decoded while the network is busy with a batch
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="goctconv")
+    try:
+        while True:
+            for source in islice(remaining, ahead + batch_size - len(loading)):
+                loading.append((source, executor.submit(load, source)))
+            if not loading:
+                break
+            loaded = [_collect(*loading.popleft()) for _ in range(min(batch_size, len(loading)))]
+            inputs = [prepared.pixels for _, prepared in loaded if isinstance(prepared, Prepared)]
+            maps = iter(infer(inputs) if inputs else ())
+            for source, prepared in loaded:
+                if isinstance(prepared, Prepared):
+                    finishing.append((source, executor.submit(finish, source, next(maps), prepared.size)))
+                else:
+                    finishing.append((source, prepared))
+            while len(finishing) > ahead:
+                yield _outcome(*finishing.popleft())
+        while finishing:
+            yield _outcome(*finishing.popleft())
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(source: S, future: "Future[Prepared]") -> tuple[S, Prepared | Exception]:
+    try:
+        return source, future.result()
+    except _FAILURES as error:
+        return source, error
+
+
+def _outcome(source: S, result: "Future[R] | Exception") -> Outcome[S, R]:
+    if isinstance(result, Exception):
+        return Outcome(source, error=result)
+    try:
+        return Outcome(source, value=result.result())
+    except _FAILURES as error:
+        return Outcome(source, error=error)

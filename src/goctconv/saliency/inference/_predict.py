@@ -1,0 +1,285 @@
+"""Saliency maps of photographs, in PyTorch, ONNX Runtime or OpenVINO."""
+
+import copy
+import os
+import shutil
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ...deployment import Deployed, deploy, export_onnx, export_openvino
+from ...deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from ...graph import evaluating
+from .._resize import Size, check_size_or_own, resize_bilinear
+from ..data import ImageLike, default_workers
+from ._network import each_probability, maps_of
+from ._pipeline import run_pipeline
+from ._preprocess import Prepared, prepare
+
+
+def predict(
+    model: nn.Module,
+    images: Iterable[ImageLike],
+    *,
+    size: Size = 224,
+    batch_size: int = 8,
+    device: str | torch.device = "auto",
+) -> list[NDArray[np.float32]]:
+    """Predict the saliency map of each image, as published.
+
+    Images are resized to ``size``, the network's probabilities are resized back. Files are decoded in threads while the
+    network runs. The model is in eval mode during the call and gets its flags back.
+
+    Args:
+        model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
+        images: Paths, the bytes of image files, PIL images, or uint8 arrays of shape (H, W, 3) or (H, W). EXIF
+            orientation is applied.
+        size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
+            that they have, and those of different sizes go through the network one by one.
+        batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
+        device: "auto" is where the model is. On another device a copy of the model runs; yours stays where it is.
+
+    Returns:
+        For each image a float32 array (H, W) of its own upright size, with values from 0 to 1.
+
+    Raises:
+        ImageError: An image cannot be read.
+        TypeError: ``images`` is a single image, ``model`` no network, or ``size`` or ``batch_size`` no integer.
+        ValueError: ``size`` or ``batch_size`` is too small, or the model's output is not a map.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from goctconv.saliency import predict
+        >>> model = torch.nn.Conv2d(3, 1, 1)  # any network that returns logits
+        >>> [saliency.shape for saliency in predict(model, [np.zeros((30, 40, 3), np.uint8)])]
+        [(30, 40)]
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
+    refuse_single(images)
+    network_size = check_size_or_own(size)
+    check_batch_size(batch_size)
+    with evaluating(model, device) as network:
+        return predict_all(images, lambda pixels: each_probability(network, pixels), network_size, batch_size)
+
+
+def predict_all(
+    images: Iterable[ImageLike],
+    infer: Callable[[Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]],
+    size: tuple[int, int] | None,
+    batch_size: int,
+) -> list[NDArray[np.float32]]:
+    """Return the maps of images, at their own sizes; ``infer`` returns those of a batch at the network's."""
+
+    def load(source: tuple[int, ImageLike]) -> Prepared:
+        index, image = source
+        name = str(image) if isinstance(image, (str, os.PathLike)) else f"images[{index}]"
+        return prepare(image, size, name=name)
+
+    def finish(_: object, probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+        return resize_bilinear(probability, shape, dtype=np.float32)
+
+    maps = []
+    pipeline = run_pipeline(enumerate(images), load, infer, finish, batch_size=batch_size, workers=default_workers())
+    with closing(pipeline) as outcomes:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.value is not None:
+                maps.append(outcome.value)
+    return maps
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Return the batch size.
+
+    Raises:
+        TypeError: It is no integer.
+        ValueError: It is less than 1.
+    """
+    if not hasattr(batch_size, "__index__"):
+        raise TypeError(f"batch_size is {batch_size!r}, expected an integer of at least 1.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
+    return int(batch_size)
+
+
+def refuse_single(images: object) -> None:
+    """Refuse what is not a collection of images.
+
+    Raises:
+        TypeError: It is one image.
+    """
+    if isinstance(images, (str, os.PathLike, bytes, Image.Image)):
+        raise TypeError(f"images is a single {type(images).__name__}, expected a list: predict(model, [image]).")
+    if isinstance(images, (np.ndarray, Tensor)):
+        raise TypeError(
+            f"images is one {type(images).__name__} of shape {tuple(images.shape)}, expected a list of uint8 arrays "
+            "(H, W, 3): predict(model, [image]), or predict(model, list(images)) for a stack of images."
+        )
+
+
+Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
+Pixels: TypeAlias = NDArray[np.float32]
+
+FILES: dict[str, tuple[Backend, ...]] = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",)}  # who reads them
+
+
+class Predictor:
+    """Predicts saliency maps, in PyTorch, ONNX Runtime or OpenVINO.
+
+    The network is made fast once: `goctconv.deploy` folds it, and where another engine is to run it, it is exported to
+    it, which takes seconds to a minute; a file that has been exported already is only loaded. ONNX Runtime and OpenVINO
+    run on the processor, with an image of the batch on each of the threads.
+
+    Args:
+        model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W); it is left as it
+            is. Or the path of one that was exported, ``.onnx`` or ``.xml``.
+        backend: "torch", "onnx" (ONNX Runtime) or "openvino"; by default what the model is made for.
+        size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
+            that they have, and those of different sizes go through the network one by one. A network is exported for
+            this size alone.
+        batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
+        device: Of "torch": "auto" is where the model is.
+        threads: Of "onnx" and "openvino"; by default one for each processor. Those of "torch" are set by
+            `torch.set_num_threads`, for the whole process.
+
+    Attributes:
+        backend: Which engine runs.
+
+    Raises:
+        ImportError: The engine, or what the export needs, is not installed.
+        ExportError: The network cannot be exported.
+        TypeError: ``model`` is neither a network nor a path, or ``size`` or ``batch_size`` is no integer.
+        ValueError: ``size`` or ``batch_size`` is too small, or the file is damaged or takes other sizes; an
+            engine that does not go with the model, the device or the number of threads.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from goctconv.saliency import Predictor
+        >>> predictor = Predictor(torch.nn.Conv2d(3, 1, 1))  # any network that returns logits
+        >>> [saliency.shape for saliency in predictor([np.zeros((30, 40, 3), np.uint8)])]
+        [(30, 40)]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | str | os.PathLike[str],
+        *,
+        backend: Backend | None = None,
+        size: Size = 224,
+        batch_size: int = 8,
+        device: str | torch.device = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.backend: Backend = _backend_for(model, backend)
+        self.size = check_size_or_own(size)
+        self.batch_size = check_batch_size(batch_size)
+        _check_place(self.backend, device, threads)
+        self._network: nn.Module | Engine
+        if isinstance(model, nn.Module) and self.backend == "torch":
+            network = model if isinstance(model, Deployed) else deploy(model)
+            if device not in {None, "auto"} and {one.device for one in model.parameters()} != {torch.device(device)}:
+                network = (copy.deepcopy(network) if network is model else network).to(device)
+            self._network = network
+        else:
+            self._network = self._load(self._file_of(model), threads)
+
+    def __call__(self, images: Iterable[ImageLike]) -> list[NDArray[np.float32]]:
+        """Predict the map of each image.
+
+        Args:
+            images: Paths, the bytes of image files, PIL images, or uint8 arrays of shape (H, W, 3) or (H, W).
+
+        Returns:
+            For each image a float32 array (H, W) of its own upright size, with values from 0 to 1.
+
+        Raises:
+            ImageError: An image cannot be read.
+            TypeError: ``images`` is a single image.
+            ValueError: The network's output is not a map.
+        """
+        refuse_single(images)
+        return predict_all(images, self.infer, self.size, self.batch_size)
+
+    def infer(self, pixels: Sequence[Pixels]) -> list[Pixels]:
+        """Return the maps of images that are preprocessed, at the sizes that they have then.
+
+        Args:
+            pixels: Arrays of shape (3, height, width), of the network's size if it is not "own".
+
+        Raises:
+            ValueError: The network's output is not a map, or not a number.
+        """
+        if isinstance(self._network, nn.Module):
+            return each_probability(self._network, pixels)
+        outputs = self._network.each([image[None] for image in pixels])
+        return [
+            maps_of(torch.from_numpy(output), (1, *image.shape))[0]
+            for image, output in zip(pixels, outputs, strict=True)
+        ]
+
+    def _load(self, file: Path, threads: int | None) -> Engine:
+        engine = OnnxEngine if self.backend == "onnx" else OpenVINOEngine
+        try:
+            return engine(file, threads=threads, split=True, size=self.size)
+        except (ImportError, ValueError):
+            raise
+        except Exception as error:  # each engine has errors of its own
+            raise ValueError(f"{file} cannot be loaded by {self.backend}: export it again ({error})") from error
+
+    def _file_of(self, model: nn.Module | str | os.PathLike[str]) -> Path:
+        if not isinstance(model, nn.Module):
+            return Path(model)
+        folder = Path(mkdtemp(prefix="goctconv-"))
+        # Engines may read from it as long as they live.
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        suffix, export = _EXPORTS[self.backend]
+        file = folder / f"network{suffix}"
+        export(model, file, size=self.size)
+        return file
+
+
+_EXPORTS: dict[str, tuple[str, Callable[..., None]]] = {
+    "onnx": (".onnx", export_onnx),
+    "openvino": (".xml", export_openvino),
+}
+
+
+def _backend_for(model: object, backend: str | None) -> Backend:
+    known: tuple[Backend, ...] = get_args(Backend)
+    chosen = next((one for one in known if one == backend), None)
+    if backend != chosen:
+        raise ValueError(f"backend is {backend!r}, expected one of {known}.")
+    if isinstance(model, nn.Module):
+        return chosen or "torch"
+    if not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"model is {model!r}, expected a torch.nn.Module or the path of an .onnx or .xml file.")
+    path = Path(model)
+    readers = FILES.get(path.suffix)
+    if readers is None:
+        raise ValueError(f"model is {str(model)!r}, expected a file that ends in .onnx or .xml, or a torch.nn.Module.")
+    if chosen is not None and chosen not in readers:
+        raise ValueError(f"{path} cannot be read by backend={backend!r}, expected one of {readers}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file: export it with goctconv export.")
+    return chosen or readers[0]
+
+
+def _check_place(backend: str, device: object, threads: int | None) -> None:
+    if backend == "torch":
+        if threads is not None:
+            raise ValueError(f"threads is {threads}, but PyTorch's are those of torch.set_num_threads: leave it out.")
+    elif device not in {None, "auto", "cpu", torch.device("cpu")}:
+        raise ValueError(f"device is {device}, but backend={backend!r} runs on the processor: leave it out.")
+    elif threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}, expected an integer of at least 1.")

@@ -1,0 +1,144 @@
+"""Pictures of a saliency map: grey levels, a binary mask, a cutout, an overlay."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .._resize import resized_blocks
+
+OVERLAY_COLOR = (255, 45, 85)
+_ROUNDING = 1e-6  # by which resizing may leave the range
+
+
+def grey_map(
+    probability: NDArray[Any], size: tuple[int, int] | None = None, *, threshold: float | None = None
+) -> NDArray[np.uint8]:
+    """Turn a map of probabilities into the published 8-bit map.
+
+    Args:
+        probability: An array of shape (H, W) with values from 0 to 1.
+        size: The (height, width) to resize the probabilities to first; their own by default.
+        threshold: Makes the map binary: 255 where the probability is greater, else 0.
+
+    Returns:
+        An array of shape ``size``: probability x 255, truncated.
+
+    Raises:
+        TypeError: The map is no NumPy array.
+        ValueError: ``threshold`` or a value of the map is not between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from goctconv.saliency import grey_map
+        >>> print(grey_map(np.array([[0.0, 0.5, 1.0]])))
+        [[  0 127 255]]
+    """
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}, expected a probability from 0 to 1.")
+    if not isinstance(probability, np.ndarray):
+        raise TypeError(
+            f"the map is of type {type(probability).__name__}, expected a NumPy array: pass numpy.asarray(map), or "
+            "map.detach().cpu().numpy() of a tensor."
+        )
+    if probability.ndim != 2 or not probability.size:
+        raise ValueError(f"the map has shape {probability.shape}, expected (height, width): pass one map at a time.")
+    low, high = float(probability.min()), float(probability.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
+        raise ValueError(
+            f"the map's values run from {low:g} to {high:g}, expected probabilities from 0 to 1: apply a sigmoid to "
+            "logits, and divide a grey map by 255."
+        )
+    probability = np.clip(probability, 0, 1)
+    shape = (probability.shape[0], probability.shape[1]) if size is None else size
+    result = np.empty(shape, dtype=np.uint8)
+    for rows, block in resized_blocks(probability, shape, dtype=np.float32):
+        if threshold is None:
+            result[rows] = np.multiply(block, 255, out=block)
+        else:
+            result[rows] = np.where(block > threshold, np.uint8(255), np.uint8(0))
+    return result
+
+
+def cutout(photograph: Image.Image, grey: NDArray[np.uint8]) -> Image.Image:
+    """Cut the salient object out: the photograph with the map as its transparency.
+
+    Args:
+        photograph: An RGB image of the map's size.
+        grey: The 8-bit map, soft or binary, of shape (H, W).
+
+    Returns:
+        An image of mode ``RGBA``.
+
+    Raises:
+        TypeError: They are no Pillow image and 8-bit map.
+        ValueError: The sizes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> from goctconv.saliency import cutout
+        >>> cutout(Image.new("RGB", (1, 1), "red"), np.array([[128]], np.uint8)).getpixel((0, 0))
+        (255, 0, 0, 128)
+    """
+    _check(photograph, grey)
+    result = photograph.convert("RGBA")
+    result.putalpha(Image.fromarray(grey))
+    return result
+
+
+def overlay(
+    photograph: Image.Image,
+    grey: NDArray[np.uint8],
+    *,
+    color: tuple[int, int, int] = OVERLAY_COLOR,
+    strength: float = 0.6,
+) -> Image.Image:
+    """Paint the map over the photograph in one colour.
+
+    Args:
+        photograph: An RGB image of the map's size.
+        grey: The 8-bit map, soft or binary, of shape (H, W).
+        color: Red, green and blue, 0 to 255.
+        strength: The share of the colour where the map is 255.
+
+    Returns:
+        An image of mode ``RGB``.
+
+    Raises:
+        TypeError: They are no Pillow image and 8-bit map.
+        ValueError: The sizes differ, ``strength`` is not between 0 and 1, or ``color`` is no colour.
+
+    Example:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> from goctconv.saliency import overlay
+        >>> white, full = Image.new("RGB", (1, 1), "white"), np.array([[255]], np.uint8)
+        >>> overlay(white, full, color=(0, 0, 255), strength=1.0).getpixel((0, 0))
+        (0, 0, 255)
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength is {strength}, expected a share from 0 to 1.")
+    levels = tuple(color) if isinstance(color, (tuple, list)) else ()
+    if len(levels) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
+        raise ValueError(f"color is {color!r}, expected red, green and blue from 0 to 255.")
+    _check(photograph, grey)
+    share = Image.fromarray(grey).point([round(strength * level) for level in range(256)])
+    return Image.composite(Image.new("RGB", photograph.size, levels), photograph.convert("RGB"), share)
+
+
+def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
+    if not isinstance(photograph, Image.Image):
+        raise TypeError(
+            f"the photograph is of type {type(photograph).__name__}, expected a Pillow image: use read_image(...)."
+        )
+    if not isinstance(grey, np.ndarray) or grey.dtype != np.uint8:
+        kind = grey.dtype if isinstance(grey, np.ndarray) else type(grey).__name__
+        raise TypeError(f"the map is of type {kind}, expected an 8-bit array: use grey_map(probability).")
+    expected = (photograph.height, photograph.width)
+    if grey.shape != expected:
+        raise ValueError(
+            f"the map has shape {grey.shape}, expected (height, width) = {expected} of the photograph: make the map "
+            "with grey_map(probability, size)."
+        )

@@ -11,8 +11,7 @@ from timm.models import build_model_with_cfg, register_notrace_module, resolve_p
 from torch import nn
 
 from ..._checks import ArgumentError
-from ...layers import ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
-from ...layers._multi_scale_conv import MultiScaleConv2d
+from ...layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
 from ._files import StateDict, read_checkpoint
 from ._model import MapModel
 from ._released import PUBLISHED_LICENSE, RELEASED_SHA256, download, require_license
@@ -20,7 +19,7 @@ from ._released import PUBLISHED_LICENSE, RELEASED_SHA256, download, require_lic
 _HUBS = ("hf-hub", "local-dir")
 
 # Layers whose forward compares sizes: torch.fx keeps them whole, as timm's tracing keeps its own such layers.
-for _layer in (MultiScaleConv2d, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv):
+for _layer in (GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv):
     register_notrace_module(_layer)
 
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from ...layers import FusionHead
-from ...layers._multi_scale_conv import MultiScaleConv2d
+from ...layers import FusionHead, GOctConv
 from ._files import StateDict, check_fit, counters
 
 _logger = logging.getLogger(__name__)
@@ -178,7 +177,7 @@ def renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
         yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", tuple(tensor.shape))
 
 
-def paths(conv: MultiScaleConv2d, name: str, key: str) -> Iterator[Published]:
+def paths(conv: GOctConv, name: str, key: str) -> Iterator[Published]:
     """Yield the paths of a layer: blocks [outputs of scale j, inputs of scale i] of one weight."""
     rows = [slice(*ends) for ends in pairwise([0, *accumulate(conv.out_widths)])]
     columns = [slice(*ends) for ends in pairwise([0, *accumulate(conv.in_widths)])]

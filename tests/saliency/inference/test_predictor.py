@@ -130,3 +130,12 @@ def test_what_is_no_map(model):
         model[3].bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="not a number"):
         Predictor(model, size=32)([gradient()])
+
+
+@pytest.mark.parametrize(("name", "package"), [("net.onnx", "onnxruntime"), ("net.xml", "openvino")])
+def test_a_damaged_file_is_named(tmp_path, name, package):
+    pytest.importorskip(package)
+    file = tmp_path / name
+    file.write_text("no network", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"(?s){name}' cannot be loaded by .*: export it again"):
+        Predictor(file)

@@ -1,4 +1,4 @@
-"""Where numbers come from: sequences, arrays, networks, histories."""
+"""Numbers from what pictures are made of: sequences, arrays, networks, histories."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..._torch import BatchNorm
+from .._checks import ArgumentError, ArgumentTypeError, nearest
+from .._torch import BatchNorm
 
 Vector: TypeAlias = NDArray[np.float64]
 
-_ROWS = ("epochs", "rows")  # where a history may have its rows
+_ROWS = ("epochs", "rows")  # keys under which a history may have its rows
 
 
 def named(things: Any, argument: str, what: str) -> dict[str, Any]:
     """Return things by name.
 
     Raises:
-        TypeError: It is no mapping, or its keys are no names.
-        ValueError: It is empty.
+        ArgumentTypeError: It is no mapping, or its keys are no names.
+        ArgumentError: It is empty.
     """
-    if not isinstance(things, Mapping):
-        raise TypeError(f"{argument} is {type(things).__name__}, expected {what} by name, such as {{'mine': …}}")
+    expected = f"{what} by name, such as {{'mine': …}}"
+    if not isinstance(things, Mapping) or not all(isinstance(name, str) for name in things):
+        raise ArgumentTypeError(argument, things, expected)
     if not things:
-        raise ValueError(f"{argument} is empty: there is nothing to draw; give {what} by name, such as {{'mine': …}}")
-    for name in things:
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} has the key {name!r}, expected a name: give {what} by name")
+        raise ArgumentError(argument, things, expected, problem="is empty")
     return dict(things)
 
 
-def vector(values: Any, name: str) -> Vector:
+def vector(values: Any, argument: str) -> Vector:
     """Return numbers as a flat array; None is NaN.
 
     Raises:
-        TypeError: They are not numbers.
+        ArgumentTypeError: They are not numbers.
     """
+    given = values
     if isinstance(values, Tensor):
         values = values.detach().double().cpu().numpy()
     if isinstance(values, Iterable) and not isinstance(values, np.ndarray | str | Mapping):
@@ -48,7 +48,7 @@ def vector(values: Any, name: str) -> Vector:
     try:
         return np.asarray(values, dtype=np.float64).ravel()
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is {_brief(values)}, expected a sequence of numbers") from error
+        raise ArgumentTypeError(argument, given, "a sequence of numbers") from error
 
 
 def plain(history: Any) -> Any:
@@ -56,17 +56,17 @@ def plain(history: Any) -> Any:
     return history.to_dict() if callable(getattr(history, "to_dict", None)) else history
 
 
-def columns(history: Any, name: str) -> dict[str, list[Any]]:
+def columns(history: Any, argument: str) -> dict[str, list[Any]]:
     """Return a history as lists by key, all of one length; what a row lacks is None.
 
     Args:
         history: Lists by key; or a list of rows, each a mapping; or a mapping that has such rows as "epochs" or "rows";
             or an object whose ``to_dict()`` gives one of these. Mappings within rows count as part of the row.
-        name: What errors call it.
+        argument: What errors call it.
 
     Raises:
-        TypeError: It is something else.
-        ValueError: It is empty, or its lists differ in length.
+        ArgumentTypeError: It is something else.
+        ArgumentError: It is empty, or its lists differ in length.
     """
     data = plain(history)
     if isinstance(data, Mapping):
@@ -77,15 +77,16 @@ def columns(history: Any, name: str) -> dict[str, list[Any]]:
         rows = [_flat(row) for row in data]
         found = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     else:
-        raise TypeError(
-            f"{name} is {_brief(history)}, expected lists by key ({{'epoch': [1, 2], 'loss': [0.7, 0.5]}}), a list of "
-            "rows ([{'epoch': 1, 'loss': 0.7}, …]), or something with to_dict() that gives one of these"
+        expected = (
+            "lists by key ({'epoch': [1, 2], 'loss': [0.7, 0.5]}), a list of rows ([{'epoch': 1, 'loss': 0.7}, …]), or "
+            "something with to_dict() that gives one of these"
         )
+        raise ArgumentTypeError(argument, history, expected)
     lengths = {key: len(values) for key, values in found.items()}
     if not any(lengths.values()):
-        raise ValueError(f"{name} is empty: there is nothing to draw; train for an epoch first")
+        raise ArgumentError(argument, history, "a history of at least one epoch", problem="is empty")
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"{name} has lists of different lengths: {lengths}")
+        raise ArgumentError(argument, history, problem=f"has lists of different lengths, {lengths}")
     return found
 
 
@@ -94,52 +95,50 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**inner, **{str(key): value for key, value in row.items() if not isinstance(value, Mapping)}}
 
 
-def column(data: Mapping[str, list[Any]], key: str, name: str) -> Vector:
+def column(data: Mapping[str, list[Any]], key: str, argument: str) -> Vector:
     """Return the numbers of a key.
 
     Raises:
-        KeyError: There is none.
-        TypeError: They are not numbers.
+        ArgumentError: There is none.
+        ArgumentTypeError: They are not numbers.
     """
     if key not in data:
-        raise KeyError(f"{name} has no {key!r}: it has {', '.join(data)}")
-    return vector(data[key], f"{key!r} of {name}")
+        raise ArgumentError(argument, data, problem=f"has no {key!r}: it has {', '.join(data)}")
+    return vector(data[key], f"{argument}[{key!r}]")
 
 
-def scales_of(source: Any, layers: Sequence[str] | None, name: str) -> Vector:
+def gammas_of(source: Any, layers: Sequence[str] | None, argument: str) -> Vector:
     """Return abs(γ) of all BatchNorms of a network, or of those named; or the absolute values of given numbers.
 
     Raises:
-        TypeError: It is neither a network nor numbers.
-        ValueError: There is no such BatchNorm, or there are no numbers.
+        ArgumentTypeError: It is neither a network nor numbers.
+        ArgumentError: There is no such BatchNorm, or there are no numbers.
     """
+    numbers = source
     if isinstance(source, nn.Module):
-        source = torch.cat(list(_scales(source, layers, name).values()))
+        numbers = torch.cat(list(_gammas(source, layers, argument).values()))
     elif isinstance(source, Mapping):
-        source = np.concatenate([vector(values, f"{name}, {key}") for key, values in source.items()] or [np.empty(0)])
-    values = np.abs(vector(source, name))
+        parts = [vector(values, f"{argument}[{key!r}]") for key, values in source.items()]
+        numbers = np.concatenate(parts or [np.empty(0)])
+    values = np.abs(vector(numbers, argument))
     if not np.isfinite(values).any():
-        raise ValueError(f"{name} has no γ that is a number: there is nothing to draw")
+        raise ArgumentError(argument, source, "at least one γ that is a finite number")
     return values[~np.isnan(values)]
 
 
-def _scales(model: nn.Module, layers: Sequence[str] | None, name: str) -> dict[str, Tensor]:
+def _gammas(model: nn.Module, layers: Sequence[str] | None, argument: str) -> dict[str, Tensor]:
     found = {
         layer: norm.weight.detach().double().cpu()
         for layer, norm in model.named_modules()
         if isinstance(norm, BatchNorm) and norm.weight is not None
     }
-    if layers is not None:
-        unknown = [layer for layer in layers if layer not in found]
-        if unknown:
-            raise ValueError(
-                f"layers names {unknown[0]!r}, which is no BatchNorm with a scale of {name}: there are "
-                f"{', '.join(list(found)[:5]) or 'none'}{', …' if len(found) > 5 else ''}"
-            )
-        found = {layer: found[layer] for layer in layers}
     if not found:
-        raise ValueError(f"{name} has no BatchNorm with a scale γ: there is nothing to draw")
-    return found
+        raise ArgumentError(argument, model, "a network that has a BatchNorm with γ")
+    for layer in layers or ():
+        if layer not in found:
+            near = nearest(layer, found)
+            raise ArgumentError("layers", layer, f"the name of a BatchNorm with γ, such as {next(iter(found))!r}{near}")
+    return found if layers is None else {layer: found[layer] for layer in layers}
 
 
 def is_rows(values: Any) -> bool:
@@ -150,8 +149,3 @@ def is_rows(values: Any) -> bool:
 def is_list(values: Any) -> bool:
     """Whether it is a list, an array or a tensor."""
     return isinstance(values, Sequence | np.ndarray | Tensor) and not isinstance(values, str)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) < 60 else text[:57] + '…'}"

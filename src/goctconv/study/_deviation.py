@@ -41,7 +41,7 @@ def measure_output_deviation(
 
     Example:
         >>> import torch
-        >>> from goctconv.report import measure_output_deviation
+        >>> from goctconv.study import measure_output_deviation
         >>> norm = torch.nn.BatchNorm2d(2)
         >>> _ = norm.bias.data.copy_(torch.tensor([1.0, 3.0]))
         >>> model = torch.nn.Sequential(norm, torch.nn.ReLU())

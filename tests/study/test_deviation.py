@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.report import measure_output_deviation
 from goctconv.saliency import calibrate_batch_norm
+from goctconv.study import measure_output_deviation
 from reference.zoo.wiring import ThreeActivations
 
 
@@ -30,7 +30,7 @@ def expected(outputs: list[Tensor]) -> float:
     images = [image for output in outputs for image in output.double()]
     metric = [sum(abs(float(image[c].mean())) for image in images) / len(images) for c in range(len(images[0]))]
     mean = sum(metric) / len(metric)
-    return (sum((one - mean) ** 2 for one in metric) / len(metric)) ** 0.5
+    return (sum((value - mean) ** 2 for value in metric) / len(metric)) ** 0.5
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def test_it_is_the_spread_of_the_activations() -> None:
     seen = [model.eval().activations(batch) for batch in batches]
     assert list(found) == ["first", "second", "third"]
     for name, value in found.items():
-        assert value == pytest.approx(expected([one[name] for one in seen]), rel=1e-5)
+        assert value == pytest.approx(expected([outputs[name] for outputs in seen]), rel=1e-5)
 
 
 def test_the_model_stays_as_it_is() -> None:

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from ..._checks import ArgumentError
 from ...models import save_pruned
-from ...models._hub import holds_its_widths
-from ...models._pruned import PLAN, whole_plan
+from ...models.hub import PLAN, holds_its_widths, whole_plan
 from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
 from ...report import channel_widths, pruning_page
 from .._command import CommandError, spelling

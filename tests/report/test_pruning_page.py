@@ -74,7 +74,9 @@ def test_page() -> None:
 
 
 def test_bars_are_as_long_as_layers_are_wide() -> None:
-    source = pruning_page(replace(REPORT, layers={"a": PrunedLayer(50, 20, 10, dict.fromkeys(range(10), Reason("why")))}))
+    source = pruning_page(
+        replace(REPORT, layers={"a": PrunedLayer(50, 20, 10, dict.fromkeys(range(10), Reason("why")))})
+    )
     (bar,) = re.findall(r'<span class="bar" role="img"[^>]*>(.*?)</span>', source)
     assert re.findall(r'class="(\w+)" style="width:([\d.]+)%"', bar) == [
         ("live", "60.00"),

@@ -175,18 +175,12 @@ def check_finite(model: nn.Module) -> dict[str, list[float]]:
         PruningError: One is NaN or infinite.
     """
     found = fingerprint(model)
-    statistics = {
-        f"{path}.{name}" for path, norm in named_batch_norms(model).items() for name, _ in norm.named_buffers()
-    }
-    checked = statistics | {name for name, _ in model.named_parameters()}
-    for name, (total, *_) in found.items():
-        if name in checked and not math.isfinite(total):
-            tensor = model.get_parameter(name) if name not in statistics else model.get_buffer(name)
-            bad = int((~torch.isfinite(tensor)).sum())
-            if bad:
-                raise PruningError(
-                    f"{name} has {bad} values that are NaN or infinite: load weights that are not damaged"
-                )
+    statistics = [pair for path, norm in named_batch_norms(model).items() for pair in norm.named_buffers(path)]
+    for name, tensor in (*model.named_parameters(), *statistics):
+        total = found.get(name, [0.0])[0]
+        bad = 0 if math.isfinite(total) else int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise PruningError(f"{name} has {bad} values that are NaN or infinite: load weights that are not damaged")
     return found
 
 

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .._checks import Spelling, in_python
+from .._checks import Spelling, in_python, spelled
 from ._reasons import Reason, ReasonGroup, grouped
-from ._report_text import hints_of, proof_of, render_text, summary_of, totals_of
+
+_LONGEST = 40  # layers that are listed
+_CURES = {
+    "{groups=True} masks channels together that can only go together": {"coupled", "sum"},
+    '{bn_bias="zero"} makes constants 0, which can go anywhere': {"product", "border", "representative"},
+}
+"""Options that let more go, by the kinds of reasons that they help against."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +153,29 @@ class PruningReport:
 
     def summary(self) -> str:
         """Return the report in a line."""
-        return summary_of(self)
+        if not self.masked:
+            return "no channel is masked, so none is removed: no score is below the threshold, or the ratio is 0"
+        dependent = self.removed - (self.masked - self.held)
+        more = f", and {dependent:,} that depend on them alone" if dependent else ""
+        return f"{self.masked - self.held:,} of {self.masked:,} masked channels removed{more}"
 
     def proof(self) -> str:
         """Return the result of verification in a line; empty before it."""
-        return proof_of(self)
+        if not self.difference:
+            return ""
+        each = ", ".join(f"{name} {value:.1e}" for name, value in self.difference.items())
+        largest = max(self.difference.values())
+        return f"equal to the masked network to {largest:.1e} of the largest output ({each})"
 
     def totals(self) -> list[tuple[str, float, float]]:
         """Return the changes in all: name, before, after."""
-        return totals_of(self)
+        rows: list[tuple[str, float, float]] = [
+            ("channels", self.channels, self.channels - self.removed),
+            ("parameters", *self.parameters),
+            ("MACs", *self.macs),
+            ("bytes of activations", *self.activations),
+        ]
+        return [*rows, *([("milliseconds", *self.milliseconds)] if self.milliseconds else [])]
 
     def hints(self, spelling: Spelling | None = None) -> list[str]:
         """Return options that may let more channels go.
@@ -163,7 +183,9 @@ class PruningReport:
         Args:
             spelling: Writes an argument, as in `text`.
         """
-        return hints_of(self, spelling or in_python)
+        kinds = {reason.kind for reason in self.reasons()}
+        found = [spelled(cure, spelling or in_python) for cure, against in _CURES.items() if kinds & against]
+        return [f"Another choice of channels may let more go: {'; '.join(found)}."] if found else []
 
     def text(self, spelling: Spelling | None = None) -> str:
         """Return the report as lines of text.
@@ -172,7 +194,17 @@ class PruningReport:
             spelling: Writes an argument of `goctconv.prune_channels` with its value, such as ``("bn_bias", '"zero"')``,
                 where the text suggests one; as in Python by default.
         """
-        return render_text(self, spelling or in_python)
+        lines = [self.summary()]
+        rows = [(name, _number(before), _number(after), _share(before, after)) for name, before, after in self.totals()]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+        lines += [line for line in [self.proof()] if line]
+        lines += _layers({name: layer for name, layer in self.layers.items() if layer.masked or layer.removed})
+        if self.held:
+            lines.append(f"{self.held:,} masked {'channels stay' if self.held > 1 else 'channel stays'} because")
+            lines += [f"  {group.count:6,}  {group}" for group in self.grouped_reasons(spelling)]
+            lines += self.hints(spelling)
+        return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ready for JSON; ``held`` lists reasons with their channels."""
@@ -238,3 +270,32 @@ def _held(reasons: list[dict[str, Any]]) -> dict[int, Reason]:
 def _pair(values: Any) -> tuple[int, int]:
     before, after = values
     return int(before), int(after)
+
+
+def _number(value: float) -> str:
+    """Return a number as people write it."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _share(before: float, after: float) -> str:
+    """Return what is left, in percent."""
+    return f"{100 * after / before:.1f} %" if before else ""
+
+
+def _layers(layers: dict[str, PrunedLayer]) -> list[str]:
+    """Return a line for every layer; of many, for those that lost most, or where most was to go and stayed."""
+    most = sorted(layers, key=lambda name: -layers[name].removed - len(layers[name].held))[:_LONGEST]
+    shown = {name: layer for name, layer in layers.items() if name in set(most)}
+    if not shown:
+        return []
+    width = max(len("layer"), *map(len, shown))
+    digits = max(len(f"{layer.channels:,}") for layer in shown.values())
+    lines = [f"{'layer':{width}}  {'channels':>{2 * digits + 4}}  masked, stay"]
+    for name, layer in shown.items():
+        held = f"{len(layer.held):14,}" if layer.held else ""
+        lines.append(f"{name:{width}}  {layer.channels:{digits},} -> {layer.left:{digits},}{held}".rstrip())
+    rest = [layer for name, layer in layers.items() if name not in shown]
+    if rest:
+        gone, held_there = sum(layer.removed for layer in rest), sum(len(layer.held) for layer in rest)
+        lines.append(f"and {len(rest)} more, which lost {gone:,} channels and kept {held_there:,} masked ones")
+    return lines

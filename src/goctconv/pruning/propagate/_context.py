@@ -128,7 +128,7 @@ class Propagation(Observer):
         """Remember the shadows of the inputs, which an operation in place is about to change."""
         name, args = operation.name, operation.args
         weights = _weights_of(name)
-        given = [one for index, arg in enumerate(args) if index not in weights for one in tensors_in(arg)]
+        given = list(tensors_in([arg for index, arg in enumerate(args) if index not in weights]))
         if name in {"mul", "div"} and len(args) > 1 and isinstance(args[1], int | float):
             given = [tensor for tensor in given if tensor.dim() < 2 or self.stored.name_of(tensor) is None]
         self.known = {id(tensor): self._shadow(tensor) for tensor in (*given, *tensors_in(operation.keywords))}

@@ -52,7 +52,7 @@ def _base(result: Tensor, operands: list[tuple[Tensor, Shadow]]) -> Tensor:
     """Return the labels of the operand that says most simply which channel every element of the result belongs to."""
     whole = [(operand, shadow.labels.expand(result.shape)) for operand, shadow in operands]
     moving = {d for _, labels in whole for d in changes(labels)}
-    full = [labels for one, labels in whole if all(_extent(one, result, d) == result.shape[d] for d in moving)]
+    full = [labels for own, labels in whole if all(_extent(own, result, d) == result.shape[d] for d in moving)]
     if full and moving:
         return min(full, key=lambda labels: len(changes(labels)))
     return max(

@@ -389,3 +389,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     memory: you tried to allocate ...".
     """
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def cuda_event() -> torch.cuda.Event:
+    """Return an event that keeps the time."""
+    return cast("Callable[..., torch.cuda.Event]", torch.cuda.Event)(enable_timing=True)
+
+
+def cuda_stream() -> torch.cuda.Stream:
+    """Return a new stream of the current device."""
+    return cast("Callable[..., torch.cuda.Stream]", torch.cuda.Stream)()

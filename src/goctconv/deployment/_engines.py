@@ -166,8 +166,8 @@ def _check_size(file: str | os.PathLike[str], sides: Sequence[int | None], size:
     if any(own is not None and own != asked for own, asked in zip(sides, taken, strict=True)):
         own, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
         raise ArgumentError(
-            "size",
-            size,
-            problem=f"is not what {os.fspath(file)} takes: images of {own} alone, not of {asked}",
-            cure="name this size, or export again",
+            "file",
+            os.fspath(file),
+            problem=f"takes images of {own} alone, not of {asked}",
+            cure="name this size with {size}, or export again",
         )

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models import save_pruned
-from ...models._hub import holds_its_widths
-from ...models._pruned import PLAN, whole_plan
+from ...models.hub import PLAN, holds_its_widths, whole_plan
 from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
 from ...report import channel_widths, pruning_page
 from .._command import CommandError

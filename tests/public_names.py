@@ -26,7 +26,7 @@ PACKAGES = (
     "goctconv.report.plots",
 )
 # Exported for the packages above, and not for users.
-INTERNAL: frozenset[str] = frozenset()
+INTERNAL: frozenset[str] = frozenset({"goctconv.optim.find_activations", "goctconv.optim.global_average_pool"})
 
 
 def public_names(package: str) -> list[str]:

@@ -172,7 +172,7 @@ def test_scales_that_the_optimizer_has_recorded() -> None:
     picture = plots.gamma_over_time(optimizer.history, kind="quantiles")
     middle = marks(picture, Line)[0]
     assert middle.x == (2, 4, 6)
-    expected = optimizer.history.scales().abs().double().median(1).values.log10()
+    expected = optimizer.history.gammas().abs().double().median(1).values.log10()
     np.testing.assert_allclose(middle.y, expected)
     assert picture.panels[0].x.label == "step"
 

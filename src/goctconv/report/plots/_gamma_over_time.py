@@ -98,7 +98,7 @@ def _read(
     """Return the times, γ at each time or histograms of them, what times are called, and the histograms' edges."""
     data = plain(history)
     if callable(getattr(history, "scales", None)) and hasattr(history, "steps"):
-        rows, times, x = list(history.scales()), vector(history.steps, "the steps"), "step"
+        rows, times, x = list(history.gammas()), vector(history.steps, "the steps"), "step"
     elif isinstance(data, Mapping) or (isinstance(data, Sequence) and data and isinstance(data[0], Mapping)):
         if isinstance(data, Mapping) and key in {None, "histogram"} and edges is None and "histogram_edges" in data:
             key, edges = "histogram", data["histogram_edges"]

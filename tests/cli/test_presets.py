@@ -160,7 +160,7 @@ def test_the_head_of_a_frozen_backbone_learns_its_channels(shapes, backbone, tmp
 def test_mistakes(shapes, tmp_path, capsys):
     run = tmp_path / "run"
     base = [shapes, *TINY, "-o", run]
-    assert "--size own and --batch-size" in (error := error_of(capsys, *base, "--size", "own"))
+    assert "does not go with --size own" in (error := error_of(capsys, *base, "--size", "own"))
     assert "pass --batch-size 1, and --accumulate 10" in error
     error = error_of(capsys, *base, "--preset", "csf", "--accumulate", 2, "--model", "test_csnet")
     assert "test_csnet has no backbone: add --backbone-weights none" in error

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..._checks import ArgumentError
 from ...saliency import DataSet, DataSetError, ImagePair, join_pairs, split_pairs
 from ...saliency.data import BothLoaders, both_loaders
 from ...training import _distributed as distributed
@@ -13,14 +14,7 @@ from .._output import plural, say, shorten
 from ._config import Config
 from ._recipe import transforms
 
-_OPTIONS = (
-    ("lower batch_size, or pass drop_last=False", "lower --batch-size or --accumulate"),
-    ("validation=", "--val "),
-    ("both need at least one", "both need at least one; --val 0 compares no maps"),
-    ("shrink is", "--shrink is"),
-    ("size is 'own' and batch_size is", "--size own and --batch-size"),
-    ("batch_size=1, and accumulate=10", "--batch-size 1, and --accumulate 10"),
-)
+_NAMES = {"validation": "--val", "sizes": "--size"}
 
 
 def make_loaders(config: Config, device: torch.device) -> BothLoaders:
@@ -37,10 +31,15 @@ def make_loaders(config: Config, device: torch.device) -> BothLoaders:
 
 def in_options(error: Exception, *others: tuple[str, str]) -> CommandError:
     """Return what to say of data that cannot be used, in terms of options and of further replacements."""
-    text = str(error)
-    for python, option in (*_OPTIONS, *others):
+    text = error.text(_spelling) if isinstance(error, ArgumentError) else str(error)
+    for python, option in others:
         text = text.replace(python, option)
     return CommandError(*text.splitlines())
+
+
+def _spelling(name: str, value: str | None) -> str:
+    option = _NAMES.get(name, f"--{name.replace('_', '-')}")
+    return option if value is None else f"{option} {value}".replace("'", "")
 
 
 def _make(config: Config, device: torch.device) -> BothLoaders:

@@ -302,7 +302,7 @@ def main(rank: int, folder: Path, images: Path) -> None:
 
 
 def test_two_processes_equal_one_that_accumulates(folder: Path, tmp_path: Path) -> None:
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     processes = [
         subprocess.Popen(

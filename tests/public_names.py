@@ -23,7 +23,7 @@ PACKAGES = (
     "goctconv.saliency.metrics",
     "goctconv.saliency.transforms",
     "goctconv.report",
-    "goctconv.report.plots",
+    "goctconv.study",
 )
 # Exported for the packages above, and not for users.
 INTERNAL: frozenset[str] = frozenset(
@@ -39,6 +39,8 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.layers.Block",
         "goctconv.layers.Kernels",
         "goctconv.layers.ScaleLayer",
+        "goctconv.optim.find_activations",
+        "goctconv.optim.global_average_pool",
     }
 )
 

@@ -1,11 +1,12 @@
 """Deployed CSNets against their plain form, side by side, on a processor.
 
 All sides have the same parameters, BatchNorm statistics of random images where no weights are given, and outputs that
-are compared first. They are measured in turns, the first one changing with every round, and so are numbers of threads.
-The table gives medians, with quartiles of the ratios plain over side, and of the fewest threads over the others, by
-wall-clock time. Where other programs run too, use the process's own time, of one thread. All sides share one process, so the allocator is the same: as it is set, and as a deployed network leaves it
-(see `goctconv.deploy`). Memory is the peak of PyTorch's own allocations in a forward pass, counted by its profiler. A
-training step is training_speed.py's matter.
+are compared first. They are measured in turns, the first one changing with every round, and so are numbers of
+threads. The table gives medians, with quartiles of the ratios plain over side, and of the fewest threads over the
+others, by wall-clock time. Where other programs run too, use the process's own time, of one thread. All sides share
+one process, so the allocator is the same: as it is set, and as a deployed network leaves it (see `goctconv.deploy`).
+Memory is the peak of PyTorch's own allocations in a forward pass, counted by its profiler. A training step is
+training_speed.py's matter.
 
     python benchmarks/deploy_speed.py --weights csnet_x1_l=csnet-L-x1.pth.tar --threads 1 2
     python benchmarks/deploy_speed.py --models csnet_x1_l --threads 1 2 --compile

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv import learn_channels
 from goctconv.saliency import Batch, EpochBatchSampler, SaliencyDataset, SaliencyStep, collate
 from goctconv.saliency.data._dataset import Dropped
 from goctconv.saliency.transforms import Resize, Sample
 from goctconv.training import Callback, TrainingError, cosine_schedule, create_optimizer, step_schedule
-from reference.learning import OPTIONS, loader, network
+from reference.learning import OPTIONS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 PLAIN: dict[str, Any] = {**OPTIONS, "weight_decay": 0.0, "threshold": None, "finetune_epochs": 0}
@@ -46,7 +45,7 @@ def test_plain_training_is_a_plain_loop() -> None:
             ).backward()
             adam.step()
     plain = {"epochs": 2, "finetune_epochs": 0, "weight_decay": 0.0, "threshold": None}
-    result = learn_channels(
+    result = learn(
         model,
         batches,
         LOSS,
@@ -66,7 +65,7 @@ def test_frozen_layers_stay_and_decay_not() -> None:
     names = sorted({key.rpartition(".")[0] for key in before})
     frozen, trained = names[:1], names[1:]
     assert trained
-    result = learn_channels(model, loader(), LOSS, freeze_batch_norm=frozen, **{**OPTIONS, "threshold": 1.5})
+    result = learn(model, loader(), LOSS, freeze_batch_norm=frozen, **{**OPTIONS, "threshold": 1.5})
     after = norm_state(result.model)
     for key, one in before.items():
         if key.rpartition(".")[0] in frozen:
@@ -84,15 +83,15 @@ class Stop(Callback):
 
 def test_pruning_cannot_be_switched_on_later(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, callbacks=[Stop()], **PLAIN)
+        learn(network(), loader(), LOSS, checkpoints=tmp_path, callbacks=[Stop()], **PLAIN)
     run = {**PLAIN, "checkpoints": tmp_path, "resume": True}
     with pytest.raises(TrainingError, match=r"threshold=None there, 0.001 here"):
-        learn_channels(network(), loader(), LOSS, **{**run, "threshold": 1e-3})
+        learn(network(), loader(), LOSS, **{**run, "threshold": 1e-3})
     slower = {**run, "optimizer": lambda model: create_optimizer(model, "sgd", lr=0.1)}
     with pytest.raises(TrainingError, match=r"optimizer="):
-        learn_channels(network(), loader(), LOSS, **slower)
-    whole = learn_channels(network(), loader(), LOSS, **PLAIN).model.state_dict()
-    resumed = learn_channels(network(), loader(), LOSS, **run).model.state_dict()
+        learn(network(), loader(), LOSS, **slower)
+    whole = learn(network(), loader(), LOSS, **PLAIN).model.state_dict()
+    resumed = learn(network(), loader(), LOSS, **run).model.state_dict()
     assert all(torch.equal(one, resumed[key]) for key, one in whole.items())
 
 

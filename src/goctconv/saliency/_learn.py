@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .. import _distributed as distributed
 from ..training import TrainingResult, learn_channels
-from ..training import _distributed as distributed
 from ._options import check_options
 from ._outputs import all_outputs
 from ._pairs import DataSet, DataSetError, ImagePair

@@ -1,4 +1,4 @@
-"""Progress on a terminal: bars where tqdm is installed, else a line for each epoch."""
+"""ProgressBar: bars where tqdm is installed, else a line for each epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class ProgressBar(Callback):
 
     Example:
         >>> import sys
-        >>> from goctconv.training import EpochRecord, TrainingRun, ProgressBar
+        >>> from goctconv.training import ProgressBar, TrainingRun
+        >>> from goctconv.training._history import EpochRecord
         >>> run = TrainingRun(model=None, epochs=10)
         >>> record = EpochRecord("train", 1, 0.5, 1e-4, 160, 8.0, dead=3, channels=64, validation={"mae": 0.25})
         >>> ProgressBar(sys.stdout).on_epoch_end(run, record)

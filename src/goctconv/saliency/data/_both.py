@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ...training import _distributed as distributed
+from ... import _distributed as distributed
 from .._pairs import DataSet, ImagePair
 from ._loader import SaliencyLoader
 from ._make_loaders import training_loader, validation_loader

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ... import _distributed as distributed
 from ..._files import write_atomic
-from ...training import _distributed as distributed
 from .._network import home
 from .._pairs import DataSet, DataSetError, ImagePair
 from .._pipeline import Map, default_workers, run_pipeline

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.deployment._turns import peak_memory
+from goctconv.graph import peak_memory
 from goctconv.models import CSF
 
 DILATIONS = (1, 2, 4, 8, 16)

@@ -30,7 +30,7 @@ from plain_csnet import PlainCSNet
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.deployment._turns import peak_memory
+from goctconv.graph import peak_memory
 
 MIB = 2**20
 CEILING = "one large convolution"  # what threads give on this machine, where there is nothing but arithmetic

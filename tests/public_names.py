@@ -1,8 +1,11 @@
-"""The public names of the package, read from its source: what its packages re-export."""
+"""The public names of the package: what its packages re-export, each object at its shortest path."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import importlib
+from types import ModuleType
 
 from markdown_blocks import ROOT
 
@@ -22,15 +25,30 @@ PACKAGES = (
     "goctconv.report",
     "goctconv.report.plots",
 )
+# Exported for the packages above, and not for users.
+INTERNAL: frozenset[str] = frozenset()
 
 
 def public_names(package: str) -> list[str]:
-    """Return the names that a package re-exports (``import a as a``) or loads when they are asked for."""
+    """Return the names that a package re-exports (``import a as a``), without its subpackages."""
     file = SOURCE.joinpath(*package.split("."), "__init__.py")
-    names: set[str] = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom):
-            names |= {alias.name for alias in node.names if alias.asname == alias.name}
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_LAZY":
-            names |= set(ast.literal_eval(node.value))
-    return sorted(names)
+    imports = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if type(node) is ast.ImportFrom]
+    names = {alias.name for node in imports for alias in node.names if alias.asname == alias.name}
+    module = importlib.import_module(package)
+    return sorted(
+        name
+        for name in names
+        if f"{package}.{name}" not in INTERNAL and not isinstance(getattr(module, name, None), ModuleType)
+    )
+
+
+@functools.cache
+def public_api() -> dict[str, object]:
+    """Return every public object once, under its shortest path."""
+    full = [f"{package}.{name}" for package in PACKAGES for name in public_names(package)]
+    found: dict[int, tuple[str, object]] = {}
+    for path in sorted(full, key=lambda path: (path.count("."), path)):
+        package, _, name = path.rpartition(".")
+        thing = getattr(importlib.import_module(package), name, None)  # what is missing fails in a test of its own
+        found.setdefault(id(thing), (path, thing))
+    return dict(sorted(found.values()))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -17,7 +18,7 @@ from typing_extensions import is_typeddict
 
 import goctconv
 from markdown_blocks import ROOT
-from public_names import PACKAGES, SOURCE, public_names
+from public_names import PACKAGES, SOURCE, public_api, public_names
 
 PACKAGE = SOURCE / "goctconv"
 API = ROOT / "tests" / "public_api.txt"
@@ -28,6 +29,8 @@ RANKS = {
     "_features": 0,
     "_files": 0,
     "_checks": 0,
+    "_torch": 0,
+    "graph": 0,
     "layers": 1,
     "optim": 1,
     "pruning": 1,
@@ -40,14 +43,63 @@ RANKS = {
     "cli": 5,
     "__main__": 6,
 }
-ROOT_FILE_RANK = 1  # what goctconv/__init__.py loads at once; the rest it loads when asked
 ONLY_IN = {"timm": {"models", "cli"}, "PIL": {"saliency", "report", "cli"}, "torchvision": set()}
 
 
-def test_a_fresh_import_is_silent_and_light() -> None:
-    code = "import goctconv, sys; sys.exit(', '.join({'timm', 'torchvision', 'PIL'} & set(sys.modules)) or 0)"
+HEAVY = {"torch", "timm", "torchvision", "numpy", "PIL", "matplotlib", "safetensors", "huggingface_hub"}
+TYPED = """\
+import goctconv
+
+reveal_type(goctconv.GOctConv)
+reveal_type(goctconv.create_model("csnet_x1"))
+reveal_type(goctconv.saliency.predict)
+goctconv.no_such_name
+"""
+
+
+def run_python(code: str) -> tuple[int, str, str]:
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", "")
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+def test_a_fresh_import_is_silent_and_light() -> None:
+    code = f"import goctconv, sys; dir(goctconv); sys.exit(', '.join({HEAVY} & set(sys.modules)) or 0)"
+    assert run_python(code) == (0, "", "")
+
+
+def test_packages_are_attributes_that_load_when_they_are_used() -> None:
+    unused = HEAVY - {"torch", "numpy"}
+    code = f"import goctconv, sys; goctconv.layers; sys.exit(', '.join({unused} & set(sys.modules)) or 0)"
+    assert run_python(code) == (0, "", "")
+
+
+def test_the_table_of_lazy_names_is_complete() -> None:
+    namespace: dict[str, object] = {}
+    exec("from goctconv import *", namespace)  # noqa: S102  # our own package
+    modules = [name for name in goctconv.__all__ if isinstance(namespace[name], ModuleType)]
+    assert set(goctconv.__all__) == {*public_names("goctconv"), *modules}
+    assert all(namespace[name] is getattr(goctconv, name) for name in goctconv.__all__)
+    subpackages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert set(modules) == {name for name in subpackages if f"goctconv.{name}" in PACKAGES}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'goctconv' has no attribute 'GOctConf'"):
+        _ = goctconv.GOctConf
+
+
+def test_type_checkers_see_the_names(tmp_path: Path) -> None:
+    api = pytest.importorskip("mypy.api")
+    file = tmp_path / "names.py"
+    file.write_text(TYPED, encoding="utf-8")
+    out, _, _ = api.run(["--strict", "--cache-dir", str(tmp_path / "cache"), "--follow-imports=silent", str(file)])
+    told = [line.partition(": ")[2] for line in out.splitlines()]
+    assert any("GOctConv" in line for line in told), out
+    assert any("Module" in line for line in told), out
+    assert any("def (" in line and "predict" not in line for line in told), out
+    assert [line for line in told if line.startswith("error")] == [
+        'error: Module has no attribute "no_such_name"  [attr-defined]'
+    ]
 
 
 class Import(NamedTuple):
@@ -104,8 +156,7 @@ def test_imports_point_down() -> None:
     def allowed(found: Import) -> bool:
         if found.module.partition(".")[0] != "goctconv" or (found.deferred and found.part == "cli"):
             return True
-        rank = ROOT_FILE_RANK if found.part == "__init__" else RANKS[found.part]
-        return RANKS[found.imported_part] <= rank
+        return RANKS[found.imported_part] <= RANKS["" if found.part == "__init__" else found.part]
 
     assert [f"{found.file}:{found.line} imports {found.module}" for found in IMPORTS if not allowed(found)] == []
 
@@ -116,21 +167,15 @@ def test_heavy_packages_stay_where_they_are_needed(package: str) -> None:
     assert [f"{one.file}:{one.line}" for one in found] == []
 
 
-def every_public_name() -> list[str]:
-    return sorted(f"{package}.{name}" for package in PACKAGES for name in public_names(package))
-
-
 def test_the_public_api_is_the_committed_one() -> None:
     """Where this fails on purpose, change the file too: it is the list that users rely on."""
-    assert every_public_name() == API.read_text(encoding="utf-8").split()
+    assert list(public_api()) == API.read_text(encoding="utf-8").split()
 
 
-@pytest.mark.parametrize("full", every_public_name())
-def test_public_names_exist(full: str) -> None:
-    package, _, name = full.rpartition(".")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_exist(package: str) -> None:
     module = importlib.import_module(package)
-    assert getattr(module, name) is not None
-    assert name in dir(module)
+    assert [name for name in public_names(package) if not hasattr(module, name) or name not in dir(module)] == []
 
 
 def needs_example(thing: object) -> bool:
@@ -140,13 +185,7 @@ def needs_example(thing: object) -> bool:
 
 
 def with_examples() -> dict[str, object]:
-    things = {}
-    for full in every_public_name():
-        package, _, name = full.rpartition(".")
-        thing = getattr(importlib.import_module(package), name, None)  # what is missing fails elsewhere
-        if needs_example(thing) and not any(thing is other for other in things.values()):
-            things[full] = thing
-    return things
+    return {full: thing for full, thing in public_api().items() if needs_example(thing)}
 
 
 def test_what_needs_an_example_is_found() -> None:
@@ -161,12 +200,9 @@ def test_docstrings_have_an_example(full: str) -> None:
     assert ">>>" in example
 
 
-@pytest.mark.parametrize(
-    "full", [f for f in every_public_name() if not f.endswith(("__version__", "Features", "Channels"))]
-)
+@pytest.mark.parametrize("full", [f for f in public_api() if not f.endswith(("__version__", "Features", "Channels"))])
 def test_public_names_have_a_docstring(full: str) -> None:
-    package, _, name = full.rpartition(".")
-    assert inspect.getdoc(getattr(importlib.import_module(package), name))
+    assert inspect.getdoc(public_api()[full])
 
 
 def test_the_version_is_valid() -> None:

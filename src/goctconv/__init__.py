@@ -1,25 +1,50 @@
 """Multi-scale generalised octave convolutions and light-weight saliency models for PyTorch."""
 
 import importlib
+from typing import TYPE_CHECKING
 
-from ._checks import ArgumentError as ArgumentError
-from ._features import ChannelError as ChannelError
-from ._features import Channels as Channels
-from ._features import Features as Features
-from ._features import ScaleError as ScaleError
 from ._version import __version__ as __version__
-from .layers import CrossStageGOctConv as CrossStageGOctConv
-from .layers import FusionHead as FusionHead
-from .layers import GOctConv as GOctConv
-from .layers import ILBlock as ILBlock
-from .layers import OctConv as OctConv
-from .layers import ParallelDilatedConv as ParallelDilatedConv
-from .layers import PerScale as PerScale
-from .layers import PReLU as PReLU
-from .layers import ScaledConv2d as ScaledConv2d
-from .layers import SelectScale as SelectScale
-from .layers import SimplifiedGOctConv as SimplifiedGOctConv
-from .optim import DynamicWeightDecay as DynamicWeightDecay
+
+# Names load on first use, so that `import goctconv` loads neither torch nor timm. Type checkers read these imports,
+# Python reads the table below.
+if TYPE_CHECKING:
+    from . import deployment as deployment
+    from . import layers as layers
+    from . import models as models
+    from . import optim as optim
+    from . import pruning as pruning
+    from . import report as report
+    from . import saliency as saliency
+    from . import training as training
+    from ._checks import ArgumentError as ArgumentError
+    from ._features import ChannelError as ChannelError
+    from ._features import Channels as Channels
+    from ._features import Features as Features
+    from ._features import ScaleError as ScaleError
+    from .deployment import deploy as deploy
+    from .layers import CrossStageGOctConv as CrossStageGOctConv
+    from .layers import FusionHead as FusionHead
+    from .layers import GOctConv as GOctConv
+    from .layers import ILBlock as ILBlock
+    from .layers import OctConv as OctConv
+    from .layers import ParallelDilatedConv as ParallelDilatedConv
+    from .layers import PerScale as PerScale
+    from .layers import PReLU as PReLU
+    from .layers import ScaledConv2d as ScaledConv2d
+    from .layers import SelectScale as SelectScale
+    from .layers import SimplifiedGOctConv as SimplifiedGOctConv
+    from .models import CheckpointError as CheckpointError
+    from .models import LicenseError as LicenseError
+    from .models import UnknownModelError as UnknownModelError
+    from .models import create_model as create_model
+    from .models import list_models as list_models
+    from .models import load_pruned as load_pruned
+    from .models import save_pruned as save_pruned
+    from .optim import DynamicWeightDecay as DynamicWeightDecay
+    from .pruning import load_plan as load_plan
+    from .pruning import plan_pruning as plan_pruning
+    from .pruning import prune_channels as prune_channels
+    from .training import learn_channels as learn_channels
 
 __all__ = [
     "ArgumentError",
@@ -46,6 +71,7 @@ __all__ = [
     "create_model",
     "deploy",
     "deployment",
+    "layers",
     "learn_channels",
     "list_models",
     "load_plan",
@@ -61,35 +87,56 @@ __all__ = [
     "training",
 ]
 
-_LAZY = {
-    "CheckpointError": "models",
-    "LicenseError": "models",
-    "UnknownModelError": "models",
-    "plan_pruning": "pruning",
-    "create_model": "models",
-    "deploy": "deployment",
-    "learn_channels": "training",
-    "list_models": "models",
-    "load_plan": "pruning",
-    "load_pruned": "models",
-    "prune_channels": "pruning",
-    "save_pruned": "models",
-    "report": "",
-    "deployment": "",
-    "training": "",
-    "models": "",
-    "pruning": "",
-    "saliency": "",
+_HOMES = {
+    "_checks": ("ArgumentError",),
+    "_features": (
+        "ChannelError",
+        "Channels",
+        "Features",
+        "ScaleError",
+    ),
+    "deployment": ("deploy",),
+    "layers": (
+        "CrossStageGOctConv",
+        "FusionHead",
+        "GOctConv",
+        "ILBlock",
+        "OctConv",
+        "PReLU",
+        "ParallelDilatedConv",
+        "PerScale",
+        "ScaledConv2d",
+        "SelectScale",
+        "SimplifiedGOctConv",
+    ),
+    "models": (
+        "CheckpointError",
+        "LicenseError",
+        "UnknownModelError",
+        "create_model",
+        "list_models",
+        "load_pruned",
+        "save_pruned",
+    ),
+    "optim": ("DynamicWeightDecay",),
+    "pruning": (
+        "load_plan",
+        "plan_pruning",
+        "prune_channels",
+    ),
+    "training": ("learn_channels",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
+if not TYPE_CHECKING:  # or type checkers would take any name for one of ours
 
-def __getattr__(name: str) -> object:
-    """Import what needs more than torch only when it is asked for (PEP 562)."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f".{_LAZY[name] or name}", __name__)
-    return getattr(module, name) if _LAZY[name] else module
+    def __getattr__(name: str) -> object:
+        """Import a name on first use (PEP 562)."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_HOME.get(name, name)}", __name__)
+        value = globals()[name] = getattr(module, name) if name in _HOME else module
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

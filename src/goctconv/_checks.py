@@ -76,9 +76,7 @@ class ArgumentTypeError(ArgumentError, TypeError):
 class ArgumentWarning(UserWarning):
     """Warns of an argument; its ``error`` is the `ArgumentError` that it is no reason for."""
 
-    def __init__(
-        self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = ""
-    ) -> None:
+    def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
         self.error = ArgumentError(argument, value, expected, cure, problem=problem)
         super().__init__(str(self.error))
 

@@ -1,18 +1,22 @@
+import argparse
 import re
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import pytest
+import torch
 
-import goctconv
+import goctconv.cli._main
+from goctconv._checks import ArgumentError
 from goctconv.cli import main
-from goctconv.cli._main import COMMANDS
-from goctconv.cli._messages import printable, say, tell
-from goctconv.cli._progress import plural, progress
+from goctconv.cli._command import in_options
+from goctconv.cli._main import COMMANDS, load_command
+from goctconv.cli._output import plural, printable, progress, say, tell
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([command.name, "--help"] for command in COMMANDS), ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS), ["--version"]])
 def test_help_and_version(arguments, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "88")
     with pytest.raises(SystemExit) as caught:
@@ -90,10 +94,17 @@ def test_without_standard_error(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_help_needs_neither_timm_nor_pillow():
-    code = "import sys; from goctconv.cli._main import *; build_parser(); print({'timm', 'PIL'} & {*sys.modules})"
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predictt"], ["prune", "--ratio", "2"]])
+def test_help_and_wrong_arguments_need_neither_timm_nor_pillow(arguments):
+    code = (
+        "import sys; from goctconv.cli import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: sys.stdout = sys.__stdout__\n"
+        "print({name for name in sys.modules if name in {'timm', 'PIL'} or name.startswith('goctconv.cli.learn')},"
+        " file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert done.stderr.splitlines()[-1] == "set()"
 
 
 def test_names_are_printable():
@@ -118,3 +129,38 @@ def test_an_option_that_there_is_not_is_named_with_the_nearest(capsys: pytest.Ca
         error = capsys.readouterr().err
         assert re.search(hint, error)
         assert "goctconv learn --help lists" in error
+
+
+def test_errors_of_arguments_name_options():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("-n", "--round-to", type=int)
+    parser.add_argument("--weights")
+    parser.add_argument("--groups", action="store_true")
+    parser.add_argument("--flip", action=argparse.BooleanOptionalAction)
+    args = parser.parse_args(["slim"])
+    args.parser, args.names = parser, {"checkpoint_path": "--weights", "example_inputs": "MODEL"}
+
+    def text(*error, **more):
+        return in_options(ArgumentError(*error, **more), args)
+
+    assert text("round_to", 0, "an integer of at least 1", "leave {round_to} out") == (
+        "--round-to 0 must be an integer of at least 1: leave --round-to out"
+    )
+    assert text("checkpoint_path", "a.pth", problem="is damaged", cure="pass {flip=False} or {groups=True}") == (
+        "--weights a.pth is damaged: pass --no-flip or --groups"
+    )
+    assert text("groups", False, cure="pass {groups=False}", problem="is off") == "no --groups is off: pass no --groups"
+    assert text("model", torch.nn.ReLU, problem="fails") == "MODEL slim fails"
+    assert text("example_inputs", torch.zeros(2), problem="is one axis") == "MODEL is one axis"
+    assert text("round_to", (1, 2), "one") == "--round-to 1,2 must be one"
+    assert text("seed", 3, "less") == "seed=3 must be less"
+
+
+def test_an_error_of_an_argument_ends_the_command(monkeypatch, capsys):
+    def refuse(_):
+        raise ArgumentError("batch_size", 3, "an even number", "pass {batch_size=4}")
+
+    monkeypatch.setattr(goctconv.cli._main, "load_command", lambda name: replace(load_command(name), run=refuse))
+    assert main(["predict", "cat.jpg"]) == 2
+    assert capsys.readouterr().err == ("goctconv: error: --batch-size 3 must be an even number: pass --batch-size 4\n")

@@ -77,9 +77,7 @@ def test_a_full_disk(command, model_options, monkeypatch, capsys):
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert main(arguments) == 2
-    assert capsys.readouterr().err == (
-        "goctconv: error: standard output cannot be written (No space left on device).\n"
-    )
+    assert capsys.readouterr().err == ("goctconv: error: standard output cannot be written (No space left on device)\n")
 
 
 @pytest.mark.parametrize(("stream", "name"), [("stdin", "standard input"), ("stdout", "standard output")])

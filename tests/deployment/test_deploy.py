@@ -25,6 +25,7 @@ from goctconv.deployment import Deployed
 from goctconv.layers import PReLU, SimplifiedGOctConv, _resample
 from goctconv.models import CSF
 from reference.conditioning import calibrated
+from reference.zoo.wiring import ByName, Chain, Tapped
 
 SIZES = ((1, 64, 64), (3, 67, 83), (2, 33, 95))
 
@@ -61,19 +62,6 @@ def test_it_computes_the_same(name: str) -> None:
             x = torch.randn(batch, 3, height, width, dtype=dtype)
             assert largest_difference(deployed(x), network(x)) < tolerance
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
-
-
-class Chain(nn.Module):
-    """Layers in a row, called by hand."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
 
 def normalised(layer: Any, activation: Any = PReLU) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -182,27 +170,10 @@ def test_layers_of_every_kind(case: str) -> None:
         assert not any(isinstance(module, nn.BatchNorm2d) for module in deployed.modules())
 
 
-class Shared(nn.Module):
-    """A convolution whose output is used twice, one that is called twice, and one that may be folded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tapped, self.norm1 = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-        self.twice, self.norm2 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-        self.alone, self.norm3 = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-        self.linear, self.norm4 = nn.Linear(4, 5), nn.BatchNorm1d(5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tapped = self.tapped(x)
-        y = self.norm1(tapped) + tapped
-        y = self.norm2(self.twice(self.twice(y)))
-        return self.norm4(self.linear(self.norm3(self.alone(y)).mean((2, 3))))
-
-
 @torch.no_grad()
 def test_elsewhere_only_what_is_provable_is_folded() -> None:
     torch.manual_seed(0)
-    model = calibrated(Shared(), torch.randn(8, 3, 16, 16))
+    model = calibrated(Tapped(), torch.randn(8, 3, 16, 16))
     deployed = goctconv.deploy(model)
     assert set(deployed.deployment.folded) == {"norm3", "norm4"}
     assert any("2 BatchNorm layers" in note for note in deployed.deployment.notes)
@@ -406,20 +377,9 @@ def test_with_several_threads(
     assert in_bands.call_count > 5
 
 
-class Named(nn.Module):
-    """Takes what it takes by any name, and calls its parts by theirs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 1, 1)
-
-    def forward(self, mask: Tensor, x: Tensor) -> Tensor:
-        return self.conv(input=x) * mask
-
-
 @torch.no_grad()
 def test_arguments_by_name() -> None:
-    model, x, mask = Named(), torch.randn(1, 3, 8, 9), torch.rand(1, 1, 8, 9)
+    model, x, mask = ByName(), torch.randn(1, 3, 8, 9), torch.rand(1, 1, 8, 9)
     deployed = goctconv.deploy(model, example_inputs=(mask, x))
     assert deployed.deployment.rewritten == ("conv",)
     assert largest_difference(deployed(mask=mask, x=x), model(mask, x)) < 1e-5

@@ -18,6 +18,7 @@ import goctconv
 from goctconv.deployment import ExportError, export_onnx, export_openvino
 from goctconv.deployment._checked import Reference
 from reference.conditioning import calibrated
+from reference.zoo.outputs import Amplifier, Difference, DiffersWhenExported, OneSize, Raises, TwoOutputs, Upsampling
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -58,23 +59,11 @@ def test_released_network_at_four_sizes(shared: Path, tmp_path: Path) -> None:
             assert largest_difference(tmp_path / "net.onnx", model, torch.randn(batch, 3, height, width)) < 1e-4
 
 
-class Different(nn.Module):
-    """Computes something else while it is exported than when it runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
-        return y if torch.compiler.is_exporting() else 2 * y
-
-
 def test_a_wrong_export_is_not_written(tmp_path: Path) -> None:
     file = tmp_path / "net.onnx"
     file.write_bytes(b"older")
     with pytest.raises(ExportError, match=r"differs by .* nothing was written"):
-        export_onnx(Different(), file)
+        export_onnx(DiffersWhenExported(), file)
     assert file.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -101,44 +90,14 @@ def test_other_precisions_are_exported_in_float32(dtype: torch.dtype, tmp_path: 
     assert largest_difference(tmp_path / "net.onnx", model.float(), torch.randn(2, 3, 40, 50)) < 1e-5
 
 
-class Raises(nn.Module):
-    """Takes no image."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        raise AssertionError(x.shape)
-
-
-class Twice(nn.Module):
-    """Returns two tensors."""
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x
-
-
-@pytest.mark.parametrize(("model", "message"), [(Twice(), "returns a tuple"), (Raises(), "does not run on an image")])
+@pytest.mark.parametrize(
+    ("model", "message"), [(TwoOutputs(), "returns a tuple"), (Raises(), "does not run on an image")]
+)
 def test_what_cannot_be_exported_is_named(model: nn.Module, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=message):
         export_onnx(model, tmp_path / "net.onnx")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         export_onnx(model, tmp_path)
-
-
-class Small(nn.Module):
-    """A convolution, BatchNorm, PReLU and upsampling to the image's size."""
-
-    def __init__(self, slope: float = 0.25) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(4)
-        self.act = nn.PReLU(4, init=slope)
-        self.last = nn.Conv2d(4, 1, 1)
-        with torch.no_grad():
-            self.norm.running_mean.uniform_(-0.2, 0.2)
-            self.norm.running_var.uniform_(0.5, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = nn.functional.max_pool2d(self.act(self.norm(self.conv(x))), 2)
-        return nn.functional.interpolate(self.last(y), x.shape[2:], mode="bilinear", align_corners=False)
 
 
 def operations(file: Path) -> Counter[str]:
@@ -153,7 +112,7 @@ def operations(file: Path) -> Counter[str]:
 def test_the_graph_is_that_of_the_deployed_network(
     slope: float, keep_prelu: bool, activation: dict[str, int], tmp_path: Path
 ) -> None:
-    model = Small(slope).eval()
+    model = Upsampling(slope).eval()
     export_onnx(model, tmp_path / "net.onnx", keep_prelu=keep_prelu)
     assert largest_difference(tmp_path / "net.onnx", model, torch.randn(2, 3, 45, 39)) < 1e-5
     found = operations(tmp_path / "net.onnx")
@@ -164,7 +123,7 @@ def test_the_graph_is_that_of_the_deployed_network(
 
 def test_one_size_alone(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    model = Small().eval()
+    model = Upsampling().eval()
     export_onnx(model, tmp_path / "net.onnx", size=(48, 39))
     (image,) = onnx.load(str(tmp_path / "net.onnx")).graph.input
     assert [axis.dim_value for axis in image.type.tensor_type.shape.dim] == [0, 3, 48, 39]
@@ -178,25 +137,18 @@ def test_one_size_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [31, (64, 16), (64, 64, 64), True, "64", 64.0])
 def test_a_size_that_is_none(size: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"size=.* must be one integer or \(height, width\), each at least 32"):
-        export_onnx(Small(), tmp_path / "net.onnx", size=size)
-
-
-class Window(nn.Module):
-    """Takes images of one size, as transformers with windows may."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, 3, 48, 39)
+        export_onnx(Upsampling(), tmp_path / "net.onnx", size=size)
 
 
 def test_one_size_is_the_cure(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"does not run on .*or the one that size= names"):
-        export_onnx(Window(), tmp_path / "net.onnx")
-    export_onnx(Window(), tmp_path / "net.onnx", size=(48, 39))
-    assert largest_difference(tmp_path / "net.onnx", Window(), torch.randn(4, 3, 48, 39)) == 0
+        export_onnx(OneSize(), tmp_path / "net.onnx")
+    export_onnx(OneSize(), tmp_path / "net.onnx", size=(48, 39))
+    assert largest_difference(tmp_path / "net.onnx", OneSize(), torch.randn(4, 3, 48, 39)) == 0
 
 
 def test_half_precision(tmp_path: Path) -> None:
-    model = Small().eval()
+    model = Upsampling().eval()
     export_onnx(model, tmp_path / "net.onnx", dtype=torch.float16)
     difference = largest_difference(tmp_path / "net.onnx", model, torch.randn(2, 3, 45, 39))
     assert 1e-6 < difference < 1e-2
@@ -208,26 +160,12 @@ def test_half_precision(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_deployed_network_of_another_type(dtype: torch.dtype, tmp_path: Path) -> None:
-    model = Small().eval()
+    model = Upsampling().eval()
     deployed = goctconv.deploy(model, dtype=dtype)
     export_onnx(deployed, tmp_path / "net.onnx")
     x = torch.randn(1, 3, 45, 39)
     assert largest_difference(tmp_path / "net.onnx", copy.deepcopy(deployed.network).float(), x) < 1e-4
     assert deployed.dtype == dtype
-
-
-class Amplifier(nn.Module):
-    """Makes much of the rounding of a sum."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.mean((1, 2, 3), keepdim=True) * 1e6 + x[:, :1] * 1e-3).sin()
-
-
-class Difference(nn.Module):
-    """Rounds nearly everything away."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x + 2e7) - 2e7
 
 
 def test_rounding_that_the_network_makes_much_of() -> None:
@@ -256,7 +194,7 @@ def test_rounding_that_the_network_makes_much_of() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_openvino(dtype: torch.dtype, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="needs openvino")
-    model = Small().eval()
+    model = Upsampling().eval()
     export_openvino(model, tmp_path / "new" / "net.xml", dtype=dtype)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["net.bin", "net.xml"]
     x = torch.randn(2, 3, 45, 39)
@@ -270,7 +208,7 @@ def test_openvino(dtype: torch.dtype, tmp_path: Path) -> None:
 
 def test_openvino_of_one_size(tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="needs openvino")
-    model, x = Small().eval(), torch.randn(2, 3, 48, 39)
+    model, x = Upsampling().eval(), torch.randn(2, 3, 48, 39)
     export_openvino(model, tmp_path / "net.xml", size=(48, 39))
     graph = openvino.Core().read_model(str(tmp_path / "net.xml"))
     assert [axis.is_dynamic for axis in graph.inputs[0].get_partial_shape()] == [True, False, False, False]
@@ -282,7 +220,7 @@ def test_openvino_of_one_size(tmp_path: Path) -> None:
 def test_openvino_that_differs_is_not_written(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs openvino")
     with pytest.raises(ExportError, match="nothing was written"):
-        export_openvino(Different(), tmp_path / "net.xml")
+        export_openvino(DiffersWhenExported(), tmp_path / "net.xml")
     with pytest.raises(ValueError, match=r"must end in \.xml"):
-        export_openvino(Different(), tmp_path / "net.bin")
+        export_openvino(DiffersWhenExported(), tmp_path / "net.bin")
     assert list(tmp_path.iterdir()) == []

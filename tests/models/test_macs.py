@@ -13,6 +13,7 @@ from torch import nn
 import goctconv
 from goctconv import GOctConv
 from goctconv.models import count_macs
+from reference.zoo.wiring import OnTwoScales
 
 ROWS = json.loads((Path(__file__).parent / "macs.json").read_text())
 
@@ -33,19 +34,10 @@ def test_each_rule_of_the_paper_by_hand() -> None:
     stride = 5 * (2 * 240 + 3 * 60)
     down, up = 9 * 2 * 15, 9 * 5 * 60
 
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = conv
-            self.norm = nn.BatchNorm2d(5)
-            self.act = nn.PReLU(5)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.act(self.norm(self.conv((x[:, :2], x[:, 2:, ::2, ::2]))[0]))
-
-    assert count_macs(Net(), (12, 20), in_chans=5) == products
+    net = OnTwoScales(conv)
+    assert count_macs(net, (12, 20), in_chans=5) == products
     elements = 5 * 60
-    assert count_macs(Net(), (12, 20), "paper", in_chans=5) == products + biases + stride + down + up + 7 * elements
+    assert count_macs(net, (12, 20), "paper", in_chans=5) == products + biases + stride + down + up + 7 * elements
 
 
 def test_the_network_is_left_alone() -> None:

@@ -25,6 +25,8 @@ from reference.decay import (
     tiny_network,
     train,
 )
+from reference.zoo.chains import two_norms
+from reference.zoo.wiring import Remembering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,26 +253,7 @@ def test_inductor(activation: str) -> None:
     assert_metrics(optimizer, plain.metrics, 4, tolerance=1e-10)
 
 
-class Remembering(nn.Module):
-    """Keeps a tensor, as networks with grids or anchors do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
-        self.grid: Tensor | None = None
-
-    def forward(self, images: Tensor) -> Tensor:
-        images = self.body(images)
-        if self.grid is None:
-            self.grid = torch.ones(images.shape[-2:])
-        return F.silu(images) * self.grid
-
-
-def in_a_row() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Sequential(nn.BatchNorm2d(5)))
-
-
-@pytest.mark.parametrize("make", [in_a_row, Remembering], ids=["Sequential", "with a memory"])
+@pytest.mark.parametrize("make", [two_norms, Remembering], ids=["Sequential", "with a memory"])
 @pytest.mark.parametrize("kind", ["module", "in place", "function", "dynamic", "sizes that change"])
 def test_other_ways_to_compile(make: Any, kind: str) -> None:
     torch.manual_seed(3)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from goctconv import DynamicWeightDecay
+from reference.zoo.wiring import Followed
 
 MODULES = [
     nn.ReLU(),
@@ -91,21 +92,9 @@ FURTHER: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 }
 
 
-class Net(nn.Module):
-    """A BatchNorm with something behind it."""
-
-    def __init__(self, behind: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(5)
-        self.behind = behind
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.behind(self.norm(1 * x))
-
-
 def read(behind: Callable[[Tensor], Tensor]) -> tuple[DynamicWeightDecay, Tensor, Tensor]:
     """Train two steps; return the optimizer, the BatchNorm's output and the network's, the same in both."""
-    net = Net(behind).double().train()
+    net = Followed(behind).double().train()
     nn.init.uniform_(net.norm.weight, -1.3, 1.3)
     nn.init.normal_(net.norm.bias)
     inputs = torch.randn(3, 5, 8, 6, dtype=torch.float64)
@@ -167,7 +156,7 @@ def test_randomized_slopes() -> None:
     optimizer, output, _ = read(lambda x: F.leaky_relu(x, (1 / 8 + 1 / 3) / 2))
     expected = optimizer.metrics()["norm"].metric
     torch.testing.assert_close(expected, gap(F.leaky_relu(output, (1 / 8 + 1 / 3) / 2)), rtol=1e-12, atol=0)
-    net = Net(lambda x: F.rrelu(x, training=True)).double().train()
+    net = Followed(lambda x: F.rrelu(x, training=True)).double().train()
     optimizer = DynamicWeightDecay(torch.optim.SGD([*net.norm.parameters()], lr=0.0), net)
     inputs = torch.randn(3, 5, 8, 6, dtype=torch.float64)
     for _ in range(2):

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import goctconv
 from goctconv import DynamicWeightDecay
+from reference.zoo.chains import signals, volumes
 
 COEFFICIENT = 3.0
 TOLERANCE = 1e-10
@@ -57,23 +58,6 @@ def in_sequence(name: str) -> tuple[str, Callable[[Tensor], Tensor]]:
     return {"1": ("2", itself), "4": ("4", itself), "7": ("8", itself)}[name]
 
 
-def vectors() -> nn.Module:
-    """A 1-d network: BatchNorm of sequences, one without an activation, and one of vectors."""
-    return nn.Sequential(
-        *(nn.Conv1d(3, 5, 3), nn.BatchNorm1d(5), nn.ELU(inplace=True)),
-        *(nn.Conv1d(5, 7, 3), nn.BatchNorm1d(7), nn.AdaptiveAvgPool1d(1)),
-        *(nn.Sequential(nn.Flatten(), nn.Linear(7, 11)), nn.BatchNorm1d(11), nn.Tanh()),
-    )
-
-
-def volumes() -> nn.Module:
-    return nn.Sequential(
-        *(nn.Conv3d(3, 5, 3), nn.BatchNorm3d(5), nn.LeakyReLU()),
-        *(nn.Conv3d(5, 7, 3), nn.BatchNorm3d(7), nn.MaxPool3d(2)),
-        *(nn.Conv3d(7, 11, 1), nn.BatchNorm3d(11), nn.GELU()),
-    )
-
-
 CASES = {
     "csnet": Case(lambda: goctconv.create_model("csnet_x1"), (2, 3, 64, 64), in_csnet),
     "resnet18": Case(lambda: timm.create_model("resnet18"), (3, 3, 64, 64), in_resnet),
@@ -82,7 +66,7 @@ CASES = {
         lambda: timm.create_model("efficientnet_b0", drop_rate=0, drop_path_rate=0), (3, 3, 64, 64), in_norm_act
     ),
     "densenet": Case(torchvision.models.densenet121, (2, 3, 64, 64), in_densenet),
-    "1-d": Case(vectors, (5, 3, 17), in_sequence),
+    "1-d": Case(signals, (5, 3, 17), in_sequence),
     "3-d": Case(volumes, (3, 3, 11, 9, 10), in_sequence),
 }
 

@@ -14,28 +14,10 @@ from torch import Tensor, nn
 
 from goctconv.pruning import PruningError, PruningResult, prune_channels
 from reference.random_networks import difference, randomize
+from reference.zoo.wiring import Between, MeanOfWords, SharedParts, TiedEmbedding
 
 IMAGE = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 OTHER = torch.randn(5, 3, 24, 20, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-
-
-class Between(nn.Module):
-    """Two convolutions with BatchNorm, something in between, and one more convolution."""
-
-    def __init__(self, between: Callable[..., Tensor], dimensions: int = 2) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        conv = (nn.Conv1d, nn.Conv2d)[dimensions - 1]
-        norm = (nn.BatchNorm1d, nn.BatchNorm2d)[dimensions - 1]
-        self.first, self.norm = conv(3, 8, 3), norm(8)
-        self.second, self.norm2 = conv(8, 8, 1), norm(8)
-        self.last = conv(8, 4, 3, padding=1)
-        self.between = between
-
-    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        y = self.norm(self.first(x)).relu()
-        y = self.norm2(self.second(y)).relu()
-        return self.last(self.between(self, x, y, *others))
 
 
 def network(between: Callable[..., Tensor], dimensions: int = 2) -> nn.Module:
@@ -147,62 +129,14 @@ def test_operations_that_cost_some_channels(between: Callable[..., Tensor]) -> N
     assert assert_exact(network(between), IMAGE, [OTHER]).report.removed > 0
 
 
-class SharedParts(nn.Module):
-    """A BatchNorm behind two convolutions, which share a bias too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.first, self.norm = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8)
-        self.a, self.b = nn.Conv2d(8, 6, 1, bias=False), nn.Conv2d(8, 6, 1, bias=False)
-        self.shared = nn.BatchNorm2d(6)
-        self.c, self.d = nn.Conv2d(6, 4, 1), nn.Conv2d(3, 4, 1)
-        self.d.bias = self.c.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.first(x)).relu()
-        y = self.shared(self.a(y)).relu() + self.shared(self.b(y.tanh())).relu()
-        return torch.cat([self.c(y), self.d(x).relu()], dim=1)
-
-
 def test_a_batch_norm_and_a_bias_of_two_layers() -> None:
     model = randomize(SharedParts().double(), share=0.5, seed=4).eval()
     assert assert_exact(model, IMAGE, [OTHER]).report.removed > 0
 
 
-class TiedEmbedding(nn.Module):
-    """Words in, scores of words out, by one table."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.table, self.norm = nn.Embedding(11, 8), nn.BatchNorm1d(8)
-
-    def forward(self, words: Tensor) -> Tensor:
-        return F.linear(self.norm(self.table(words).mean(1)), self.table.weight)
-
-
 def test_a_table_that_is_read_in_two_ways() -> None:
     model = randomize(TiedEmbedding().double(), share=0.5, seed=4).eval()
     assert assert_exact(model, torch.randint(11, (3, 5)), [torch.randint(11, (2, 7))]).report.removed == 0
-
-
-class MeanOfWords(nn.Module):
-    """The mean over words that are not padding."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.table, self.mix, self.norm, self.out = (
-            nn.Embedding(11, 8),
-            nn.Linear(8, 8),
-            nn.BatchNorm1d(8),
-            nn.Linear(8, 3),
-        )
-
-    def forward(self, words: Tensor) -> Tensor:
-        features = self.norm(self.mix(self.table(words)).transpose(1, 2)).sum(2)
-        return self.out(features / (words != 0).sum(1, keepdim=True).clamp(min=1))
 
 
 def test_words_of_any_number() -> None:

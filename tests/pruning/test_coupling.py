@@ -5,32 +5,15 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from goctconv.pruning import ChannelGroups, PruningError, channel_groups
-
-
-class Net(nn.Module):
-    """A dense layer, a depthwise one behind it, and a shortcut around both."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm0 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
-        self.expand, self.norm1 = nn.Conv2d(5, 7, 1), nn.BatchNorm2d(7)
-        self.depthwise, self.norm2 = nn.Conv2d(7, 7, 3, padding=1, groups=7), nn.BatchNorm2d(7)
-        self.project, self.norm3 = nn.Conv2d(7, 5, 1), nn.BatchNorm2d(5)
-        self.head = nn.Linear(5, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm0(self.stem(x)).relu()
-        y = self.norm1(self.expand(x)).relu()
-        y = self.norm2(self.depthwise(y)).relu()
-        return self.head((x + self.norm3(self.project(y))).mean((2, 3)))
+from reference.zoo.wiring import InvertedResidual, SortedChannels
 
 
 @pytest.fixture
 def classes() -> ChannelGroups:
-    return channel_groups(Net(), torch.rand(1, 3, 8, 8))
+    return channel_groups(InvertedResidual(), torch.rand(1, 3, 8, 8))
 
 
 def test_classes(classes: ChannelGroups) -> None:
@@ -62,7 +45,7 @@ def test_mean(classes: ChannelGroups) -> None:
 
 
 def test_group_lasso(classes: ChannelGroups) -> None:
-    model = Net().double()
+    model = InvertedResidual().double()
     scales = {name: model.get_submodule(name).weight for name in ("norm0", "norm1", "norm2", "norm3")}
     with torch.no_grad():
         for scale in scales.values():
@@ -98,26 +81,15 @@ def test_classes_of_a_pruned_network(classes: ChannelGroups) -> None:
     with pytest.raises(ValueError, match=r"the classes are of 3 channels of 'norm0', which has 5: .*without"):
         left.mean({"norm0": torch.ones(5)})
     with pytest.raises(ValueError, match="the classes are of 3 channels of 'norm0', which has 5"):
-        left.group_lasso(Net())
+        left.group_lasso(InvertedResidual())
 
 
 def test_a_wrapped_network_has_the_same_penalty(classes: ChannelGroups) -> None:
-    model = Net()
+    model = InvertedResidual()
     assert classes.group_lasso(nn.DataParallel(model)) == classes.group_lasso(model) > 0
 
 
 def test_channels_that_nobody_knows_are_in_no_class_of_others() -> None:
-    class Opaque(nn.Module):
-        """A BatchNorm of the image, and one behind an operation over channels."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.of_image, self.behind = nn.BatchNorm2d(3), nn.BatchNorm2d(4)
-            self.mix = nn.Parameter(torch.randn(4, 3))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.behind(torch.einsum("oc,bchw->bohw", self.mix, self.of_image(x)).sort(1).values)
-
-    classes = channel_groups(Opaque(), torch.rand(1, 3, 8, 8))
+    classes = channel_groups(SortedChannels(), torch.rand(1, 3, 8, 8))
     assert classes.count == 7
     assert classes.members("behind", 2) == [("behind", 2)]

@@ -9,27 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from goctconv.pruning import PruningPlan, channel_groups, plan_pruning, prune_channels
-from reference.random_networks import Activated, Residual, difference
+from reference.random_networks import difference
+from reference.zoo.chains import depthwise as network
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def network() -> nn.Sequential:
-    """A chain of a convolution and two depthwise ones, a sum, and a plain convolution."""
-    torch.manual_seed(4)
-    model = nn.Sequential(
-        Activated(nn.Conv2d(3, 10, 1, bias=False), nn.ReLU()),
-        Activated(nn.Conv2d(10, 10, 3, padding=1, groups=10, bias=False), nn.ReLU()),
-        Activated(nn.Conv2d(10, 10, 3, padding=1, groups=10, bias=False), nn.ReLU()),
-        Activated(nn.Conv2d(10, 10, 1, bias=False), nn.ReLU()),
-        Residual(Activated(nn.Conv2d(10, 10, 1, bias=False), nn.ReLU())),
-        nn.Conv2d(10, 2, 1),
-    )
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.1, 1.0)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return model.double().eval()
 
 
 NAMES = ["0.norm", "1.norm", "2.norm", "3.norm", "4.body.norm"]

@@ -15,20 +15,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from goctconv.pruning import plan_pruning, prune_channels
-from reference.random_networks import Activated, Residual, difference, masked, randomize
+from reference.random_networks import difference, masked, randomize
+from reference.zoo.blocks import Activated, Residual
+from reference.zoo.chains import dense
+from reference.zoo.outputs import Returning
+from reference.zoo.wiring import AuxiliaryHead, Buffered, NeedsTargets, SharedBlock
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def network() -> nn.Sequential:
-    torch.manual_seed(2)
-    model = nn.Sequential(
-        Activated(nn.Conv2d(3, 8, 1), nn.ReLU()),
-        Activated(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()),
-        Activated(nn.Conv2d(8, 12, 1, bias=False), nn.ReLU()),
-        nn.Conv2d(12, 5, 1),
-    ).double()
-    return randomize(model, share=0.5, seed=1).eval()
+    return randomize(dense(), share=0.5, seed=1).eval()
 
 
 def widths(model: nn.Module) -> list[int]:
@@ -88,24 +85,9 @@ def test_hooks_stay() -> None:
     assert len(slim[1]._forward_hooks) == len(model[1]._forward_hooks) == 1
 
 
-class Twice(nn.Module):
-    """One block is called twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = Activated(nn.Conv2d(3, 8, 1), nn.ReLU())
-        self.shared = Activated(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
-        self.alias = self.shared
-        self.last = Activated(nn.Conv2d(8, 6, 1), nn.ReLU())
-        self.end = nn.Conv2d(6, 2, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.end(self.last(self.alias(self.shared(self.first(x)))))
-
-
 def test_shared_modules() -> None:
     torch.manual_seed(6)
-    slim = assert_pruned(randomize(Twice().double(), share=0.5, seed=4).eval())
+    slim = assert_pruned(randomize(SharedBlock().double(), share=0.5, seed=4).eval())
     assert slim.shared is slim.alias
     assert slim.last.norm.num_features < 6
 
@@ -131,24 +113,6 @@ def test_tied_weights() -> None:
     assert slim[1].body.conv.weight.shape[:2] == (5, 5)
 
 
-class WithHead(nn.Module):
-    """An auxiliary head that runs in train mode only, as in GoogLeNet."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = Activated(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU())
-        self.head = nn.Sequential(
-            Activated(nn.Conv2d(8, 6, 1, bias=False), nn.ReLU()), nn.Dropout(0.5), nn.Conv2d(6, 2, 1)
-        )
-        self.second = Activated(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
-        self.end = nn.Conv2d(8, 2, 1)
-
-    def forward(self, x: Tensor) -> Any:
-        x = self.first(x)
-        main = self.end(self.second(x))
-        return (main, self.head(x)) if self.training else main
-
-
 def with_heads(model: nn.Module) -> nn.Module:
     for module in model.modules():
         module.training = not isinstance(module, nn.BatchNorm2d | nn.Dropout)
@@ -157,7 +121,7 @@ def with_heads(model: nn.Module) -> nn.Module:
 
 def test_auxiliary_heads_are_pruned_along() -> None:
     torch.manual_seed(6)
-    model = randomize(WithHead().double(), share=0.5, seed=4).train()
+    model = randomize(AuxiliaryHead().double(), share=0.5, seed=4).train()
     result = prune_channels(model, EXAMPLE, threshold=1e-20)
     assert result.model.training
     assert set(result.report.difference) == {"the example", "random input", "another size", "auxiliary heads"}
@@ -171,18 +135,9 @@ def test_auxiliary_heads_are_pruned_along() -> None:
     assert all(one.grad is not None for one in result.model.parameters())
 
 
-class Needy(WithHead):
-    """A head that wants something that is not there in eval mode."""
-
-    def forward(self, x: Tensor) -> Any:
-        if self.training:
-            raise ValueError("in train mode, targets must be given")
-        return super().forward(x)
-
-
 def test_heads_that_cannot_be_run_are_noted() -> None:
     torch.manual_seed(6)
-    report = prune_channels(randomize(Needy().double(), share=0.5, seed=4), EXAMPLE, threshold=1e-20).report
+    report = prune_channels(randomize(NeedsTargets().double(), share=0.5, seed=4), EXAMPLE, threshold=1e-20).report
     assert report.notes[0].startswith("head.0.conv, head.0.norm, head.2 did not run in eval mode, and the model")
     assert "targets must be given" in report.notes[0]
     assert set(report.layers["head.0.norm"].held.values()) == {"it does not run"}
@@ -209,20 +164,6 @@ def test_memory_format_is_kept() -> None:
     weight = slim[1].conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
-
-
-class Buffered(nn.Sequential):
-    """Scales its input by a buffer, and counts its calls in another one."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__(*layers)
-        self.register_buffer("factor", torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1))
-        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        x *= self.factor
-        return super().forward(x)
 
 
 def test_buffers_and_inputs_that_are_changed_in_place() -> None:
@@ -254,23 +195,9 @@ RETURNED: dict[str, Callable[[Tensor, Tensor], Any]] = {
 }
 
 
-class Returning(nn.Module):
-    """Calls its layers with what it is given in one of several ways, and returns two maps."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.body = network()
-        self.kind = kind
-
-    def forward(self, x: Tensor, scale: Tensor | None = None, *, flip: bool = False) -> Any:
-        x = x if scale is None else x * scale
-        features = self.body[:2](x.flip(2) if flip else x)
-        return RETURNED[self.kind](self.body[2:](features), features)
-
-
 @pytest.mark.parametrize("kind", RETURNED)
 def test_outputs(kind: str) -> None:
-    model = Returning(kind).eval()
+    model = Returning(network(), RETURNED[kind]).eval()
     result = prune_channels(model, EXAMPLE, threshold=1e-20)
     left = widths(result.model)
     assert left[1] == 8  # put out
@@ -289,7 +216,7 @@ def test_outputs(kind: str) -> None:
     ],
 )
 def test_inputs(example: Any) -> None:
-    plan = plan_pruning(Returning("tuple").eval(), example, threshold=1e-20)
+    plan = plan_pruning(Returning(network(), RETURNED["tuple"]).eval(), example, threshold=1e-20)
     assert sorted(plan.removed) == ["body.0.norm", "body.2.norm"]
 
 

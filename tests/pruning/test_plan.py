@@ -13,20 +13,10 @@ import torch
 from torch import nn
 
 from goctconv.pruning import PruningError, load_plan, plan_pruning, prune_channels
-from reference.random_networks import Activated, Gated, Residual, difference, masked, randomize
+from reference.random_networks import difference, masked, randomize
+from reference.zoo.chains import mixed as network
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def network(width: int = 8) -> nn.Sequential:
-    return nn.Sequential(
-        Activated(nn.Conv2d(3, width, 1), nn.ReLU()),
-        Activated(nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False), nn.SiLU()),
-        Residual(Activated(nn.Conv2d(width, width, 3, padding=1), nn.Identity())),
-        Gated(width),
-        Activated(nn.Conv2d(width, 12, 1, bias=False), nn.ReLU()),
-        nn.Conv2d(12, 5, 1, bias=False),
-    ).double()
 
 
 def faded() -> nn.Module:

@@ -17,7 +17,8 @@ from goctconv.pruning import _plan as plan_module
 from goctconv.pruning import _prune as prune
 from goctconv.pruning import _rebuild as rebuild
 from goctconv.pruning import _verify as verify
-from reference.random_networks import Activated, Chunked, Gated, Residual, Shuffled, randomize
+from reference.random_networks import randomize
+from reference.zoo.chains import mixed
 
 EXAMPLE = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
@@ -28,17 +29,8 @@ class StopError(Exception):
 
 def network() -> nn.Sequential:
     torch.manual_seed(3)
-    model = nn.Sequential(
-        Activated(nn.Conv2d(3, 8, 1), nn.ReLU()),
-        Activated(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.SiLU()),
-        Residual(Activated(nn.Conv2d(8, 8, 3, padding=1), nn.Identity())),
-        Gated(8),
-        Chunked(Activated(nn.Conv2d(4, 4, 1, groups=2), nn.ReLU())),
-        Shuffled(2),
-        Activated(nn.Conv2d(8, 12, 1, bias=False), nn.ReLU()),
-        nn.Conv2d(12, 5, 1, bias=False),
-    )
-    randomize(model.double(), share=0.5, seed=1)
+    model = mixed(in_pieces=True)
+    randomize(model, share=0.5, seed=1)
     with torch.no_grad():
         model[6].norm.bias[model[6].norm.weight.abs() < 1e-20] = 0.7  # a constant that the last layer needs a bias for
     model[0].norm.eval()

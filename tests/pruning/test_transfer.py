@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import StepLR
 
 from goctconv import DynamicWeightDecay
 from goctconv.pruning import PruningError, PruningResult, channel_groups, prune_channels
-from reference.random_networks import Activated, Residual
+from reference.zoo.blocks import Activated
+from reference.zoo.chains import residual as network
 
 EXAMPLE = torch.randn(4, 3, 9, 11, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -26,17 +27,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "Adagrad": lambda groups: Adagrad(groups, lr=0.01),
     "Adadelta": lambda groups: Adadelta(groups, lr=0.1),
 }
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(3)
-    return nn.Sequential(
-        Activated(nn.Conv2d(3, 8, 1, bias=False), nn.ReLU()),
-        Activated(nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.ReLU()),
-        Residual(Activated(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.ReLU())),
-        Activated(nn.Conv2d(8, 12, 1, bias=False), nn.ReLU()),
-        nn.Conv2d(12, 5, 1),
-    ).double()
 
 
 def groups_of(model: nn.Module) -> list[dict[str, Any]]:

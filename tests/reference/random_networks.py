@@ -7,132 +7,28 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+from .zoo.blocks import (
+    Activated,
+    Chunked,
+    Gated,
+    Head,
+    Joined,
+    Padded,
+    PReLUActivated,
+    Product,
+    Residual,
+    Shuffled,
+    Upsampled,
+)
 
 FADED = 1e-25
 ACTIVATIONS: list[Callable[[], nn.Module]] = [
     nn.ReLU, lambda: nn.ReLU(inplace=True), nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Identity,
     lambda: nn.LeakyReLU(0.2),
 ]  # fmt: skip
-
-
-class Activated(nn.Module):
-    """A convolution, BatchNorm and an activation."""
-
-    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = nn.BatchNorm2d(conv.out_channels)
-        self.activation = activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.norm(self.conv(x)))
-
-
-class PReLUActivated(Activated):
-    """The same with a slope for every channel."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__(conv, nn.PReLU(conv.out_channels))
-
-
-class Residual(nn.Module):
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
-
-
-class Gated(nn.Module):
-    """Channels are multiplied by what their means say."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(width, 4, 1)
-        self.norm = nn.BatchNorm2d(4)
-        self.expand = nn.Conv2d(4, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.expand(self.norm(self.reduce(x.mean((2, 3), keepdim=True))).relu()).sigmoid()
-
-
-class Product(nn.Module):
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.body(x)
-
-
-class Joined(nn.Module):
-    """Channels and what a branch makes of them, side by side."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.body(x), x], 1)
-
-
-class Chunked(nn.Module):
-    """One half of the channels takes a detour, then the halves change places."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = x.chunk(2, 1)
-        return torch.cat([right, self.body(left)], 1)
-
-
-class Shuffled(nn.Module):
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        return x.view(b, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(b, c, h, w)
-
-
-class Padded(nn.Module):
-    def __init__(self, mode: str) -> None:
-        super().__init__()
-        self.mode = mode
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, (1, 0, 1, 1), mode=self.mode)
-
-
-class Upsampled(nn.Module):
-    def __init__(self, mode: str) -> None:
-        super().__init__()
-        self.mode = mode
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode=self.mode)
-
-
-class Head(nn.Module):
-    """Flattens maps, or their means, and reads them with a linear layer."""
-
-    def __init__(self, width: int, size: tuple[int, int] | None, hidden: int) -> None:
-        super().__init__()
-        self.size = size
-        self.hidden = nn.Linear(width * (size[0] * size[1] if size else 1), hidden)
-        self.norm = nn.BatchNorm1d(hidden)
-        self.out = nn.Linear(hidden, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(1) if self.size else F.adaptive_avg_pool2d(x, 1).flatten(1)
-        return self.out(self.norm(self.hidden(x)).relu())
 
 
 class Drawn(NamedTuple):

@@ -7,33 +7,12 @@ import copy
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import goctconv
 from goctconv.report import measure_output_deviation
 from goctconv.saliency import calibrate_batch_norm
-
-
-class Functional(nn.Module):
-    """Activations as modules and functions, in place and not, and none before a sum."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 5, 3)
-        self.first, self.second, self.third = (nn.BatchNorm2d(5) for _ in range(3))
-        self.act = nn.PReLU(5)
-
-    def seen(self, x: Tensor) -> dict[str, Tensor]:
-        one = self.act(self.first(self.conv(x)))
-        two = F.relu(self.second(one))
-        three = self.third(two)
-        return {"first": one, "second": two, "third": three}
-
-    def forward(self, x: Tensor) -> Tensor:
-        one = self.act(self.first(self.conv(x)))
-        two = F.relu_(self.second(one))
-        return one + self.third(two)
+from reference.zoo.wiring import ThreeActivations
 
 
 def lively(model: nn.Module) -> nn.Module:
@@ -56,17 +35,17 @@ def expected(outputs: list[Tensor]) -> float:
 
 @torch.no_grad()
 def test_it_is_the_spread_of_the_activations() -> None:
-    model = lively(Functional())
+    model = lively(ThreeActivations())
     batches = [torch.rand(3, 3, 9, 7), torch.rand(2, 3, 9, 7)]
     found = measure_output_deviation(model, batches)
-    seen = [model.eval().seen(batch) for batch in batches]
+    seen = [model.eval().activations(batch) for batch in batches]
     assert list(found) == ["first", "second", "third"]
     for name, value in found.items():
         assert value == pytest.approx(expected([one[name] for one in seen]), rel=1e-5)
 
 
 def test_the_model_stays_as_it_is() -> None:
-    model = lively(Functional()).train()
+    model = lively(ThreeActivations()).train()
     before = copy.deepcopy(model.state_dict())
     torch.manual_seed(1)
     measure_output_deviation(model, [torch.zeros(2, 3, 8, 8)])
@@ -110,7 +89,7 @@ def test_layers_that_no_input_reaches_are_absent() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    model = Functional()
+    model = ThreeActivations()
     with pytest.raises(TypeError, match=r"batches is one tensor of shape \(1, 3, 8, 8\)"):
         measure_output_deviation(model, torch.zeros(1, 3, 8, 8))
     with pytest.raises(TypeError, match="model is 3"):

@@ -5,9 +5,7 @@ import struct
 import zlib
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
 
 
 def gradient(height=37, width=53):
@@ -30,32 +28,6 @@ def png_of_declared_size(width, height):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
-class Brightness(nn.Module):
-    """Logits that follow the input's brightness, with layers whose mode matters."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 1, 3, padding=1, padding_mode="replicate", bias=True)
-        self.norm = nn.BatchNorm2d(1)
-        self.dropout = nn.Dropout(0.5)
-        nn.init.constant_(self.conv.weight, 1 / 27)
-        nn.init.constant_(self.conv.bias, 0.1)
-
-    def forward(self, x):
-        return self.dropout(self.norm(self.conv(x)))
-
-
-class Constant(nn.Module):
-    """One logit everywhere."""
-
-    def __init__(self, logit):
-        super().__init__()
-        self.logit = nn.Parameter(torch.tensor(float(logit)))
-
-    def forward(self, x):
-        return self.logit.expand(x.shape[0], 1, *x.shape[2:])
 
 
 def save(path, array=None, **options):

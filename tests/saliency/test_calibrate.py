@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from goctconv.saliency import calibrate_batch_norm
-from saliency.pictures import Brightness
+from reference.zoo.outputs import Brightness
 
 
 def batches(count=3):

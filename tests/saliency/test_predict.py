@@ -8,7 +8,8 @@ from PIL import Image
 from torch import nn
 
 from goctconv.saliency import ImageError, predict, preprocess, resize_bilinear
-from saliency.pictures import Brightness, Constant, encode, gradient, save
+from reference.zoo.outputs import Brightness, Constant, TwoOutputs
+from saliency.pictures import encode, gradient, save
 
 
 def published(model, array, size=(224, 224)):
@@ -197,12 +198,7 @@ def test_cuda_agrees():
     assert model.conv.weight.device.type == "cpu"
 
 
-class Tuple(nn.Module):
-    def forward(self, x):
-        return x, x
-
-
-@pytest.mark.parametrize("model", [nn.Conv2d(3, 2, 1), nn.Flatten(), Tuple()])
+@pytest.mark.parametrize("model", [nn.Conv2d(3, 2, 1), nn.Flatten(), TwoOutputs()])
 def test_models_of_other_outputs_are_refused(model):
     with pytest.raises(ValueError, match=r"expected one tensor of logits of shape \(1, 1, H, W\)"):
         predict(model, [gradient()])

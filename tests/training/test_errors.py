@@ -61,10 +61,10 @@ LOSS = nn.CrossEntropyLoss()
         ({"decay_options": {"weight_decay": 1}}, TypeError, r"'weight_decay' is none of DynamicWeightDecay"),
         ({"pruning_options": {"ratio": 0.5}}, TypeError, r"'ratio' is none of prune_channels"),
         ({"pruning_options": "groups"}, TypeError, r"pruning_options='groups' must be a dict"),
-        ({"include": "bn*"}, ValueError, r"include: 'bn\*' matches no BatchNorm"),
+        ({"include": "bn*"}, ValueError, r"include='bn\*' matches no BatchNorm"),
         ({"threshold": None}, ValueError, r"threshold=None removes nothing, so finetune_epochs=2 has nothing to do"),
         ({"freeze_batch_norm": True}, ValueError, r"freeze_batch_norm=True .* has no attribute 'backbone'"),
-        ({"freeze_batch_norm": "bn*"}, ValueError, r"freeze_batch_norm: 'bn\*' matches no BatchNorm"),
+        ({"freeze_batch_norm": "bn*"}, ValueError, r"freeze_batch_norm='bn\*' matches no BatchNorm"),
         ({"freeze_batch_norm": "*"}, ValueError, r"has no BatchNorm that is trained \(all are frozen\)"),
     ],
 )

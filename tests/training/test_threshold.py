@@ -9,17 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from goctconv.training import ThresholdError, find_threshold
-
-
-def network(*scales: Tensor) -> nn.Module:
-    model = nn.Sequential(*(nn.BatchNorm2d(len(scale)) for scale in scales))
-    with torch.no_grad():
-        for norm, scale in zip(model, scales, strict=True):
-            norm.weight.copy_(scale)  # type: ignore[operator,union-attr]
-    return model
+from reference.zoo.chains import batch_norms as network
 
 
 def spread(count: int, low: float, high: float, seed: int = 0) -> Tensor:

@@ -1,8 +1,13 @@
-"""What a subcommand is."""
+"""Subcommands, and errors of arguments in the words of the command line."""
+
+from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+import ast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .._checks import ArgumentError, Spelling, in_python
 
 
 class CommandError(ValueError):
@@ -15,17 +20,68 @@ class Command:
 
     Args:
         name: As typed.
-        summary: One line for ``goctconv --help``.
         description: The first paragraph of the subcommand's own help.
         examples: The last paragraph of it.
-        add_arguments: Declares the arguments. Must not import timm, Pillow or the networks: help should come at
-            once.
+        add_arguments: Declares the arguments. Must not import torch, timm or Pillow: help comes at once.
         run: Does the work and returns the exit status.
+        names: The option of each argument of Python whose name differs: ``{"checkpoint_path": "--weights"}``.
     """
 
     name: str
-    summary: str
     description: str
     examples: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def in_options(error: ArgumentError, args: argparse.Namespace) -> str:
+    """Return the message of an error with the options of the command in place of Python's arguments."""
+    return error.text(spelling(args))
+
+
+def spelling(args: argparse.Namespace) -> Spelling:
+    """Return how the command writes an argument with its value, as `ArgumentError.text` takes it.
+
+    Args:
+        args: What was parsed, with the command's ``parser`` and ``names``.
+    """
+    options = {action.dest: _label(action) for action in actions_of(args.parser)} | dict(args.names)
+    switches = {label for action in actions_of(args.parser) for label in action.option_strings if action.nargs == 0}
+
+    def write(name: str, value: str | None) -> str:
+        if name not in options:
+            return in_python(name, value)
+        option = options[name]
+        if value is None or value == "True":
+            return option
+        if value == "False":
+            negated = f"--no-{option.removeprefix('--')}"
+            return negated if negated in switches else f"no {option}"
+        if value.startswith("<"):  # an object, which nobody has typed
+            typed = getattr(args, name, None)
+            return option if typed is None else f"{option} {typed}"
+        return f"{option} {_typed(value)}".rstrip()
+
+    return write
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a parser."""
+    return parser._actions  # noqa: SLF001  (argparse has no public list of them)
+
+
+def _label(action: argparse.Action) -> str:
+    long = [option for option in action.option_strings if option.startswith("--")]
+    return (long or [str(action.metavar or action.dest)])[0]
+
+
+def _typed(value: str) -> str:
+    """Write a value of Python as it is typed."""
+    try:
+        found = ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+    if isinstance(found, tuple | list):
+        return ",".join(map(str, found))
+    return "none" if found is None else str(found)

@@ -1,29 +1,35 @@
 """From the command line to a subcommand, and from its errors to an exit status."""
 
+from __future__ import annotations
+
 import argparse
 import difflib
-import re
+import importlib
 import shutil
+import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
+from .._checks import ArgumentError
 from .._version import __version__
-from ._command import Command, CommandError
-from ._memory import out_of_memory
-from ._messages import discard_stdout, say
-from .bench import BENCH
-from .demo import DEMO
-from .distill import DISTILL
-from .evaluate import EVALUATE
-from .export import EXPORT
-from .info import INFO
-from .learn import LEARN
-from .predict import PREDICT
-from .prune import PRUNE
+from ._command import Command, CommandError, actions_of, in_options
+from ._output import discard_stdout, say
 
-COMMANDS: tuple[Command, ...] = (PREDICT, EVALUATE, LEARN, DISTILL, INFO, PRUNE, EXPORT, BENCH, DEMO)
+COMMANDS = {
+    "predict": "write saliency maps of photographs",
+    "evaluate": "compare saliency maps, or a model's, with masks",
+    "learn": "learn the channels of a network: train, prune, fine-tune",
+    "distill": "teach a small network what a large one sees",
+    "info": "print a network's parameters, operations and widths",
+    "prune": "remove channels from a trained network",
+    "export": "write a trained network as ONNX or for OpenVINO",
+    "bench": "measure how fast networks run on this machine",
+    "demo": "let a small network learn its channels, and write a page about it",
+}
+"""The subcommands in the order of the help, with a line about each. A command's module is imported when the command is
+asked for, so that ``goctconv --help`` needs no torch."""
 
 _DESCRIPTION = "Light-weight salient object detection: which pixels of a photograph catch the eye."
 _EXIT_CODES = (
@@ -50,59 +56,75 @@ def main(argv: Sequence[str] | None = None) -> int:
         Traceback (most recent call last):
         SystemExit: 2
     """
-    parser = build_parser()
-    args, unknown = parser.parse_known_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = build_parser(next((argument for argument in arguments if argument in COMMANDS), None))
+    args, unknown = parser.parse_known_args(arguments)
     if unknown:
         _refuse(args.parser, unknown)
     if args.run is None:
         parser.print_help()
         return 0
+    return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a subcommand, and turn its errors into a message and an exit status."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # on metadata that it can do without
             status: int = args.run(args)
+            return status
     except CommandError as error:
-        for number, line in enumerate(error.args):
-            say(line if number else f"goctconv: error: {line}")
-        return 2
+        lines = list(map(str, error.args))
+    except ArgumentError as error:
+        lines = in_options(error, args).splitlines()
     except (MemoryError, RuntimeError) as error:
+        from ._memory import out_of_memory  # noqa: PLC0415  (needs torch, which the command has loaded by now)
+
         if not out_of_memory(error):
             raise
-        say("goctconv: error: there is not enough memory: lower --size, --batch-size or --workers.")
-        return 2
+        lines = ["there is not enough memory: lower --size, --batch-size or --workers"]
     except KeyboardInterrupt as interrupt:
         say(f"goctconv: interrupted{interrupt}")
         return 130
     except BrokenPipeError:
         discard_stdout()  # its reader has gone: end quietly
         return 1
-    return status
+    for number, line in enumerate(lines):
+        say(line if number else f"goctconv: error: {line}")
+    return 2
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of all subcommands."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser of all subcommands, with the arguments of one of them."""
     parser = argparse.ArgumentParser(prog="goctconv", description=_DESCRIPTION, epilog=_EXIT_CODES)
     parser.add_argument("--version", action="version", version=f"goctconv {__version__}")
-    parser.set_defaults(run=None, parser=parser)
+    parser.set_defaults(run=None, parser=parser, names={})
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in COMMANDS:
+    for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(
-            command.name,
-            help=command.summary,
-            description=_fill(command.description),
-            epilog=_fill(command.examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run, parser=subparser)
+        if name == command:
+            _declare(subparser, load_command(name))
     return parser
+
+
+def load_command(name: str) -> Command:
+    """Import a subcommand."""
+    found: Command = getattr(importlib.import_module(f".{name}", __package__), name.upper())
+    return found
+
+
+def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
+    parser.description, parser.epilog = _fill(command.description), _fill(command.examples)
+    command.add_arguments(parser)
+    parser.set_defaults(run=command.run, parser=parser, names=command.names)
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> NoReturn:
     """Say which arguments the command does not have, and which it has that look like them."""
-    names = parser.format_help()  # argparse has no public list of options
-    known = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", names)))
+    known = sorted(option for action in actions_of(parser) for option in action.option_strings)
     hints = []
     for argument in unknown:
         near = difflib.get_close_matches(argument.partition("=")[0], known, n=1)

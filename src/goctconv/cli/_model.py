@@ -15,7 +15,7 @@ from .. import models
 from ..saliency._network import NotANumberError
 from ..saliency._preprocess import check_size
 from ._command import CommandError
-from ._progress import plural, shorten
+from ._output import plural, shorten
 
 _LISTED = 5
 SAVED = ("local-dir:", "hf-hub:", "hf_hub:")

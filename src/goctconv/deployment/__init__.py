@@ -1,5 +1,7 @@
 """Taking trained networks to where they run."""
 
+from ..graph import Timings as Timings
+from ..graph import compare_timings as compare_timings
 from ._checked import ExportError as ExportError
 from ._deploy import deploy as deploy
 from ._deployed import Deployed as Deployed
@@ -7,5 +9,3 @@ from ._export import export_onnx as export_onnx
 from ._export import export_openvino as export_openvino
 from ._machine import describe_machine as describe_machine
 from ._report import DeploymentReport as DeploymentReport
-from ._turns import Timings as Timings
-from ._turns import compare_timings as compare_timings

@@ -6,12 +6,11 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
+from .._torch import BatchNorm, ConvNd
 from ..layers import ScaledConv2d
 
-Foldable: TypeAlias = "_ConvNd | nn.Linear"
+Foldable: TypeAlias = "ConvNd | nn.Linear"
 
 
 class Affine(NamedTuple):
@@ -21,7 +20,7 @@ class Affine(NamedTuple):
     shift: Tensor
 
 
-def affine_of(norm: _BatchNorm) -> Affine:
+def affine_of(norm: BatchNorm) -> Affine:
     """Return what a BatchNorm does in eval mode."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("this BatchNorm has no running statistics, so that it is no fixed scale and shift")
@@ -38,7 +37,7 @@ def affine_of(norm: _BatchNorm) -> Affine:
 def is_fixed(norm: nn.Module) -> bool:
     """Whether a module is a BatchNorm that is a fixed scale and shift in eval mode."""
     known = type(norm) in {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} or _activates(norm)
-    return known and isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+    return known and isinstance(norm, BatchNorm) and norm.running_mean is not None and norm.running_var is not None
 
 
 def rest_of(norm: nn.Module) -> nn.Module:

@@ -5,12 +5,12 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
+from .._torch import BatchNorm, is_compiled
+from ..graph import drop_copied_hooks, unwrapped
 from ._arithmetic import flush, is_fixed
 from ._deployed import Deployed
 from ._fold import Folded, drop_zero_paths, fold_blocks, fold_factors, fold_into
@@ -76,6 +76,7 @@ def deploy(
     """
     _check(model, backend, dtype, example_inputs)
     network = copy.deepcopy(unwrapped(model)).eval().requires_grad_(requires_grad=False)
+    drop_copied_hooks(network)
     folded, notes = Folded(), list[str]()
     fold_blocks(network, Plain(network), folded)
     if any(is_fixed(module) for module in network.modules()):
@@ -100,19 +101,12 @@ def deploy(
     return Deployed(network, report, dtype)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the network inside wrappers for several devices."""
-    while isinstance(model, DataParallel | DistributedDataParallel):
-        model = cast("nn.Module", model.module)
-    return model
-
-
 def _check(model: object, backend: str, dtype: object, example_inputs: object) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: make it with create_model")
     if isinstance(model, Deployed):
         raise TypeError("this network is deployed already: deploy the one that it was made from")
-    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
+    if is_compiled(model):
         raise TypeError(
             f"a {type(model).__name__} cannot be changed any more: deploy the network it was made from "
             "(model._orig_mod of torch.compile), with backend='compile' if it is to be compiled"
@@ -201,7 +195,7 @@ def _tensors(output: Any) -> list[Tensor]:
 
 def _left(network: nn.Module) -> list[str]:
     """Say which normalisation layers are still there, and why."""
-    norms = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    norms = [name for name, module in network.named_modules() if isinstance(module, BatchNorm)]
     others = [name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
     notes = []
     if norms:

@@ -7,8 +7,8 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
 from ..layers import FusionHead, ILBlock, PerScale, ScaledConv2d
 from ..layers._multi_scale_conv import MultiScaleConv2d
 from ._arithmetic import Affine, affine_of, fold, is_fixed, rest_of
@@ -55,7 +55,7 @@ def _fold_norm(network: nn.Module, block: str, layer: str, norm: str, folded: Fo
 def fold_into(network: nn.Module, layer: str, scale: int, norm: str, folded: Folded) -> None:
     """Fold a BatchNorm into the layer whose scale it normalises, and leave the rest of it in its place."""
     module = network.get_submodule(norm)
-    affine = affine_of(cast("_BatchNorm", module))
+    affine = affine_of(cast("BatchNorm", module))
     for conv, channels, adds_shift in parts_of(network.get_submodule(layer), scale):
         _note_factor(network, conv, folded)
         fold(conv, Affine(affine.scale[channels], affine.shift[channels]), adds_shift=adds_shift)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._features import Features
+from .._torch import BatchNorm
 from ..layers._multi_scale_conv import MultiScaleConv2d
 
 
@@ -103,7 +103,7 @@ def _resampling(conv: MultiScaleConv2d, given: Tensor | Features, output: Tensor
 
 _COUNTS: dict[type[nn.Module], Callable[[Any, Any, Any], int]] = {
     nn.Conv2d: _bias,
-    _BatchNorm: lambda _, x, __: 4 * x.numel(),
+    BatchNorm: lambda _, x, __: 4 * x.numel(),
     nn.PReLU: lambda _, x, __: 3 * x.numel(),
     MultiScaleConv2d: _resampling,
 }

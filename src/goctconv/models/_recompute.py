@@ -7,8 +7,9 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+from .._torch import BatchNorm
 
 
 def recomputed(module: nn.Module, features: Any) -> Any:
@@ -24,7 +25,7 @@ def recomputed(module: nn.Module, features: Any) -> Any:
 
 @contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm) and norm.track_running_stats]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0  # the same kernel runs and saves the same tensors, and adds nothing

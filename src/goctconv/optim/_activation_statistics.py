@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
+from ..graph import OwnedHook
 from ._errors import StatisticsError
-from ._hooks import OwnedHook
 from ._metrics import Metric, precise
 from ._recipes import Recipe
 
@@ -191,12 +191,12 @@ def _is_small(output: Tensor) -> bool:
     return output.device.type != "cpu" or output.numel() * output.element_size() <= _CHUNK_BYTES
 
 
-def attach(norm: _BatchNorm, statistics: ActivationStatistics) -> torch.utils.hooks.RemovableHandle:
+def attach(norm: BatchNorm, statistics: ActivationStatistics) -> torch.utils.hooks.RemovableHandle:
     """Let a BatchNorm's calls be read."""
     return norm.register_forward_hook(OwnedHook(statistics.after_norm))
 
 
-def owner_of(norm: _BatchNorm) -> ActivationStatistics | None:
+def owner_of(norm: BatchNorm) -> ActivationStatistics | None:
     """Return the statistics that are attached to a BatchNorm."""
     for hook in norm._forward_hooks.values():
         owner = getattr(getattr(hook, "function", None), "__self__", None)

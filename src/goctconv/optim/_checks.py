@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from .._torch import BatchNorm
+from ..graph import Selection, gamma_parameters, named_batch_norms, select
 from ._activation_statistics import owner_of
 from ._param_groups import groups_by_parameter, has_scheduler, may_have_scheduler
-from ._selection import Selection, named_batch_norms, scale_parameters, select
 from ._warnings import listed, warn
 
 
@@ -45,7 +45,7 @@ def check_arguments(optimizer: object, model: object, history: object) -> None:
 
 def chosen_norms(
     optimizer: Optimizer, model: nn.Module, include: Selection | None, exclude: Selection | None
-) -> dict[str, _BatchNorm]:
+) -> dict[str, BatchNorm]:
     """Return the layers that are chosen.
 
     Raises:
@@ -66,7 +66,7 @@ def chosen_norms(
         if not chosen:
             raise ValueError("exclude leaves no BatchNorm to decay: exclude less, or do without DynamicWeightDecay")
     sharded = [
-        name for name, norm in chosen.items() if any(hasattr(one, "placements") for one in scale_parameters(norm))
+        name for name, norm in chosen.items() if any(hasattr(one, "placements") for one in gamma_parameters(norm))
     ]
     if sharded:
         raise TypeError(
@@ -74,9 +74,9 @@ def chosen_norms(
             "tensor parallelism) is not supported; use DistributedDataParallel"
         )
     held = groups_by_parameter(optimizer)
-    missing = [name for name, norm in chosen.items() if any(one not in held for one in scale_parameters(norm))]
+    missing = [name for name, norm in chosen.items() if any(one not in held for one in gamma_parameters(norm))]
     if len(missing) == len(chosen) or (include is not None and missing):
-        frozen = [name for name in missing if not any(one.requires_grad for one in scale_parameters(norms[name]))]
+        frozen = [name for name in missing if not any(one.requires_grad for one in gamma_parameters(norms[name]))]
         reason = f" ({len(frozen)} frozen, with requires_grad=False)" if frozen else ""
         raise ValueError(
             f"the optimizer does not hold γ of {listed(missing)}{reason}: make it of the parameters of this model, the "

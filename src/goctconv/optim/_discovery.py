@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
+from .._torch import BatchNorm, DropoutNd
+from ..graph import OwnedHook
 from ._activation_statistics import ActivationStatistics, in_backward, is_transformed
 from ._errors import StatisticsError
 from ._following import Call, Follower, Value
-from ._hooks import OwnedHook
 
 
 class _Frame(NamedTuple):
@@ -44,7 +44,7 @@ class ActivationFinder:
     def __init__(
         self,
         model: nn.Module,
-        layers: Mapping[_BatchNorm, ActivationStatistics],
+        layers: Mapping[BatchNorm, ActivationStatistics],
         keep: Callable[[RemovableHandle], None],
     ) -> None:
         self._model = model
@@ -185,7 +185,7 @@ class ActivationFinder:
         follower = self._follower
         assert follower is not None  # noqa: S101  # a pass has begun
         call = None
-        layer = self._layers.get(module) if isinstance(module, _BatchNorm) else None
+        layer = self._layers.get(module) if isinstance(module, BatchNorm) else None
         if layer is not None and layer.recipe is None:
             call = Call(self._observer(layer, module))
             follower.norm_calls.append(call)
@@ -208,7 +208,7 @@ class ActivationFinder:
             call.own, _ = call.observe(call, output, None)
             if not call.is_internal:
                 follower.follow(output, call)
-        elif isinstance(frame.module, nn.modules.dropout._DropoutNd) and args and isinstance(args[0], Tensor):
+        elif isinstance(frame.module, DropoutNd) and args and isinstance(args[0], Tensor):
             follower.alias(output, args[0])
         elif value is not None and value.operation is not None and value.call is frame.is_on_output:
             value.call.modules.setdefault(value, (frame.module, self._names.get(frame.module, "")))

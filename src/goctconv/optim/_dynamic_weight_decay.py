@@ -8,9 +8,10 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import LBFGS, Optimizer
 
+from .._torch import BatchNorm
+from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
 from ._checks import check_arguments, check_options, check_threshold, checked_metric, chosen_norms
 from ._cost import Cost, check_cost, factors
 from ._decay import decays, penalty, weights_of
@@ -18,7 +19,6 @@ from ._errors import StatisticsError
 from ._metrics import Metric, parse_metric
 from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._results import GammaHistory, LayerStatistics, Sparsity, transform_without, without
-from ._selection import Selection, named_batch_norms, scale_parameters, unwrapped
 from ._synchronize import ProcessGroup, group_of
 from ._warnings import Complaints
 from ._watch import Measured, Watch
@@ -147,9 +147,9 @@ class DynamicWeightDecay(OptimizerWrapper):
         found = {
             name: norm
             for name, norm in self._candidates.items()
-            if name not in self._watch.layers and all(parameter in held for parameter in scale_parameters(norm))
+            if name not in self._watch.layers and all(parameter in held for parameter in gamma_parameters(norm))
         }
-        scales = {parameter: name for name, norm in found.items() for parameter in scale_parameters(norm)}
+        scales = {parameter: name for name, norm in found.items() for parameter in gamma_parameters(norm)}
         separate(self.optimizer, scales, self._weight_decay)
         self._watch.add(found)
 
@@ -195,7 +195,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         moved.history = self.history.without(removed)
         moved._transform = transform_without(self._transform, removed)
         moved._warnings = copy.deepcopy(self._warnings)
-        moved._candidates = cast("dict[str, _BatchNorm]", norms)
+        moved._candidates = cast("dict[str, BatchNorm]", norms)
         moved._last = {
             name: Measured(without(metric, removed.get(name, ())), images)
             for name, (metric, images) in self._last.items()

@@ -8,22 +8,21 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from .._torch import BatchNorm
+from ..graph import drop_copied_hooks, gamma_parameters
 from ._activation_statistics import ActivationStatistics, Sums, attach
 from ._discovery import ActivationFinder
 from ._errors import StatisticsError
-from ._hooks import remove_idle_hooks
 from ._metrics import Metric
-from ._selection import scale_parameters
 from ._synchronize import ProcessGroup, is_distributed, sum_over_processes
 
 
 class WatchedLayer(NamedTuple):
     """A BatchNorm, the parameters that make its γ, and what is read behind it."""
 
-    norm: _BatchNorm
+    norm: BatchNorm
     parameters: tuple[nn.Parameter, ...]
     statistics: ActivationStatistics
 
@@ -75,14 +74,14 @@ class Watch:
         self._finders: list[ActivationFinder] = []
         self._finalizer = weakref.finalize(self, _remove, self._handles, self._finders)
 
-    def add(self, norms: dict[str, _BatchNorm]) -> None:
+    def add(self, norms: dict[str, BatchNorm]) -> None:
         """Watch more layers."""
         if not norms:
             return
-        remove_idle_hooks(self._model)
+        drop_copied_hooks(self._model)
         statistics = {norm: ActivationStatistics(name, self._metric) for name, norm in norms.items()}
         for norm, one in statistics.items():
-            self.layers[one.name] = WatchedLayer(norm, scale_parameters(norm), one)
+            self.layers[one.name] = WatchedLayer(norm, gamma_parameters(norm), one)
             self._handles.append(attach(norm, one))
         self._finders.append(ActivationFinder(self._model, statistics, self._handles.append))
 
@@ -164,7 +163,7 @@ class Watch:
             StatisticsError: It has been replaced.
         """
         for name, layer in self.layers.items():
-            now = scale_parameters(layer.norm)
+            now = gamma_parameters(layer.norm)
             if len(now) != len(layer.parameters) or any(a is not b for a, b in zip(now, layer.parameters, strict=True)):
                 raise StatisticsError(
                     f"γ of {name!r} is not the parameter that it was when the optimizer was wrapped: the optimizer "

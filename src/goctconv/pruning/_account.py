@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from torch.nn.modules.batchnorm import _BatchNorm
-
+from .._torch import BatchNorm
+from ..graph import Cost
 from ._facts import Facts
-from ._measure import Cost
 from ._plan import Masks
 from ._report import PrunedLayer, PruningReport
 from ._rounds import Cuts
 
 
 def account(
-    norms: Mapping[str, _BatchNorm],
+    norms: Mapping[str, BatchNorm],
     masks: Masks,
     facts: Facts,
     cuts: Cuts,
@@ -55,7 +54,7 @@ def account(
     )
 
 
-def _reasons(norm: _BatchNorm, facts: Facts, cuts: Cuts, name: str) -> list[str]:
+def _reasons(norm: BatchNorm, facts: Facts, cuts: Cuts, name: str) -> list[str]:
     """Return for every channel why it stays, if it does."""
     if name in facts.norms:
         classes = cuts.first.of(facts.norms[name].labels)
@@ -73,14 +72,14 @@ def _new_biases(cuts: Cuts) -> list[str]:
     return [f"{number} a bias, for constants that went: {layers[0]}{more}"] if layers else []
 
 
-def _whole_layers(norms: Mapping[str, _BatchNorm], masks: Masks) -> list[str]:
+def _whole_layers(norms: Mapping[str, BatchNorm], masks: Masks) -> list[str]:
     """Return a note about layers that are masked as a whole, which may cut the network in two."""
     whole = [name for name, channels in masks.scales.items() if len(channels) == norms[name].num_features]
     number = f"{len(whole)} layers are" if len(whole) > 1 else "1 layer is"
     return [f"{number} masked as a whole, such as {whole[0]}: is that what you want?"] if whole else []
 
 
-def _already_nothing(norms: Mapping[str, _BatchNorm], masks: Masks) -> list[str]:
+def _already_nothing(norms: Mapping[str, BatchNorm], masks: Masks) -> list[str]:
     """Return a note about layers whose scales were all 0 before, as timm leaves them in an untrained network."""
     found = [name for name in masks.scales if not bool(norms[name].weight.any())]
     if not found:

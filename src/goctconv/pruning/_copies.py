@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from torch import nn
 
+from ..graph import drop_copied_hooks
 from ._errors import PruningError
 
 _CONTAINERS = (dict, OrderedDict, set, list)
@@ -53,6 +54,7 @@ def _copied(model: nn.Module, memo: dict[int, object]) -> nn.Module:
         raise PruningError(
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}): copy.deepcopy of it must work"
         ) from error
+    drop_copied_hooks(made)
     for parameter in model.parameters():  # copies of which forget what users noted there
         vars(memo[id(parameter)]).update(vars(parameter))
     return made

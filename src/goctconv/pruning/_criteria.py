@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
 from ._facts import Facts
 
 Criterion: TypeAlias = str | Callable[[nn.Module], Mapping[str, Tensor]]
@@ -51,7 +51,7 @@ def check_criterion(criterion: Criterion, threshold: float | None, ratio: float 
 
 
 def scores(
-    criterion: Criterion, model: nn.Module, norms: dict[str, _BatchNorm], facts: Callable[[], Facts]
+    criterion: Criterion, model: nn.Module, norms: dict[str, BatchNorm], facts: Callable[[], Facts]
 ) -> dict[str, Tensor]:
     """Return a score for every channel of every layer, on the processor, in float64.
 
@@ -77,7 +77,7 @@ def scope_of(criterion: Criterion, scope: str | None) -> str:
     return scope or ("layer" if criterion in _OF_FILTERS else "global")
 
 
-def _checked(given: Any, norms: dict[str, _BatchNorm]) -> dict[str, Tensor]:
+def _checked(given: Any, norms: dict[str, BatchNorm]) -> dict[str, Tensor]:
     if not isinstance(given, Mapping):
         raise TypeError(
             f"criterion: the function returned {type(given).__name__}, expected a dict of scores by BatchNorm"
@@ -106,7 +106,7 @@ def first_of_chain(facts: Facts) -> dict[str, str]:
 
 
 def _filter_scores(
-    criterion: str, norms: dict[str, _BatchNorm], facts: Facts, weights: Mapping[str, Tensor]
+    criterion: str, norms: dict[str, BatchNorm], facts: Facts, weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return scores of the filters that make the channels of a BatchNorm, where one layer makes them."""
     makers = {labels.numpy().tobytes(): (name, 0) for name, labels in facts.depthwise.items()}

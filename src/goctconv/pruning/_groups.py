@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..graph import unwrapped
 from ._decide import components
 from ._facts import Facts
-from ._inputs import as_call, batch_norms, check_devices, unwrapped
+from ._inputs import as_call, batch_norms, check_devices
 from ._shadows import FIRST
 from ._trace import trace
-from ._verify import undisturbed
+from ._verify import quietly
 
 
 class ChannelGroups:
@@ -155,7 +156,7 @@ def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
     batch_norms(inner)
     check_devices(inner, call)
     traced = copy.deepcopy(inner)
-    with undisturbed(traced):
+    with quietly(traced):
         return classes_of(trace(traced, *call))
 
 

@@ -7,39 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
 from torch.utils import _pytree as pytree
 
+from .._torch import BatchNorm
 from ._errors import PruningError
 
-_COMPILED = "_orig_mod"  # where torch.compile puts what it wraps
 _LONGEST = 60  # of a value that a message shows
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized")
 _COMPUTED_WEIGHTS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside DistributedDataParallel, DataParallel and torch.compile.
-
-    Raises:
-        TypeError: It is no module.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    while True:
-        if isinstance(model, DistributedDataParallel | DataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, _COMPILED, None), nn.Module):
-            model = inner
-        else:
-            return model
 
 
 def as_call(example_inputs: Any) -> Call:
@@ -105,7 +86,7 @@ def tensors_in(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
             yield from tensors_in(part, depth - 1)
 
 
-def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     """Return every BatchNorm with a scale, by its first name.
 
     Raises:
@@ -117,7 +98,7 @@ def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     found = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.weight is not None
+        if isinstance(module, BatchNorm) and module.weight is not None
     }
     if not found:
         frozen = next((name for name, one in model.named_modules() if "FrozenBatchNorm" in type(one).__name__), "")
@@ -160,7 +141,7 @@ def check_finite(model: nn.Module) -> None:
     Raises:
         PruningError: One is NaN or infinite.
     """
-    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, BatchNorm)]
     statistics = [(name, one) for path, norm in norms for name, one in norm.named_buffers(path)]
     for name, tensor in (*model.named_parameters(), *statistics):
         if tensor.is_floating_point() and tensor.numel() and not torch.isfinite(tensor).all():

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from .._torch import BatchNorm
 
 Keep: TypeAlias = "str | nn.Module | Iterable[str | nn.Module]"
 
 
-def named_norms(norms: dict[str, _BatchNorm], model: nn.Module, keep: Keep) -> set[str]:
+def named_norms(norms: dict[str, BatchNorm], model: nn.Module, keep: Keep) -> set[str]:
     """Return the layers that ``keep`` names.
 
     Raises:

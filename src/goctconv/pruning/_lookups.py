@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
+from .._torch import ConvNd
 from ._facts import Blocks, Cut, Facts, Follow, Loss, Reader
 from ._provenance import SizeSources, Source, SourcedInt
 from ._shadows import FIRST, FROZEN, NONE, Shadow, Shadows, along, changes, compressed, rows_along, tidy, uniform
@@ -76,7 +76,7 @@ class Lookups:
         self._stained: dict[int, Stained] = {}
         self._followed: set[str] = set()
         self._outputs: dict[int, tuple[Callable[[], Tensor | None], Reader]] = {}
-        self._plain = {path for path, module in model.named_modules() if isinstance(module, _ConvNd | nn.Linear)}
+        self._plain = {path for path, module in model.named_modules() if isinstance(module, ConvNd | nn.Linear)}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.numel():
                 self._stored.setdefault(_place(tensor), (name, tensor))

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+
+from .._torch import ConvNd
 
 Told: TypeAlias = "dict[str, tuple[int, ...]]"
 """Shapes by the module that gave a tensor of them; the model's features under the name of the method."""
@@ -110,4 +111,4 @@ def _head(model: nn.Module) -> nn.Module | None:
 def _inputs(head: nn.Module) -> int | None:
     if isinstance(head, nn.Linear):
         return head.in_features
-    return head.in_channels if isinstance(head, _ConvNd) else None
+    return head.in_channels if isinstance(head, ConvNd) else None

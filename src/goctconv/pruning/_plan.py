@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
+from ..graph import unwrapped
 from ._errors import PruningError
 from ._fingerprint import is_of
-from ._inputs import unwrapped
 from ._rebuild import Moves, Shapes, Surgery, cut_like
 from ._report import PrunedLayer, PruningReport
 from ._report_text import summary
@@ -96,7 +96,7 @@ class PruningPlan:
         layers = {
             name: PrunedLayer(module.num_features, 0, 0)
             for name, module in model.named_modules()
-            if isinstance(module, _BatchNorm) and module.weight is not None
+            if isinstance(module, BatchNorm) and module.weight is not None
         }
         count = sum(parameter.numel() for parameter in model.parameters())
         return cls(Masks({}, {}), {}, [], PruningReport(layers, (count, count), (0, 0), (0, 0)))

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from .._torch import tensors_in
+from ..graph import compare_timings, unwrapped
 from ._copies import independent_copy, sharing_copy
 from ._criteria import Criterion
-from ._inputs import Call, as_call, unwrapped
+from ._inputs import Call, as_call, copied
 from ._keep import Keep
-from ._measure import milliseconds
 from ._plan import PruningPlan
 from ._rebuild import Surgery
 from ._report import PruningReport
 from ._report_text import summary
 from ._search import BnBias, Found, Options, Scope, search
 from ._transfer import Names, transfer_optimizer
-from ._verify import undisturbed
+from ._verify import quietly
 
 
 @dataclass(frozen=True, repr=False)
@@ -201,7 +203,7 @@ def _changed(model: nn.Module, found: Found) -> nn.Module:
     try:
         found.plan.masks.apply(model, surgery)
         found.plan.cut(surgery)
-        with torch.no_grad(), undisturbed():
+        with torch.no_grad(), quietly():
             found.verifier.check(sharing_copy(model), found.plan.removed)
     except BaseException:
         surgery.roll_back()
@@ -210,5 +212,24 @@ def _changed(model: nn.Module, found: Found) -> nn.Module:
 
 
 def _times(found: Found, call: Call) -> tuple[float, float]:
-    with torch.no_grad(), undisturbed():
-        return milliseconds(found.masked.eval(), sharing_copy(found.slim).eval(), call)
+    """Return the median milliseconds of a forward pass before and after, measured in turns."""
+    copies = [copied(call)]
+    is_cuda = any(tensor.is_cuda for tensor in tensors_in(call))
+
+    def prepare() -> None:
+        copies[0] = copied(call)
+        if is_cuda:
+            torch.cuda.synchronize()
+
+    def run(model: nn.Module) -> None:
+        args, keywords = copies[0]
+        model(*args, **keywords)
+        if is_cuda:
+            torch.cuda.synchronize()
+
+    sides = {"before": found.masked.eval(), "after": sharing_copy(found.slim).eval()}
+    with torch.no_grad(), quietly():
+        timings = compare_timings(
+            {side: partial(run, model) for side, model in sides.items()}, rounds=8, warmup=1, prepare=prepare
+        )
+    return 1000 * timings.median("before"), 1000 * timings.median("after")

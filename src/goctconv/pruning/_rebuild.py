@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from .._torch import BatchNorm, ConvNd, ConvTransposeNd
 from ._decide import Decision, sliced_dimension, split_value
 from ._facts import Facts, Reader
 
@@ -268,17 +267,17 @@ class Surgery:
         """Let a module's own numbers of channels be those of its tensors."""
         weight = module._parameters.get("weight")
         name = f"{path}.weight" if path else "weight"
-        if isinstance(module, _ConvNd) and weight is not None:
+        if isinstance(module, ConvNd) and weight is not None:
             groups = shapes.depthwise.get(name, module.groups)
             self._set(module, "groups", groups)
             first, second = weight.shape[0], weight.shape[1] * groups
-            is_transposed = isinstance(module, _ConvTransposeNd)
+            is_transposed = isinstance(module, ConvTransposeNd)
             self._set(module, "in_channels", first if is_transposed else second)
             self._set(module, "out_channels", second if is_transposed else first)
         elif isinstance(module, nn.Linear) and weight is not None:
             self._set(module, "out_features", weight.shape[0])
             self._set(module, "in_features", weight.shape[1])
-        elif isinstance(module, _BatchNorm):
+        elif isinstance(module, BatchNorm):
             size = module.weight if module.weight is not None else module.running_mean
             if size is not None:
                 self._set(module, "num_features", len(size))

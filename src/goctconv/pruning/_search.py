@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
 from ._account import account
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
@@ -23,7 +23,7 @@ from ._limits import Limits
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan, channels_of
 from ._rounds import cut_all
-from ._verify import Verifier, undisturbed
+from ._verify import Verifier, quietly
 
 BnBias: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
@@ -82,13 +82,13 @@ def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = T
     kept = named_norms(norms, model, options.keep)
     check_finite(model)
     check_devices(model, call)
-    with torch.no_grad(), undisturbed():
+    with torch.no_grad(), quietly():
         return _Search(model, call, options, norms, kept).found(thorough)
 
 
 class _Search:
     def __init__(
-        self, model: nn.Module, call: Call, options: Options, norms: dict[str, _BatchNorm], kept: set[str]
+        self, model: nn.Module, call: Call, options: Options, norms: dict[str, BatchNorm], kept: set[str]
     ) -> None:
         self.model, self.call, self.options = model, call, options
         self.norms, self.kept = norms, kept
@@ -208,7 +208,7 @@ class _Once:
         return self._facts
 
 
-def _mask(channels: list[int], norm: _BatchNorm) -> Tensor:
+def _mask(channels: list[int], norm: BatchNorm) -> Tensor:
     mask = torch.zeros(norm.num_features, dtype=torch.bool)
     mask[channels] = True
     return mask

@@ -5,19 +5,18 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils import _pytree as pytree
 
+from .._torch import BatchNorm, DropoutNd
+from ..graph import Cost, evaluating, measuring_cost, undisturbed
 from ._errors import PruningError
 from ._inputs import Call, copied, tensors_in
-from ._measure import Cost, measured
 from ._metadata import Told, told
 from ._trials import other_batch, other_sizes, random_inputs
 
@@ -73,7 +72,7 @@ class Verifier:
     def __init__(self, masked: nn.Module, call: Call, *, with_heads: bool = False, thorough: bool = True) -> None:
         self._masked = masked
         self.notes: list[str] = []
-        with measured(masked) as self.cost, told(masked) as self.told:
+        with measuring_cost(masked) as self.cost, told(masked) as self.told:
             self._trials = [_Trial(_EXAMPLE, call, _outputs(masked, call))]
         if not self._trials[0].expected:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
@@ -121,7 +120,7 @@ class Verifier:
             PruningError: They differ by more than rounding, or it does not run.
         """
         found: dict[str, float] = {}
-        with measured(slim) as cost, told(slim) as shapes:
+        with measuring_cost(slim) as cost, told(slim) as shapes:
             found[_EXAMPLE] = self._compare(slim, self._trials[0], removed)
         precise = slim if self._precise is self._masked else _as_float(slim)
         for trial in self._trials[1:]:
@@ -257,7 +256,7 @@ def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:
     handles = [
         module.register_forward_hook(lambda _, __, output, name=name: remember(name, output))
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
+        if isinstance(module, BatchNorm)
     ]
     try:
         _outputs(model, trial.call, with_heads=trial.with_heads)
@@ -291,23 +290,16 @@ def _drop(running: list[str]) -> None:
 def set_mode(model: nn.Module, *, with_heads: bool) -> None:
     """Let a model be in eval mode; with auxiliary heads, only what is random or learns statistics is."""
     for module in model.modules():
-        module.training = with_heads and bool(module._modules) and not isinstance(module, _BatchNorm | _DropoutNd)
+        module.training = with_heads and bool(module._modules) and not isinstance(module, BatchNorm | DropoutNd)
 
 
 @contextmanager
-def undisturbed(*models: nn.Module) -> Iterator[None]:
-    """Run models in eval mode, and leave their modes, the global random state and warnings as they were."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    devices = {tensor.device for model in models for tensor in model.parameters() if tensor.device.type == "cuda"}
-    with (
-        torch.random.fork_rng(devices=sorted({device.index or 0 for device in devices})),
-        warnings.catch_warnings(),
-    ):
+def quietly(*models: nn.Module) -> Iterator[None]:
+    """Run models in eval mode without warnings, and leave their modes and the global random state as they were."""
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed())
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        for module, _ in modes:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        for model in models:
+            stack.enter_context(evaluating(model))
+        yield

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
+from ..graph import named_batch_norms, unwrapped
 from ..optim._metrics import global_average_pool
 from ..optim._recipes import Recipe
-from ..optim._selection import named_batch_norms, unwrapped
 from ..optim._watch import Watch
 
 
@@ -76,7 +76,7 @@ def measure_output_deviation(
     return {name: (sums[name] / images).std(correction=0).item() for name in norms if name in sums}
 
 
-def _chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, _BatchNorm]:
+def _chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, BatchNorm]:
     norms = named_batch_norms(network)
     unknown = [name for name in layers or () if name not in norms]
     if unknown:
@@ -87,7 +87,7 @@ def _chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, _Batc
     return chosen
 
 
-def _recipes(network: nn.Module, norms: dict[str, _BatchNorm], inputs: Tensor) -> dict[str, Recipe]:
+def _recipes(network: nn.Module, norms: dict[str, BatchNorm], inputs: Tensor) -> dict[str, Recipe]:
     """Return how to get to the activation behind each layer, from one training forward that leaves no trace."""
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     watch = Watch(network, global_average_pool, None)

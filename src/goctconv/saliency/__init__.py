@@ -4,11 +4,12 @@ from . import losses as losses
 from . import metrics as metrics
 from . import transforms as transforms
 from ._calibrate import calibrate_batch_norm as calibrate_batch_norm
+from ._config import SaliencyConfig as SaliencyConfig
 from ._datasets import find_pairs as find_pairs
 from ._images import read_image as read_image
 from ._learn import SaliencyStep as SaliencyStep
 from ._learn import SaliencyValidation as SaliencyValidation
-from ._learn import learn_saliency as learn_saliency
+from ._learn import learn as learn
 from ._open import ImageError as ImageError
 from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
@@ -16,9 +17,7 @@ from ._pairs import ImagePair as ImagePair
 from ._predict import predict as predict
 from ._predictor import Predictor as Predictor
 from ._preprocess import preprocess as preprocess
-from ._recipes import csf_recipe as csf_recipe
-from ._recipes import modern_recipe as modern_recipe
-from ._recipes import scfnet_recipe as scfnet_recipe
+from ._presets import get_preset as get_preset
 from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay
@@ -38,6 +37,7 @@ from .data._sampler import EpochBatchSampler as EpochBatchSampler
 from .data._sources import Split as Split
 from .data._sources import join_pairs as join_pairs
 from .data._sources import split_pairs as split_pairs
+from .distillation._config import DistillationConfig as DistillationConfig
 from .distillation._distill import distill as distill
 from .distillation._photographs import find_photographs as find_photographs
 from .distillation._step import DistillationStep as DistillationStep
@@ -47,12 +47,14 @@ __all__ = [
     "CheckedPairs",
     "DataSet",
     "DataSetError",
+    "DistillationConfig",
     "DistillationStep",
     "EpochBatchSampler",
     "Example",
     "ImageError",
     "ImagePair",
     "Predictor",
+    "SaliencyConfig",
     "SaliencyDataset",
     "SaliencyLoader",
     "SaliencyStep",
@@ -63,23 +65,21 @@ __all__ = [
     "calibrate_batch_norm",
     "check_pairs",
     "collate",
-    "csf_recipe",
     "cutout",
     "distill",
     "find_pairs",
     "find_photographs",
+    "get_preset",
     "grey_map",
     "join_pairs",
-    "learn_saliency",
+    "learn",
     "losses",
     "metrics",
-    "modern_recipe",
     "overlay",
     "predict",
     "preprocess",
     "read_image",
     "resize_bilinear",
-    "scfnet_recipe",
     "split_pairs",
     "training_loader",
     "transforms",

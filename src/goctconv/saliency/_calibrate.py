@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._torch import BatchNorm
+from ..graph import evaluating
 from ._network import home
 
 
@@ -38,25 +39,22 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         raise TypeError(
             f"batches is one tensor of shape {tuple(batches.shape)}, expected several batches: pass a list, [tensor]."
         )
-    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None]
+    layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm) and layer.running_mean is not None]
     if not layers:
         raise ValueError(
             f"{type(model).__name__} has no BatchNorm layer with running statistics: there is nothing to calibrate."
         )
-    flags = {module: module.training for module in model.modules()}
     momenta = [layer.momentum for layer in layers]
     statistics = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
     done = False
     try:
-        model.eval()
-        for layer in layers:
-            layer.train()
-            layer.momentum = None  # the cumulative average
-            layer.reset_running_stats()
-        done = _run(model, batches) > 0
+        with evaluating(model):
+            for layer in layers:
+                layer.train()
+                layer.momentum = None  # the cumulative average
+                layer.reset_running_stats()
+            done = _run(model, batches) > 0
     finally:
-        for module, training in flags.items():
-            module.training = training
         for layer, momentum, saved in zip(layers, momenta, statistics, strict=True):
             layer.momentum = momentum
             if not done:

@@ -10,12 +10,12 @@ from .._checks import ArgumentError, ArgumentTypeError, check_integer
 from ..options import FREE, Kind, choice, documented, integer, number, option, path, several
 from ..training import TrainingConfig
 from ._preprocess import MIN_SIZE, OWN
-from ._reduction import REDUCTIONS
 from .losses import get_loss
 from .transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 from .transforms._sample import Transform
 
 _FLIPS = ("both", "horizontal", "none")
+REDUCTIONS = ("mean", "sum")
 
 
 def _check_size(name: str, value: Any) -> int | tuple[int, ...] | str:

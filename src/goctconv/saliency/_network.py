@@ -1,8 +1,6 @@
 """Running a saliency network without leaving a trace on it."""
 
-import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,31 +10,6 @@ from torch import Tensor, nn
 
 class NotANumberError(ValueError):
     """A network's output is not a number."""
-
-
-@contextmanager
-def evaluating(model: nn.Module, device: torch.device | str | None = None) -> Iterator[nn.Module]:
-    """Lend the model in eval mode on a device.
-
-    Each module's own training flag is restored at the end. A model that lies elsewhere is not moved: a copy is lent.
-
-    Args:
-        model: Any network.
-        device: Where it should run; None or "auto" is where it is.
-
-    Yields:
-        The model, or a copy of it on ``device``.
-    """
-    here = home(model).device
-    target = here if device in {None, "auto"} else torch.device(device)
-    if target.type != here.type or (target.index is not None and target.index != here.index):
-        model = copy.deepcopy(model).to(target)
-    flags = {module: module.training for module in model.modules()}
-    try:
-        yield model.eval()
-    finally:
-        for module, training in flags.items():
-            module.training = training
 
 
 def home(model: nn.Module) -> Tensor:

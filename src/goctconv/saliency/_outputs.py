@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ..pruning._inputs import unwrapped
+from ..graph import unwrapped
 
 
 def all_outputs(network: nn.Module, images: Tensor) -> Sequence[Tensor]:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from ..graph import evaluating
 from ._images import ImageLike
-from ._network import each_probability, evaluating
+from ._network import each_probability
 from ._pipeline import default_workers, run_pipeline
 from ._preprocess import Prepared, Size, check_size_or_own, prepare
 from ._resize import resize_bilinear

@@ -126,7 +126,7 @@ def get_preset(name: str, config: type[C] | None = None, **changes: Any) -> C:
       pixels of a photograph; the backbone's BatchNorm is frozen.
     - ``"scfnet"``: 69 epochs in batches of 128, each of one of five sizes; SGD with warm-up and a cosine, the backbone
       at a tenth of the learning rate; dice and boundary dice of every output.
-    - ``"modern"``: 30 epochs at 352×352 in bfloat16; AdamW along a cosine, the backbone at a tenth of the learning rate.
+    - ``"modern"``: 30 epochs at 352×352 in bfloat16; AdamW along a cosine, the backbone at a tenth of its rate.
 
     But for "csnet", the channels stay as they are; other values of ``weight_decay``, ``threshold`` and
     ``finetune_epochs``, such as 3.0, "valley" and 10, learn them.

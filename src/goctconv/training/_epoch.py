@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
+import random
 import signal
 import threading
 import time
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -23,6 +26,8 @@ from ._batches import Step, check_loss, image_count, moved, names_of
 from ._config import TrainingConfig
 from ._errors import TrainingError
 from ._network import Network
+
+_LOADER_PARTS = ("sampler", "batch_sampler", "dataset")
 
 
 @dataclass
@@ -153,3 +158,43 @@ class Interruption:
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.is_asked = True
+
+
+def derived(*parts: object) -> int:
+    """Return a seed of 63 bits that depends on all parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def begin_epoch(loader: Any, seed: int, epoch: int, rank: int) -> None:
+    """Let everything that is random in an epoch begin anew, from the seed and the epoch.
+
+    What has a ``set_epoch`` is told the epoch; generators of the loader and its samplers are seeded alike in all
+    processes, the global ones differently.
+    """
+    parts = _parts(loader)
+    for part in parts:
+        if callable(set_epoch := getattr(part, "set_epoch", None)):
+            set_epoch(epoch)
+    drawn = [getattr(part, "generator", None) for part in parts]
+    generators = {id(generator): generator for generator in drawn if isinstance(generator, torch.Generator)}
+    for number, generator in enumerate(generators.values()):
+        generator.manual_seed(derived(seed, epoch, "loader", number))
+    _seed_all(derived(seed, epoch, "process", rank))
+
+
+def _parts(loader: Any) -> list[Any]:
+    """Return the loader, its samplers and its data set, each once."""
+    found = [loader]
+    for part in found:
+        for name in _LOADER_PARTS:
+            inner = getattr(part, name, None)
+            if inner is not None and all(inner is not known for known in found):
+                found.append(inner)  # and look into it too
+    return found
+
+
+def _seed_all(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
+    torch.manual_seed(seed)

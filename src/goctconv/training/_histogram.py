@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from .._torch import BatchNorm
 
 HISTOGRAM_EDGES = tuple(exponent / 2 for exponent in range(-50, 5))
 """Edges of the histogram of log10 abs(γ): half decades from -25 to 2; the outer bins hold what lies beyond them."""
@@ -36,7 +37,7 @@ def gammas(model: nn.Module, layers: Collection[str] | None = None) -> dict[str,
     return {
         name: module.weight.detach().abs().double().cpu()
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.weight is not None and (layers is None or name in layers)
+        if isinstance(module, BatchNorm) and module.weight is not None and (layers is None or name in layers)
     }
 
 

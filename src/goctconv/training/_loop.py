@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from .. import _distributed as distributed
 from .._checks import ArgumentWarning
+from ..graph import evaluating, set_random_states, undisturbed
 from ..optim import DynamicWeightDecay
 from ..options import describe
 from ..pruning import PruningPlan, prune_channels
@@ -21,11 +22,11 @@ from ._batches import Step, example_of, length, moved
 from ._callbacks import Callback, TrainingRun
 from ._checkpoint import Checkpoints, stored
 from ._config import TrainingConfig
-from ._epoch import Interruption, Totals, Training
+from ._epoch import Interruption, Totals, Training, begin_epoch
 from ._errors import TrainingError
 from ._histogram import gammas, histogram, joined, quantiles
 from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
-from ._network import evaluating, frozen_layers, keeping, network, placed, set_trained, untrained
+from ._network import frozen_layers, keeping, network, placed, set_trained, untrained
 from ._optimizers import OptimizerFactory, make_optimizer, rebind
 from ._phases import (
     SchedulerFactory,
@@ -37,7 +38,6 @@ from ._phases import (
     scheduler_of,
     step_schedule,
 )
-from ._seeds import begin_epoch, set_random_states, undisturbed
 from ._state import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._threshold import Threshold, ThresholdError, find_threshold
 
@@ -246,7 +246,7 @@ class Loop:
         """Return what the user measures, in the first process."""
         if self.parts.validate is None or distributed.rank():
             return {}
-        with undisturbed(), evaluating(self.training.network.model):
+        with undisturbed(), evaluating(self.training.network.model), torch.no_grad():
             found = self.parts.validate(self.training.network.model)
         numbers = found if isinstance(found, Mapping) else {"validation": found}
         try:

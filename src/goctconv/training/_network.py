@@ -9,16 +9,15 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 
 from .. import _distributed as distributed
 from .._checks import ArgumentError, ArgumentTypeError
-from ..optim._selection import named_batch_norms, select
+from .._torch import BatchNorm
+from ..graph import is_wrapped, named_batch_norms, select
 from ._config import TrainingConfig
 from ._optimizers import BACKBONE, has_backbone
 
-_COMPILED = "_orig_mod"  # where torch.compile puts what it wraps
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -65,7 +64,7 @@ def bare(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError("model", model, "a torch.nn.Module")
-    if isinstance(model, DataParallel | DistributedDataParallel) or _COMPILED in dict(model.named_children()):
+    if is_wrapped(model):
         raise ArgumentTypeError(
             "model",
             model,
@@ -129,7 +128,7 @@ def frozen_layers(model: nn.Module, asked: Any) -> tuple[str, ...]:
     return tuple(
         name
         for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and name.startswith(f"{BACKBONE}.")
+        if isinstance(module, BatchNorm) and name.startswith(f"{BACKBONE}.")
     )
 
 
@@ -170,16 +169,3 @@ def set_trained(model: nn.Module, names: Iterable[str], *, trained: bool) -> Non
     for name in names:
         if name in parameters:
             parameters[name].requires_grad_(trained)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode for a while, without gradients."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

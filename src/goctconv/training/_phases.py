@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from .._checks import ArgumentError, ArgumentTypeError
+from ..graph import named_batch_norms
 from ..optim import DynamicWeightDecay
-from ..optim._selection import named_batch_norms
 from ..pruning import PruningResult
 from ._config import TrainingConfig
 from ._optimizers import create_optimizer

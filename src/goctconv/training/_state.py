@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import _distributed as distributed
+from ..graph import random_states
 from ..options import FREE, UNTIL_PRUNED, Configuration, options_of
 from ..pruning import PruningPlan
 from ._checkpoint import Checkpoints, decode, encode, read, stored
@@ -17,7 +18,6 @@ from ._epoch import Totals, Training
 from ._errors import TrainingError
 from ._history import TrainingHistory
 from ._optimizers import parameter_names
-from ._seeds import random_states
 from ._threshold import Threshold
 
 _SHOWN = 3  # differing tensors that an error names

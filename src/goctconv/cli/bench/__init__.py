@@ -74,7 +74,6 @@ def _start(args: argparse.Namespace) -> int:
 
 BENCH = Command(
     name="bench",
-    summary="measure how fast networks run on this machine",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

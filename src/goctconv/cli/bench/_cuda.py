@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...deployment import Timings, deploy
 from .._memory import out_of_memory
-from .._messages import say
 from .._model import channels_of
+from .._output import say
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _WARMUP = 3

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ...deployment import compare_timings
-from ...deployment._turns import Timings, peak_memory
-from .._messages import say
+from ...graph import Timings, peak_memory
 from .._model import channels_of
+from .._output import say
 from ._forms import Form, Forms, torch_threads
 
 _TORCH = ("eager", "channels_last", "deployed")  # whose memory PyTorch's profiler sees

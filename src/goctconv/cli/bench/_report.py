@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .._progress import plural
+from .._output import plural
 
 LEGEND = (
     "Times are medians; ratios how many times faster than eager, with the quartiles of the single rounds. Where these\n"

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..._torch import BatchNorm
 from ...deployment import ExportError, describe_machine
 from ...deployment._cpu import keep_freed_memory
 from ...deployment._engines import processors
 from ...saliency import calibrate_batch_norm
 from .._command import CommandError
-from .._messages import say, tell
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
-from .._writing import write_file
+from .._output import say, tell, write_file
 from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
 from ._forms import installed_forms
@@ -102,6 +102,6 @@ def _forms(args: argparse.Namespace) -> list[str]:
 
 def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
     """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):  # noqa: SLF001  (all kinds of it)
+    if any(isinstance(module, BatchNorm) for module in model.modules()):
         generator = torch.Generator().manual_seed(0)
         calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])

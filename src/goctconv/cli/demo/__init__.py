@@ -68,7 +68,6 @@ def _start(args: argparse.Namespace) -> int:
 
 DEMO = Command(
     name="demo",
-    summary="let a small network learn its channels, and write a page about it",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -13,9 +13,7 @@ from ...saliency._synthetic import synthetic_photographs
 from ...saliency.data._check import check_pairs
 from ...saliency.data._sources import Split, split_pairs
 from .._command import CommandError
-from .._messages import say, tell
-from .._progress import plural
-from .._writing import writing
+from .._output import plural, say, tell, writing
 from ..predict._results import save_png
 
 SIDES = (112, 176)  # of made-up pictures, in pixels: twice the size at which they are learned from

@@ -24,9 +24,8 @@ from ...saliency.data._sources import Split
 from ...training import ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError
 from .._learned import prove
-from .._messages import say, tell
 from .._model import create_model, input_size
-from .._progress import plural
+from .._output import plural, say, tell
 from ._data import take_pairs
 from ._judge import Baselines, measure_baselines
 from ._outcome import Outcome

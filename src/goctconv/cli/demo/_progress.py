@@ -2,7 +2,7 @@
 
 from ...pruning import PruningPlan
 from ...training import Callback, EpochRecord, TrainingRun
-from .._messages import tell
+from .._output import tell
 
 _LINES = 12  # about as many epochs are told of
 

@@ -9,8 +9,7 @@ from ...report import training_page
 from ...saliency.data._sources import Split
 from .._learned import example_of, figures
 from .._model import input_size
-from .._progress import plural
-from .._writing import writing
+from .._output import plural, writing
 from ._outcome import Outcome
 
 _SHOWN = 8

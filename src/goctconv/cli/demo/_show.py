@@ -24,9 +24,8 @@ from ...saliency._preprocess import preprocess
 from ...saliency._render import grey_map, overlay
 from ...saliency._synthetic import synthetic_photographs
 from .._command import CommandError
-from .._messages import printable, say, tell
 from .._model import create_asked_model, input_size, is_trained, unusable
-from .._progress import plural
+from .._output import plural, printable, say, tell
 from ..predict._inputs import find_photographs
 from ..predict._results import save_png
 

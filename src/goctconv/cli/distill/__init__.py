@@ -63,7 +63,6 @@ def _start(args: argparse.Namespace) -> int:
 
 DISTILL = Command(
     name="distill",
-    summary="teach a small network what a large one sees",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -77,7 +77,6 @@ def _start(args: argparse.Namespace) -> int:
 
 EVALUATE = Command(
     name="evaluate",
-    summary="compare saliency maps, or a model's, with masks",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ..._version import __version__
 from ...saliency.metrics import METRICS, SaliencyScores
 from .._command import CommandError
-from .._writing import write_file
+from .._output import write_file
 from ._sources import Job
 
 

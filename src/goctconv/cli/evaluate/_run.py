@@ -7,9 +7,8 @@ from functools import partial
 from ...saliency.metrics import METRICS, SaliencyMetrics
 from ...saliency.metrics._weighted_f import has_scipy
 from .._command import CommandError
-from .._messages import say, tell
 from .._model import choose_device, load_trained_model
-from .._progress import Progress, plural, progress, shorten
+from .._output import Progress, plural, progress, say, shorten, tell
 from ._report import Result, check_plots, render_table, write_csv, write_json, write_plot
 from ._scores import Tally, score_maps, score_model
 from ._sources import Job, check_sizes, find_jobs

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ...graph import evaluating
 from ...saliency._images import read_image
-from ...saliency._network import each_probability, evaluating
+from ...saliency._network import each_probability
 from ...saliency._open import ImageError
 from ...saliency._pairs import ImagePair
 from ...saliency._pipeline import default_workers, run_pipeline
@@ -24,7 +25,7 @@ from ...saliency.metrics import SaliencyMetrics
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._model import input_size_or_own, unusable
-from .._progress import Progress, plural
+from .._output import Progress, plural
 from ._sources import Job
 
 Levels = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from ...saliency._images import image_size
 from ...saliency._open import MAX_PIXELS, ImageError, open_path
 from ...saliency._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders
 from .._command import CommandError
-from .._progress import plural, shorten
+from .._output import plural, shorten
 
 
 class Job(NamedTuple):

@@ -55,7 +55,6 @@ def _start(args: argparse.Namespace) -> int:
 
 EXPORT = Command(
     name="export",
-    summary="write a trained network as ONNX or for OpenVINO",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

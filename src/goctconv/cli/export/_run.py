@@ -9,8 +9,8 @@ import torch
 
 from ...deployment import ExportError, export_onnx, export_openvino
 from .._command import CommandError
-from .._messages import say
 from .._model import load_trained_model
+from .._output import say
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 

@@ -41,7 +41,6 @@ def _start(args: argparse.Namespace) -> int:
 
 INFO = Command(
     name="info",
-    summary="print a network's parameters, operations and widths",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -6,8 +6,8 @@ from torch import nn
 
 from ...models import CSF, CSNet, count_macs
 from .._command import CommandError
-from .._messages import tell
 from .._model import create_model
+from .._output import tell
 
 
 def run_info(args: argparse.Namespace) -> int:

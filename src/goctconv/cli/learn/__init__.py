@@ -70,7 +70,6 @@ def _start(args: argparse.Namespace) -> int:
 
 LEARN = Command(
     name="learn",
-    summary="learn the channels of a network: train, prune, fine-tune",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

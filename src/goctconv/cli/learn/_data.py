@@ -10,8 +10,7 @@ from ...saliency._pairs import DataSet, DataSetError, ImagePair
 from ...saliency.data._both import BothLoaders, both_loaders
 from ...training import _distributed as distributed
 from .._command import CommandError
-from .._messages import say
-from .._progress import plural, shorten
+from .._output import plural, say, shorten
 from ._config import Config
 from ._recipe import transforms
 

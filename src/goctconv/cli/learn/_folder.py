@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._command import CommandError
-from .._progress import plural, shorten
-from .._writing import write_file
+from .._output import plural, shorten, write_file
 from ._config import CHECKPOINTS, CONFIG, Config
 
 PAIRS = "pairs.json"

@@ -10,8 +10,7 @@ from ...report import training_page
 from ...saliency.data._both import BothLoaders
 from ...training import TrainingResult
 from .._learned import Proof, example_of, figures, prove
-from .._progress import plural
-from .._writing import write_file
+from .._output import plural, write_file
 from ._config import Config
 from ._lessons import Lessons
 

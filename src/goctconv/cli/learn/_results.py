@@ -7,8 +7,7 @@ from ...models import save_pruned
 from ...models._pruned import PLAN, whole_plan
 from ...training import TrainingResult
 from .._command import CommandError
-from .._progress import plural
-from .._writing import write_file, writing
+from .._output import plural, write_file, writing
 from ._config import Config
 from ._folder import read_json
 from ._scores import PRUNED

@@ -30,8 +30,7 @@ from ...training import (
     learn_channels,
 )
 from .._command import CommandError
-from .._messages import say, tell
-from .._progress import plural, shorten
+from .._output import plural, say, shorten, tell
 from ._config import CHECKPOINTS, LEARN_KIND, Config, Kind, make_config
 from ._folder import begin_folder, check_folder
 from ._lessons import Lessons, lessons_with_masks

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..._files import write_atomic
+from ...graph import evaluating, undisturbed
 from ...pruning import PruningPlan
 from ...training import Callback, TrainingRun
-from ...training._network import evaluating
-from ...training._seeds import undisturbed
 
 PRUNED = "pruned.json"
 
@@ -30,7 +30,7 @@ class PrunedScores(Callback):
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002
         """Compare and write."""
-        with undisturbed(), evaluating(run.model):
+        with undisturbed(), evaluating(run.model), torch.no_grad():
             scores: dict[str, Any] = self.validation(run.model)
         text = json.dumps(scores)
         write_atomic(self.path, lambda stream: stream.write(text.encode()))

@@ -87,7 +87,6 @@ def _start(args: argparse.Namespace) -> int:
 
 PREDICT = Command(
     name="predict",
-    summary="write saliency maps of photographs",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -7,8 +7,8 @@ from ...deployment import ExportError
 from ...saliency._predictor import FILES, Predictor
 from ...saliency._preprocess import OWN
 from .._command import CommandError
-from .._messages import say
 from .._model import choose_device, input_size_or_own, load_trained_model
+from .._output import say
 
 
 def make_predictor(args: argparse.Namespace) -> Predictor:

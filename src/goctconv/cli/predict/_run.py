@@ -16,9 +16,8 @@ from ...saliency._predictor import Predictor
 from ...saliency._preprocess import Prepared, prepare
 from .._command import CommandError
 from .._memory import out_of_memory
-from .._messages import say
 from .._model import choose_device, unusable
-from .._progress import plural, progress
+from .._output import plural, progress, say
 from ._inputs import find_photographs
 from ._network import make_predictor
 from ._outputs import Task, plan_outputs

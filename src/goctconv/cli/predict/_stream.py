@@ -7,8 +7,8 @@ import sys
 from ...saliency._open import ImageError
 from ...saliency._preprocess import prepare
 from .._command import CommandError
-from .._messages import say, write_bytes
 from .._model import unusable
+from .._output import say, write_bytes
 from ._network import make_predictor
 from ._results import make_pictures, max_pixels, save_png, wanted_kinds
 

@@ -128,7 +128,6 @@ def _start(args: argparse.Namespace) -> int:
 
 PRUNE = Command(
     name="prune",
-    summary="remove channels from a trained network",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..._torch import BatchNorm
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -126,7 +127,7 @@ def _scales(model: nn.Module, layers: Sequence[str] | None, name: str) -> dict[s
     found = {
         layer: norm.weight.detach().double().cpu()
         for layer, norm in model.named_modules()
-        if isinstance(norm, _BatchNorm) and norm.weight is not None
+        if isinstance(norm, BatchNorm) and norm.weight is not None
     }
     if layers is not None:
         unknown = [layer for layer in layers if layer not in found]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..._torch import BatchNorm
 from ...pruning import PruningReport
 from ._axes import category_axis, linear_axis
 from ._groups import grouped_bars, rows_of
@@ -99,7 +99,7 @@ def _widths(source: Any, name: str) -> _Widths:
     if isinstance(channels, Mapping) and "stages" in channels:
         return _of_stages(channels["stages"])
     if isinstance(source, nn.Module):
-        layers = {one: norm.num_features for one, norm in source.named_modules() if isinstance(norm, _BatchNorm)}
+        layers = {one: norm.num_features for one, norm in source.named_modules() if isinstance(norm, BatchNorm)}
     elif isinstance(source, Mapping):
         layers = dict(source)
     else:

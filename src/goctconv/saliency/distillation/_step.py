@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_choice
+from .._config import REDUCTIONS
+from .._learn import reduced
 from .._outputs import all_outputs
 from .._pairs import DataSetError
-from .._reduction import Reduction, check_reduction, reduced
 from ..data._batch import Batch
 from ..data._loader import SaliencyLoader
 from ..losses import DeepSupervision, get_loss
@@ -33,8 +35,8 @@ class DistillationStep:
         amp: Mixed precision of the teacher: ``"bf16"``, ``"fp16"`` or None.
 
     Raises:
-        TypeError: The teacher is no network.
-        ValueError: Another loss, reduction or ``amp``, or weights that cannot be.
+        ArgumentTypeError: The teacher is no network.
+        ArgumentError: Another loss, reduction or ``amp``, or weights that cannot be.
 
     Example:
         >>> import torch
@@ -53,13 +55,13 @@ class DistillationStep:
         *,
         loss: str | Loss = "dice",
         weights: Sequence[float] | None = None,
-        reduction: Reduction = "mean",
+        reduction: str = "mean",
         size: int | tuple[int, int] | None = None,
         amp: str | None = None,
     ) -> None:
         self.teacher = None if teacher is None else Teacher(teacher, size=size, amp=amp)
         self.loss = DeepSupervision(get_loss(loss) if isinstance(loss, str) else loss, weights)
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
         self.told = ""
 
     def targets(self, batch: Batch) -> Tensor:

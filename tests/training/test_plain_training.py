@@ -14,7 +14,7 @@ import goctconv
 from goctconv.saliency import Batch, EpochBatchSampler, SaliencyDataset, SaliencyStep, collate
 from goctconv.saliency.data._dataset import Dropped
 from goctconv.saliency.transforms import Resize, Sample
-from goctconv.training import Callback, TrainingError, cosine_schedule, create_optimizer, step_schedule
+from goctconv.training import Callback, TrainingError, create_optimizer, create_schedule
 from reference.learning import OPTIONS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
@@ -50,8 +50,8 @@ def test_plain_training_is_a_plain_loop() -> None:
         batches,
         LOSS,
         optimizer=functools.partial(torch.optim.AdamW, lr=1e-2),
-        scheduler=functools.partial(step_schedule, milestones=(0.5,)),
-        **plain,  # type: ignore[arg-type]
+        milestones=0.5,
+        **plain,
     )
     assert result.model is model
     assert (result.threshold, result.report.removed, result.plan.removed) == (None, 0, {})
@@ -110,7 +110,7 @@ def test_groups_of_optimizers() -> None:
     model.backbone.requires_grad_(requires_grad=False)
     held = [one for group in create_optimizer(model, "sgd").param_groups for one in group["params"]]
     assert [names[one] for one in held] == [name for name in names.values() if not name.startswith("backbone.")]
-    with pytest.raises(ValueError, match="kind='adamax' must be one of 'adam', 'adamw', 'sgd'"):
+    with pytest.raises(ValueError, match="name='adamax' must be one of 'adam', 'adamw', 'sgd'"):
         create_optimizer(model, "adamax")
     with pytest.raises(ValueError, match="backbone_rate=0 must be a number above 0"):
         create_optimizer(model, backbone_rate=0)
@@ -120,10 +120,10 @@ def test_groups_of_optimizers() -> None:
 
 def test_schedules() -> None:
     optimizer = torch.optim.SGD(nn.Linear(2, 3).parameters(), 1.0)
-    assert sorted(step_schedule(optimizer, 24, (15 / 24,)).milestones) == [15]  # type: ignore[attr-defined]
-    assert cosine_schedule(optimizer, 24).T_max == 24  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"milestones=\(15,\) must be shares"):
-        step_schedule(optimizer, 24, (15,))
+    assert sorted(create_schedule(optimizer, 24, milestones=(15 / 24,)).milestones) == [15]  # type: ignore[attr-defined]
+    assert create_schedule(optimizer, 24, "cosine").T_max == 24  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="milestones=15 must be a number above 0 and below 1"):
+        create_schedule(optimizer, 24, milestones=(15,))
 
 
 def test_a_summed_loss_is_that_of_all_pixels() -> None:
@@ -131,7 +131,7 @@ def test_a_summed_loss_is_that_of_all_pixels() -> None:
     batch = Batch(torch.rand(2, 3, 5, 7).double(), torch.rand(2, 1, 5, 7).double(), ("a", "b"))
     expected = nn.functional.binary_cross_entropy_with_logits(model(batch.images), batch.masks, reduction="sum") / 2
     torch.testing.assert_close(SaliencyStep("bce", "sum")(model, batch), expected, rtol=1e-12, atol=0)
-    with pytest.raises(ValueError, match="reduction is 'max'"):
+    with pytest.raises(ValueError, match="reduction='max' must be one of"):
         SaliencyStep("bce", "max")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Times of several ways to do the same, measured in turns."""
+"""Timing of several sides of a comparison, measured in turns."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch.profiler import ProfilerActivity, profile
+from .._checks import ArgumentError, check_integer
 
 _LEAST_ROUNDS = 3  # that count, however long they take
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds that several ways to do the same took, in turns.
+    """Seconds that the sides of a comparison took, measured in turns.
 
     Attributes:
-        seconds: For each way, the seconds of every round.
+        seconds: For each side, the seconds of every round.
 
     Example:
         >>> from goctconv.deployment import Timings
@@ -63,31 +63,34 @@ def compare_timings(
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
     budget: float | None = None,
+    prepare: Callable[[], object] | None = None,
 ) -> Timings:
-    """Measure several ways to do the same in turns, so that what else the machine does meets all alike.
+    """Time several sides of a comparison in turns, so that changes in the machine's load affect all alike.
 
     Each round calls every side once, beginning with another one each time.
 
     Args:
         sides: What to call, by name.
         rounds: Rounds that count.
-        warmup: Rounds before those, that do not.
-        clock: Returns seconds. `time.process_time` is less disturbed by other programs, but counts those of all
-            threads together.
-        budget: Seconds, by the clock on the wall, after which no round begins any more, once three have counted;
-            rounds that do not count take a quarter of it at most, but for the first. None: no limit.
+        warmup: Rounds before those, which do not.
+        clock: Returns seconds. `time.process_time` is less disturbed by other programs, but adds up the time of all
+            threads.
+        budget: Seconds of wall-clock time after which no further round starts, once three have counted; warm-up rounds
+            take a quarter of it at most, except for the first. None: no limit.
+        prepare: Called before each measurement, outside of it.
 
     Raises:
-        ValueError: There is no side or no round.
+        ArgumentError: There is no side or no round.
 
     Example:
         >>> from goctconv.deployment import compare_timings
-        >>> turns = compare_timings({"sum": lambda: sum(range(9)), "formula": lambda: 9 * 8 // 2}, rounds=5)
-        >>> len(turns.seconds["sum"])
+        >>> timings = compare_timings({"sum": lambda: sum(range(9)), "formula": lambda: 9 * 8 // 2}, rounds=5)
+        >>> len(timings.seconds["sum"])
         5
     """
-    if not sides or rounds < 1:
-        raise ValueError(f"{len(sides)} sides and rounds={rounds}: expected at least one of each")
+    if not sides:
+        raise ArgumentError("sides", sides, "at least one function to call, by name")
+    check_integer("rounds", rounds, 1)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     names = list(sides)
     begin, limit = time.perf_counter(), math.inf if budget is None else budget
@@ -97,24 +100,14 @@ def compare_timings(
             continue
         first = number % len(names)
         for side in names[first:] + names[:first]:
+            if prepare is not None:
+                prepare()
             start = clock()
             sides[side]()
             taken = clock() - start
             if number >= 0:
                 seconds[side].append(taken)
     return Timings(seconds)
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    """Return the most bytes that PyTorch holds at once during a call, beside what it held before, on the processor."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    held = most = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
-    return most
 
 
 def _quartiles(values: list[float]) -> tuple[float, float, float]:

@@ -1,0 +1,276 @@
+"""The private, untyped and version-dependent parts of PyTorch that the package uses, one typed name each.
+
+Tried with torch 2.14.1 unless a comment says otherwise; 2.6 is the oldest version that is supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
+
+import torch
+from torch import Tensor, _jit_internal, _ops, nn
+from torch._subclasses import fake_tensor
+from torch.autograd import forward_ad
+from torch.jit._trace import is_tracing as _is_tracing
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim import Optimizer
+from torch.utils import _pytree
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import Self
+
+BatchNorm: TypeAlias = _BatchNorm
+"""BatchNorm of any number of dimensions, synchronized or not."""
+ConvNd: TypeAlias = _ConvNd
+"""A convolution of any number of dimensions, transposed or not."""
+ConvTransposeNd: TypeAlias = _ConvTransposeNd
+"""A transposed convolution of any number of dimensions."""
+DropoutNd: TypeAlias = _DropoutNd
+"""Dropout of any kind."""
+OpOverload: TypeAlias = _ops.OpOverload
+"""An ATen operator."""
+FakeTensor: TypeAlias = fake_tensor.FakeTensor
+"""A tensor without memory, whose operations are not computed."""
+FakeTensorMode: TypeAlias = fake_tensor.FakeTensorMode
+"""Makes tensors fake ones."""
+is_scripting = _jit_internal.is_scripting
+"""Whether `torch.jit.script` compiles the code: the function `torch.jit.is_scripting`, which is not annotated there."""
+Tree = TypeVar("Tree")
+COMPILED = "_orig_mod"
+"""The child in which `torch.compile` keeps the module that it wraps."""
+
+# Modules: https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/module.py
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return the parameters that a module registers itself, None included; changing the dict changes the module."""
+    return module._parameters
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return the buffers that a module registers itself, None included; changing the dict changes the module."""
+    return module._buffers
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the children that a module registers, None included; changing the dict changes the module."""
+    return module._modules
+
+
+def forward_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
+    """Return a module's forward hooks by id, in the order of their calls."""
+    return module._forward_hooks
+
+
+def forward_pre_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
+    """Return a module's forward pre-hooks by id, in the order of their calls."""
+    return module._forward_pre_hooks
+
+
+def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., Any]], bool]) -> None:
+    """Remove the forward hooks and pre-hooks of a module that a function chooses."""
+    for hooks, companions in (
+        (module._forward_hooks, (module._forward_hooks_with_kwargs, module._forward_hooks_always_called)),
+        (module._forward_pre_hooks, (module._forward_pre_hooks_with_kwargs,)),
+    ):
+        for key in [key for key, hook in hooks.items() if is_dropped(hook)]:
+            del hooks[key]
+            for companion in companions:
+                companion.pop(key, None)
+
+
+# Optimizers
+
+
+def drop_step_pre_hook(optimizer: Optimizer, handle: RemovableHandle) -> None:
+    """Remove a step pre-hook from an optimizer that is a copy of the one which returned the handle."""
+    optimizer._optimizer_step_pre_hooks.pop(handle.id, None)
+
+
+# Storages
+
+
+class StorageReference(Protocol):
+    """A weak reference to a storage; while it lives, no other storage gets the same key."""
+
+    def expired(self) -> bool:
+        """Whether the storage is gone."""
+
+
+_weak_reference: Callable[[Any], StorageReference] = StorageWeakRef
+
+
+def storage_reference(tensor: Tensor) -> StorageReference:
+    """Return a weak reference to the storage that a tensor lies in."""
+    return _weak_reference(tensor.untyped_storage())
+
+
+def storage_key(tensor: Tensor) -> int:
+    """Return a number that tells storages apart while they live; 0 for sparse tensors, which have none."""
+    return int(tensor.untyped_storage()._cdata) if tensor.layout == torch.strided else 0
+
+
+# Operators
+
+if TYPE_CHECKING:
+
+    class DispatchMode:
+        """`TorchDispatchMode`, which torch does not annotate: subclasses define ``__torch_dispatch__``."""
+
+        def __init__(self) -> None: ...
+
+        def __enter__(self) -> Self: ...
+
+        def __exit__(self, *error: object) -> None: ...
+
+else:
+    DispatchMode = TorchDispatchMode
+
+
+def operator_name(func: OpOverload) -> str:
+    """Return an operator's name without namespace and overload, such as ``"add_"``."""
+    return str(func.overloadpacket.__name__)
+
+
+def overload_name(func: OpOverload) -> str:
+    """Return the name of an overload, such as ``"Tensor"``."""
+    return str(func._overloadname)
+
+
+def is_mutable(func: OpOverload) -> bool:
+    """Whether an operator changes one of its arguments."""
+    return bool(func._schema.is_mutable)
+
+
+def arguments_by_name(func: OpOverload, args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by the names of the operator's schema, defaults included."""
+    parameters = func._schema.arguments
+    defaults = {parameter.name: parameter.default_value for parameter in parameters if parameter.has_default_value()}
+    given = {parameter.name: value for parameter, value in zip(parameters, args, strict=False)}
+    return {**defaults, **given, **keywords}
+
+
+# What surrounds the running code
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` runs the code, as the older ONNX exporter does."""
+    return bool(cast("Callable[[], bool]", _is_tracing)())
+
+
+def is_compiled(model: object) -> bool:
+    """Whether `torch.compile` or TorchScript made a module."""
+    return isinstance(model, torch.jit.ScriptModule) or hasattr(model, COMPILED)
+
+
+def in_backward() -> bool:
+    """Whether the running code is part of a backward pass; `torch.utils.checkpoint` asks in the same way."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` transforms the running code, whose tensors stand for others."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def is_watched() -> bool:
+    """Whether anything follows the operations that run.
+
+    That is a compiler, `torch.jit.trace`, a dispatch mode, a transform of `torch.func` or forward-mode differentiation.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or is_tracing()
+        or _get_current_dispatch_mode() is not None
+        or is_transformed()
+        or forward_ad._current_level >= 0
+    )
+
+
+_as_constant: Callable[[Any], Callable[..., Any]] = torch.compiler.assume_constant_result
+
+
+def called_while_compiling(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that `torch.compile` calls while it traces; its result is taken as a constant, unguarded."""
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        return method(*args, **keywords)
+
+    return _as_constant(call)
+
+
+# oneDNN
+
+
+def onednn_is_available() -> bool:
+    """Whether torch was built with oneDNN."""
+    return bool(cast("Callable[[], bool]", torch.backends.mkldnn.is_available)())
+
+
+def onednn_is_enabled() -> bool:
+    """Whether `torch.backends.mkldnn.flags` leaves oneDNN on."""
+    return bool(torch._C._get_mkldnn_enabled())
+
+
+# Functions that torch does not annotate
+
+_split: Callable[..., tuple[Tensor, ...]] = Tensor.split
+_unique: Callable[..., Any] = Tensor.unique
+_broadcast: Callable[..., tuple[Tensor, ...]] = torch.broadcast_tensors
+_broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
+_map_tensors: Callable[..., Any] = _pytree.tree_map_only
+
+
+def split(tensor: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """`torch.Tensor.split`."""
+    return _split(tensor, size, dim)
+
+
+def unique(tensor: Tensor) -> Tensor:
+    """`torch.Tensor.unique`, sorted."""
+    return cast("Tensor", _unique(tensor))
+
+
+def unique_inverse(tensor: Tensor) -> tuple[Tensor, Tensor]:
+    """`torch.Tensor.unique` with, for every element, the position of its value among the unique ones."""
+    return cast("tuple[Tensor, Tensor]", _unique(tensor, return_inverse=True))
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """`torch.broadcast_tensors`."""
+    return _broadcast(*tensors)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """`torch.broadcast_shapes`."""
+    return _broadcast_shapes(*shapes)
+
+
+def leaves_of(tree: Any) -> list[Any]:
+    """Return the leaves of nested lists, tuples, dicts and what else is registered as a pytree."""
+    return _pytree.tree_leaves(tree)
+
+
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """Give the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
+    for leaf in _pytree.tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            yield leaf
+
+
+def map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
+    """Return a copy of nested lists, tuples and dicts with a function of every tensor in its place."""
+    return cast("Tree", _map_tensors(Tensor, function, tree))
+
+
+_cuda_states: Callable[[], list[Tensor]] = torch.cuda.get_rng_state_all
+_cuda_is_used: Callable[[], bool] = torch.cuda.is_initialized
+
+
+def cuda_random_states() -> list[Tensor]:
+    """Return the states of all CUDA generators; none where CUDA was not used yet."""
+    return _cuda_states() if _cuda_is_used() else []

@@ -1,0 +1,152 @@
+"""Output of the command line: messages, results, progress, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from .._files import write_atomic
+from ._command import CommandError
+
+
+def printable(text: str) -> str:
+    """Escape what would break a line or steer a terminal; file names may hold newlines and control characters."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, if there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # standard error is closed or full
+            print(printable(text), file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Print lines on standard output, if there is one; characters that it cannot encode are escaped too.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    if sys.stdout is not None:
+        encoding = sys.stdout.encoding or "utf-8"
+        text = "\n".join(map(printable, text.split("\n")))
+        with _writing_stdout():
+            print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def write_bytes(data: bytes) -> None:
+    """Write data to standard output.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    with _writing_stdout():
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def discard_stdout() -> None:
+    """Redirect standard output to nowhere, so that Python does not fail once more when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _writing_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise CommandError(f"standard output cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Turn errors of the system into messages.
+
+    Args:
+        what: The file or folder, or the option that names it.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(f"{what}: cannot be written ({error.strerror or error})") from error
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with writing(path):
+        write_atomic(path, lambda stream: stream.write(data))
+
+
+class Progress(Protocol):
+    """A bar that counts files and lets lines be printed above it."""
+
+    def step(self) -> None:
+        """Count one file."""
+
+    def line(self, text: str) -> None:
+        """Print a line on stderr."""
+
+
+class _Plain:
+    def step(self) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        say(text)
+
+
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def step(self) -> None:
+        self._bar.update()
+
+    def line(self, text: str) -> None:
+        self._bar.write(printable(text), file=sys.stderr)
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Progress]:
+    """Show a bar on stderr where it is a terminal and tqdm is installed; plain lines otherwise."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield _Plain()
+        return
+    try:
+        tqdm = importlib.import_module("tqdm")
+    except ImportError:
+        yield _Plain()
+        return
+    with tqdm.tqdm(total=total, unit="photo", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
+        yield _Bar(bar)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return "1 map", "2 maps"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def shorten(names: Iterable[object], separator: str = ", ", limit: int = 10) -> str:
+    """Join the first names, and say how many more there are."""
+    texts = [str(name) for name in names]
+    more = f"{separator}and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more

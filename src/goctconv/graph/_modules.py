@@ -1,0 +1,127 @@
+"""Modules of a network: what wraps it, its BatchNorm layers, and a choice of them by names, globs and functions."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias, cast
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils import parametrize
+
+from .._checks import ArgumentError, ArgumentTypeError
+from .._torch import COMPILED, BatchNorm, parameters_of
+
+Selector: TypeAlias = str | nn.Module | Callable[[str, nn.Module], bool]
+"""A name or glob of modules, a module, or a function of name and module."""
+
+Selection: TypeAlias = Selector | Iterable[Selector]
+"""One selector or several; a layer is selected if one of them selects it or a module that contains it."""
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`.
+
+    Raises:
+        ArgumentTypeError: It is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError("model", model, "a torch.nn.Module")
+    while True:
+        is_parallel = isinstance(model, DistributedDataParallel | DataParallel)
+        inner = model.module if is_parallel else getattr(model, COMPILED, None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def is_wrapped(model: nn.Module) -> bool:
+    """Whether a model is in DistributedDataParallel, DataParallel or `torch.compile`."""
+    return unwrapped(model) is not model
+
+
+def plain_name(name: str) -> str:
+    """Return a module's name without what `torch.compile` adds to it."""
+    return ".".join(part for part in name.split(".") if part != COMPILED)
+
+
+def named_batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
+    """Return every BatchNorm that has a γ, each once, by the first of its names."""
+    found: dict[str, BatchNorm] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, BatchNorm) and has_gamma(module):
+            found[plain_name(name)] = module
+    return found
+
+
+def has_gamma(norm: BatchNorm) -> bool:
+    """Whether the layer multiplies by a γ of its own."""
+    return parametrize.is_parametrized(norm, "weight") or parameters_of(norm).get("weight") is not None
+
+
+def gamma_parameters(norm: BatchNorm) -> tuple[nn.Parameter, ...]:
+    """Return the parameters that γ is made of: γ itself, or what its parametrization computes it from."""
+    if parametrize.is_parametrized(norm, "weight"):
+        weights = cast("nn.ModuleDict", norm.parametrizations)["weight"]
+        return tuple(weights.parameters(recurse=False))
+    return (cast("nn.Parameter", parameters_of(norm)["weight"]),)
+
+
+def select(model: nn.Module, norms: dict[str, BatchNorm], selection: Selection, argument: str) -> dict[str, BatchNorm]:
+    """Return the layers that a selection names.
+
+    Args:
+        model: Whose module names count.
+        norms: The layers to choose from, by name.
+        selection: What to choose.
+        argument: Its name, for the error.
+
+    Raises:
+        ArgumentError: A selector matches no BatchNorm with a γ.
+        ArgumentTypeError: A selector of another kind.
+    """
+    chosen: set[int] = set()
+    for selector in _selectors(selection, argument):
+        modules = [module for name, module in _aliases(model) if _matches(selector, name, module)]
+        if isinstance(selector, nn.Module):
+            modules.append(selector)
+        matched = {id(norm) for module in modules for norm in module.modules()} & {id(norm) for norm in norms.values()}
+        if not matched:
+            raise ArgumentError(
+                argument, selector, problem="matches no BatchNorm with γ", cure=f"{_known(selector, norms)}"
+            )
+        chosen |= matched
+    return {name: norm for name, norm in norms.items() if id(norm) in chosen}
+
+
+def _selectors(selection: Selection, argument: str) -> list[Selector]:
+    is_single = isinstance(selection, str | nn.Module) or callable(selection) or not isinstance(selection, Iterable)
+    selectors = [cast("Selector", selection)] if is_single else list(cast("Iterable[Selector]", selection))
+    expected = "a module's name or glob, a module, or a function of (name, module)"
+    for selector in selectors:
+        if isinstance(selector, type):
+            example = f"lambda name, module: isinstance(module, {selector.__name__})"
+            raise ArgumentTypeError(argument, selector, expected, f"pass {example}")
+        if not (isinstance(selector, str | nn.Module) or callable(selector)):
+            raise ArgumentTypeError(argument, selector, expected)
+    if not selectors or "" in [selector for selector in selectors if isinstance(selector, str)]:
+        raise ArgumentError(argument, selection, problem="names no module", cure="leave it out, or name modules")
+    return selectors
+
+
+def _aliases(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules(remove_duplicate=False):
+        yield plain_name(name), module
+
+
+def _matches(selector: Any, name: str, module: nn.Module) -> bool:
+    if isinstance(selector, str):
+        return fnmatch.fnmatchcase(name, selector)
+    return not isinstance(selector, nn.Module) and isinstance(module, BatchNorm) and bool(selector(name, module))
+
+
+def _known(selector: Selector, norms: dict[str, BatchNorm]) -> str:
+    near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
+    return f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from goctconv.saliency import DataSet, SaliencyLoader, find_pairs, training_loader
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import DataSet, find_pairs, synthetic_images, training_loader
+from goctconv.saliency.data import SaliencyLoader
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip, Resize
 
 AIM = 150  # images per second with two workers
@@ -29,7 +29,7 @@ COLOURS = (RandomCrop(15), RandomFlip(), Resize(), ColorJitter(), GaussianBlur()
 
 def make_up(folder: Path, count: int, side: int | None) -> DataSet:
     """Write made-up photographs (JPEG) and masks (PNG), enlarged to a longer side where one is given."""
-    for index, (photograph, mask) in enumerate(synthetic_photographs(count)):
+    for index, (photograph, mask) in enumerate(synthetic_images(count)):
         for kind, image, suffix in (("images", photograph, "jpg"), ("masks", mask, "png")):
             (folder / kind).mkdir(exist_ok=True)
             factor = side / max(image.size) if side else 1

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv import DynamicWeightDecay
-from goctconv.saliency import calibrate_batch_norm, find_pairs, preprocess
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import calibrate_batch_norm, find_pairs, preprocess, synthetic_images
 from goctconv.saliency.metrics import SaliencyMetrics
 
 # Chosen before the first run, and not changed after it.
@@ -69,7 +68,7 @@ def load(folder: Path | None) -> tuple[Tensor, Tensor]:
 def pictures(folder: Path | None) -> Iterator[tuple[Any, Image.Image]]:
     """Yield photographs and their masks."""
     if folder is None:
-        yield from synthetic_photographs(TRAINING + VALIDATION)
+        yield from synthetic_images(TRAINING + VALIDATION)
     else:
         for pair in find_pairs(folder):
             with Image.open(pair.mask) as mask:

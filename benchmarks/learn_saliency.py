@@ -30,7 +30,6 @@ from goctconv.report import plots
 from goctconv.saliency import (
     SaliencyStep,
     SaliencyValidation,
-    Split,
     calibrate_batch_norm,
     find_pairs,
     learn_saliency,
@@ -38,6 +37,7 @@ from goctconv.saliency import (
     training_loader,
     validation_loader,
 )
+from goctconv.saliency.data import Split
 from goctconv.training import ProgressBar, ThresholdError, TrainingHistory, TrainingResult, published_schedule
 
 # Chosen before the first run on photographs that came to its end, after trials with `goctconv demo` on made-up ones,

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import synthetic_images
 from goctconv.saliency.metrics import SaliencyMetrics
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -52,7 +52,7 @@ for line in sys.stdin:
 def made_up_pairs(count: int) -> list[Pair]:
     """Return masks of made-up photographs, and maps that are about right: blurred, noisy, in part wrong."""
     pairs = []
-    for index, (photograph, mask) in enumerate(synthetic_photographs(count)):
+    for index, (photograph, mask) in enumerate(synthetic_images(count)):
         rng = np.random.default_rng(index)
         blurred = np.asarray(mask.filter(ImageFilter.GaussianBlur(4)), dtype=np.float64)
         coarse = Image.fromarray(rng.uniform(0, 255, (9, 9)).astype(np.uint8)).resize(photograph.size)

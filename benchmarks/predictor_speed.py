@@ -27,8 +27,7 @@ from PIL import Image
 
 from goctconv.deployment import compare_timings, describe_machine, export_onnx, export_openvino
 from goctconv.saliency import Predictor, grey_map, read_image
-from goctconv.saliency._pipeline import run_pipeline
-from goctconv.saliency._preprocess import prepare
+from goctconv.saliency.inference import prepare, run_pipeline
 
 T = TypeVar("T")
 LEVEL = 3  # what goctconv predict writes with

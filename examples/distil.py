@@ -18,15 +18,14 @@ import torch
 from torch import nn
 
 import goctconv
-from goctconv.saliency import distill, find_photographs, learn_saliency
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import distill, find_images, learn_saliency, synthetic_images
 
 ADAM = functools.partial(torch.optim.Adam, lr=5e-3)
 
 
 def make_photographs(folder: Path, count: int) -> None:
     """Write photographs and masks."""
-    for index, (photograph, mask) in enumerate(synthetic_photographs(count, sides=(48, 64))):
+    for index, (photograph, mask) in enumerate(synthetic_images(count, sides=(48, 64))):
         for kind, image in (("images", photograph), ("masks", mask)):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             image.save(folder / kind / f"{index:03}.png")
@@ -69,7 +68,7 @@ def main() -> None:
             teacher = trained_teacher(args.teacher, folder / "made-up", args.size)
         else:
             teacher = goctconv.create_model(args.teacher, checkpoint_path=args.weights)
-        photographs = [pair.image for pair in find_photographs(args.images or folder / "made-up")]
+        photographs = [pair.image for pair in find_images(args.images or folder / "made-up")]
         held_out, images = photographs[:4], photographs[4:]
         print(f"{len(images)} photographs without masks, {len(held_out)} more to compare with the teacher")
 

@@ -6,6 +6,8 @@ Tried with torch 2.14.1 unless a comment says otherwise; 2.6 is the oldest versi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import torch
@@ -128,7 +130,20 @@ if TYPE_CHECKING:
         def __exit__(self, *error: object) -> None: ...
 
 else:
-    DispatchMode = TorchDispatchMode
+
+    class DispatchMode(TorchDispatchMode):
+        """`TorchDispatchMode`, which torch does not annotate: subclasses define ``__torch_dispatch__``."""
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            # Else torch (2.9 and later) imports its compiler, which takes seconds, and wraps ``__torch_dispatch__`` in
+            # torch._disable_dynamo, which costs more per operation than small operations themselves.
+            return False
+
+
+def untraced() -> AbstractContextManager[None]:
+    """Return a context in which operations reach neither dispatch modes nor tensor subclasses."""
+    return cast("AbstractContextManager[None]", torch._C._DisableTorchDispatch())
 
 
 def operator_name(func: OpOverload) -> str:
@@ -146,12 +161,18 @@ def is_mutable(func: OpOverload) -> bool:
     return bool(func._schema.is_mutable)
 
 
-def arguments_by_name(func: OpOverload, args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by the names of the operator's schema, defaults included."""
+@cache
+def _parameters(func: OpOverload) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names of an operator's parameters, and the defaults of those that have one."""
     parameters = func._schema.arguments
     defaults = {parameter.name: parameter.default_value for parameter in parameters if parameter.has_default_value()}
-    given = {parameter.name: value for parameter, value in zip(parameters, args, strict=False)}
-    return {**defaults, **given, **keywords}
+    return tuple(parameter.name for parameter in parameters), defaults
+
+
+def arguments_by_name(func: OpOverload, args: Sequence[Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by the names of the operator's schema, defaults included."""
+    names, defaults = _parameters(func)
+    return {**defaults, **dict(zip(names, args, strict=False)), **keywords}
 
 
 # What surrounds the running code
@@ -274,3 +295,15 @@ _cuda_is_used: Callable[[], bool] = torch.cuda.is_initialized
 def cuda_random_states() -> list[Tensor]:
     """Return the states of all CUDA generators; none where CUDA was not used yet."""
     return _cuda_states() if _cuda_is_used() else []
+
+
+# Errors without a type of their own
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is exhausted.
+
+    The allocator of the processor raises a plain RuntimeError (2.13 to 2.15): "DefaultCPUAllocator: can't allocate
+    memory: you tried to allocate ...".
+    """
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

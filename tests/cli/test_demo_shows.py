@@ -10,8 +10,7 @@ import goctconv
 from goctconv.cli import main
 from goctconv.cli.demo import _show as demo_show
 from goctconv.models import create_model
-from goctconv.saliency import calibrate_batch_norm, predict, preprocess
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import calibrate_batch_norm, predict, preprocess, synthetic_images
 from reference.conditioning import calibrated
 from saliency.pictures import gradient, save
 
@@ -127,7 +126,7 @@ def test_pictures_are_taken_as_they_are_needed(output, monkeypatch):
         seen.append(len(taken))
         return predict(*arguments, **options)
 
-    monkeypatch.setattr(demo_show, "synthetic_photographs", pictures)
+    monkeypatch.setattr(demo_show, "synthetic_images", pictures)
     monkeypatch.setattr(demo_show, "predict", look)
     assert main([*SHOW, "-o", str(output), "--images", "35", "--size", "32"]) == 0
     assert seen == [32] * 32 + [33, 34, 35]
@@ -144,7 +143,7 @@ def test_an_untrained_network_is_calibrated(output, monkeypatch):
     assert main([*SHOW, "-o", str(output), "--images", "5", "--size", "32"]) == 0
     torch.manual_seed(0)
     expected = create_model("test_csnet")
-    inputs = torch.cat([preprocess(photograph, 32) for photograph, _ in synthetic_photographs(5, 0)])
+    inputs = torch.cat([preprocess(photograph, 32) for photograph, _ in synthetic_images(5, 0)])
     calibrate_batch_norm(expected, inputs.split(4))
     torch.testing.assert_close(used[0].state_dict(), expected.state_dict(), rtol=0, atol=0)
 

@@ -14,7 +14,7 @@ from goctconv.cli.distill._options import OPTIONS
 from goctconv.cli.distill._run import KIND, DistillConfig
 from goctconv.cli.learn._config import make_config
 from goctconv.cli.learn._toml import read_options
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import synthetic_images
 
 TINY = ["test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2", "--quiet"]
 
@@ -23,7 +23,7 @@ TINY = ["test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--
 def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "photographs"
     folder.mkdir()
-    for index, (photograph, _) in enumerate(synthetic_photographs(6, sides=(36, 48))):
+    for index, (photograph, _) in enumerate(synthetic_images(6, sides=(36, 48))):
         photograph.save(folder / f"{index}.png")
     return folder
 
@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_its_teacher_alone(finished, capsys):
 
 
 def test_masks_and_pruning(photographs, teacher, tmp_path, capsys):
-    for index, (photograph, mask) in enumerate(synthetic_photographs(2, sides=(36, 48))):
+    for index, (photograph, mask) in enumerate(synthetic_images(2, sides=(36, 48))):
         for part, image in (("images", photograph), ("masks", mask)):
             (tmp_path / "set" / part).mkdir(parents=True, exist_ok=True)
             image.save(tmp_path / "set" / part / f"{index}.png")

@@ -26,7 +26,7 @@ from goctconv.cli.learn._config import Config, make_config
 from goctconv.cli.learn._options import FREE, OPTIONS
 from goctconv.cli.learn._toml import read_options
 from goctconv.pruning import load_plan
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import synthetic_images
 
 TINY = ["--model", "test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2"]
 SHORT = ["--epochs", "2", "--finetune-epochs", "1", "--weight-decay", "0.02", "--threshold", "0.999"]
@@ -35,7 +35,7 @@ SHORT = ["--epochs", "2", "--finetune-epochs", "1", "--weight-decay", "0.02", "-
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "Shapes"
-    for index, (photograph, mask) in enumerate(synthetic_photographs(8)):
+    for index, (photograph, mask) in enumerate(synthetic_images(8)):
         for part, image in (("images", photograph), ("masks", mask)):
             (folder / part).mkdir(parents=True, exist_ok=True)
             image.resize((44, 36)).save(folder / part / f"{index}.png")

@@ -122,13 +122,18 @@ def test_plural():
     assert [plural(count, "map") for count in (0, 1, 2)] == ["0 maps", "1 map", "2 maps"]
 
 
-def test_an_option_that_there_is_not_is_named_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong, hint in (("--epoch", r"did you mean --epochs\?"), ("--learning-rate", "goctconv learn has no --learn")):
-        with pytest.raises(SystemExit, match="2"):
-            main(["learn", "photographs", wrong, "3"])
-        error = capsys.readouterr().err
-        assert re.search(hint, error)
-        assert "goctconv learn --help lists" in error
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [("--epoch", r"did you mean --epochs\?"), ("--learning-rate", "goctconv learn has no --learn")],
+)
+def test_an_option_that_there_is_not_is_named_with_the_nearest(
+    wrong: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["learn", "photographs", wrong, "3"])
+    error = capsys.readouterr().err
+    assert re.search(hint, error)
+    assert "goctconv learn --help lists" in error
 
 
 def test_errors_of_arguments_name_options():

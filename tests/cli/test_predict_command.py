@@ -9,9 +9,9 @@ from PIL import Image
 
 from goctconv.cli import main
 from goctconv.models import create_model
-from goctconv.saliency import _network as network
 from goctconv.saliency import cutout, grey_map, overlay, predict
-from goctconv.saliency._network import probabilities
+from goctconv.saliency.inference import _network as network
+from goctconv.saliency.inference._network import probabilities
 from saliency.pictures import gradient, png_of_declared_size, save
 
 
@@ -307,7 +307,7 @@ def test_interruption(photographs, maps, model_options, files, monkeypatch, caps
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goctconv.saliency._network.probabilities", interrupt)
+    monkeypatch.setattr("goctconv.saliency.inference._network.probabilities", interrupt)
     assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 130
     assert capsys.readouterr().err == "goctconv: interrupted: 0 maps of 3 written\n"
     assert not maps.exists() or files(maps) == []

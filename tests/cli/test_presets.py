@@ -15,8 +15,15 @@ from goctconv.cli import main
 from goctconv.cli.learn._options import OPTIONS
 from goctconv.cli.learn._presets import PRESETS
 from goctconv.cli.learn._recipe import transforms
-from goctconv.saliency import csf_recipe, find_pairs, learn_saliency, modern_recipe, scfnet_recipe, split_pairs
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import (
+    csf_recipe,
+    find_pairs,
+    learn_saliency,
+    modern_recipe,
+    scfnet_recipe,
+    split_pairs,
+    synthetic_images,
+)
 from goctconv.training import Callback
 
 from .test_learn import configured, error_of
@@ -30,7 +37,7 @@ STEPS = {"csf": ["--accumulate", "2", "--lr", "1e-3"], "modern": ["--size", "32"
 def shapes(tmp_path_factory):
     """Photographs of several sizes."""
     folder = tmp_path_factory.mktemp("data") / "Shapes"
-    for index, (photograph, mask) in enumerate(synthetic_photographs(6)):
+    for index, (photograph, mask) in enumerate(synthetic_images(6)):
         for part, image in (("images", photograph), ("masks", mask)):
             (folder / part).mkdir(parents=True, exist_ok=True)
             image.resize(SIZES[index % len(SIZES)]).save(folder / part / f"{index}.png")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import timm
 
@@ -95,10 +98,10 @@ def test_two_sources_of_weights_are_refused() -> None:
         goctconv.create_model("csnet_x1_l", pretrained=True, checkpoint_path="weights.pth")
 
 
-def test_without_released_weights() -> None:
-    for create in (goctconv.create_model, timm.create_model):
-        with pytest.raises(ValueError, match="no weights were released for csnet_x1; they exist for csnet_x1_l"):
-            create("csnet_x1", pretrained=True)
+@pytest.mark.parametrize("create", [goctconv.create_model, timm.create_model], ids=["goctconv", "timm"])
+def test_without_released_weights(create: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="no weights were released for csnet_x1; they exist for csnet_x1_l"):
+        create("csnet_x1", pretrained=True)
 
 
 @pytest.mark.parametrize(

@@ -138,14 +138,17 @@ def test_a_card_that_somebody_wrote_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+@pytest.mark.parametrize("nowhere", [Path("no") / "such" / "folder", "gone", __file__])
+def test_a_place_that_is_none(nowhere: Path | str) -> None:
+    with pytest.raises(FileNotFoundError, match="neither a directory nor OWNER/NAME"):
+        CSNet.from_pretrained(nowhere)
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="made by its class"):
         CSNet().save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         CSNet.from_pretrained(tmp_path)
-    for nowhere in (tmp_path / "gone", "gone", __file__):
-        with pytest.raises(FileNotFoundError, match="neither a directory nor OWNER/NAME"):
-            CSNet.from_pretrained(nowhere)
     features = timm.create_model("csnet_x1", features_only=True, out_indices=(0,)).model
     with pytest.raises(ValueError, match="prune_intermediate_layers"):
         features.model_args()

@@ -246,23 +246,29 @@ class State:
 ADDRESS = b"\x10" + bytes(7)  # where no object is: numpy's own types would take it for one, and the process would end
 
 
+START = np.zeros(1).__reduce__()[0]
+FIELDS = (3, "<", None, ("a",), {"a": (np.dtype("f4"), 0)}, 8, 1, 0)
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_bytes_are_never_taken_for_objects(protocol: int, tmp_path: Path) -> None:
-    start = np.zeros(1).__reduce__()[0]
-    fields = (3, "<", None, ("a",), {"a": (np.dtype("f4"), 0)}, 8, 1, 0)
-    for content, message in (
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
         (Evil(list, Evil(np.ndarray, (1,), "O", ADDRESS)), "'str' object is not callable|must be callable"),
         (Evil(np.dtype, "O8", False, True), "data of the type 'O8', expected numbers"),
         (Evil(np.dtype, "O"), "data of the type 'O', expected numbers"),
-        (State(np.dtype, ("i8", False, True), fields), r"data with the fields \('a',\), expected numbers"),
+        (State(np.dtype, ("i8", False, True), FIELDS), r"data with the fields \('a',\), expected numbers"),
         (
-            State(start, (np.ndarray, (0,), b"b"), (1, (1,), "O", False, ADDRESS)),
+            State(START, (np.ndarray, (0,), b"b"), (1, (1,), "O", False, ADDRESS)),
             "something else",
         ),
-    ):
-        (tmp_path / "net.pdparams").write_bytes(pickle.dumps({"a": content}, protocol=protocol))
-        with pytest.raises(CheckpointError, match=message):
-            read_pdparams(tmp_path / "net.pdparams")
+    ],
+    ids=["list", "object with a layout", "object", "fields", "array"],
+)
+def test_bytes_are_never_taken_for_objects(content: object, message: str, protocol: int, tmp_path: Path) -> None:
+    (tmp_path / "net.pdparams").write_bytes(pickle.dumps({"a": content}, protocol=protocol))
+    with pytest.raises(CheckpointError, match=message):
+        read_pdparams(tmp_path / "net.pdparams")
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

@@ -341,10 +341,12 @@ def test_other_options_that_cannot_be() -> None:
         wrapped(model, weight_decay=torch.ones(2))
     with pytest.raises(ValueError, match=r"cost: '3\.2' is none of the 2 BatchNorm layers; did you mean '3\.1'\?"):
         wrapped(model, cost={"1": 1, "3.1": 1, "3.2": 1})
-    optimizer = wrapped(model)
-    for threshold in (-1, float("nan"), "x"):
-        with pytest.raises(ValueError, match=r"threshold=.* must be a number, 0 or larger"):
-            optimizer.sparsity(threshold)
+
+
+@pytest.mark.parametrize("threshold", [-1, float("nan"), "x"])
+def test_a_threshold_that_is_none(threshold: object) -> None:
+    with pytest.raises(ValueError, match=r"threshold=.* must be a number, 0 or larger"):
+        wrapped(network()).sparsity(threshold)
 
 
 def test_a_step_of_the_wrapped_optimizer_alone_warns_once() -> None:

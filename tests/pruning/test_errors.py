@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,10 +67,10 @@ EXAMPLE = torch.randn(1, 3, 9, 11, generator=torch.Generator().manual_seed(1))
         ),
     ],
 )
-def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    for call in (plan_pruning, prune_channels):
-        with pytest.raises(error, match=message):
-            call(network(), EXAMPLE, **arguments)
+@pytest.mark.parametrize("call", [plan_pruning, prune_channels])
+def test_arguments(arguments: dict[str, Any], error: type[Exception], message: str, call: Callable[..., Any]) -> None:
+    with pytest.raises(error, match=message):
+        call(network(), EXAMPLE, **arguments)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import goctconv
 from goctconv.models import CheckpointError, CSNet, save_pruned
 from goctconv.pruning import PruningError, PruningPlan, PruningResult, prune_channels
 from reference.conditioning import calibrated
+from reference.zoo.chains import two_convolutions
 
 FILES = ["config.json", "model.safetensors", "plan.json"]
 
@@ -160,9 +161,10 @@ def test_folders_that_are_not_whole(tmp_path: Path) -> None:
     for name in [name for name in plan["steps"][0]["rows"] if name.startswith("conv1.0.")]:
         del plan["steps"][0]["rows"][name]
     (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    for load in (goctconv.load_pruned, lambda folder: goctconv.create_model(f"local-dir:{folder}")):
-        with pytest.raises(CheckpointError, match=r"conv1\.0\.weight"):
-            load(tmp_path)
+    with pytest.raises(CheckpointError, match=r"conv1\.0\.weight"):
+        goctconv.load_pruned(tmp_path)
+    with pytest.raises(CheckpointError, match=r"conv1\.0\.weight"):
+        goctconv.create_model(f"local-dir:{tmp_path}")
     (tmp_path / "plan.json").write_text(text.replace("layer1.0.bn1", "layer9.0.bn1"), encoding="utf-8")
     with pytest.raises(PruningError, match=r"layer9\.0\.bn1"):
         goctconv.create_model(f"local-dir:{tmp_path}")
@@ -243,22 +245,29 @@ def test_what_does_not_belong_together(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_no_folder_holds(tmp_path: Path) -> None:
-    small = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
-    models = {
-        "this Sequential was not made by timm": small,
-        r"act_layer=<class '.*SiLU'> of this ResNet cannot be written as JSON": network(act_layer=nn.SiLU),
-        "this FeatureListNet was made with features_only=True": network(features_only=True),
-        "this FeatureGetterNet was made with features_only=True": csnet(features_only=True),
-    }
-    for message, model in models.items():
-        result = pruned(model, bn_bias="zero")
-        with pytest.raises(ValueError, match=message) as caught:
-            save_pruned(result, tmp_path / "new")
-        assert re.search(r"plan\.save\(FILE\)", str(caught.value))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (two_convolutions, "this Sequential was not made by timm"),
+        (
+            lambda: network(act_layer=nn.SiLU),
+            r"act_layer=<class '.*SiLU'> of this ResNet cannot be written as JSON",
+        ),
+        (lambda: network(features_only=True), "this FeatureListNet was made with features_only=True"),
+        (lambda: csnet(features_only=True), "this FeatureGetterNet was made with features_only=True"),
+    ],
+)
+def test_what_no_folder_holds(make: Callable[[], nn.Module], message: str, tmp_path: Path) -> None:
+    result = pruned(make(), bn_bias="zero")
+    with pytest.raises(ValueError, match=message) as caught:
+        save_pruned(result, tmp_path / "new")
+    assert re.search(r"plan\.save\(FILE\)", str(caught.value))
     with pytest.raises(TypeError, match="with plan="):
         save_pruned(result.model, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_activation_by_name_is_written(tmp_path: Path) -> None:
     save_pruned(pruned(network(act_layer="silu")), tmp_path)
     assert isinstance(goctconv.load_pruned(tmp_path).act1, nn.SiLU)
 

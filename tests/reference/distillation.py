@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from goctconv.saliency import Batch
-from goctconv.saliency._synthetic import synthetic_photographs
+from goctconv.saliency import synthetic_images
+from goctconv.saliency.data import Batch
 
 EPOCHS, FINETUNE_EPOCHS = 2, 1
 
@@ -62,7 +62,7 @@ def seeded(make: Any, seed: int = 3) -> Any:
 def photographs(folder: Path, count: int = 6) -> Path:
     """Write photographs without masks."""
     folder.mkdir(parents=True)
-    for index, (photograph, _) in enumerate(synthetic_photographs(count, seed=0, sides=(36, 48))):
+    for index, (photograph, _) in enumerate(synthetic_images(count, seed=0, sides=(36, 48))):
         photograph.save(folder / f"{index}.png")
     return folder
 

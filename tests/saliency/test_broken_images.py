@@ -95,13 +95,21 @@ def test_pillows_own_limit_neither_warns_nor_applies(tmp_path):
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
 
 
-def test_the_limit_is_inclusive_and_holds_for_every_source(tmp_path):
-    array = gradient(10, 10)
-    data = encode(Image.fromarray(array))
-    for source in (write(tmp_path, "a.png", data), data, array, Image.fromarray(array)):
-        assert read_image(source, max_pixels=100).size == (10, 10)
-        with pytest.raises(ImageError, match="10 x 10 = 100 pixels, but max_pixels is 99"):
-            read_image(source, max_pixels=99)
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda folder, image: write(folder, "a.png", encode(image)),
+        lambda _, image: encode(image),
+        lambda _, image: np.asarray(image),
+        lambda _, image: image,
+    ],
+    ids=["file", "bytes", "array", "image"],
+)
+def test_the_limit_is_inclusive_and_holds_for_every_source(source, tmp_path):
+    given = source(tmp_path, Image.fromarray(gradient(10, 10)))
+    assert read_image(given, max_pixels=100).size == (10, 10)
+    with pytest.raises(ImageError, match="10 x 10 = 100 pixels, but max_pixels is 99"):
+        read_image(given, max_pixels=99)
 
 
 def test_a_name_replaces_the_path():

@@ -44,10 +44,10 @@ def test_momentum_flags_and_weights_are_as_before():
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
-def test_without_batch_norm():
-    for model in (nn.Conv2d(3, 1, 1), nn.BatchNorm2d(3, track_running_stats=False)):
-        with pytest.raises(ValueError, match="no BatchNorm layer with running statistics"):
-            calibrate_batch_norm(model, batches())
+@pytest.mark.parametrize("model", [nn.Conv2d(3, 1, 1), nn.BatchNorm2d(3, track_running_stats=False)])
+def test_without_batch_norm(model):
+    with pytest.raises(ValueError, match="no BatchNorm layer with running statistics"):
+        calibrate_batch_norm(model, batches())
 
 
 def broken_batches():

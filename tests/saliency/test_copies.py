@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from goctconv.saliency import DataSetError, SaliencyDataset, find_pairs
-from goctconv.saliency.data import _copies
+from goctconv.saliency.data import _read
 from goctconv.saliency.transforms import published_transforms
 from saliency.data_sets import make_data_set
 
@@ -16,13 +16,13 @@ from saliency.data_sets import make_data_set
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the pairs that were decoded."""
-    names, read = [], _copies.read_pixels
+    names, read = [], _read.read_pixels
 
     def counted(pair, shrink):
         names.append(pair.name)
         return read(pair, shrink)
 
-    monkeypatch.setattr(_copies, "read_pixels", counted)
+    monkeypatch.setattr(_read, "read_pixels", counted)
     return names
 
 
@@ -126,7 +126,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     plain = all_of(data_set(tmp_path, cache=None))
-    monkeypatch.setattr(_copies, "write_atomic", full)
+    monkeypatch.setattr(_read, "write_atomic", full)
     with pytest.warns(UserWarning, match=r"cache: copies cannot be written \(No space left on device\)"):
         assert same(all_of(data_set(tmp_path)), plain)
 

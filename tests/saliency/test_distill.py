@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,12 @@ from goctconv.saliency import (
     DistillationConfig,
     DistillationStep,
     SaliencyStep,
-    SkippedPairWarning,
     distill,
+    find_images,
     find_pairs,
-    find_photographs,
     predict,
 )
-from goctconv.saliency._outputs import all_outputs
+from goctconv.saliency.data import SkippedPairWarning
 from goctconv.saliency.distillation._maps import with_maps, write_map
 from goctconv.saliency.distillation._teacher import Teacher
 from goctconv.saliency.losses import boundary_dice_loss, dice_loss, distillation_dice_loss
@@ -98,7 +98,7 @@ def test_kept_maps_cost_the_teacher_once(folder: Path, tmp_path: Path) -> None:
     check_equal(state_of(again.model), state_of(kept.model))
     learned(folder, seeded(Trainer, 9), maps=tmp_path)
     assert len(list(tmp_path.rglob("*.png"))) == 12
-    data = with_maps(find_photographs(folder), Teacher(teacher), tmp_path, size=32, batch_size=4)
+    data = with_maps(find_images(folder), Teacher(teacher), tmp_path, size=32, batch_size=4)
     assert teacher.images == 6
     for pair, expected in zip(data, predict(teacher, [pair.image for pair in data], size=32), strict=True):
         found = np.asarray(Image.open(pair.mask)) / 255
@@ -114,7 +114,7 @@ def test_photographs_of_their_own_size(keeps: bool, tmp_path: Path) -> None:
     result = learned(files, teacher, sizes="own", batch_size=1, held_out=files, maps=maps if keeps else None)
     assert result.history.epochs[-1].images == 3
     assert len(teacher.seen) == 1
-    pairs = with_maps(find_photographs(files), Teacher(teacher), maps, size="own", batch_size=4)
+    pairs = with_maps(find_images(files), Teacher(teacher), maps, size="own", batch_size=4)
     for pair in pairs:
         expected = predict(teacher, [pair.image], size="own")[0]
         np.testing.assert_allclose(np.asarray(Image.open(pair.mask)) / 255, expected, atol=0.5 / 255 + 1e-6)
@@ -208,21 +208,25 @@ def test_resumed_bit_for_bit(keeps: bool, folder: Path, tmp_path: Path) -> None:
 def test_photographs_are_found(tmp_path: Path) -> None:
     pairs = make_data_set(tmp_path / "set", 3)
     for source in (pairs, tmp_path / "set"):
-        found = find_photographs(source)
+        found = find_images(source)
         assert [pair.image for pair in found] == [pair.image for pair in pairs]
         assert all(pair.mask == pair.image for pair in found)
     files = [pair.image for pair in pairs]
-    assert [pair.image for pair in find_photographs(files)] == files
-    for source, message in (
-        ([], "no photograph"),
-        ([files[0], files[0]], "is given twice"),
-        (tmp_path / "none", "no such folder"),
-    ):
-        with pytest.raises(DataSetError, match=message):
-            find_photographs(source)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataSetError, match="no image in this folder"):
-        find_photographs(tmp_path / "empty")
+    assert [pair.image for pair in find_images(files)] == files
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (lambda _: [], "no photograph"),
+        (lambda folder: [folder / "0.png", folder / "0.png"], "is given twice"),
+        (lambda folder: folder / "none", "no such folder"),
+        (lambda folder: folder, "no image in this folder"),
+    ],
+)
+def test_photographs_that_are_not_found(source: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=message):
+        find_images(source(tmp_path))
 
 
 def test_a_map_that_is_nearly_black_is_a_mask(tmp_path: Path) -> None:
@@ -319,7 +323,7 @@ def main(rank: int, folder: Path, images: Path) -> None:
     result = together(rank)
     save_file(state_of(result.model), folder / f"{rank}.safetensors")
     teacher = seeded(Trainer, 8)
-    data = with_maps(find_photographs(images), Teacher(teacher), folder / "maps", size=32, batch_size=2)
+    data = with_maps(find_images(images), Teacher(teacher), folder / "maps", size=32, batch_size=2)
     found = {"images": teacher.images, "maps": [pair.mask.is_file() for pair in data]}
     found["steps"] = [step.loss for step in result.history.steps]
     (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")

@@ -6,7 +6,8 @@ import pytest
 
 import goctconv
 from goctconv import saliency
-from goctconv.saliency import SaliencyConfig, SkippedPairWarning
+from goctconv.saliency import SaliencyConfig
+from goctconv.saliency.data import SkippedPairWarning
 from saliency.data_sets import make_data_set, truncate
 
 TINY = SaliencyConfig(epochs=1, finetune_epochs=0, sizes=32, batch_size=2, workers=0, threshold=0.9999)

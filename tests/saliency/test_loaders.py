@@ -9,16 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from goctconv.saliency import (
-    DataSetError,
-    EpochBatchSampler,
-    SaliencyDataset,
-    SaliencyLoader,
-    SkippedPairWarning,
-    preprocess,
-    training_loader,
-    validation_loader,
-)
+from goctconv.saliency import DataSetError, SaliencyDataset, preprocess, training_loader, validation_loader
+from goctconv.saliency.data import EpochBatchSampler, SaliencyLoader, SkippedPairWarning
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, published_transforms
 from saliency.data_sets import make_data_set, truncate
 
@@ -188,8 +180,9 @@ def test_each_batch_has_one_size_and_each_size_comes_as_often():
     assert sizes(sampler) != seen
 
 
-def test_wrong_arguments_of_samplers_are_named():
-    for options, error, message in (
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
         ({"batch_size": 0}, ValueError, "batch_size is 0, expected an integer from 1 on"),
         ({"batch_size": 2.5}, TypeError, "batch_size is 2.5"),
         ({"length": 0}, ValueError, "length is 0"),
@@ -204,18 +197,26 @@ def test_wrong_arguments_of_samplers_are_named():
             ValueError,
             r"there are 10 pairs, but an optimizer step takes 16 \(batches of 4 x 2 to accumulate x 2 processes\)",
         ),
-    ):
-        with pytest.raises(error, match=message):
-            EpochBatchSampler(**{"length": 10, "batch_size": 2, **options})
-    sampler = EpochBatchSampler(10, 2)
-    for arguments, error, message in (
+    ],
+)
+def test_wrong_arguments_of_samplers_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        EpochBatchSampler(**{"length": 10, "batch_size": 2, **options})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
         ((-1,), ValueError, "epoch is -1"),
         ((0.5,), TypeError, "epoch is 0.5"),
         ((0, 6), ValueError, "start is 6, expected an integer from 0 to 5 batches"),
         ((0, None), TypeError, "start is None"),
-    ):
-        with pytest.raises(error, match=message):
-            sampler.set_epoch(*arguments)
+    ],
+)
+def test_places_of_samplers_that_are_none(arguments, error, message):
+    sampler = EpochBatchSampler(10, 2)
+    with pytest.raises(error, match=message):
+        sampler.set_epoch(*arguments)
     assert (sampler.epoch, sampler.start) == (0, 0)
 
 
@@ -290,11 +291,13 @@ def test_batches_move_to_devices(data):
     assert batch.images.device.type == "cpu"
 
 
-def test_wrong_arguments_of_loaders_are_named(data):
-    dataset = SaliencyDataset(data)
-    for workers, error in ((-1, ValueError), (1.5, TypeError), (True, TypeError)):
-        with pytest.raises(error, match=f"workers is {workers}"):
-            SaliencyLoader(dataset, EpochBatchSampler(7, 1), workers=workers)
+@pytest.mark.parametrize(("workers", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_wrong_numbers_of_workers_are_named(workers, error, data):
+    with pytest.raises(error, match=f"workers is {workers}"):
+        SaliencyLoader(SaliencyDataset(data), EpochBatchSampler(7, 1), workers=workers)
+
+
+def test_fewer_pairs_than_a_step_takes(data):
     with pytest.raises(ValueError, match=r"there are 7 pairs, but an optimizer step takes 24 \(batches of 24\)"):
         training_loader(data)
 

@@ -5,15 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from goctconv.saliency.losses import (
-    DeepSupervision,
-    WeightedSum,
-    bce_loss,
-    dice_loss,
-    get_loss,
-    iou_loss,
-    ssim_loss,
-)
+from goctconv.saliency.losses import DeepSupervision, WeightedSum, bce_loss, dice_loss, get_loss, iou_loss, ssim_loss
 from reference import saliency_losses as oracle
 
 LOSSES = {"bce": bce_loss, "iou": iou_loss, "ssim": ssim_loss, "dice": dice_loss}
@@ -54,13 +46,13 @@ def test_a_perfect_map_costs_nothing_and_the_opposite_much(name):
 
 
 @pytest.mark.parametrize("smooth", [0.5, 3.0])
-def test_smoothing(smooth):
+@pytest.mark.parametrize(("loss", "slow"), [(iou_loss, oracle.iou), (dice_loss, oracle.dice)], ids=["iou", "dice"])
+def test_smoothing(loss, slow, smooth):
     logits, masks = pair()
-    for loss, slow in ((iou_loss, oracle.iou), (dice_loss, oracle.dice)):
-        expected = slow(logits.numpy(), masks.numpy(), smooth)
-        assert loss(logits, masks, smooth=smooth).item() == pytest.approx(expected, rel=1e-12)
-        with pytest.raises(ValueError, match=r"smooth is 0, expected more than 0"):
-            loss(logits, masks, smooth=0)
+    expected = slow(logits.numpy(), masks.numpy(), smooth)
+    assert loss(logits, masks, smooth=smooth).item() == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match=r"smooth is 0, expected more than 0"):
+        loss(logits, masks, smooth=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -122,14 +114,23 @@ def test_weighted_sums():
     plain = WeightedSum([ssim_loss, dice_loss])
     torch.testing.assert_close(plain(logits, masks), ssim_loss(logits, masks) + dice_loss(logits, masks))
     assert torch.equal(pickle.loads(pickle.dumps(both))(logits, masks), both(logits, masks))  # noqa: S301  # our own bytes
-    for wrong, message in (
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
         (([bce_loss], [1, 2]), r"there are 2 weights \[1, 2\] for 1 losses"),
         (([], None), r"there are 0 weights"),
         (([bce_loss], [-1]), r"weights is \[-1\], expected numbers from 0 on"),
         (([bce_loss], [float("nan")]), r"weights is \[nan\]"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            WeightedSum(*wrong)
+    ],
+)
+def test_weights_that_are_none(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        WeightedSum(*wrong)
+
+
+def test_a_name_is_no_loss():
     with pytest.raises(TypeError, match="'bce' is no loss: pass a function"):
         WeightedSum(["bce"])
 
@@ -140,7 +141,11 @@ def test_losses_by_name():
     expected = bce_loss(logits, masks) + 0.5 * ssim_loss(logits, masks) + 2 * iou_loss(logits, masks)
     torch.testing.assert_close(get_loss("bce + 0.5*ssim+2 * iou")(logits, masks), expected)
     torch.testing.assert_close(get_loss("3*dice")(logits, masks), 3 * dice_loss(logits, masks))
-    for name, message in (
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
         (
             "bec",
             r"'bec' in 'bec' is no loss, expected one of bce, .*, boundary_dice, or a sum. Did you mean bce\?",
@@ -149,9 +154,11 @@ def test_losses_by_name():
         ("x*bce", r"'x' in 'x\*bce' is no factor"),
         ("-1*iou", r"'-1' in .* is no factor, expected a positive number as in 0.5\*iou"),
         ("nan*iou", "is no factor"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            get_loss(name)
+    ],
+)
+def test_names_of_no_loss(name, message):
+    with pytest.raises(ValueError, match=message):
+        get_loss(name)
 
 
 def test_deep_supervision_halves_the_weights():

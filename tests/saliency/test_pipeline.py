@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from goctconv.saliency import ImageError
-from goctconv.saliency._pipeline import run_pipeline
-from goctconv.saliency._preprocess import Prepared
+from goctconv.saliency.inference import Prepared, run_pipeline
 
 
 def load(source):

@@ -34,9 +34,12 @@ def test_schedule_is_the_published_one():
     assert rates(1) == [0.064]
     assert rates(2) == pytest.approx([6.4e-4, 0.064])
     assert rates(3, warmup=0) == pytest.approx([0.064, (0.064 + 6.4e-4) / 2, 6.4e-4])
-    for options in ({"warmup": -1}, {"start": 0}, {"end": 0}):
-        with pytest.raises(ValueError, match=r"must be a(n integer of at least 0| number above 0)"):
-            rates(3, **options)
+
+
+@pytest.mark.parametrize("options", [{"warmup": -1}, {"start": 0}, {"end": 0}], ids=str)
+def test_schedules_that_are_none(options):
+    with pytest.raises(ValueError, match=r"must be a(n integer of at least 0| number above 0)"):
+        rates(3, **options)
 
 
 def test_the_backbone_learns_a_tenth_as_fast():

@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from goctconv.saliency import cutout, grey_map, overlay, resize_bilinear
+from goctconv.saliency import cutout, grey_map, overlay
+from goctconv.saliency.inference import resize_bilinear
 from saliency.pictures import gradient
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from goctconv.saliency import resize_bilinear
+from goctconv.saliency.inference import resize_bilinear
 
 
 def mirror(index, length):

@@ -80,16 +80,24 @@ def test_few_more_pairs_change_a_split_little():
     assert len(before & after) >= 38
 
 
-def test_splits_that_cannot_be_made():
-    pairs = pairs_named(*"abcd")
-    for validation in (1.0, 1.5, -0.1, -3, float("nan")):
-        with pytest.raises(ValueError, match="expected a share from 0 to below 1, or an integer for a count"):
-            split_pairs(pairs, validation)
-    for validation in ("0.2", None, True):
-        with pytest.raises(TypeError, match=r"expected a share such as 0\.1 or a count"):
-            split_pairs(pairs, validation)
-    for validation, taken in ((4, 4), (9, 9), (0.01, 0), (0.99, 4)):
-        with pytest.raises(DataSetError, match=rf"of 4 pairs takes {taken} for validation and leaves {4 - taken}"):
-            split_pairs(pairs, validation)
+@pytest.mark.parametrize("validation", [1.0, 1.5, -0.1, -3, float("nan")])
+def test_shares_of_a_split_that_are_none(validation):
+    with pytest.raises(ValueError, match="expected a share from 0 to below 1, or an integer for a count"):
+        split_pairs(pairs_named(*"abcd"), validation)
+
+
+@pytest.mark.parametrize("validation", ["0.2", None, True])
+def test_splits_of_other_types(validation):
+    with pytest.raises(TypeError, match=r"expected a share such as 0\.1 or a count"):
+        split_pairs(pairs_named(*"abcd"), validation)
+
+
+@pytest.mark.parametrize(("validation", "taken"), [(4, 4), (9, 9), (0.01, 0), (0.99, 4)])
+def test_splits_that_leave_one_side_empty(validation, taken):
+    with pytest.raises(DataSetError, match=rf"of 4 pairs takes {taken} for validation and leaves {4 - taken}"):
+        split_pairs(pairs_named(*"abcd"), validation)
+
+
+def test_a_split_of_pairs_of_one_name():
     with pytest.raises(DataSetError, match=r"are both called a: join data sets with join_pairs"):
-        split_pairs([*pairs, *pairs_named("a")])
+        split_pairs(pairs_named(*"abcda"))

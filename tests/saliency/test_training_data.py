@@ -8,18 +8,10 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.utils.data import DataLoader
 
-from goctconv.saliency import (
-    DataSetError,
-    Example,
-    ImageError,
-    ImagePair,
-    SaliencyDataset,
-    check_pairs,
-    collate,
-    preprocess,
-    resize_bilinear,
-)
-from goctconv.saliency.data._seeds import Purpose, generator
+from goctconv.saliency import DataSetError, ImageError, ImagePair, SaliencyDataset, preprocess
+from goctconv.saliency.data import TensorPair, check_pairs, collate
+from goctconv.saliency.data._examples import Purpose, generator
+from goctconv.saliency.inference import resize_bilinear
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample, published_transforms
 from saliency.data_sets import make_data_set, make_pair, photograph, size_of, truncate
 from saliency.pictures import encode, png_of_declared_size
@@ -292,9 +284,9 @@ def test_own_transforms(tmp_path):
     torch.testing.assert_close(mask_from_image(example), 1 - example.mask, atol=1e-5, rtol=0)
 
 
-def test_wrong_arguments_are_named(tmp_path):
-    data = make_data_set(tmp_path, 1)
-    for options, error, message in (
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
         ({"size": 16}, ValueError, "each at least 32"),
         ({"seed": -1}, ValueError, "seed is -1, expected an integer from 0 to 4294967295"),
         ({"seed": 1.5}, TypeError, "seed is 1.5"),
@@ -302,16 +294,21 @@ def test_wrong_arguments_are_named(tmp_path):
         ({"transforms": Resize()}, TypeError, r"transforms is Resize\(\), expected several: pass a list"),
         ({"transforms": [Resize]}, TypeError, "is no transform: pass a function of"),
         ({"broken": "skip"}, ValueError, "broken is 'skip', expected one of 'replace', 'drop', 'raise'"),
-    ):
-        with pytest.raises(error, match=message):
-            SaliencyDataset(data, **options)
+    ],
+)
+def test_wrong_arguments_are_named(options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        SaliencyDataset(make_data_set(tmp_path, 1), **options)
+
+
+def test_wrong_data_and_epochs_are_named(tmp_path):
     with pytest.raises(DataSetError, match="there are no pairs"):
         SaliencyDataset([])
     with pytest.raises(ValueError, match="epoch is -1"):
-        SaliencyDataset(data).set_epoch(-1)
+        SaliencyDataset(make_data_set(tmp_path, 1)).set_epoch(-1)
 
 
 def test_batches_of_different_sizes_are_refused():
-    examples = [Example(torch.zeros(3, side, 32), torch.zeros(1, side, 32), "a") for side in (32, 64)]
+    examples = [TensorPair(torch.zeros(3, side, 32), torch.zeros(1, side, 32), "a") for side in (32, 64)]
     with pytest.raises(ValueError, match=r"the sizes \[\(32, 32\), \(64, 32\)\], expected one"):
         collate(examples)

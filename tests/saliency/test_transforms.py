@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from goctconv.saliency import resize_bilinear
+from goctconv.saliency.inference import resize_bilinear
 from goctconv.saliency.transforms import (
     ColorJitter,
     GaussianBlur,
@@ -199,6 +199,12 @@ def test_transforms_draw_from_their_generator_alone():
     assert torch.equal(after, torch.rand(3))
 
 
+@pytest.mark.parametrize("sigma", [(0, 1), (2, 1), (1, float("inf"))])
+def test_ranges_of_a_blur_that_are_none(sigma):
+    with pytest.raises(ValueError, match=r"sigma is .* expected \(smallest, largest\)"):
+        GaussianBlur(sigma)
+
+
 def test_wrong_arguments_are_named():
     with pytest.raises(TypeError, match=r"pixels is 1.5, expected an integer from 0 on"):
         RandomCrop(1.5)
@@ -210,9 +216,6 @@ def test_wrong_arguments_are_named():
         RandomFlip(0.5, float("nan"))
     with pytest.raises(ValueError, match=r"contrast is -0.1, expected a number from 0 \(off\) on"):
         ColorJitter(contrast=-0.1)
-    for sigma in ((0, 1), (2, 1), (1, float("inf"))):
-        with pytest.raises(ValueError, match=r"sigma is .* expected \(smallest, largest\)"):
-            GaussianBlur(sigma)
     with pytest.raises(ValueError, match="each at least 32"):
         Resize(16)
 

@@ -11,13 +11,8 @@ from torch import Tensor, nn
 
 from ..pruning import PruningPlan, PruningReport
 from ..report import Example, plots
-from ..saliency._images import read_image
-from ..saliency._network import NotANumberError
-from ..saliency._open import ImageError
-from ..saliency._pairs import ImagePair
-from ..saliency._predict import predict
-from ..saliency._preprocess import Size
-from ..saliency._render import grey_map
+from ..saliency import ImageError, ImagePair, grey_map, predict, read_image
+from ..saliency.inference import NotANumberError, Size
 from ..training import TrainingHistory
 
 _SIDE = 320  # of pictures on a page, in pixels

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from .. import models
-from ..saliency._network import NotANumberError
-from ..saliency._preprocess import check_size
+from ..saliency.inference import NotANumberError, check_size
 from ._command import CommandError
 from ._output import plural, shorten
 

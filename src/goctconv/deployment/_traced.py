@@ -1,14 +1,15 @@
-"""Which BatchNorm sees nothing but a convolution's output, as one pass through the network proves."""
+"""BatchNorm layers that see nothing but a convolution's output, as a recorded forward pass proves."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .._torch import tensors_in
+from ..graph import Observer, Operation, recording
 from ._arithmetic import is_fixed
 from ._parts import Plain, is_producer
 
@@ -27,75 +28,59 @@ class _Made(NamedTuple):
     tensor: Tensor
 
 
-class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own is not typed
-    """Notes for every tensor which modules' operations take it."""
+class _Uses(Observer):
+    """Notes what makes and what takes every tensor.
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not typed
-        self.path: list[str] = []
+    Attributes:
+        users: For a tensor, by its identity, the modules whose operations take it.
+        made: For a tensor, the layer that returned it.
+        taken: For a BatchNorm among ``norms``, its input.
+        calls: How often each module was called.
+    """
+
+    def __init__(self, norms: set[str]) -> None:
         self.users: dict[int, set[str]] = {}
-        self.alive: list[Any] = []
+        self.made: dict[int, _Made] = {}
+        self.taken: dict[str, Tensor] = {}
+        self.calls: Counter[str] = Counter()
+        self._norms = norms
+        self._alive: list[Operation] = []  # so that no identity is given away twice
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run the operation, and note what it takes."""
-        for one in pytree.tree_leaves((args, kwargs)):
-            if isinstance(one, Tensor) and func is not torch.ops.aten.new_empty.default:  # which takes only its type
-                self.users.setdefault(id(one), set()).add(self.path[-1] if self.path else "")
-        result = func(*args, **(kwargs or {}))
-        self.alive.append((args, kwargs, result))  # so that no identity is given away twice
-        return result
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:  # noqa: ARG002
+        """Note the input of a BatchNorm."""
+        self.calls[path] += 1
+        if path in self._norms and args and isinstance(args[0], Tensor):
+            self.taken[path] = args[0]
+
+    def before(self, operation: Operation) -> None:
+        """Note what an operation takes; ``new_empty`` takes only the type of a tensor."""
+        self._alive.append(operation)
+        if operation.name != "new_empty":
+            for tensor in operation.tensors:
+                self.users.setdefault(id(tensor), set()).add(operation.path)
+
+    def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
+        """Note the output of a layer with convolutions."""
+        if output is not None and is_producer(module):
+            for scale, tensor in enumerate((output,) if isinstance(output, Tensor) else output):
+                self.made[id(tensor)] = _Made(path, scale, tensor)
 
 
 def pairs_of(network: nn.Module, call: tuple[Any, ...], plain: Plain) -> list[Pair]:
     """Return every BatchNorm that is all that happens to the output of a convolution, in a pass through the network."""
-    uses = _Uses()
-    made: dict[int, _Made] = {}
-    calls: dict[str, int] = {}
-    seen: dict[str, Tensor] = {}
-
-    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        uses.path.append(name)
-        calls[name] = calls.get(name, 0) + 1
-        if is_fixed(module) and args and isinstance(args[0], Tensor):
-            seen[name] = args[0]
-
-    def leave(name: str, module: nn.Module, output: Any) -> None:
-        uses.path.pop()
-        if is_producer(module):
-            for scale, tensor in enumerate((output,) if isinstance(output, Tensor) else output):
-                made[id(tensor)] = _Made(name, scale, tensor)
-
-    handles = [
-        handle
-        for name, module in network.named_modules()
-        if plain(module) or any(True for _ in module.children())
-        for handle in (
-            module.register_forward_pre_hook(lambda m, args, name=name: enter(name, m, args)),
-            module.register_forward_hook(lambda m, _, output, name=name: leave(name, m, output)),
-        )
-    ]
-    try:
-        with torch.no_grad(), uses:
-            output = network(*call)
-    finally:
-        for handle in handles:
-            handle.remove()
-    given = {id(leaf) for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)}
-    found = []
-    for norm, tensor in seen.items():
-        one = made.get(id(tensor))
-        if (
-            one is None
-            or id(tensor) in given
-            or not _fits(network, norm, one)
-            or not uses.users.get(id(tensor), {""}) <= {norm}
-        ):
+    uses = _Uses({path for path, module in network.named_modules() if is_fixed(module) and plain(module)})
+    with torch.no_grad(), recording(network, uses):
+        output = network(*call)
+    returned = {id(tensor) for tensor in tensors_in(output)}
+    pairs = []
+    for norm, tensor in uses.taken.items():
+        made = uses.made.get(id(tensor))
+        is_alone = uses.users.get(id(tensor), {""}) <= {norm} and id(tensor) not in returned
+        if made is None or not is_alone or not _fits(network, norm, made):
             continue
-        if calls[norm] == calls[one.layer] == 1 and plain(network.get_submodule(one.layer)):
-            found.append(Pair(one.layer, one.scale, norm))
-    return found
+        if uses.calls[norm] == uses.calls[made.layer] == 1 and plain(network.get_submodule(made.layer)):
+            pairs.append(Pair(made.layer, made.scale, norm))
+    return pairs
 
 
 def _fits(network: nn.Module, norm: str, made: _Made) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._torch import DispatchMode, OpOverload, arguments_by_name, operator_name
-from .._torch import tensors_in as tensors_in_tree
-from ._operators import is_in_place
+from ._operators import is_in_place, name_of
 
 
 class Operation:
@@ -31,9 +30,7 @@ class Operation:
     __slots__ = ("_arguments", "args", "func", "is_in_place", "keywords", "name", "path", "result")
 
     def __init__(self, func: OpOverload, args: tuple[Any, ...], keywords: dict[str, Any], path: str) -> None:
-        name = operator_name(func)
-        self.is_in_place = is_in_place(name)
-        self.name = name[:-1] if self.is_in_place else name
+        self.name, self.is_in_place = _named(func)
         self.func = func
         self.args = args
         self.keywords = keywords
@@ -51,12 +48,30 @@ class Operation:
     @property
     def tensors(self) -> list[Tensor]:
         """The tensors among the arguments, in order."""
-        return list(tensors_in_tree((self.args, self.keywords)))
+        return [*flat_tensors(self.args), *flat_tensors(tuple(self.keywords.values()))]
 
     @property
     def results(self) -> list[Tensor]:
         """The tensors that it returned, in order."""
-        return list(tensors_in_tree(self.result))
+        return flat_tensors((self.result,))
+
+
+@cache
+def _named(func: OpOverload) -> tuple[str, bool]:
+    """Return an operator's name without the underscore of an in-place form, and whether it is one."""
+    name = operator_name(func)
+    return name_of(func), is_in_place(name)
+
+
+def flat_tensors(values: Sequence[Any]) -> list[Tensor]:
+    """Return the tensors among values and in lists and tuples of them: what operators take and return."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += flat_tensors(value)
+    return found
 
 
 class Observer:

@@ -1,4 +1,4 @@
-"""Counting multiply-accumulate operations."""
+"""Multiply-accumulate operations of a network, counted in a recording."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from .._checks import ArgumentError, check_choice
 from .._features import Features
 from .._torch import BatchNorm
+from ..graph import MacsCounter, Observer, recording
 from ..layers._multi_scale_conv import MultiScaleConv2d
 
 
@@ -29,9 +30,9 @@ def count_macs(
     Args:
         model: Any network that takes images (B, C, H, W).
         input_size: Height and width in pixels, or one integer for both.
-        convention: "conv" counts convolutions, linear layers and matrix products without their biases, by
-            `torch.utils.flop_counter`. "paper" counts as the published tables of CSNet do: it adds the biases, 4 for
-            each element that enters a BatchNorm, 3 for each that enters a PReLU, 5 for each that the stride of a
+        convention: "conv" counts convolutions, linear layers and matrix products without their biases, as
+            `torch.utils.flop_counter` does. "paper" counts as the published tables of CSNet do: it adds the biases, 4
+            for each element that enters a BatchNorm, 3 for each that enters a PReLU, 5 for each that the stride of a
             `GOctConv` pools, the squared kernel size for each that its max-pooling gives, and 9 for each that its
             upsampling gives. The upsampling of the logits is not counted.
         in_chans: Channels of the image; by default those that the model names in ``in_chans``, else 3.
@@ -48,36 +49,31 @@ def count_macs(
 
     Source of "paper": Cheng et al., TPAMI 2021, Tables 5, 6 and 11.
     """
-    if convention not in {"conv", "paper"}:
-        raise ValueError(f"convention={convention!r} must be 'conv' or 'paper'")
+    check_choice("convention", convention, ("conv", "paper"))
     size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
     if len(size) != 2:
-        raise ValueError(f"input_size={input_size!r} must be one integer, or height and width")
+        raise ArgumentError("input_size", input_size, "one integer, or height and width")
     height, width = size
     channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
     hollow = copy.deepcopy(model).to("meta").eval()
-    extras = _Extras(hollow) if convention == "paper" else None
+    products, extras = MacsCounter(), _ExtrasCounter()
     dtype = next((p.dtype for p in hollow.parameters()), torch.float32)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), recording(hollow, products, extras):
         hollow(torch.empty(1, channels, height, width, device="meta", dtype=dtype))
-    return int(counter.get_total_flops()) // 2 + (extras.total if extras else 0)
+    return products.total + (extras.total if convention == "paper" else 0)
 
 
-class _Extras:
-    """What the paper's rule counts beside the products of convolutions."""
+class _ExtrasCounter(Observer):
+    """Counts what the paper's rule counts beside the products of convolutions."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self) -> None:
         self.total = 0
-        for module in model.modules():
-            for kind, count in _COUNTS.items():
-                if isinstance(module, kind):
-                    module.register_forward_hook(self._hook(count))
 
-    def _hook(self, count: Callable[[Any, Any, Any], int]) -> Callable[[nn.Module, Any, Any], None]:
-        def add(module: nn.Module, inputs: Any, output: Any) -> None:
-            self.total += count(module, inputs[0], output)
-
-        return add
+    def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
+        """Count what a module adds."""
+        for kind, count in _COUNTS.items():
+            if isinstance(module, kind):
+                self.total += count(module, args[0], output)
 
 
 def _bias(conv: nn.Conv2d, _: Tensor, output: Tensor) -> int:

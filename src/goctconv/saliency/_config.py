@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from .._checks import ArgumentError, ArgumentTypeError, check_integer
 from ..options import FREE, Kind, choice, documented, integer, number, option, path, several
 from ..training import TrainingConfig
-from ._preprocess import MIN_SIZE, OWN
+from ._resize import MIN_SIZE, OWN
 from .losses import get_loss
+from .losses._basic import Reduction
 from .transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 from .transforms._sample import Transform
 
 _FLIPS = ("both", "horizontal", "none")
-REDUCTIONS = ("mean", "sum")
+REDUCTIONS = get_args(Reduction)
 
 
 def _check_size(name: str, value: Any) -> int | tuple[int, ...] | str:

@@ -17,13 +17,20 @@ from .._checks import check_choice
 from ..options import explains_options
 from ..training import Callback, TrainingResult, learn_channels
 from ._config import REDUCTIONS, SaliencyConfig
-from ._outputs import all_outputs
-from ._pairs import DataSet, DataSetError, ImagePair
-from .data._batch import Batch
-from .data._both import BothLoaders, both_loaders
-from .data._loader import SaliencyLoader, SkippedPairWarning
-from .data._sources import join_pairs
+from .data import (
+    Batch,
+    BothLoaders,
+    DataSet,
+    DataSetError,
+    ImagePair,
+    SaliencyLoader,
+    SkippedPairWarning,
+    both_loaders,
+    join_pairs,
+)
+from .inference import all_outputs
 from .losses import DeepSupervision, get_loss
+from .losses._basic import reduced
 from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
 from .transforms._sample import Transform
@@ -50,7 +57,8 @@ class SaliencyStep:
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency import Batch, SaliencyStep
+        >>> from goctconv.saliency.data import Batch
+        >>> from goctconv.saliency import SaliencyStep
         >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8), ("a.jpg", "b.jpg"))
         >>> SaliencyStep("bce + iou")(torch.nn.Conv2d(3, 1, 1), batch).shape
         torch.Size([])
@@ -87,11 +95,11 @@ class SaliencyValidation:
     Example:
         >>> import pathlib, tempfile, torch
         >>> from goctconv.saliency import SaliencyValidation, find_pairs, validation_loader
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for part in ("images", "masks"):
         ...     (folder / part).mkdir()
-        >>> for index, (photograph, mask) in enumerate(synthetic_photographs(2, seed=0)):
+        >>> for index, (photograph, mask) in enumerate(synthetic_images(2, seed=0)):
         ...     photograph.save(folder / "images" / f"{index}.png")
         ...     mask.save(folder / "masks" / f"{index}.png")
         >>> validate = SaliencyValidation(validation_loader(find_pairs(folder), size=32, batch_size=2, workers=0))
@@ -166,11 +174,11 @@ def learn(
         >>> import pathlib, tempfile
         >>> import goctconv
         >>> from goctconv import saliency
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for part in ("images", "masks"):
         ...     (folder / part).mkdir()
-        >>> for index, (photograph, mask) in enumerate(synthetic_photographs(4, seed=0)):
+        >>> for index, (photograph, mask) in enumerate(synthetic_images(4, seed=0)):
         ...     photograph.save(folder / "images" / f"{index}.png")
         ...     mask.save(folder / "masks" / f"{index}.png")
         >>> config = saliency.SaliencyConfig(
@@ -230,12 +238,6 @@ def loaders_of(
         accumulate=config.accumulate,
         pin_memory=pin_memory,
     )
-
-
-def reduced(loss: Tensor, masks: Tensor, reduction: str) -> Tensor:
-    """Return a loss that is a mean over pixels of masks (B, 1, H, W), as the reduction wants it."""
-    height, width = masks.shape[-2:]
-    return loss if reduction == "mean" else loss * (height * width)
 
 
 def warn_of_skipped(skipped: dict[str, str]) -> None:

@@ -1,10 +1,27 @@
-"""Bilinear resizing as the published inference does it."""
+"""Bilinear resizing as the published inference does it, and sizes of a network's input."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
+
+
+MEAN = np.array([0.485, 0.456, 0.406])
+
+
+STD = np.array([0.229, 0.224, 0.225])
+
+
+OWN: Literal["own"] = "own"
+
+
+Size: TypeAlias = "int | Sequence[int] | Literal['own']"
+"""One integer, (height, width), or ``"own"``: what each photograph has."""
+
 
 _BLOCK_VALUES = 1 << 16  # values per block of rows: small enough for the processor's cache
 
@@ -37,7 +54,7 @@ def resize_bilinear(image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeL
 
     Example:
         >>> import numpy as np
-        >>> from goctconv.saliency import resize_bilinear
+        >>> from goctconv.saliency._resize import resize_bilinear
         >>> print(resize_bilinear(np.array([[0.0, 4.0]]), (1, 4)))
         [[1. 1. 3. 3.]]
     """
@@ -113,3 +130,33 @@ def _of_channels(taps: _Taps, channels: int) -> _Taps:
     offsets = np.arange(channels)
     low, high = ((position[:, None] * channels + offsets).ravel() for position in (taps.low, taps.high))
     return _Taps(low, high, np.repeat(taps.fraction, channels))
+
+
+def check_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return the network's input size as (height, width).
+
+    Raises:
+        TypeError: ``size`` is not of integers.
+        ValueError: They are not one or two, or less than 32.
+    """
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    expected = f"expected one integer or (height, width), each at least {MIN_SIZE}."
+    if not all(isinstance(side, Integral) for side in pair):
+        raise TypeError(f"size is {size!r}, {expected}")
+    if len(pair) != 2 or min(pair) < MIN_SIZE:
+        raise ValueError(f"size is {size}, {expected}")
+    return int(pair[0]), int(pair[1])
+
+
+def check_size_or_own(size: Size) -> tuple[int, int] | None:
+    """Return an input size as (height, width), or None for what each photograph has.
+
+    Raises:
+        TypeError: ``size`` is not of integers, or another word than "own".
+        ValueError: They are not one or two, or less than 32.
+    """
+    if isinstance(size, str):
+        if size != OWN:
+            raise TypeError(f"size is {size!r}, expected one integer or (height, width), or {OWN!r}.")
+        return None
+    return check_size(size)

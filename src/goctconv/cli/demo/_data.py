@@ -7,11 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..._files import write_atomic
-from ...saliency._datasets import find_pairs
-from ...saliency._pairs import DataSet, DataSetError, ImagePair
-from ...saliency._synthetic import synthetic_photographs
-from ...saliency.data._check import check_pairs
-from ...saliency.data._sources import Split, split_pairs
+from ...saliency import DataSet, DataSetError, ImagePair, find_pairs, split_pairs, synthetic_images
+from ...saliency.data import Split, check_pairs
 from .._command import CommandError
 from .._output import plural, say, tell, writing
 from ..predict._results import save_png
@@ -63,7 +60,7 @@ def _made_up(folder: Path, count: int, seed: int) -> DataSet:
     """Write pictures and masks, and return them."""
     pairs = []
     with writing(f"--output {folder}"):
-        for index, (photograph, mask) in enumerate(synthetic_photographs(count, seed, sides=SIDES), start=1):
+        for index, (photograph, mask) in enumerate(synthetic_images(count, seed, sides=SIDES), start=1):
             name = f"{index:04d}"
             pair = ImagePair(name, folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png")
             _write(pair.image, photograph)

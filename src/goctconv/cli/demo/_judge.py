@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...saliency.data._loader import SaliencyLoader
+from ...saliency.data import SaliencyLoader
 from ...saliency.metrics import SaliencyMetrics
 
 CLEARLY = 0.8  # times the error of the best map for all pictures: what the network has to reach

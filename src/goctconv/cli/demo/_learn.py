@@ -15,12 +15,9 @@ from torch.optim import Adam, Optimizer
 
 from ...models import CSNet
 from ...pruning import PruningError
-from ...saliency._calibrate import calibrate_batch_norm
+from ...saliency import DataSetError, calibrate_batch_norm, validation_loader
 from ...saliency._learn import SaliencyValidation, learn_saliency
-from ...saliency._pairs import DataSetError
-from ...saliency.data._loader import SaliencyLoader
-from ...saliency.data._make_loaders import validation_loader
-from ...saliency.data._sources import Split
+from ...saliency.data import SaliencyLoader, Split
 from ...training import ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError
 from .._learned import prove

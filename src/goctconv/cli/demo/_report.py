@@ -6,7 +6,7 @@ import shlex
 from ..._files import write_atomic
 from ...layers import ILBlock
 from ...report import training_page
-from ...saliency.data._sources import Split
+from ...saliency.data import Split
 from .._learned import example_of, figures
 from .._model import input_size
 from .._output import plural, writing

@@ -16,13 +16,16 @@ from torch import nn
 
 from ..._files import write_atomic
 from ...report import Example, training_page
-from ...saliency._calibrate import calibrate_batch_norm
-from ...saliency._images import read_image
-from ...saliency._open import ImageError
-from ...saliency._predict import predict
-from ...saliency._preprocess import preprocess
-from ...saliency._render import grey_map, overlay
-from ...saliency._synthetic import synthetic_photographs
+from ...saliency import (
+    ImageError,
+    calibrate_batch_norm,
+    grey_map,
+    overlay,
+    predict,
+    preprocess,
+    read_image,
+    synthetic_images,
+)
 from .._command import CommandError
 from .._model import create_asked_model, input_size, is_trained, unusable
 from .._output import plural, printable, say, tell
@@ -93,7 +96,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def _make_up(args: argparse.Namespace) -> Iterator[_Picture]:
-    for index, (photograph, mask) in enumerate(synthetic_photographs(args.images, args.seed), start=1):
+    for index, (photograph, mask) in enumerate(synthetic_images(args.images, args.seed), start=1):
         yield _Picture(f"{index:04d}", photograph, mask)
 
 

@@ -10,13 +10,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ...saliency import SaliencyValidation, find_pairs, grey_map, predict, split_pairs
-from ...saliency._pairs import DataSet, DataSetError, ImagePair
-from ...saliency.data._both import BothLoaders
+from ... import _distributed as distributed
+from ...saliency import (
+    DataSet,
+    DataSetError,
+    ImagePair,
+    SaliencyValidation,
+    find_images,
+    find_pairs,
+    grey_map,
+    predict,
+    split_pairs,
+)
+from ...saliency.data import BothLoaders
 from ...saliency.distillation._distill import Lessons as Teaching
-from ...saliency.distillation._photographs import find_photographs
 from ...saliency.distillation._step import TeacherAgreement
-from ...training import _distributed as distributed
 from .._command import CommandError
 from .._learned import TRUE_MASK, Target
 from .._model import SAVED, create_model
@@ -111,7 +119,7 @@ def _teacher(config: DistillConfig) -> nn.Module:
 
 def _lessons(config: DistillConfig, teaching: Teaching, teacher: nn.Module) -> Lessons:
     step = teaching.step(teacher)
-    photographs = _joined([find_photographs(path) for path in config.data])
+    photographs = _joined([find_images(path) for path in config.data])
     masks = find_pairs(config.val) if isinstance(config.val, Path) else None
     held_out: Any = ()
     if not isinstance(config.val, Path) and config.val:

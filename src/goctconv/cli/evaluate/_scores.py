@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...graph import evaluating
-from ...saliency._images import read_image
-from ...saliency._network import each_probability
-from ...saliency._open import ImageError
-from ...saliency._pairs import ImagePair
-from ...saliency._pipeline import default_workers, run_pipeline
-from ...saliency._preprocess import Prepared, prepare
-from ...saliency._render import grey_map
-from ...saliency._resize import resize_bilinear
+from ...saliency import ImageError, ImagePair, grey_map, read_image
+from ...saliency.data import default_workers
+from ...saliency.inference import Prepared, each_probability, prepare, resize_bilinear, run_pipeline
 from ...saliency.metrics import SaliencyMetrics
 from .._command import CommandError
 from .._memory import out_of_memory

@@ -7,10 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ...saliency._datasets import data_set_name, find_pairs
-from ...saliency._images import image_size
-from ...saliency._open import MAX_PIXELS, ImageError, open_path
-from ...saliency._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders
+from ...saliency import DataSet, DataSetError, ImageError, ImagePair, find_pairs
+from ...saliency.data import (
+    MAX_PIXELS,
+    data_set_name,
+    files_below,
+    image_size,
+    match,
+    name_files,
+    open_path,
+    pair_folders,
+)
 from .._command import CommandError
 from .._output import plural, shorten
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...saliency._reduction import Reduction
+from ...saliency.losses._basic import Reduction
 from ...training._checkpoint import STATE, Checkpoints
 from .._command import CommandError
 from ._options import FREE, OPTIONS, UNTIL_PRUNED, Option, Size

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 
-from ...saliency import join_pairs, split_pairs
-from ...saliency._pairs import DataSet, DataSetError, ImagePair
-from ...saliency.data._both import BothLoaders, both_loaders
-from ...training import _distributed as distributed
+from ... import _distributed as distributed
+from ...saliency import DataSet, DataSetError, ImagePair, join_pairs, split_pairs
+from ...saliency.data import BothLoaders, both_loaders
 from .._command import CommandError
 from .._output import plural, say, shorten
 from ._config import Config

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...saliency import SaliencyStep, SaliencyValidation
-from ...saliency.data._both import BothLoaders
+from ...saliency.data import BothLoaders
 from .._learned import TRUE_MASK, Target
 from ._config import Config
 from ._data import make_loaders

@@ -8,7 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ...training import _distributed as distributed
+from ... import _distributed as distributed
 from .._command import CommandError
 from .._model import choose_device
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...report import training_page
-from ...saliency.data._both import BothLoaders
+from ...saliency.data import BothLoaders
 from ...training import TrainingResult
 from .._learned import Proof, example_of, figures, prove
 from .._output import plural, write_file

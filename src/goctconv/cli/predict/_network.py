@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from ...deployment import ExportError
-from ...saliency._predictor import FILES, Predictor
-from ...saliency._preprocess import OWN
+from ...saliency import Predictor
+from ...saliency.inference import FILES, OWN
 from .._command import CommandError
 from .._model import choose_device, input_size_or_own, load_trained_model
 from .._output import say

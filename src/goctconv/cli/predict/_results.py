@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...saliency._images import ImageLike, read_image
-from ...saliency._open import MAX_PIXELS, ImageError
-from ...saliency._render import cutout, grey_map, overlay
+from ...saliency import ImageError, cutout, grey_map, overlay, read_image
+from ...saliency.data import MAX_PIXELS, ImageLike
 
 MAP, CUTOUT, OVERLAY = "", "_cutout", "_overlay"  # as they end the file's name
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._files import write_atomic
-from ...saliency._open import ImageError
-from ...saliency._pipeline import default_workers, run_pipeline
-from ...saliency._predictor import Predictor
-from ...saliency._preprocess import Prepared, prepare
+from ...saliency import ImageError, Predictor
+from ...saliency.data import default_workers
+from ...saliency.inference import Prepared, prepare, run_pipeline
 from .._command import CommandError
 from .._memory import out_of_memory
 from .._model import choose_device, unusable

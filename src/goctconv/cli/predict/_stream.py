@@ -4,8 +4,8 @@ import argparse
 import io
 import sys
 
-from ...saliency._open import ImageError
-from ...saliency._preprocess import prepare
+from ...saliency import ImageError
+from ...saliency.inference import prepare
 from .._command import CommandError
 from .._model import unusable
 from .._output import say, write_bytes

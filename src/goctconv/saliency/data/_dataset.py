@@ -3,7 +3,7 @@
 import operator
 import os
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,52 +12,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .._integers import check_integer
-from .._open import ImageError
-from .._pairs import DataSet, DataSetError, ImagePair
-from .._preprocess import MEAN, STD, Size, check_size_or_own
+from .._resize import MEAN, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
 from ..transforms._sample import Sample, Transform, apply
-from ._check import SkippedPair
-from ._copies import Copies
-from ._keys import SampleKey
-from ._read import Pixels, read_pixels
-from ._seeds import Purpose, check_epoch, check_seed, generator
+from ._examples import Dropped, Purpose, SampleKey, SkippedPair, TensorPair, check_epoch, check_seed, generator
+from ._open import ImageError
+from ._pairs import DataSet, DataSetError, ImagePair
+from ._read import Copies, Pixels, read_pixels
 
 Broken = Literal["replace", "drop", "raise"]
 
 _MEAN, _STD = (values.astype(np.float32)[:, None, None] for values in (MEAN, STD))
 
 
-class Example(NamedTuple):
-    """A photograph and its mask, ready for a network.
-
-    Args:
-        image: Of shape (3, H, W), normalised by ImageNet's mean and standard deviation, in float32.
-        mask: Of shape (1, H, W), from 0 to 1, in float32.
-        name: The photograph's file.
-        skipped: Pairs that could not be read and in whose place this one stands.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency import Example
-        >>> Example(torch.zeros(3, 64, 64), torch.zeros(1, 64, 64), "cat.jpg").skipped
-        ()
-    """
-
-    image: Tensor
-    mask: Tensor
-    name: str
-    skipped: tuple[SkippedPair, ...] = ()
-
-
-class Dropped(NamedTuple):
-    """Stands where no example could be made; collating drops and counts it."""
-
-    size: tuple[int, int] | None
-    skipped: tuple[SkippedPair, ...]
-
-
-class SaliencyDataset(Dataset[Example | Dropped]):
+class SaliencyDataset(Dataset[TensorPair | Dropped]):
     """Photographs and masks for training, changed at random.
 
     What ``dataset[index]`` gives depends only on the files, the seed, the epoch and the index: not on what was read
@@ -85,12 +53,12 @@ class SaliencyDataset(Dataset[Example | Dropped]):
         TypeError: An argument is of another type.
         ValueError: An argument is out of range.
 
-    Example:
+    TensorPair:
         >>> import pathlib, tempfile
         >>> from goctconv.saliency import SaliencyDataset, find_pairs
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for index, images in enumerate(synthetic_photographs(2)):
+        >>> for index, images in enumerate(synthetic_images(2)):
         ...     for kind, image in zip(("images", "masks"), images):
         ...         (folder / kind).mkdir(exist_ok=True)
         ...         image.save(folder / kind / f"{index}.png")
@@ -136,7 +104,7 @@ class SaliencyDataset(Dataset[Example | Dropped]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: int | SampleKey) -> Example | Dropped:
+    def __getitem__(self, key: int | SampleKey) -> TensorPair | Dropped:
         epoch, index, size = key if isinstance(key, SampleKey) else (self.epoch, self._index(key), self.size)
         rng = generator(Purpose.TRANSFORMS, self.seed, epoch, index)
         skipped: list[SkippedPair] = []
@@ -166,11 +134,11 @@ class SaliencyDataset(Dataset[Example | Dropped]):
 
     def _example(
         self, pair: ImagePair, sample: Sample, rng: np.random.Generator, skipped: tuple[SkippedPair, ...]
-    ) -> Example:
+    ) -> TensorPair:
         for transform in self.transforms:
             sample = apply(transform, sample, rng)
         image, mask, _ = self._resize(sample, rng)
-        return Example(
+        return TensorPair(
             _normalised(image), torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0), str(pair.image), skipped
         )
 

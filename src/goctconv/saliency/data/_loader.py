@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.utils.data import DataLoader
 
-from .._pairs import ImagePair
-from ._batch import Batch, collate
-from ._check import SkippedPair
-from ._dataset import Dropped, Example, SaliencyDataset
+from ._dataset import SaliencyDataset
+from ._examples import Batch, Dropped, SkippedPair, TensorPair, collate
+from ._pairs import ImagePair
 from ._sampler import EpochBatchSampler
 
 _GRACE = 30  # seconds in which a step that runs can end
@@ -22,7 +21,7 @@ class SkippedPairWarning(UserWarning):
     """A pair of photograph and mask could not be read, and is left out; the message names it and says why."""
 
 
-class SaliencyLoader(DataLoader[Example | Dropped]):
+class SaliencyLoader(DataLoader[TensorPair | Dropped]):
     """A ``DataLoader`` of a `SaliencyDataset` that knows about epochs, and counts the pairs that cannot be read.
 
     Its batches depend only on files, seed and epoch: not on the number of workers, nor on what was read before. It
@@ -42,7 +41,8 @@ class SaliencyLoader(DataLoader[Example | Dropped]):
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import EpochBatchSampler, ImagePair, SaliencyDataset, SaliencyLoader
+        >>> from goctconv.saliency.data import EpochBatchSampler, SaliencyLoader
+        >>> from goctconv.saliency import ImagePair, SaliencyDataset
         >>> dataset = SaliencyDataset([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))])
         >>> len(SaliencyLoader(dataset, EpochBatchSampler(len(dataset), batch_size=1)))
         1

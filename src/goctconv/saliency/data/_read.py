@@ -1,5 +1,11 @@
-"""Reading a photograph and its mask."""
+"""Reading pairs of photographs and masks: checks of their headers, pixels, and decoded copies in a folder."""
 
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .._open import MAX_PIXELS, ImageError, damaged_data, open_path
-from .._pairs import ImagePair
-from .._pixels import orientation, to_rgb
+from ..._files import write_atomic
+from ._examples import SkippedPair
+from ._images import image_size, orientation, to_rgb
+from ._open import MAX_PIXELS, ImageError, damaged_data, open_path
+from ._pairs import DataSetError, ImagePair
 
 Levels = NDArray[np.uint8]
 
@@ -90,3 +98,131 @@ def _upright(opened: Image.Image) -> Image.Image:
 def _shrunk(size: tuple[int, int], shrink: int) -> tuple[int, int]:
     factor = min(1.0, shrink / min(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+class CheckedPairs(NamedTuple):
+    """The pairs that can be used as far as their headers tell, and the others.
+
+    Example:
+        >>> from goctconv.saliency.data import check_pairs
+        >>> check_pairs([])
+        CheckedPairs(pairs=(), skipped=())
+    """
+
+    pairs: tuple[ImagePair, ...]
+    skipped: tuple[SkippedPair, ...]
+
+
+def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
+    """Find the pairs whose files are missing, empty, not images, or of different sizes.
+
+    Only headers are read. Damage further on shows when an image is decoded: data sets and loaders deal with that.
+
+    Args:
+        pairs: The pairs.
+
+    Returns:
+        The good ones in their order, and the others with what is wrong with them.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from goctconv.saliency import ImagePair
+        >>> from goctconv.saliency.data import check_pairs
+        >>> print(check_pairs([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))]).skipped[0].reason)
+        cat.jpg: there is no such file: check the path.
+    """
+    pairs = tuple(pairs)
+    with ThreadPoolExecutor(default_workers(), thread_name_prefix="goctconv") as executor:
+        problems = list(executor.map(_problem, pairs))
+    return CheckedPairs(
+        tuple(pair for pair, problem in zip(pairs, problems, strict=True) if problem is None),
+        tuple(SkippedPair(pair.name, text) for pair, text in zip(pairs, problems, strict=True) if text is not None),
+    )
+
+
+def _problem(pair: ImagePair) -> str | None:
+    sizes = []
+    try:
+        for path in (pair.image, pair.mask):
+            with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
+                height, width = image_size(opened)
+                sizes.append((width, height))
+        check_same_size(pair, *sizes)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+_FORMAT = 1  # to be raised where copies change, so that old ones are not taken for new ones
+
+
+class Copies:
+    """Pairs as `read_pixels` reads them, kept in a folder so that they are decoded only once.
+
+    A copy belongs to the paths, times and sizes of both files and to ``shrink``: where one of these changes, the pair
+    is read anew. Copies are complete or not there, several processes may share a folder, and a damaged copy
+    (its checksum tells) is replaced.
+
+    Args:
+        folder: Where the copies lie; made where missing. It may be deleted at any time.
+        shrink: As for `read_pixels`.
+
+    Raises:
+        DataSetError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], shrink: int | None) -> None:
+        self.folder = Path(folder)
+        self.shrink = shrink
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataSetError(f"{folder}: the folder for copies cannot be made ({error}): pass another.") from error
+
+    def read(self, pair: ImagePair) -> Pixels:
+        """Return the copy of a pair, and make it first where there is none.
+
+        Raises:
+            ImageError: The pair cannot be read.
+        """
+        try:
+            path = self._path(pair)
+        except (OSError, ValueError):  # ValueError: a zero byte in the name
+            return read_pixels(pair, self.shrink)  # which says what is wrong
+        try:
+            return _load(path)
+        except FileNotFoundError:
+            pass
+        except Exception:  # noqa: BLE001, S110  (zipfile and numpy raise anything on damaged files; the copy is made anew)
+            pass
+        pixels = read_pixels(pair, self.shrink)
+        try:
+            write_atomic(path, lambda stream: np.savez(stream, image=pixels.image, mask=pixels.mask))
+        except OSError as error:
+            warnings.warn(
+                f"{self.folder}: copies cannot be written ({error.strerror or error}), so photographs are decoded "
+                "every time: free some space, or pass another folder.",
+                stacklevel=2,
+            )
+        return pixels
+
+    def _path(self, pair: ImagePair) -> Path:
+        facts = []
+        for path in (pair.image, pair.mask):
+            found = path.stat()
+            facts.append([os.path.abspath(path), found.st_mtime_ns, found.st_size])  # noqa: PTH100  (no resolving)
+        key = hashlib.sha256(json.dumps([_FORMAT, self.shrink, facts]).encode()).hexdigest()
+        return self.folder / key[:2] / f"{key[2:]}.npz"
+
+
+def _load(path: Path) -> Pixels:
+    with np.load(path, allow_pickle=False) as arrays:
+        pixels = Pixels(arrays["image"], arrays["mask"])
+    if pixels.image.shape != (*pixels.mask.shape, 3) or {pixels.image.dtype, pixels.mask.dtype} != {np.dtype(np.uint8)}:
+        raise ValueError(f"{path} is no copy of a photograph and its mask")
+    return pixels
+
+
+def default_workers() -> int:
+    """Return how many threads decode and encode: one per processor, at most four."""
+    return max(1, min(4, os.cpu_count() or 1))

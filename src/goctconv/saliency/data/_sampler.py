@@ -1,4 +1,4 @@
-"""Which images make up which batch."""
+"""Batches of an epoch: which images, of which size, in which process."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,9 +6,8 @@ import torch.distributed
 from torch.utils.data import Sampler
 
 from .._integers import check_integer
-from .._preprocess import OWN, Size, check_size_or_own
-from ._keys import SampleKey
-from ._seeds import Purpose, check_epoch, check_seed, generator
+from .._resize import OWN, Size, check_size_or_own
+from ._examples import Purpose, SampleKey, check_epoch, check_seed, generator
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
@@ -40,7 +39,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         ValueError: An argument is out of range, or there are too few pairs for one optimizer step.
 
     Example:
-        >>> from goctconv.saliency import EpochBatchSampler
+        >>> from goctconv.saliency.data import EpochBatchSampler
         >>> sampler = EpochBatchSampler(5, batch_size=2, sizes=[64], shuffle=False)
         >>> sampler.set_epoch(3)
         >>> [[(key.epoch, key.number, key.size) for key in batch] for batch in sampler]

@@ -1,4 +1,4 @@
-"""Which pairs: several sources joined, and a split into training and validation."""
+"""Several data sets joined, and pairs split into training and validation."""
 
 import hashlib
 import os
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from .._datasets import find_pairs
-from .._pairs import DataSet, DataSetError, ImagePair
+from ._layouts import find_pairs
+from ._pairs import DataSet, DataSetError, ImagePair
 
 
 class Split(NamedTuple):

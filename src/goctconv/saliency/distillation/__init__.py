@@ -3,6 +3,5 @@
 from ._config import DistillationConfig as DistillationConfig
 from ._distill import DistillationTask as DistillationTask
 from ._distill import distill as distill
-from ._photographs import find_photographs as find_photographs
 from ._step import DistillationStep as DistillationStep
 from ._step import TeacherAgreement as TeacherAgreement

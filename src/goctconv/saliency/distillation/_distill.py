@@ -16,16 +16,20 @@ from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
 from .._learn import Pairs, SaliencyValidation, warn_of_skipped
-from .._pairs import DataSet
-from .._preprocess import Size, check_size_or_own
-from ..data._both import BothLoaders
-from ..data._loader import SaliencyLoader
-from ..data._make_loaders import training_loader, validation_loader
-from ..data._sources import join_pairs
+from .._resize import Size, check_size_or_own
+from ..data import (
+    BothLoaders,
+    DataSet,
+    Photographs,
+    SaliencyLoader,
+    find_images,
+    join_pairs,
+    training_loader,
+    validation_loader,
+)
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
 from ._maps import with_maps
-from ._photographs import Photographs, find_photographs
 from ._step import DistillationStep, TeacherAgreement
 from ._teacher import Teacher
 
@@ -68,7 +72,7 @@ class DistillationTask:
 
     def pairs(self, photographs: Photographs) -> DataSet:
         """Return photographs, with the teacher's maps of them where these are kept."""
-        data, config = find_photographs(photographs), self.config
+        data, config = find_images(photographs), self.config
         if config.maps is None:
             return data
         return with_maps(data, self._teacher(), config.maps, size=self.largest, batch_size=config.batch_size)
@@ -160,10 +164,9 @@ def distill(
     Example:
         >>> import pathlib, tempfile
         >>> import goctconv
-        >>> from goctconv.saliency import DistillationConfig, distill
-        >>> from goctconv.saliency._synthetic import synthetic_photographs
+        >>> from goctconv.saliency import DistillationConfig, distill, synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for index, (photograph, _) in enumerate(synthetic_photographs(4, seed=0)):
+        >>> for index, (photograph, _) in enumerate(synthetic_images(4, seed=0)):
         ...     photograph.save(folder / f"{index}.png")
         >>> teacher, student = goctconv.create_model("test_scfnet"), goctconv.create_model("test_csnet")
         >>> config = DistillationConfig(epochs=1, sizes=32, batch_size=2, workers=0)

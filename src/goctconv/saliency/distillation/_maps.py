@@ -17,12 +17,9 @@ from PIL import Image
 
 from ... import _distributed as distributed
 from ..._files import write_atomic
-from .._network import home
-from .._pairs import DataSet, DataSetError, ImagePair
-from .._pipeline import Map, default_workers, run_pipeline
-from .._preprocess import Prepared, Size, check_size_or_own, prepare
-from .._resize import resize_bilinear
-from ..data._loader import SkippedPairWarning
+from .._resize import Size, check_size_or_own, resize_bilinear
+from ..data import DataSet, DataSetError, ImagePair, SkippedPairWarning, default_workers
+from ..inference import Map, Prepared, home, prepare, run_pipeline
 from ._teacher import Teacher
 
 _FORMAT = 1  # to be raised where maps change, so that old ones are not taken for new ones
@@ -43,7 +40,7 @@ def with_maps(
     of these changes, it is made anew. Of several processes each makes its share.
 
     Args:
-        photographs: As `find_photographs` returns them.
+        photographs: As `find_images` returns them.
         teacher: Makes the maps.
         folder: Where they are kept; made where missing. It may be deleted at any time.
         size: What the photographs are resized to for the teacher, if it does not say so itself.

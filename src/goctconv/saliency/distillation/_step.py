@@ -9,12 +9,10 @@ from torch import Tensor, nn
 
 from ..._checks import check_choice
 from .._config import REDUCTIONS
-from .._learn import reduced
-from .._outputs import all_outputs
-from .._pairs import DataSetError
-from ..data._batch import Batch
-from ..data._loader import SaliencyLoader
+from ..data import Batch, DataSetError, SaliencyLoader
+from ..inference import all_outputs
 from ..losses import DeepSupervision, get_loss
+from ..losses._basic import reduced
 from ..losses._combine import Loss, tell_epoch
 from ._teacher import Teacher
 
@@ -40,7 +38,8 @@ class DistillationStep:
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency import Batch, DistillationStep
+        >>> from goctconv.saliency import DistillationStep
+        >>> from goctconv.saliency.data import Batch
         >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), ("a.jpg", "b.jpg"))
         >>> step = DistillationStep(torch.nn.Conv2d(3, 1, 1))
         >>> step(torch.nn.Conv2d(3, 1, 1), batch).requires_grad

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..._checks import ArgumentTypeError, check_choice
 from ...graph import evaluating
-from .._preprocess import check_size
+from .._resize import check_size
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -1,15 +1,15 @@
 """Losses of saliency networks: functions of logits and masks, both (B, 1, H, W), that return a scalar to minimise."""
 
+from ._basic import bce_loss as bce_loss
+from ._basic import dice_loss as dice_loss
+from ._basic import distillation_dice_loss as distillation_dice_loss
+from ._basic import iou_loss as iou_loss
 from ._boundary import BoundaryDice as BoundaryDice
 from ._boundary import boundary_dice_loss as boundary_dice_loss
 from ._boundary import boundary_width as boundary_width
+from ._combine import DeepSupervision as DeepSupervision
 from ._combine import WeightedSum as WeightedSum
 from ._combine import get_loss as get_loss
-from ._deep_supervision import DeepSupervision as DeepSupervision
-from ._overlap import dice_loss as dice_loss
-from ._overlap import distillation_dice_loss as distillation_dice_loss
-from ._overlap import iou_loss as iou_loss
-from ._pixelwise import bce_loss as bce_loss
 from ._ssim import ssim_loss as ssim_loss
 
 __all__ = [

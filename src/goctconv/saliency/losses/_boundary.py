@@ -1,11 +1,10 @@
-"""Dice of the boundaries alone, and the band around them that narrows as training goes on."""
+"""Dice of the boundaries alone, in a band that narrows as training goes on."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._integers import check_integer
-from ._inputs import prepare
-from ._overlap import check_smooth, dice
+from ._basic import check_smooth, dice, prepare
 
 _WIDEST = 13
 _EPOCHS = 10  # after which the band is two pixels narrower

@@ -1,4 +1,4 @@
-"""What evaluation toolboxes decide differently, written down."""
+"""Protocols: what evaluation toolboxes decide differently."""
 
 import difflib
 from dataclasses import asdict, dataclass

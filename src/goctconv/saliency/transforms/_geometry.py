@@ -1,4 +1,4 @@
-"""Transforms that move pixels: photograph and mask alike."""
+"""Transforms that move pixels of photograph and mask alike, and the published set."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._integers import check_integer
-from .._preprocess import MIN_SIZE, check_size
-from .._resize import resize_bilinear
+from .._resize import MIN_SIZE, check_size, resize_bilinear
 from ._checks import check_share
-from ._sample import Sample, to_float
+from ._sample import Sample, Transform, to_float
 
 
 class RandomCrop:
@@ -126,3 +125,14 @@ def _resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]
         return to_float(values)
     resized: NDArray[np.float32] = resize_bilinear(values, size, dtype=np.float32)
     return resized / np.float32(255) if values.dtype == np.uint8 else resized
+
+
+def published_transforms() -> tuple[Transform, ...]:
+    """Return how CSNet was trained: up to 15 pixels off each side, and half of the images mirrored.
+
+    Example:
+        >>> from goctconv.saliency.transforms import published_transforms
+        >>> published_transforms()
+        (RandomCrop(15), RandomFlip(0.5, vertical=0.5))
+    """
+    return RandomCrop(15), RandomFlip(0.5, vertical=0.5)

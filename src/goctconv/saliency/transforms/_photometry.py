@@ -1,4 +1,4 @@
-"""Transforms that change the colours of the photograph, and leave the mask as it is."""
+"""Transforms of the photograph's colours, which leave the mask as it is."""
 
 import math
 from typing import Any

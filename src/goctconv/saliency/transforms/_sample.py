@@ -1,4 +1,4 @@
-"""What transforms take and return: a photograph and its mask, which stay together."""
+"""Samples: a photograph and its mask, as transforms take and return them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .._torch import BatchNorm
-from ..graph import evaluating
+from ..._torch import BatchNorm
+from ...graph import evaluating
 from ._network import home
 
 

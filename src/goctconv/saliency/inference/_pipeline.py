@@ -1,6 +1,5 @@
 """Decoding, the network and encoding at the same time, in bounded memory."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ._open import ImageError
+from ..data import ImageError
 from ._preprocess import Prepared
 
 S = TypeVar("S")
@@ -28,11 +27,6 @@ class Outcome(Generic[S, R]):
     source: S
     value: R | None = None
     error: Exception | None = None
-
-
-def default_workers() -> int:
-    """Return how many threads decode and encode: one per processor, at most four."""
-    return max(1, min(4, os.cpu_count() or 1))
 
 
 def run_pipeline(

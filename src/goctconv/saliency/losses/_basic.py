@@ -1,8 +1,70 @@
-"""Losses that compare whole regions: intersection over union, and dice."""
+"""Losses of pixels and of whole regions: binary cross-entropy, intersection over union, dice."""
 
+from typing import Literal, TypeAlias, get_args
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ._inputs import prepare
+
+def prepare(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits and masks in float32, or in float64 where the logits are.
+
+    Raises:
+        TypeError: They are no floating point tensors.
+        ValueError: They are not of one shape (B, 1, H, W), or empty.
+    """
+    check_floating("logits", logits)
+    check_floating("masks", masks)
+    if logits.shape != masks.shape or logits.ndim != 4 or logits.shape[1] != 1 or not logits.numel():
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and masks {tuple(masks.shape)}, expected the same (B, 1, H, W), "
+            "none of them 0: resize one to the other (DeepSupervision does it)."
+        )
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    return logits.to(dtype), masks.to(dtype)
+
+
+def check_floating(name: str, values: object) -> None:
+    """Refuse what is no floating point tensor.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} is of type {type(values).__name__}, expected a tensor of shape (B, 1, H, W).")
+    if not values.is_floating_point():
+        raise TypeError(
+            f"{name} is of type {values.dtype}, expected floating point: pass the network's logits, and masks from "
+            "0 to 1 (masks.float(), divided by 255 where the highest value is 255)."
+        )
+
+
+def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy, the mean over all pixels: what CSNet is trained with.
+
+    Computed in float32 (float64 for float64 logits), under autocast too.
+
+    Args:
+        logits: Of shape (B, 1, H, W).
+        masks: Of the same shape, floating point from 0 to 1.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        TypeError: They are no floating point tensors.
+        ValueError: Their shapes are others.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.saliency.losses import bce_loss
+        >>> bce_loss(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
+        tensor(0.6931)
+    """
+    logits, masks = prepare(logits, masks)
+    return F.binary_cross_entropy_with_logits(logits, masks)
+
 
 _PIXELS = (1, 2, 3)
 
@@ -107,3 +169,23 @@ def check_smooth(smooth: float) -> None:
     """
     if not smooth > 0:
         raise ValueError(f"smooth is {smooth}, expected more than 0: without it, an empty mask gives 0 / 0.")
+
+
+Reduction: TypeAlias = Literal["mean", "sum"]
+
+
+def check_reduction(reduction: Reduction) -> Reduction:
+    """Return a reduction.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(map(repr, get_args(Reduction)))}.")
+    return reduction
+
+
+def reduced(loss: Tensor, masks: Tensor, reduction: Reduction) -> Tensor:
+    """Return a loss that is a mean over pixels of masks (B, 1, H, W), as the reduction wants it."""
+    height, width = masks.shape[-2:]
+    return loss if reduction == "mean" else loss * (height * width)

@@ -1,4 +1,4 @@
-"""Opening image files with Pillow, and one clear error for whatever is wrong with them."""
+"""Opening image files with Pillow, and one clear error for each problem."""
 
 import struct
 from collections.abc import Iterator

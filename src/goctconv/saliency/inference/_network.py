@@ -1,4 +1,6 @@
-"""Running a saliency network without leaving a trace on it."""
+"""A saliency network's outputs: probabilities, and all outputs of networks that have several."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
@@ -6,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ...graph import unwrapped
 
 
 class NotANumberError(ValueError):
@@ -69,3 +73,21 @@ def maps_of(logits: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
             "fit them. Load trained weights, or call goctconv.saliency.calibrate_batch_norm(model, batches) first."
         )
     return np.asarray(maps.numpy(), dtype=np.float32)
+
+
+def all_outputs(network: nn.Module, images: Tensor) -> Sequence[Tensor]:
+    """Return what ``forward_multi`` of a network returns, or its only output where it has no such method.
+
+    The network may be wrapped in DistributedDataParallel or compiled: both call ``forward`` and nothing else, in whose
+    place ``forward_multi`` is put for the call.
+    """
+    inner = unwrapped(network)
+    multi = getattr(inner, "forward_multi", None)
+    if multi is None:
+        return (network(images),)
+    vars(inner)["forward"] = multi
+    try:
+        outputs: Sequence[Tensor] = network(images)
+    finally:
+        del vars(inner)["forward"]
+    return outputs

@@ -1,4 +1,4 @@
-"""What to make of a saliency map: grey levels, a binary mask, a cutout, an overlay."""
+"""Pictures of a saliency map: grey levels, a binary mask, a cutout, an overlay."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._resize import resized_blocks
+from .._resize import resized_blocks
 
 OVERLAY_COLOR = (255, 45, 85)
 _ROUNDING = 1e-6  # by which resizing may leave the range

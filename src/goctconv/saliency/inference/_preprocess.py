@@ -1,25 +1,15 @@
 """From a photograph to the network's input, as the published inference does it."""
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._images import ImageLike, read_image
-from ._open import MAX_PIXELS
-from ._resize import resize_bilinear
-
-MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
-MEAN = np.array([0.485, 0.456, 0.406])
-STD = np.array([0.229, 0.224, 0.225])
-
-OWN: Literal["own"] = "own"
-Size: TypeAlias = "int | Sequence[int] | Literal['own']"
-"""One integer, (height, width), or ``"own"``: what each photograph has."""
+from .._resize import MEAN, MIN_SIZE, STD, check_size, resize_bilinear
+from ..data import MAX_PIXELS, ImageLike, read_image
 
 
 class Prepared(NamedTuple):
@@ -27,36 +17,6 @@ class Prepared(NamedTuple):
 
     pixels: NDArray[np.float32]
     size: tuple[int, int]
-
-
-def check_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return the network's input size as (height, width).
-
-    Raises:
-        TypeError: ``size`` is not of integers.
-        ValueError: They are not one or two, or less than 32.
-    """
-    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    expected = f"expected one integer or (height, width), each at least {MIN_SIZE}."
-    if not all(isinstance(side, Integral) for side in pair):
-        raise TypeError(f"size is {size!r}, {expected}")
-    if len(pair) != 2 or min(pair) < MIN_SIZE:
-        raise ValueError(f"size is {size}, {expected}")
-    return int(pair[0]), int(pair[1])
-
-
-def check_size_or_own(size: Size) -> tuple[int, int] | None:
-    """Return an input size as (height, width), or None for what each photograph has.
-
-    Raises:
-        TypeError: ``size`` is not of integers, or another word than "own".
-        ValueError: They are not one or two, or less than 32.
-    """
-    if isinstance(size, str):
-        if size != OWN:
-            raise TypeError(f"size is {size!r}, expected one integer or (height, width), or {OWN!r}.")
-        return None
-    return check_size(size)
 
 
 def prepare(

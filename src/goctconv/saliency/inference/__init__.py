@@ -1,0 +1,22 @@
+"""Maps of photographs: preprocessing, the network, and pictures of the result."""
+
+from .._resize import OWN as OWN
+from .._resize import Size as Size
+from .._resize import check_size as check_size
+from .._resize import resize_bilinear as resize_bilinear
+from ._calibrate import calibrate_batch_norm as calibrate_batch_norm
+from ._network import NotANumberError as NotANumberError
+from ._network import all_outputs as all_outputs
+from ._network import each_probability as each_probability
+from ._network import home as home
+from ._pipeline import Map as Map
+from ._pipeline import run_pipeline as run_pipeline
+from ._predict import FILES as FILES
+from ._predict import Predictor as Predictor
+from ._predict import predict as predict
+from ._preprocess import Prepared as Prepared
+from ._preprocess import prepare as prepare
+from ._preprocess import preprocess as preprocess
+from ._render import cutout as cutout
+from ._render import grey_map as grey_map
+from ._render import overlay as overlay

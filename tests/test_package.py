@@ -1,16 +1,13 @@
-"""The package as a whole: a light import, imports that point down, a known public API, docstrings with examples."""
+"""The package as a whole: a light import, a known public API, docstrings with examples."""
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import pytest
 from packaging.version import Version
@@ -22,28 +19,6 @@ from public_names import PACKAGES, SOURCE, public_api, public_names
 
 PACKAGE = SOURCE / "goctconv"
 API = ROOT / "tests" / "public_api.txt"
-
-# Who may import whom: a file imports what has its own rank or a lower one. "" is `import goctconv` itself.
-RANKS = {
-    "_version": 0,
-    "_features": 0,
-    "_files": 0,
-    "_checks": 0,
-    "_torch": 0,
-    "graph": 0,
-    "layers": 1,
-    "optim": 1,
-    "pruning": 1,
-    "training": 2,
-    "models": 2,
-    "deployment": 2,
-    "saliency": 3,
-    "report": 4,
-    "": 5,
-    "cli": 5,
-    "__main__": 6,
-}
-ONLY_IN = {"timm": {"models", "cli"}, "PIL": {"saliency", "report", "cli"}, "torchvision": set()}
 
 
 HEAVY = {"torch", "timm", "torchvision", "numpy", "PIL", "matplotlib", "safetensors", "huggingface_hub"}
@@ -100,71 +75,6 @@ def test_type_checkers_see_the_names(tmp_path: Path) -> None:
     assert [line for line in told if line.startswith("error")] == [
         'error: Module has no attribute "no_such_name"  [attr-defined]'
     ]
-
-
-class Import(NamedTuple):
-    """An import of a file of the package: of ``module``, as an absolute name."""
-
-    file: Path
-    line: int
-    module: str
-    deferred: bool
-
-    @property
-    def part(self) -> str:
-        """The part of the package that the file belongs to."""
-        return self.file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-    @property
-    def imported_part(self) -> str:
-        """The part of the package that is imported; empty for the package itself."""
-        return [*self.module.split("."), ""][1]
-
-
-def imports_of(file: Path) -> Iterator[Import]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    deferred = {id(node) for function in functions for node in ast.walk(function)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for module in modules_of(node, file):
-                yield Import(file, node.lineno, module, id(node) in deferred)
-
-
-def modules_of(node: ast.Import | ast.ImportFrom, file: Path) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if not node.level:
-        return [str(node.module)]
-    package = ("goctconv", *file.relative_to(PACKAGE).parts[:-1])
-    base = package[: len(package) - node.level + 1]
-    if node.module:
-        return [".".join((*base, node.module))]
-    return [".".join((*base, alias.name)) for alias in node.names]
-
-
-IMPORTS = [found for file in sorted(PACKAGE.rglob("*.py")) for found in imports_of(file)]
-
-
-def test_imports_are_seen() -> None:
-    parts = {(found.part, found.imported_part) for found in IMPORTS if found.module.startswith("goctconv")}
-    assert {("layers", "_features"), ("models", "layers"), ("__init__", "layers")} <= parts
-    assert any(found.module.partition(".")[0] == "timm" for found in IMPORTS)
-
-
-def test_imports_point_down() -> None:
-    def allowed(found: Import) -> bool:
-        if found.module.partition(".")[0] != "goctconv" or (found.deferred and found.part == "cli"):
-            return True
-        return RANKS[found.imported_part] <= RANKS["" if found.part == "__init__" else found.part]
-
-    assert [f"{found.file}:{found.line} imports {found.module}" for found in IMPORTS if not allowed(found)] == []
-
-
-@pytest.mark.parametrize("package", ONLY_IN)
-def test_heavy_packages_stay_where_they_are_needed(package: str) -> None:
-    found = [one for one in IMPORTS if one.module.partition(".")[0] == package and one.part not in ONLY_IN[package]]
-    assert [f"{one.file}:{one.line}" for one in found] == []
 
 
 def test_the_public_api_is_the_committed_one() -> None:

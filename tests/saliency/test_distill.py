@@ -38,6 +38,7 @@ from goctconv.saliency import (
 from goctconv.saliency.data import SkippedPairWarning
 from goctconv.saliency.distillation._maps import with_maps, write_map
 from goctconv.saliency.distillation._teacher import Teacher
+from goctconv.saliency.inference import all_outputs
 from goctconv.saliency.losses import boundary_dice_loss, dice_loss, distillation_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded

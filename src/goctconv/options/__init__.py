@@ -4,7 +4,6 @@ from ._configuration import Configuration as Configuration
 from ._configuration import changed as changed
 from ._configuration import documented as documented
 from ._configuration import explains_options as explains_options
-from ._configuration import in_shell as in_shell
 from ._configuration import option as option
 from ._configuration import options_of as options_of
 from ._kinds import SWITCH as SWITCH
@@ -15,6 +14,7 @@ from ._kinds import float_of as float_of
 from ._kinds import integer as integer
 from ._kinds import number as number
 from ._kinds import path as path
+from ._kinds import paths as paths
 from ._kinds import several as several
 from ._kinds import shares as shares
 from ._option import FIXED as FIXED

@@ -10,10 +10,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from typing_extensions import Self
 
-from .._checks import ArgumentTypeError, Spelling, check_keywords, in_python, spelled
+from .._checks import ArgumentTypeError, check_keywords, in_python, spelled
 from ._kinds import Kind, kind_of
 from ._option import Option
-from ._texts import as_data, describe
+from ._texts import describe
 from ._toml import to_toml
 
 _KEY = "option"
@@ -42,10 +42,6 @@ class Configuration:
     def described(self) -> dict[str, str]:
         """Return a text for every value that is the same in another process, to compare runs by."""
         return {name: describe(getattr(self, name)) for name in options_of(type(self))}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all values by name, ready for JSON; an object that is no data is described."""
-        return {name: as_data(getattr(self, name)) for name in options_of(type(self))}
 
     def to_toml(self) -> str:
         """Return all options that files have as TOML; those that are not set stand in comments."""
@@ -105,22 +101,6 @@ def options_of(config: type[Configuration]) -> dict[str, Option]:
         spelling = own.spelling or described.name.replace("_", "-")
         found[described.name] = replace(own, name=described.name, spelling=spelling)
     return found
-
-
-def in_shell(config: type[Configuration]) -> Spelling:
-    """Return how the options of a configuration are written on the command line, for the text of an error."""
-    known = options_of(config)
-
-    def spelling(name: str, value: str | None) -> str:
-        found = known.get(name)
-        flag = f"--{found.spelling if found else name.replace('_', '-')}"
-        if value is None or found is None:
-            return flag if value is None else f"{flag} {value}"
-        if found.kind.is_switch:
-            return f"--no-{found.spelling}" if value == "False" else flag
-        return f"{flag} {found.kind.none if value == 'None' and found.kind.none else value.strip(chr(39))}"
-
-    return spelling
 
 
 def explains_options(config: type[Configuration]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -21,7 +21,8 @@ class Kind:
         check: A function of the option's name and a value that returns the value or raises an `ArgumentError`.
         parse: Makes a value of a text, or returns the text where that is impossible; None: not on the command line.
         metavar: Stands for the value in the help.
-        is_list: Whether commas separate several values, which may be a list in a file.
+        each: The kind of the parts of a tuple, which is a list in a file.
+        nargs: How many arguments the command line takes: "+", or empty for one, in which commas separate parts.
         is_switch: Whether the option takes no value on the command line.
         is_optional: Whether the value may be None.
         none: The word for None; empty if there is none.
@@ -30,7 +31,8 @@ class Kind:
     check: Callable[[str, Any], Any]
     parse: Callable[[str], Any] | None = None
     metavar: str = ""
-    is_list: bool = False
+    each: Kind | None = None
+    nargs: str = ""
     is_switch: bool = False
     is_optional: bool = False
     none: str = ""
@@ -108,7 +110,14 @@ def several(each: Kind, expected: str, metavar: str, accepts: Callable[[tuple[An
         return values
 
     parse = each.parse or str
-    return Kind(check, lambda text: tuple(parse(part.strip()) for part in text.split(",")), metavar, is_list=True)
+    return Kind(check, lambda text: tuple(parse(part.strip()) for part in text.split(",")), metavar, each)
+
+
+def paths(metavar: str) -> Kind:
+    """Return the kind of tuples of paths, which the command line takes as several arguments."""
+    each = path(metavar)
+    kind = several(each, "paths", metavar, lambda _: True)
+    return replace(kind, parse=lambda text: (Path(text).absolute(),), nargs="+")
 
 
 def shares() -> Kind:

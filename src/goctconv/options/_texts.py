@@ -1,4 +1,4 @@
-"""Values as texts: for comparisons, for JSON and for people."""
+"""Values as texts: for comparisons and for people."""
 
 from __future__ import annotations
 
@@ -28,14 +28,3 @@ def describe(value: Any) -> str:
     if isinstance(value, functools.partial):
         return f"{describe(value.func)}({describe(value.args)}, {describe(value.keywords)})"
     return str(getattr(value, "__qualname__", type(value).__qualname__))
-
-
-def as_data(value: Any) -> Any:
-    """Return a value ready for JSON; an object that is no data is described."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [as_data(part) for part in value]
-    if isinstance(value, Mapping):
-        return {str(key): as_data(part) for key, part in value.items()}
-    return str(value) if isinstance(value, Path) else describe(value)

@@ -55,8 +55,8 @@ def read_toml(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
 def _value(option: Option, given: object) -> Any:
     if option.kind.is_switch or isinstance(given, bool):
         return option.check(given)
-    if option.kind.is_list and isinstance(given, list):
-        return option.read(",".join(_scalar(option, part) for part in given))
+    if (each := option.kind.each) is not None and each.parse is not None and isinstance(given, list):
+        return option.check(tuple(each.parse(_scalar(option, part)) for part in given))
     return option.read(_scalar(option, given))
 
 

@@ -7,6 +7,7 @@ from ._config import SaliencyConfig as SaliencyConfig
 from ._learn import SaliencyStep as SaliencyStep
 from ._learn import SaliencyValidation as SaliencyValidation
 from ._learn import learn as learn
+from ._presets import PRESETS as PRESETS
 from ._presets import get_preset as get_preset
 from .data import DataSet as DataSet
 from .data import DataSetError as DataSetError

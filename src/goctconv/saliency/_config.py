@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -90,7 +90,7 @@ class SaliencyConfig(TrainingConfig):
     color: tuple[float, ...] = option(
         (0.0, 0.0, 0.0),
         "change brightness, contrast and saturation by up to this share, or by one each",
-        Kind(_check_color, _COLOR.parse, _COLOR.metavar, is_list=True),
+        replace(_COLOR, check=_check_color),
         group="data",
     )
     blur: float = option(0.0, "share of the photographs that are blurred", number(0, 1), group="data")
@@ -123,6 +123,11 @@ class SaliencyConfig(TrainingConfig):
                 problem=f"gives images of different sizes, which make no batch of {{batch_size={self.batch_size}}}",
                 cure="pass {batch_size=1}, and {accumulate=10} for steps of ten images; or one size for all",
             )
+
+    def loader_options(self) -> dict[str, Any]:
+        """Return the arguments of the loaders of photographs."""
+        names = ("sizes", "batch_size", "workers", "seed", "shrink", "cache", "accumulate")
+        return {name: getattr(self, name) for name in names} | {"transforms": self.transforms()}
 
     def transforms(self) -> tuple[Transform, ...]:
         """Return how photographs are changed at random, with their masks."""

@@ -19,7 +19,6 @@ from ..training import Callback, TrainingResult, learn_channels
 from ._config import REDUCTIONS, SaliencyConfig
 from .data import (
     Batch,
-    BothLoaders,
     DataSet,
     DataSetError,
     ImagePair,
@@ -191,9 +190,8 @@ def learn(
     Source: Cheng et al., TPAMI 2021, Algorithm 1 and section 4.
     """
     config = SaliencyConfig() if config is None else config
-    loaders = loaders_of(
-        config, _found(train), None if validation is None else _found(validation), transforms=transforms
-    )
+    options = config.loader_options() | ({} if transforms is None else {"transforms": transforms})
+    loaders = both_loaders(_found(train), None if validation is None else _found(validation), **options)
     result = learn_channels(
         model,
         loaders.train,
@@ -209,35 +207,6 @@ def learn(
     loaders.close()
     warn_of_skipped(loaders.skipped)
     return result
-
-
-def loaders_of(
-    config: SaliencyConfig,
-    train: DataSet | Sequence[ImagePair],
-    validation: DataSet | Sequence[ImagePair] | None,
-    *,
-    transforms: Iterable[Transform] | None = None,
-    pin_memory: bool = False,
-) -> BothLoaders:
-    """Return the loaders of a run: of what is learned from, and of what maps are compared with.
-
-    Raises:
-        DataSetError: There are no pairs.
-        ArgumentError: There are too few for a step.
-    """
-    return both_loaders(
-        train,
-        validation,
-        sizes=config.sizes,
-        batch_size=config.batch_size,
-        workers=config.workers,
-        seed=config.seed,
-        transforms=config.transforms() if transforms is None else transforms,
-        shrink=config.shrink,
-        cache=config.cache,
-        accumulate=config.accumulate,
-        pin_memory=pin_memory,
-    )
 
 
 def warn_of_skipped(skipped: dict[str, str]) -> None:

@@ -82,8 +82,8 @@ class Checkpoints:
             last = self.last()
             good = f"the last good one is {last}" if last else "there is no earlier one"
             raise TrainingError(
-                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and call "
-                "again with resume=True"
+                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and go on "
+                "with {resume=True}"
             ) from error
         self._clean()
         return path
@@ -127,7 +127,7 @@ def last_checkpoint(checkpoints: Checkpoints | None, resume: bool | str | Path) 
         if checkpoints is not None and (last := checkpoints.last()) is not None:
             raise TrainingError(
                 f"{checkpoints.folder} holds checkpoints of an earlier run, the last of them {last.name}: pass "
-                "resume=True to go on with it, or another folder"
+                "{resume=True} to go on with it, or another folder"
             )
         return None
     if resume is True:

@@ -22,9 +22,9 @@ from ..data import (
     DataSet,
     Photographs,
     SaliencyLoader,
+    both_loaders,
     find_images,
     join_pairs,
-    training_loader,
     validation_loader,
 )
 from ..transforms._sample import Transform
@@ -77,36 +77,12 @@ class DistillationTask:
             return data
         return with_maps(data, self._teacher(), config.maps, size=self.largest, batch_size=config.batch_size)
 
-    def training_loader(self, data: DataSet) -> SaliencyLoader:
-        """Return the loader of what is learned from."""
-        config = self.config
-        return training_loader(
-            data,
-            sizes=config.sizes,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            seed=config.seed,
-            transforms=config.transforms() if self.transforms is None else self.transforms,
-            shrink=config.shrink,
-            cache=config.cache,
-            accumulate=config.accumulate,
-            pin_memory=self.pin_memory,
-        )
-
-    def validation_loader(self, data: DataSet) -> SaliencyLoader:
-        """Return a loader of all of some data in the first process."""
-        config = self.config
-        return validation_loader(
-            data,
-            size=config.sizes[0],
-            batch_size=config.batch_size,
-            workers=config.workers,
-            shrink=config.shrink,
-            cache=config.cache,
-            rank=0,
-            world_size=1,
-            pin_memory=self.pin_memory,
-        )
+    def loaders(self, train: DataSet, compared: DataSet | None) -> BothLoaders:
+        """Return the loaders of what is learned from and of what maps are compared with."""
+        options = self.config.loader_options()
+        if self.transforms is not None:
+            options["transforms"] = self.transforms
+        return both_loaders(train, compared, **options, pin_memory=self.pin_memory)
 
     def _teacher(self) -> Teacher:
         return Teacher(self.teacher, size=self.config.teacher_size, amp=self.config.teacher_amp)
@@ -184,11 +160,8 @@ def distill(
     with evaluating(teacher, place) as lent:
         task = DistillationTask(config, lent, transforms)
         step = task.step()
-        loaders = BothLoaders(
-            task.training_loader(task.pairs(images)),
-            None if held_out is None else task.validation_loader(task.pairs(held_out)),
-        )
-        compared = None if validation is None else task.validation_loader(_pairs(validation))
+        loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
+        compared = None if validation is None else _masks_loader(config, validation)
         result = learn_channels(
             student,
             loaders.train,
@@ -209,8 +182,18 @@ def distill(
     return result
 
 
-def _pairs(pairs: Pairs) -> DataSet:
-    return join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs))
+def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
+    is_found = isinstance(pairs, str | os.PathLike | DataSet)
+    return validation_loader(
+        join_pairs(pairs) if is_found else DataSet("validation", tuple(pairs)),
+        size=config.sizes[0],
+        batch_size=config.batch_size,
+        workers=config.workers,
+        shrink=config.shrink,
+        cache=config.cache,
+        rank=0,
+        world_size=1,
+    )
 
 
 def _validation(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goctconv.deployment import _cpu
+from goctconv.deployment import _kernels, keep_freed_memory
 from goctconv.layers import _resample
 
 LAST = torch.channels_last
@@ -42,13 +42,13 @@ def forms(channels: int, size: int) -> dict[str, tuple[Form, Form, Tensor]]:
         return F.interpolate(x, twice, mode="bilinear", align_corners=False)
 
     return {
-        "1x1 convolution": (pointwise, _cpu.convolution(pointwise), large),
-        f"1x1 convolution, 24 channels of {size // 8}x{size // 8}": (few, _cpu.convolution(few), small),
-        "1x1 convolution to one channel": (one, _cpu.convolution(one), large),
-        "3x3 depthwise convolution": (depthwise, _cpu.convolution(depthwise), large),
+        "1x1 convolution": (pointwise, _kernels.convolution(pointwise), large),
+        f"1x1 convolution, 24 channels of {size // 8}x{size // 8}": (few, _kernels.convolution(few), small),
+        "1x1 convolution to one channel": (one, _kernels.convolution(one), large),
+        "3x3 depthwise convolution": (depthwise, _kernels.convolution(depthwise), large),
         "2x2 max-pooling": (lambda x: F.max_pool2d(x, 2), lambda x: _resample.max_pool(x, 2), large),
         "2x2 average-pooling": (lambda x: F.avg_pool2d(x, 2), lambda x: _resample.avg_pool(x, 2), large),
-        "PReLU": (lambda x: F.prelu(x, slopes), _cpu.prelu(slopes), large),
+        "PReLU": (lambda x: F.prelu(x, slopes), _kernels.prelu(slopes), large),
         "bilinear enlargement to twice the size": (enlarged, lambda x: _resample.resize(x, twice, "bilinear"), half),
     }
 
@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    _cpu.keep_freed_memory()
+    keep_freed_memory()
     print(f"torch {torch.__version__}, {options.channels} channels of {options.size}x{options.size}", end=", ")
     print(f"{options.threads} thread{'s' * (options.threads > 1)}, microseconds")
     print("| operation | PyTorch's own | the same, `channels_last` | here |\n| --- | ---: | ---: | ---: |")

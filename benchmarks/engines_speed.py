@@ -23,8 +23,15 @@ from plain_csnet import PlainCSNet
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.deployment import compare_timings, describe_machine, export_onnx, export_openvino
-from goctconv.deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from goctconv.deployment import (
+    Engine,
+    OnnxEngine,
+    OpenVINOEngine,
+    compare_timings,
+    describe_machine,
+    export_onnx,
+    export_openvino,
+)
 
 GOALS = {"ONNX Runtime": (1.4, 1.6), "OpenVINO": (2.3, 2.7)}
 

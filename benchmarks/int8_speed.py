@@ -22,8 +22,7 @@ from engines_speed import make_model
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
-from goctconv.deployment import compare_timings, describe_machine, export_onnx
-from goctconv.deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from goctconv.deployment import Engine, OnnxEngine, OpenVINOEngine, compare_timings, describe_machine, export_onnx
 from goctconv.saliency import preprocess
 
 

@@ -26,7 +26,20 @@ PACKAGES = (
     "goctconv.report.plots",
 )
 # Exported for the packages above, and not for users.
-INTERNAL: frozenset[str] = frozenset()
+INTERNAL: frozenset[str] = frozenset(
+    {
+        "goctconv.deployment.Engine",
+        "goctconv.deployment.Exported",
+        "goctconv.deployment.OnnxEngine",
+        "goctconv.deployment.OpenVINOEngine",
+        "goctconv.deployment.keep_freed_memory",
+        "goctconv.deployment.processors",
+        "goctconv.layers.PLAIN",
+        "goctconv.layers.Block",
+        "goctconv.layers.Kernels",
+        "goctconv.layers.ScaleLayer",
+    }
+)
 
 
 def public_names(package: str) -> list[str]:

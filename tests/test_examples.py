@@ -44,11 +44,11 @@ def check_fading_channels(folder: Path) -> None:
     found = re.findall(
         r"^(\w+) .*: ([\d.]+)% of γ .* accuracy ([\d.]+)%, without these ([\d.]+)%$", printed, re.MULTILINE
     )
-    (dynamic, ordinary) = (dict(zip(("kind", "faded", "accuracy", "after"), one, strict=True)) for one in found)
+    (dynamic, ordinary) = (dict(zip(("kind", "faded", "accuracy", "after"), row, strict=True)) for row in found)
     assert (dynamic["kind"], ordinary["kind"]) == ("dynamic", "ordinary")
     assert float(dynamic["faded"]) > 1
     assert float(ordinary["faded"]) == 0
-    assert min(float(one[key]) for one in (dynamic, ordinary) for key in ("accuracy", "after")) > 90
+    assert min(float(run[key]) for run in (dynamic, ordinary) for key in ("accuracy", "after")) > 90
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
@@ -98,7 +98,7 @@ CHECKS = {
 
 @pytest.mark.parametrize(
     "example",
-    [pytest.param(one, marks=pytest.mark.slow if one.name in SLOW else ()) for one in EXAMPLES],
+    [pytest.param(file, marks=pytest.mark.slow if file.name in SLOW else ()) for file in EXAMPLES],
     ids=lambda path: path.name,
 )
 def test_example(example: Path, tmp_path: Path) -> None:

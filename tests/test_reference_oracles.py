@@ -142,13 +142,13 @@ def test_simplified_and_parallel_dilated():
     actual = octave.simplified([x.numpy(), empty.numpy()], {0: depthwise.numpy()}, weight_scale=100)
     assert_equal(F.conv2d(x, 100 * depthwise, padding=1, groups=3), actual[0])
     assert actual[1].shape == (2, 0, 3, 5)
-    one, three = draw(2, 3, 3, 3), draw(4, 3, 3, 3)
+    pointwise, three = draw(2, 3, 3, 3), draw(4, 3, 3, 3)
     actual = octave.parallel_dilated(
         [x.numpy(), empty.numpy()],
-        {(0, 0): one.numpy(), (0, 2): three.numpy()},
+        {(0, 0): pointwise.numpy(), (0, 2): three.numpy()},
         dilations=(1, 2, 3),
         weight_scale=10,
     )
-    branches = [F.conv2d(x, 10 * one, padding=1), F.conv2d(x, 10 * three, padding=3, dilation=3)]
+    branches = [F.conv2d(x, 10 * pointwise, padding=1), F.conv2d(x, 10 * three, padding=3, dilation=3)]
     assert_equal(torch.cat(branches, 1), actual[0])
     assert actual[1].shape == (2, 0, 3, 5)

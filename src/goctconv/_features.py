@@ -1,14 +1,15 @@
-"""What flows between multi-scale layers: tuples of tensors, and the checks that keep their scales consistent."""
+"""Features of several scales: tuples of tensors, and the checks of their widths and sizes."""
 
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Sequence
-from typing import SupportsIndex, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
-import torch
 from torch import Tensor
+
+from ._checks import ArgumentError, ArgumentTypeError
+from ._torch import is_tracing
 
 Features: TypeAlias = tuple[Tensor, ...]
 """Features of several scales: one (B, C, H, W) tensor each, finest first; an absent scale is a (B, 0, h, w) one."""
@@ -20,11 +21,20 @@ Size: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
 
 
-class ScaleError(ValueError):
+class _TextError(ArgumentError):  # until models/ passes data
+    def __init__(self, argument: str, value: object = None, expected: str = "", cure: str = "", **more: str) -> None:
+        super().__init__(argument, value, expected, cure, **more)
+
+    def text(self, spelling: Any = None) -> str:
+        is_text = self.value is None and not (self.expected or self.problem)
+        return self.argument if is_text else super().text(spelling)
+
+
+class ScaleError(_TextError):
     """The number of scales, or the spatial sizes of the scales, do not fit together."""
 
 
-class ChannelError(ValueError):
+class ChannelError(_TextError):
     """A number of channels is impossible, or is not what the layer was made for."""
 
 
@@ -36,118 +46,124 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
         name: The argument's name, for the error.
 
     Raises:
-        TypeError: A width is not an integer.
+        ArgumentTypeError: A width is not an integer.
         ChannelError: A width is negative, all are zero, or there is no scale.
     """
     if not isinstance(channels, (Sequence, SupportsIndex)):
-        raise TypeError(f"{name}={channels!r} must be an integer, or a tuple or list of integers, one per scale")
+        raise ArgumentTypeError(name, channels, "an integer, or a tuple or list of integers, one per scale")
     given = tuple(channels) if isinstance(channels, Sequence) else (channels,)
-    widths = tuple(width_of(width, f"{name}={channels!r}") for width in given)
+    widths = tuple(_width(width, name, channels) for width in given)
     if any(width < 0 for width in widths):
-        raise ChannelError(f"{name}={channels!r}: a scale cannot have a negative width; use 0 for an absent one")
+        raise ChannelError(name, channels, problem="has a negative width", cure="use 0 for an absent scale")
     if not any(widths):
-        raise ChannelError(f"{name}={channels!r}: at least one scale must have channels")
+        raise ChannelError(name, channels, problem="has no channels", cure="at least one scale must have some")
     return widths
 
 
-def as_given(channels: Channels, widths: tuple[int, ...]) -> int | tuple[int, ...]:
-    """Return parsed widths in the form the user chose: an integer means plain tensors, a sequence means tuples."""
-    return widths if isinstance(channels, Sequence) else widths[0]
-
-
-def parse_reductions(reductions: Sequence[int] | None, scales: int, name: str) -> tuple[int, ...]:
-    """Return the stride of every scale with respect to the finest resolution: 1, 2, 4, ... if none are given.
-
-    Raises:
-        TypeError: They are no sequence of integers.
-        ScaleError: Their number is not that of the scales, or they are not strictly increasing from 1 or more.
-    """
-    if reductions is None:
-        return tuple(2**scale for scale in range(scales))
-    if not isinstance(reductions, Sequence):
-        raise TypeError(f"{name}={reductions!r} must be a sequence of strides, one per scale")
-    parsed = tuple(width_of(reduction, f"{name}={reductions!r}") for reduction in reductions)
-    if len(parsed) != scales:
-        raise ScaleError(f"{name}={reductions!r} names {len(parsed)} scales, but the channels name {scales}")
-    if parsed[0] < 1 or any(a >= b for a, b in itertools.pairwise(parsed)):
-        raise ScaleError(f"{name}={reductions!r} must increase strictly, finest scale first, from 1 or more")
-    return parsed
-
-
-def width_of(value: object, context: str) -> int:
+def width_of(value: object, context: str) -> int:  # until models/ uses check_integer
     """Return an integer, having refused bools and floats.
 
     Raises:
         TypeError: It is no integer.
     """
-    if isinstance(value, bool):
-        raise TypeError(f"{context}: expected an integer, got the bool {value!r}")
-    try:
-        return operator.index(value)  # type: ignore[arg-type]  # anything may come in; index() is the check
-    except TypeError:
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         hint = "; round a ratio to channels first" if isinstance(value, float) else ""
-        raise TypeError(f"{context}: expected an integer, got {value!r} ({type(value).__name__}){hint}") from None
+        raise TypeError(f"{context}: expected an integer, got {value!r} ({type(value).__name__}){hint}")
+    return value.__index__()
 
 
-def as_features(features: Tensor | Sequence[Tensor], widths: tuple[int, ...], *, plain: bool) -> Features:
+def _width(width: object, name: str, channels: object) -> int:
+    if isinstance(width, bool) or not isinstance(width, SupportsIndex):
+        cure = "round a ratio to channels first" if isinstance(width, float) else ""
+        raise ArgumentTypeError(name, channels, "made of integers", cure, problem=f"holds {width!r}")
+    return width.__index__()
+
+
+def even_branches(width: int, branches: int) -> tuple[int, ...]:
+    """Return the published division of a scale's channels: width // n for all but the last, which gets the rest."""
+    return (width // branches,) * (branches - 1) + (width - (branches - 1) * (width // branches),)
+
+
+def octaves(scales: int, start: tuple[int, ...] = (1,)) -> tuple[int, ...]:
+    """Return the first ``scales`` of some strides, continued by doubling."""
+    more = scales - len(start)
+    return start[:scales] + tuple(start[-1] * 2 ** (step + 1) for step in range(more))
+
+
+def parse_reductions(reductions: Sequence[int], scales: int, name: str) -> tuple[int, ...]:
+    """Return the stride of every scale with respect to the finest resolution.
+
+    Raises:
+        ArgumentTypeError: They are no sequence of integers.
+        ScaleError: Their number is not that of the scales, or they are not strictly increasing from 1 or more.
+    """
+    if not isinstance(reductions, Sequence):
+        raise ArgumentTypeError(name, reductions, "a sequence of strides, one per scale")
+    parsed = tuple(_width(reduction, name, reductions) for reduction in reductions)
+    if len(parsed) != scales:
+        raise ScaleError(name, reductions, f"{scales} strides, one for each scale of the channels")
+    if parsed[0] < 1 or any(a >= b for a, b in itertools.pairwise(parsed)):
+        raise ScaleError(name, reductions, "strictly increasing, finest scale first, from 1 or more")
+    return parsed
+
+
+def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None], *, plain: bool) -> Features:
     """Return the input of a layer as a tuple of tensors, having checked kind, number of scales and channels.
 
     Args:
         features: A tensor if ``plain``, else one tensor per scale.
-        widths: The channels that the layer expects at each scale.
+        widths: The channels that the layer expects at each scale; None: any.
         plain: Whether the layer was made with a plain integer of channels.
 
     Raises:
-        TypeError: A tensor where a tuple is expected, or the reverse.
+        ArgumentTypeError: A tensor where a tuple is expected, or the reverse.
         ScaleError: The wrong number of scales.
         ChannelError: The wrong number of channels at a scale.
     """
     if plain:
         if not isinstance(features, Tensor):
-            raise TypeError(
-                f"expected a plain tensor of {widths[0]} channels, got {_kind(features)}: "
-                f"this layer was made with channels={widths[0]}; make it with channels=({widths[0]},) to take "
-                "a tuple, or choose one scale with SelectScale"
+            cure = f"make the layer with channels=({widths[0]},) to take a tuple, or choose one scale with SelectScale"
+            kind = type(features).__name__
+            raise ArgumentTypeError(
+                "features", _described(features), f"a plain tensor of {widths[0]} channels, not a {kind}", cure
             )
         features = (features,)
     elif isinstance(features, Tensor):
-        raise TypeError(
-            f"expected a tuple of {len(widths)} tensors, one per scale, got a tensor of shape "
-            f"{tuple(features.shape)}: wrap it in a tuple, or make the layer with an integer of channels"
-        )
+        cure = "wrap it in a tuple, or make the layer with an integer of channels"
+        raise ArgumentTypeError("features", features, f"a tuple of {len(widths)} tensors, one per scale", cure)
     elif not isinstance(features, (tuple, list)) or not all(isinstance(x, Tensor) for x in features):
-        raise TypeError(f"expected a tuple of {len(widths)} tensors, one per scale, got {_kind(features)}")
+        raise ArgumentTypeError("features", _described(features), f"a tuple of {len(widths)} tensors, one per scale")
     if len(features) != len(widths):
-        raise ScaleError(
-            f"expected {len(widths)} scales with {widths} channels, got {len(features)}"
-            f" with {tuple(x.shape[1] if x.dim() > 1 else None for x in features)}"
-        )
+        raise ScaleError("features", _described(features), f"{len(widths)} scales with {tuple(widths)} channels")
     if checks_enabled():
         _check_shapes(features, widths)
     return tuple(features)
 
 
-def _check_shapes(features: Sequence[Tensor], widths: tuple[int, ...]) -> None:
+def _check_shapes(features: Sequence[Tensor], widths: Sequence[int | None]) -> None:
     for scale, (x, width) in enumerate(zip(features, widths, strict=True)):
         if x.dim() != 4:
-            raise ScaleError(
-                f"scale {scale} has shape {tuple(x.shape)}, expected 4 dimensions (batch, channels, height, width)"
-            )
-        if x.shape[1] != width:
-            raise ChannelError(
-                f"scale {scale} has {x.shape[1]} channels, expected {width}: this layer was made for {widths}"
-            )
+            problem, expected = f"has {x.dim()} dimensions", "4 (batch, channels, height, width)"
+            raise _scale_error(ScaleError, features, scale, problem, expected)
+        if width is not None and x.shape[1] != width:
+            cure = f"this layer was made for {tuple(widths)}"
+            raise _scale_error(ChannelError, features, scale, f"has {x.shape[1]} channels", str(width), cure)
         if x.shape[0] != features[0].shape[0]:
-            raise ScaleError(
-                f"scale {scale} has a batch of {x.shape[0]}, scale 0 one of {features[0].shape[0]}: "
-                "pass features of the same images"
-            )
+            expected, cure = f"{features[0].shape[0]} as at scale 0", "pass features of the same images"
+            raise _scale_error(ScaleError, features, scale, f"has a batch of {x.shape[0]}", expected, cure)
 
 
-def _kind(features: object) -> str:
+def _scale_error(
+    kind: type[ArgumentError], features: Sequence[Tensor], scale: int, problem: str, expected: str, cure: str = ""
+) -> ArgumentError:
+    return kind("features", _described(features), expected, cure, problem=f"at scale {scale} {problem}")
+
+
+def _described(features: Any) -> Any:
+    """Return the shapes of features, for an error: tensors themselves would take long to print."""
     if isinstance(features, (tuple, list)):
-        return f"a {type(features).__name__} of {[type(x).__name__ for x in features]}"
-    return f"a {type(features).__name__}"
+        return tuple(tuple(x.shape) if isinstance(x, Tensor) else x for x in features)
+    return features
 
 
 def spatial_size(x: Tensor) -> Size:
@@ -160,7 +176,7 @@ def reduced_size(size: Size, reduction: int, target: int) -> Size:
     return size[0] * reduction // target, size[1] * reduction // target
 
 
-def check_pooled_sizes(features: Features, reductions: tuple[int, ...]) -> None:
+def check_pooled_sizes(features: Sequence[Tensor], reductions: tuple[int, ...]) -> None:
     """Check that every scale has the size that pooling would give it.
 
     Raises:
@@ -170,15 +186,18 @@ def check_pooled_sizes(features: Features, reductions: tuple[int, ...]) -> None:
     for scale, (x, reduction) in enumerate(zip(features, reductions, strict=True)):
         expected = reduced_size(finest, reductions[0], reduction)
         if spatial_size(x) != expected:
-            step = reduction // reductions[0]
-            raise ScaleError(
-                f"scale {scale} has spatial size {spatial_size(x)}, expected {expected} = scale 0 {finest} // {step}: "
-                f"pass features of one image, pad it to a multiple of {reductions[-1] // reductions[0]}, "
-                "or resample with downsample='bilinear', which takes sizes as they come"
+            raise _scale_error(
+                ScaleError,
+                features,
+                scale,
+                f"has spatial size {spatial_size(x)}",
+                f"{expected} = scale 0 {finest} // {reduction // reductions[0]}",
+                f"pass features of one image, pad it to a multiple of {reductions[-1] // reductions[0]}, or resample "
+                "with {downsample='bilinear'}, which takes sizes as they come",
             )
 
 
-def check_at_least_a_pixel(kind: str, sizes: Sequence[Size], features: Features) -> None:
+def check_at_least_a_pixel(kind: str, sizes: Sequence[Size], features: Sequence[Tensor]) -> None:
     """Check that no scale vanishes.
 
     Args:
@@ -192,8 +211,11 @@ def check_at_least_a_pixel(kind: str, sizes: Sequence[Size], features: Features)
     for scale, size in enumerate(sizes):
         if size[0] < 1 or size[1] < 1:
             raise ScaleError(
-                f"{kind} scale {scale} has spatial size {size} for an input of {spatial_size(features[0])}: "
-                "the coarsest scale needs at least one pixel, so pass a larger image or use fewer scales"
+                "features",
+                _described(features),
+                "at least one pixel",
+                "pass a larger image or use fewer scales",
+                problem=f"gives {kind} scale {scale} a spatial size of {size}",
             )
 
 
@@ -204,4 +226,4 @@ def absent(like: Tensor, size: Size) -> Tensor:
 
 def checks_enabled() -> bool:
     """Whether sizes are Python integers now: under tracing they are symbols, and a comparison would be recorded."""
-    return not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # public, but not typed
+    return not is_tracing()

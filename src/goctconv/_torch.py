@@ -85,6 +85,33 @@ def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., An
                 companion.pop(key, None)
 
 
+def called_plainly(module: nn.Module) -> bool:
+    """Whether calling a module runs its class's forward pass alone: it has no hooks and no forward of its own."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def convolve_with(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Return what a convolution would compute with another weight."""
+    output: Tensor = conv._conv_forward(x, weight, conv.bias)
+    return output
+
+
+class ObservedModule(nn.Module):
+    """A module whose method `tensors_changed` is called after its tensors were moved, converted or loaded."""
+
+    def tensors_changed(self) -> None:
+        """Called after the parameters and buffers have changed."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        cast("Any", super())._apply(fn, recurse)
+        self.tensors_changed()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **keywords: Any) -> None:
+        super()._load_from_state_dict(*args, **keywords)
+        self.tensors_changed()
+
+
 # Optimizers
 
 
@@ -212,6 +239,17 @@ def is_watched() -> bool:
     )
 
 
+def is_eager_cpu(x: Tensor) -> bool:
+    """Whether operations on a tensor run at once on a processor, and nothing but their result is needed.
+
+    That is not so for gradients, and where anything follows the operations: see `is_watched`.
+    """
+    if is_scripting():
+        return False
+    is_learning = x.requires_grad and torch.is_grad_enabled()
+    return type(x) is Tensor and x.device.type == "cpu" and not is_learning and not is_watched()
+
+
 _as_constant: Callable[[Any], Callable[..., Any]] = torch.compiler.assume_constant_result
 
 
@@ -236,6 +274,50 @@ def onednn_is_enabled() -> bool:
     """Whether `torch.backends.mkldnn.flags` leaves oneDNN on."""
     return bool(torch._C._get_mkldnn_enabled())
 
+
+_ONEDNN_CHECKS = {
+    torch.float32: "",
+    torch.bfloat16: "_is_mkldnn_bf16_supported",
+    torch.float16: "_is_mkldnn_fp16_supported",
+}
+
+
+@cache
+def onednn_convolves(dtype: torch.dtype) -> bool:
+    """Whether oneDNN's convolutions can be called for a type."""
+    if not (onednn_is_available() and dtype in _ONEDNN_CHECKS):
+        return False
+    check = _ONEDNN_CHECKS[dtype]
+    needed = [
+        "_convolution_pointwise",
+        "_convolution_pointwise_",
+        "_reorder_convolution_weight",
+        *filter(None, [check]),
+    ]
+    if not all(hasattr(torch.ops.mkldnn, name) for name in needed):
+        return False
+    return not check or bool(getattr(torch.ops.mkldnn, check)())
+
+
+def onednn_convolution(*, adds: bool) -> Callable[..., Tensor]:
+    """Return oneDNN's convolution, or the one that adds to its first argument in place.
+
+    It is what the operator's own call ends in, which costs a quarter less for small features.
+    """
+    name = "_convolution_pointwise_" if adds else "_convolution_pointwise"
+    operator = getattr(torch.ops.mkldnn, name)
+    overload = operator.binary if adds else operator.default
+    return cast("Callable[..., Tensor]", getattr(overload, "_op", overload))
+
+
+def onednn_weight(conv: nn.Conv2d) -> Tensor:
+    """Return the weight of a convolution in the order in which oneDNN reads it."""
+    numbers = conv.padding, conv.stride, conv.dilation, conv.groups
+    return cast("Tensor", torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *numbers, None))
+
+
+prelu_kernel: Callable[[Tensor, Tensor], Tensor] = torch._prelu_kernel
+"""PReLU of slopes that broadcast to the input."""
 
 # Functions that torch does not annotate
 

@@ -352,7 +352,7 @@ def test_mistakes_in_arguments(shapes, tmp_path, capsys):
     assert "there is no such folder" in error_of(capsys, tmp_path / "nowhere", "-o", run)
     assert "lower --batch-size or --accumulate" in error_of(capsys, shapes, *TINY, "--batch-size", 24, "-o", run)
     assert "unknown model 'tset_csnet'" in error_of(capsys, shapes, *TINY, "--model", "tset_csnet", "-o", run)
-    assert "--val 8 of 8 pairs" in error_of(capsys, shapes, *TINY, "--val", 8, "-o", run)
+    assert "--val 8 takes 8 of 8 pairs" in error_of(capsys, shapes, *TINY, "--val", 8, "-o", run)
     assert "there is no such file" in error_of(capsys, shapes, *TINY, "--weights", tmp_path / "none", "-o", run)
     assert "--device cuda:77: this device cannot be used" in error_of(capsys, shapes, "--device", "cuda:77", "-o", run)
     assert "there is no run in" in error_of(capsys, "--resume", "-o", run)

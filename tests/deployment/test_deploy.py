@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import goctconv
 from goctconv import CrossStageGOctConv, FusionHead, GOctConv, ILBlock, OctConv, ParallelDilatedConv, PerScale
-from goctconv.deployment import Deployed
+from goctconv.deployment import DeployedModel
 from goctconv.layers import PReLU, SimplifiedGOctConv, _resample
 from goctconv.models import CSF
 from reference.conditioning import calibrated
@@ -65,7 +65,7 @@ def test_it_computes_the_same(name: str) -> None:
 
 
 def normalised(layer: Any, activation: Any = PReLU) -> tuple[nn.Module, nn.Module, nn.Module]:
-    channels = layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.out_channels
+    channels = layer.out_channels
     return layer, PerScale(nn.BatchNorm2d, channels), PerScale(activation, channels)
 
 
@@ -195,7 +195,7 @@ def test_hooks_and_inputs_that_are_unknown_are_left_alone() -> None:
     assert goctconv.deploy(model, example_inputs=x).deployment.folded == ("1",)
     model[0].register_forward_hook(lambda *_: None)
     assert goctconv.deploy(model, example_inputs=x).deployment.folded == ()
-    with pytest.raises(ValueError, match="does not run on example_inputs"):
+    with pytest.raises(ValueError, match=r"example_inputs=.* cannot be run by the network"):
         goctconv.deploy(model, example_inputs=torch.randn(1, 3))
 
 
@@ -274,7 +274,7 @@ def test_copies_weights_and_other_uses() -> None:
     assert [one.shape[1] for one in found] == [info["num_chs"] for info in model.feature_info]
 
 
-def _pickled(deployed: Deployed) -> Deployed:
+def _pickled(deployed: DeployedModel) -> DeployedModel:
     buffer = io.BytesIO()
     torch.save(deployed, buffer)
     buffer.seek(0)
@@ -510,11 +510,11 @@ def test_what_cannot_be_deployed_is_named() -> None:
     assert deployed.eval() is deployed
     with pytest.raises(ValueError, match="cannot be trained"):
         deployed.train()
-    with pytest.raises(TypeError, match="got str"):
+    with pytest.raises(TypeError, match=r"model='csnet_x1_l' must be a torch.nn.Module"):
         goctconv.deploy("csnet_x1_l")
     with pytest.raises(AttributeError, match="no save_pretrained: save the one it was made from"):
         deployed.save_pretrained("folder")
-    with pytest.raises(TypeError, match="deployed already"):
+    with pytest.raises(TypeError, match="is deployed already"):
         goctconv.deploy(deployed)
     with pytest.raises(TypeError, match=r"_orig_mod"):
         goctconv.deploy(torch.compile(model))
@@ -522,9 +522,9 @@ def test_what_cannot_be_deployed_is_named() -> None:
         goctconv.deploy(model, backend="fast")
     with pytest.raises(TypeError, match=r"dtype=torch.int8 must be one of"):
         goctconv.deploy(model, dtype=torch.int8)
-    with pytest.raises(TypeError, match="example_inputs is a list"):
+    with pytest.raises(TypeError, match=r"example_inputs=.* must be a tensor or a tuple"):
         goctconv.deploy(model, example_inputs=[torch.zeros(1)])
-    with pytest.raises(ValueError, match=r"weight has no values"):
+    with pytest.raises(ValueError, match=r"has no values in weight"):
         goctconv.deploy(nn.Conv2d(3, 3, 1, device="meta"))
     with pytest.raises(goctconv.ScaleError, match="at least 16x16"):
         deployed(torch.randn(1, 3, 8, 8))

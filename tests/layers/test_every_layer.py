@@ -84,6 +84,7 @@ LAYERS = {
     "octconv_to_tensor": Layer(lambda **to: OctConv(8, 5, 3, alpha_out=0, **to), (4, 4)),
     "per_scale": Layer(lambda **to: PerScale(lambda width: nn.BatchNorm2d(width, **to), (3, 0, 5)), (3, 0, 5)),
     "per_scale_of_tensor": Layer(lambda **to: PerScale(lambda width: nn.PReLU(width, **to), 3), 3),
+    "per_scale_of_any_width": Layer(lambda **to: PerScale(lambda _: nn.PReLU(**to), (3, 0, 5)), (3, 0, 5)),
     "select_scale": Layer(lambda **_: SelectScale(1), (3, 5)),
     "il_block": Layer(lambda **to: ILBlock((3, 5), (2, 7), **to), (3, 5)),
     "il_block_image": Layer(lambda **to: ILBlock(3, (2, 7), 3, **to), 3),
@@ -134,6 +135,16 @@ def test_forward(layer, batch, size):
         assert output.isfinite().all()
     assert any(output.numel() for output in as_list(outputs))
     assert_close(module(features), outputs)
+
+
+@every_layer
+def test_widths_are_those_of_the_features(layer):
+    module, features = layer.ready(), layer.features()
+    if isinstance(module, SelectScale):
+        return
+    assert module.in_widths == tuple(x.shape[1] for x in as_list(features))
+    assert module.out_widths == tuple(x.shape[1] for x in as_list(module(features)))
+    assert {type(width) for width in (*module.in_widths, *module.out_widths)} == {int}
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -305,7 +316,7 @@ def test_export(layer):
     module, features = layer.ready(), layer.features()
     program = torch.export.export(module, (features,))
     assert_close(program.module()(features), module(features), 1e-6)
-    exact = torch.utils._pytree.tree_map(lambda one: one.double(), features)
+    exact = torch.utils._pytree.tree_map(lambda x: x.double(), features)
     module = module.double()
     program = torch.export.export(module, (exact,))
     assert_close(program.module()(exact), module(exact), 1e-15 * 4)

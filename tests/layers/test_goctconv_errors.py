@@ -56,7 +56,7 @@ def zeros(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
 
 
 WRONG_FEATURES = {
-    "tensor": (torch.zeros(2, 3, 17, 23), TypeError, r"tuple.*\(2, 3, 17, 23\)"),
+    "tensor": (torch.zeros(2, 3, 17, 23), TypeError, r"\(2, 3, 17, 23\).*tuple"),
     "none_inside": ((torch.zeros(2, 3, 17, 23), None, torch.zeros(2, 0, 4, 5)), TypeError, "None"),
     "too_few": (zeros((2, 3, 17, 23), (2, 2, 8, 11)), ScaleError, "(?s)2.*3|3.*2"),
     "too_many": (zeros((2, 3, 17, 23), (2, 2, 8, 11), (2, 0, 4, 5), (2, 1, 2, 2)), ScaleError, "(?s)4.*3|3.*4"),
@@ -92,18 +92,18 @@ def test_refuses_tensor_of_wrong_channels():
 
 @pytest.mark.parametrize("out_channels", [(5, 7, 2), (5, 7), 5], ids=str)
 def test_refuses_scale_without_pixels(out_channels):
-    with pytest.raises(ScaleError, match=r"\(3, 7\)"):
+    with pytest.raises(ScaleError, match=r"3, 7\).*at least one pixel"):
         GOctConv((3, 2, 1), out_channels, 3)(zeros((2, 3, 3, 7), (2, 2, 1, 3), (2, 1, 0, 1)))
 
 
 def test_refuses_image_too_small_for_its_outputs():
-    with pytest.raises(ScaleError, match=r"\(3, 7\)"):
+    with pytest.raises(ScaleError, match=r"3, 7\).*at least one pixel"):
         GOctConv(3, (5, 7, 2), 3)(torch.zeros(2, 3, 3, 7))
 
 
 def test_refuses_image_too_small_after_stride():
     assert GOctConv(3, (5, 7), 3, 2)(torch.zeros(2, 3, 4, 4))[1].shape == (2, 7, 1, 1)
-    with pytest.raises(ScaleError, match=r"\(3, 4\)"):
+    with pytest.raises(ScaleError, match=r"3, 4\).*at least one pixel"):
         GOctConv(3, (5, 7), 3, 2)(torch.zeros(2, 3, 3, 4))
 
 

@@ -118,7 +118,7 @@ def test_select_scale_refuses():
 
 @pytest.mark.parametrize("kind", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.Dropout])
 def test_refuses_classes_that_take_no_channels(kind):
-    with pytest.raises(TypeError, match=f"{kind.__name__} takes no number of channels.*lambda channels"):
+    with pytest.raises(TypeError, match=f"{kind.__name__}'> takes no number of channels.*lambda channels"):
         PerScale(kind, (8, 4))
 
 
@@ -126,3 +126,64 @@ def test_refuses_classes_that_take_no_channels(kind):
 def test_refuses_what_makes_no_modules(make):
     with pytest.raises(TypeError, match="must be a function of the number of channels"):
         PerScale(make, (8, 4))
+
+
+class Scaled(nn.Module):
+    """Multiplies by three learnt numbers, and then by their sum: parameters that do not depend on the width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, 1.5, 2.5]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weight.sum()
+
+
+FREE = {
+    "relu": lambda _: nn.ReLU(),
+    "one slope": lambda _: nn.PReLU(),
+    "gelu": lambda _: nn.GELU(),
+    "dropout": lambda _: nn.Dropout(0.5),
+    "sequence": lambda _: nn.Sequential(nn.ReLU(), nn.Dropout(0.1)),
+    "parameters": lambda _: Scaled(),
+}
+
+
+@pytest.mark.parametrize("make", FREE.values(), ids=FREE)
+@pytest.mark.parametrize("widths", [(3, 0, 5), (8, 0, 1), (0, 0, 2), (4, 0, 0)], ids=str)
+def test_modules_without_width_take_any_widths(make, widths):
+    layer = PerScale(make, (3, 0, 5)).eval()
+    features = random_features(widths, SIZES, dtype=torch.float32)
+    outputs = layer(features)
+    children = dict(layer.named_children())
+    for scale, (output, x) in enumerate(zip(outputs, features, strict=True)):
+        assert torch.equal(output, children[str(scale)](x) if x.numel() else x)
+    assert layer.in_widths == layer.out_widths == (3, 0, 5)
+
+
+def test_any_width_of_a_plain_tensor():
+    layer = PerScale(lambda _: nn.ReLU(), 3)
+    assert layer(torch.ones(1, 7, 4, 4)).shape == (1, 7, 4, 4)
+
+
+def test_a_scale_without_module_stays_absent():
+    layer = PerScale(lambda _: nn.ReLU(), (3, 0, 5))
+    with pytest.raises(ChannelError, match=r"scale 1 has 2 channels, expected 0"):
+        layer(random_features((3, 2, 5), SIZES))
+
+
+DEPENDENT = {
+    "norm": (nn.BatchNorm2d, (3, 5)),
+    "norm of one width": (nn.BatchNorm2d, (4, 4)),
+    "norm of one channel": (nn.BatchNorm2d, (1, 1)),
+    "slopes": (nn.PReLU, (3, 1)),
+    "convolution": (lambda width: nn.Conv2d(width, width, 1), (3, 3)),
+    "buffer": (lambda width: nn.BatchNorm2d(width, affine=False), (3, 5)),
+}
+
+
+@pytest.mark.parametrize(("make", "widths"), DEPENDENT.values(), ids=DEPENDENT)
+def test_modules_with_width_check_it(make, widths):
+    layer = PerScale(make, widths)
+    with pytest.raises(ChannelError, match=rf"scale 1 has 2 channels, expected {widths[1]}"):
+        layer(random_features((widths[0], 2), SIZES[:2], dtype=torch.float32))

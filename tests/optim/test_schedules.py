@@ -1,4 +1,4 @@
-"""Param groups, learning-rate schedulers and the optimizer's own hooks, with scales in a group of their own."""
+"""Param groups, learning-rate schedulers and the optimizer's own hooks, with γ in a group of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reference.decay import (
     PlainTraining,
     assert_same,
     batches,
+    gammas_of,
     groups,
     loss_of,
-    scales,
     singly,
     tiny_network,
     train,
@@ -109,7 +109,7 @@ def test_coefficient_scheduled_by_hand(*, as_tensor: bool) -> None:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_groups_of_several_learning_rates(*, named: bool) -> None:
-    """Every group that held scales gives one of its own, behind all others, with its other settings."""
+    """Every group that held γ gives one of its own, behind all others, with its other settings."""
     model, plain = tiny_network(), tiny_network()
 
     def halves(network: Any) -> list[list[Any]]:
@@ -122,7 +122,7 @@ def test_groups_of_several_learning_rates(*, named: bool) -> None:
         [{"params": half, **one} for half, one in zip(halves(model), settings, strict=True)], lr=1.0, weight_decay=0.01
     )
     optimizer = DynamicWeightDecay(inner, model, weight_decay=DECAY)
-    gammas = scales(plain)
+    gammas = gammas_of(plain)
     expected = SGD(
         [
             {"params": [one for one in list(plain.parameters())[:3] if one is not gammas["bn1"]], **settings[0]},
@@ -188,7 +188,7 @@ def test_tensor_learning_rate_is_not_shared() -> None:
 
 
 def test_unfrozen_scales_are_added_later() -> None:
-    """`add_param_group` takes chosen scales in; they decay from then on."""
+    """`add_param_group` takes chosen γ in; they decay from then on."""
     model, plain = tiny_network(), tiny_network()
     gamma = model.bn2.weight
     inner = SGD([one for one in model.parameters() if one is not gamma], lr=0.1)

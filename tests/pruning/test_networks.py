@@ -71,7 +71,7 @@ def pruned(name: str, *, groups: bool, shifts: bool) -> tuple[nn.Module, Pruning
         bn_bias="zero" if shifts else "keep",
         verify=False,
     )
-    return mask_(model, masks, shifts=shifts), result, example
+    return mask_(model, masks, biases=shifts), result, example
 
 
 @torch.no_grad()

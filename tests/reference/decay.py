@@ -83,14 +83,14 @@ def global_average_pool(activation: Tensor) -> Tensor:
     return precise.flatten(2).mean(2).abs() if activation.dim() > 2 else precise.abs()
 
 
-def scales(model: nn.Module) -> dict[str, Tensor]:
+def gammas_of(model: nn.Module) -> dict[str, Tensor]:
     """Return γ of every BatchNorm."""
     return {name: norm.weight for name, norm in model.named_modules() if isinstance(norm, _BatchNorm)}
 
 
 def groups(model: nn.Module) -> list[dict[str, Any]]:
     """Return the param groups as wrapping makes them: γ last, with no ordinary weight decay."""
-    ours = {id(scale) for scale in scales(model).values()}
+    ours = {id(gamma) for gamma in gammas_of(model).values()}
     return [
         {"params": [parameter for parameter in model.parameters() if id(parameter) not in ours]},
         {"params": [parameter for parameter in model.parameters() if id(parameter) in ours], "weight_decay": 0.0},
@@ -131,7 +131,7 @@ class PlainTraining:
 
     def penalty(self, costs: dict[str, float] | None = None) -> Tensor:
         """Return ½·λ·Σ M·γ²."""
-        gammas = scales(self.model)
+        gammas = gammas_of(self.model)
         factors = dict.fromkeys(self.metrics, 1.0) if costs is None else costs
         parts = [factors[name] * (metric * gammas[name] ** 2).sum() for name, metric in self.metrics.items()]
         return 0.5 * self.weight_decay * torch.stack(parts).sum()

@@ -155,7 +155,9 @@ class Following:
     def _is_nonlinear(self, node: fx.Node, norm: fx.Node) -> bool:
         if _name(node) in _NONLINEAR:
             return True
-        return _name(node) in {"mul", "div"} and sum(norm in _ancestors(one, norm) for one in _operands(node)) > 1
+        return (
+            _name(node) in {"mul", "div"} and sum(norm in _ancestors(operand, norm) for operand in _operands(node)) > 1
+        )
 
 
 def _let_in_place_results_be_read(graph: fx.Graph) -> None:
@@ -178,18 +180,18 @@ def _is_in_place(node: fx.Node) -> bool:
 def _operands(node: fx.Node) -> list[fx.Node]:
     """Return the tensors that are computed with, each as often as it occurs; parameters left out."""
     arguments = node.args[:1] if _name(node) in _REARRANGED else node.args
-    return [one for one in arguments if isinstance(one, fx.Node) and one.op != "get_attr"]
+    return [operand for operand in arguments if isinstance(operand, fx.Node) and operand.op != "get_attr"]
 
 
 def _ancestors(node: fx.Node, stop: fx.Node) -> set[fx.Node]:
     """Return the node and those that it is computed from, back to another one."""
     found, waiting = set(), [node]
     while waiting:
-        one = waiting.pop()
-        if one not in found:
-            found.add(one)
-            if one is not stop:
-                waiting += _operands(one)
+        earlier = waiting.pop()
+        if earlier not in found:
+            found.add(earlier)
+            if earlier is not stop:
+                waiting += _operands(earlier)
     return found
 
 

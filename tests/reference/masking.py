@@ -1,4 +1,4 @@
-"""Networks with random scales, shifts and statistics of BatchNorm, and channels of them masked at random."""
+"""Networks with random γ, β and statistics of BatchNorm, and channels of them masked at random."""
 
 from __future__ import annotations
 
@@ -41,23 +41,24 @@ def prepared(name: str, *, smallest: bool = False) -> nn.Module:
 
 def masked_channels(model: nn.Module, example: Tensor, *, groups: bool, share: float = SHARE) -> dict[str, Tensor]:
     """Return a mask of every BatchNorm's channels: each on its own, or all together that can only go together."""
-    norms = {name: one for name, one in model.named_modules() if isinstance(one, _BatchNorm) and one.weight is not None}
+    found = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
+    norms = {name: norm for name, norm in found.items() if norm.weight is not None}
     generator = torch.Generator().manual_seed(0)
     masks = {name: torch.rand(norm.num_features, generator=generator) < share for name, norm in norms.items()}
     if groups:
-        classes = channel_groups(model, example)
-        chosen = torch.rand(classes.count, generator=generator) < share
-        masks |= {name: chosen[of] for name, of in classes.of.items()}
+        groups = channel_groups(model, example)
+        chosen = torch.rand(groups.count, generator=generator) < share
+        masks |= {name: chosen[of] for name, of in groups.of.items()}
     return masks
 
 
 @torch.no_grad()
-def mask_(model: nn.Module, masks: dict[str, Tensor], *, shifts: bool = False) -> nn.Module:
-    """Set γ of masked channels to 0, and β too with ``shifts``; returns the model."""
+def mask_(model: nn.Module, masks: dict[str, Tensor], *, biases: bool = False) -> nn.Module:
+    """Set γ of masked channels to 0, and β too with ``biases``; returns the model."""
     for name, mask in masks.items():
         norm = model.get_submodule(name)
         norm.weight.masked_fill_(mask, 0)
-        if shifts:
+        if biases:
             norm.bias.masked_fill_(mask, 0)
     return model
 

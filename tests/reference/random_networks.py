@@ -51,7 +51,7 @@ KINDS = (
 
 @st.composite
 def networks(draw: st.DrawFn, *, in_pieces: bool = True) -> Drawn:
-    """Return a random network in float64 and eval mode, some of whose scales have faded.
+    """Return a random network in float64 and eval mode, some of whose channels have faded.
 
     ``in_pieces``: whether there are layers that cut channels into equal pieces.
     """
@@ -116,7 +116,7 @@ def norms_of(model: nn.Module) -> dict[str, nn.BatchNorm2d | nn.BatchNorm1d]:
 
 @torch.no_grad()
 def randomize(model: nn.Module, *, share: float, seed: int | None = None) -> nn.Module:
-    """Draw statistics, scales and shifts of every BatchNorm; a share of the scales has faded."""
+    """Draw statistics, γ and β of every BatchNorm; a share of the channels has faded."""
     generator = torch.Generator().manual_seed(torch.initial_seed() if seed is None else seed)
     for norm in norms_of(model).values():
         count = norm.num_features
@@ -126,8 +126,8 @@ def randomize(model: nn.Module, *, share: float, seed: int | None = None) -> nn.
 
         norm.running_mean.copy_(drawn() - 0.5)
         norm.running_var.copy_(drawn() + 0.5)
-        scale = (drawn() + 0.3) * torch.where(drawn() < 0.5, -1.0, 1.0)
-        norm.weight.copy_(torch.where(drawn() < share, FADED * scale.sign(), scale))
+        gamma = (drawn() + 0.3) * torch.where(drawn() < 0.5, -1.0, 1.0)
+        norm.weight.copy_(torch.where(drawn() < share, FADED * gamma.sign(), gamma))
         norm.bias.copy_(drawn() - 0.4)
     return model
 

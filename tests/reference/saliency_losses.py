@@ -68,7 +68,7 @@ def _similarity(window):
 def boundary_dice(logits, masks, width, smooth=1.0):
     losses = []
     for image, mask in zip(sigmoid(logits)[:, 0], masks[:, 0], strict=True):
-        mine, theirs = (_highest(_edge(one), width) for one in (image, mask))
+        mine, theirs = (_highest(_edge(plane), width) for plane in (image, mask))
         both = math.fsum((mine * theirs).ravel())
         losses.append(1 - (2 * both + smooth) / (math.fsum(mine.ravel()) + math.fsum(theirs.ravel()) + smooth))
     return math.fsum(losses) / len(losses)

@@ -17,16 +17,16 @@ def pairs():
     noise = rng.integers(0, 256, (13, 17), dtype=np.uint8)
     half = np.zeros((13, 17), dtype=np.uint8)
     half[:, 8:] = 255
-    one = np.zeros((13, 17), dtype=np.uint8)
-    one[4, 6] = 255
+    dot = np.zeros((13, 17), dtype=np.uint8)
+    dot[4, 6] = 255
     corner = np.zeros((13, 17), dtype=np.uint8)
     corner[-1, -1] = 255
-    pair_at_6, pair_at_7 = one * 0, one * 0  # centroids at 6.5 and 7.5
+    pair_at_6, pair_at_7 = dot * 0, dot * 0  # centroids at 6.5 and 7.5
     pair_at_6[3:5, 6:8] = 255
     pair_at_7[3:5, 7:9] = 255
-    masks = {"empty": one * 0, "full": one | 255, "half": half, "one_pixel": one, "corner": corner, "hole": 255 - one}
+    masks = {"empty": dot * 0, "full": dot | 255, "half": half, "one_pixel": dot, "corner": corner, "hole": 255 - dot}
     masks |= {"pair_at_6": pair_at_6, "pair_at_7": pair_at_7}
-    maps = {"ramp": ramp, "noise": noise, "black": one * 0, "white": one | 255, "grey": one * 0 + 77, "right": None}
+    maps = {"ramp": ramp, "noise": noise, "black": dot * 0, "white": dot | 255, "grey": dot * 0 + 77, "right": None}
     maps |= {
         "inverted": None,
         "narrow": 100 + noise // 40,

@@ -77,12 +77,12 @@ def test_batches_take_the_type_of_the_model():
 
 
 def test_one_tensor_is_not_several_batches():
-    with pytest.raises(TypeError, match=r"batches is one tensor of shape \(2, 3, 4, 4\).*\[tensor\]"):
+    with pytest.raises(TypeError, match=r"batches=<Tensor \(2, 3, 4, 4\)>.*\[tensor\]"):
         calibrate_batch_norm(torch.nn.BatchNorm2d(3), torch.zeros(2, 3, 4, 4))
 
 
 def test_arguments_of_the_wrong_kind_are_named():
-    with pytest.raises(TypeError, match=r"model is 'csnet_x1', expected a torch\.nn\.Module"):
+    with pytest.raises(TypeError, match=r"model='csnet_x1' must be a torch\.nn\.Module"):
         calibrate_batch_norm("csnet_x1", batches())
-    with pytest.raises(TypeError, match=r"batches\[0\] is of type list, expected a tensor"):
+    with pytest.raises(TypeError, match=r"batches\[0\]=.* must be a tensor"):
         calibrate_batch_norm(Brightness(), [[1.0]])

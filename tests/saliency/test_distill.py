@@ -287,8 +287,8 @@ def test_validation_with_masks(tmp_path: Path) -> None:
 def test_bad_arguments_are_named(
     teacher: Any, options: Any, error: type[Exception], message: str, folder: Path
 ) -> None:
+    call, base = (distill, {}) if error is TypeError else (distilled, SMALL)
     with pytest.raises(error, match=message):
-        call, base = (distill, {}) if error is TypeError else (distilled, SMALL)
         call(seeded(Student), teacher, folder, **{**base, **options})
     with pytest.raises(TypeError, match=r"student='csnet_x1' must be a torch\.nn\.Module"):
         distill("csnet_x1", nn.Conv2d(3, 1, 1), folder)  # type: ignore[arg-type]

@@ -7,13 +7,13 @@ import torch
 from goctconv.saliency.losses import (
     BoundaryDice,
     DeepSupervision,
-    WeightedSum,
     boundary_dice_loss,
-    boundary_width,
     dice_loss,
     distillation_dice_loss,
     get_loss,
 )
+from goctconv.saliency.losses._boundary import boundary_width
+from goctconv.saliency.losses._combine import WeightedSum
 from reference import saliency_losses as oracle
 
 EPOCHS = (0, 9, 19, 35, 68)
@@ -77,14 +77,14 @@ def test_the_band_narrows():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"width": 4}, ValueError, "width is 4, expected an odd number"),
-        ({"width": 0}, ValueError, "width is 0"),
-        ({"width": 1.5}, TypeError, r"width is 1\.5"),
-        ({"smooth": 0}, ValueError, "smooth is 0"),
+        ({"width": 4}, ValueError, "width=4 must be an odd number"),
+        ({"width": 0}, ValueError, "width=0"),
+        ({"width": 1.5}, TypeError, r"width=1\.5"),
+        ({"smooth": 0}, ValueError, "smooth=0"),
     ],
 )
 def test_bad_arguments_are_named(options, error, message):
     with pytest.raises(error, match=message):
         boundary_dice_loss(*pair(), **options)
-    with pytest.raises(ValueError, match="epoch is -1"):
+    with pytest.raises(ValueError, match="epoch=-1"):
         boundary_width(-1)

@@ -194,7 +194,7 @@ def test_empty_arrays_are_refused(shape):
 
 
 def test_other_objects_are_refused():
-    with pytest.raises(TypeError, match="an image is int"):
+    with pytest.raises(TypeError, match="image=3 must be a path"):
         read_image(3)
 
 

@@ -183,19 +183,19 @@ def test_each_batch_has_one_size_and_each_size_comes_as_often():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size is 0, expected an integer from 1 on"),
-        ({"batch_size": 2.5}, TypeError, "batch_size is 2.5"),
-        ({"length": 0}, ValueError, "length is 0"),
-        ({"accumulate": 0}, ValueError, "accumulate is 0"),
-        ({"sizes": 224}, TypeError, r"sizes is 224, expected a list of sizes, such as \[224\]"),
-        ({"sizes": []}, ValueError, "sizes is empty"),
-        ({"sizes": [224, 8]}, ValueError, "size is 8"),
-        ({"rank": 1}, ValueError, "rank is 1 and world_size is None: pass both or neither"),
-        ({"rank": 2, "world_size": 2}, ValueError, "rank is 2, expected an integer from 0 to 1"),
+        ({"batch_size": 0}, ValueError, "batch_size=0 must be an integer of at least 1"),
+        ({"batch_size": 2.5}, TypeError, "batch_size=2.5"),
+        ({"length": 0}, ValueError, "length=0"),
+        ({"accumulate": 0}, ValueError, "accumulate=0"),
+        ({"sizes": 224}, TypeError, r"sizes=224 must be a list of sizes: pass \[224\]"),
+        ({"sizes": []}, ValueError, r"sizes=\[\] must be at least one"),
+        ({"sizes": [224, 8]}, ValueError, "size=8"),
+        ({"rank": 1}, ValueError, "rank=1 and world_size=None: pass both or neither"),
+        ({"rank": 2, "world_size": 2}, ValueError, "rank=2 must be an integer from 0 to 1"),
         (
             {"batch_size": 4, "accumulate": 2, "rank": 0, "world_size": 2},
             ValueError,
-            r"there are 10 pairs, but an optimizer step takes 16 \(batches of 4 x 2 to accumulate x 2 processes\)",
+            r"batch_size=4 needs 16 pairs for an optimizer step x 2 to accumulate x 2 processes, but there are 10",
         ),
     ],
 )
@@ -207,10 +207,10 @@ def test_wrong_arguments_of_samplers_are_named(options, error, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((-1,), ValueError, "epoch is -1"),
-        ((0.5,), TypeError, "epoch is 0.5"),
-        ((0, 6), ValueError, "start is 6, expected an integer from 0 to 5 batches"),
-        ((0, None), TypeError, "start is None"),
+        ((-1,), ValueError, "epoch=-1"),
+        ((0.5,), TypeError, "epoch=0.5"),
+        ((0, 6), ValueError, "start=6 must be an integer from 0 to 5"),
+        ((0, None), TypeError, "start=None"),
     ],
 )
 def test_places_of_samplers_that_are_none(arguments, error, message):
@@ -293,12 +293,12 @@ def test_batches_move_to_devices(data):
 
 @pytest.mark.parametrize(("workers", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_wrong_numbers_of_workers_are_named(workers, error, data):
-    with pytest.raises(error, match=f"workers is {workers}"):
+    with pytest.raises(error, match=f"workers={workers}"):
         SaliencyLoader(SaliencyDataset(data), EpochBatchSampler(7, 1), workers=workers)
 
 
 def test_fewer_pairs_than_a_step_takes(data):
-    with pytest.raises(ValueError, match=r"there are 7 pairs, but an optimizer step takes 24 \(batches of 24\)"):
+    with pytest.raises(ValueError, match=r"batch_size=24 needs 24 pairs for an optimizer step, but there are 7"):
         training_loader(data)
 
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from goctconv.deployment import deploy, export_onnx
-from goctconv.deployment._engines import OnnxEngine
+from goctconv.deployment import OnnxEngine, deploy, export_onnx
 from goctconv.saliency import Predictor, predict
 from saliency.pictures import gradient
 
@@ -44,7 +43,7 @@ def test_maps_are_those_of_predict(backend, model):
             assert found.dtype == np.float32
             np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
     assert model.training
-    with pytest.raises(TypeError, match="expected a list"):
+    with pytest.raises(TypeError, match="must be a list"):
         predictor(arrays[0])
 
 
@@ -91,19 +90,23 @@ def test_files_are_loaded_by_what_reads_them(model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"backend": "tensorrt"}, ValueError, "expected one of"),
+        ({"backend": "tensorrt"}, ValueError, "must be one of"),
         ({"threads": 2}, ValueError, "torch.set_num_threads"),
         ({"backend": "onnx", "device": "cuda"}, ValueError, "runs on the processor"),
-        ({"backend": "onnx", "threads": 0}, ValueError, "threads is 0"),
-        ({"backend": "onnx", "threads": 2.5}, ValueError, "threads is 2.5"),
-        ({"backend": "onnx", "threads": True}, ValueError, "threads is True"),
+        ({"backend": "onnx", "threads": 0}, ValueError, "threads=0"),
+        ({"backend": "onnx", "threads": 2.5}, ValueError, "threads=2.5"),
+        ({"backend": "onnx", "threads": True}, ValueError, "threads=True"),
         ({"size": 8}, ValueError, "at least 32"),
         ({"size": "owm"}, TypeError, "or 'own'"),
-        ({"batch_size": 0}, ValueError, "batch_size is 0"),
-        ({"batch_size": "2"}, TypeError, "batch_size is '2'"),
-        ({"model": 3}, TypeError, "expected a torch.nn.Module or the path"),
+        ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"batch_size": "2"}, TypeError, "batch_size='2'"),
+        ({"model": 3}, TypeError, "must be a torch.nn.Module, or the path"),
         ({"model": "net.pth"}, ValueError, r"ends in \.onnx or \.xml"),
-        ({"model": "net.xml", "backend": "onnx"}, ValueError, "cannot be read by backend='onnx'"),
+        (
+            {"model": "net.xml", "backend": "onnx"},
+            ValueError,
+            "backend='onnx' must be one of 'openvino'",
+        ),
         ({"model": "net.onnx"}, FileNotFoundError, "no such file"),
     ],
 )

@@ -29,7 +29,7 @@ def test_threshold_is_strict():
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, 127, float("nan")])
 def test_threshold_is_a_probability(threshold):
-    with pytest.raises(ValueError, match="expected a probability from 0 to 1"):
+    with pytest.raises(ValueError, match=r"threshold=.* must be a number from 0 to 1"):
         grey_map(np.zeros((2, 2)), threshold=threshold)
 
 
@@ -51,12 +51,12 @@ def test_overlay_mixes_the_colour_in():
 
 @pytest.mark.parametrize("render", [cutout, overlay])
 def test_sizes_must_agree(render):
-    with pytest.raises(ValueError, match=r"shape \(5, 7\), expected \(height, width\) = \(7, 5\)"):
+    with pytest.raises(ValueError, match=r"\(5, 7\)> must be of the photograph's \(height, width\) \(7, 5\)"):
         render(Image.new("RGB", (5, 7)), np.zeros((5, 7), np.uint8))
 
 
 def test_strength_is_a_share():
-    with pytest.raises(ValueError, match="strength is 2"):
+    with pytest.raises(ValueError, match="strength=2"):
         overlay(Image.new("RGB", (5, 7)), np.zeros((7, 5), np.uint8), strength=2)
 
 
@@ -67,22 +67,22 @@ def test_grey_map_refuses_what_is_no_probability(value):
 
 
 def test_grey_map_refuses_a_stack():
-    with pytest.raises(ValueError, match=r"shape \(2, 3, 4\), expected \(height, width\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\)> must be \(height, width\)"):
         grey_map(np.zeros((2, 3, 4)))
 
 
 @pytest.mark.parametrize("render", [cutout, overlay])
 def test_arguments_of_the_wrong_kind_are_named(render):
     image, grey = Image.new("RGB", (3, 2)), np.zeros((2, 3), np.uint8)
-    with pytest.raises(TypeError, match="expected a Pillow image"):
+    with pytest.raises(TypeError, match="must be a Pillow image"):
         render(np.asarray(image), grey)
-    with pytest.raises(TypeError, match=r"use grey_map\(probability\)"):
+    with pytest.raises(TypeError, match=r"pass grey_map\(probability\)"):
         render(image, grey / 255)
 
 
 @pytest.mark.parametrize("probability", [[[0.5]], torch.rand(2, 3)])
 def test_grey_map_takes_arrays(probability):
-    with pytest.raises(TypeError, match="expected a NumPy array"):
+    with pytest.raises(TypeError, match="must be a NumPy array"):
         grey_map(probability)
 
 
@@ -94,5 +94,5 @@ def test_overlay_of_a_grey_photograph_is_in_colour():
 
 @pytest.mark.parametrize("color", [(300, 0, 0), (0, 0), (0.5, 0, 0), 5, "red"])
 def test_colours_are_checked(color):
-    with pytest.raises(ValueError, match="color is"):
+    with pytest.raises(ValueError, match="color="):
         overlay(Image.new("RGB", (3, 2)), np.zeros((2, 3), np.uint8), color=color)

@@ -89,7 +89,7 @@ def test_one_pixel():
     ("shape", "size"), [((0, 3), (2, 2)), ((3, 3), (0, 2)), ((3,), (2, 2)), ((1, 2, 3, 4), (2, 2))]
 )
 def test_nothing_to_resize(shape, size):
-    with pytest.raises(ValueError, match="cannot resize an array of shape"):
+    with pytest.raises(ValueError, match=r"image=.* must be"):
         resize_bilinear(np.zeros(shape), size)
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from goctconv import ArgumentError
 from goctconv.saliency import DataSet, DataSetError, ImagePair, find_pairs, join_pairs, split_pairs
 from saliency.data_sets import make_data_set
 
@@ -82,19 +83,19 @@ def test_few_more_pairs_change_a_split_little():
 
 @pytest.mark.parametrize("validation", [1.0, 1.5, -0.1, -3, float("nan")])
 def test_shares_of_a_split_that_are_none(validation):
-    with pytest.raises(ValueError, match="expected a share from 0 to below 1, or an integer for a count"):
+    with pytest.raises(ValueError, match="must be a share from 0 to below 1, or an integer for a count"):
         split_pairs(pairs_named(*"abcd"), validation)
 
 
 @pytest.mark.parametrize("validation", ["0.2", None, True])
 def test_splits_of_other_types(validation):
-    with pytest.raises(TypeError, match=r"expected a share such as 0\.1 or a count"):
+    with pytest.raises(TypeError, match=r"must be a share such as 0\.1 or a count"):
         split_pairs(pairs_named(*"abcd"), validation)
 
 
 @pytest.mark.parametrize(("validation", "taken"), [(4, 4), (9, 9), (0.01, 0), (0.99, 4)])
 def test_splits_that_leave_one_side_empty(validation, taken):
-    with pytest.raises(DataSetError, match=rf"of 4 pairs takes {taken} for validation and leaves {4 - taken}"):
+    with pytest.raises(ArgumentError, match=rf"takes {taken} of 4 pairs and leaves {4 - taken}"):
         split_pairs(pairs_named(*"abcd"), validation)
 
 

@@ -257,7 +257,7 @@ def bad(image=None, mask=None):
         (
             bad(mask=np.zeros((3, 4), np.uint8)),
             ValueError,
-            r"and a mask of shape \(3, 4\).*it must move, cut and resize both",
+            r"and a mask of shape \(3, 4\).*move, cut and resize both",
         ),
         (bad(image=np.zeros((37, 61), np.uint8)), ValueError, r"a photograph of shape \(37, 61\)"),
         (
@@ -288,12 +288,12 @@ def test_own_transforms(tmp_path):
     ("options", "error", "message"),
     [
         ({"size": 16}, ValueError, "each at least 32"),
-        ({"seed": -1}, ValueError, "seed is -1, expected an integer from 0 to 4294967295"),
-        ({"seed": 1.5}, TypeError, "seed is 1.5"),
-        ({"shrink": 0}, ValueError, "shrink is 0, expected an integer from 1 on pixels, or None"),
-        ({"transforms": Resize()}, TypeError, r"transforms is Resize\(\), expected several: pass a list"),
-        ({"transforms": [Resize]}, TypeError, "is no transform: pass a function of"),
-        ({"broken": "skip"}, ValueError, "broken is 'skip', expected one of 'replace', 'drop', 'raise'"),
+        ({"seed": -1}, ValueError, "seed=-1 must be an integer from 0 to "),
+        ({"seed": 1.5}, TypeError, "seed=1.5"),
+        ({"shrink": 0}, ValueError, "shrink=0 must be an integer of at least 1"),
+        ({"transforms": Resize()}, TypeError, r"transforms=Resize\(\) must be several transforms: pass a list"),
+        ({"transforms": [Resize]}, TypeError, "must be functions of"),
+        ({"broken": "skip"}, ValueError, "broken='skip' must be one of 'replace', 'drop', 'raise'"),
     ],
 )
 def test_wrong_arguments_are_named(options, error, message, tmp_path):
@@ -304,11 +304,11 @@ def test_wrong_arguments_are_named(options, error, message, tmp_path):
 def test_wrong_data_and_epochs_are_named(tmp_path):
     with pytest.raises(DataSetError, match="there are no pairs"):
         SaliencyDataset([])
-    with pytest.raises(ValueError, match="epoch is -1"):
+    with pytest.raises(ValueError, match="epoch=-1"):
         SaliencyDataset(make_data_set(tmp_path, 1)).set_epoch(-1)
 
 
 def test_batches_of_different_sizes_are_refused():
     examples = [TensorPair(torch.zeros(3, side, 32), torch.zeros(1, side, 32), "a") for side in (32, 64)]
-    with pytest.raises(ValueError, match=r"the sizes \[\(32, 32\), \(64, 32\)\], expected one"):
+    with pytest.raises(ValueError, match=r"sizes=\[\(32, 32\), \(64, 32\)\] must be one size"):
         collate(examples)

@@ -201,20 +201,20 @@ def test_transforms_draw_from_their_generator_alone():
 
 @pytest.mark.parametrize("sigma", [(0, 1), (2, 1), (1, float("inf"))])
 def test_ranges_of_a_blur_that_are_none(sigma):
-    with pytest.raises(ValueError, match=r"sigma is .* expected \(smallest, largest\)"):
+    with pytest.raises(ValueError, match=r"sigma=.* must be \(smallest, largest\)"):
         GaussianBlur(sigma)
 
 
 def test_wrong_arguments_are_named():
-    with pytest.raises(TypeError, match=r"pixels is 1.5, expected an integer from 0 on"):
+    with pytest.raises(TypeError, match=r"pixels=1.5 must be an integer of at least 0"):
         RandomCrop(1.5)
-    with pytest.raises(ValueError, match=r"pixels is -1"):
+    with pytest.raises(ValueError, match=r"pixels=-1"):
         RandomCrop(-1)
-    with pytest.raises(ValueError, match=r"probability is 1.5, expected a probability from 0 to 1"):
+    with pytest.raises(ValueError, match=r"probability=1.5 must be a number from 0 to 1"):
         RandomFlip(1.5)
-    with pytest.raises(ValueError, match=r"vertical is nan"):
+    with pytest.raises(ValueError, match=r"vertical=nan"):
         RandomFlip(0.5, float("nan"))
-    with pytest.raises(ValueError, match=r"contrast is -0.1, expected a number from 0 \(off\) on"):
+    with pytest.raises(ValueError, match=r"contrast=-0.1 must be a number of at least 0"):
         ColorJitter(contrast=-0.1)
     with pytest.raises(ValueError, match="each at least 32"):
         Resize(16)

@@ -143,7 +143,7 @@ class _Reader:
 
     def _is_use(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Compare):
-            compared = any(isinstance(one, ast.In | ast.NotIn | ast.Eq | ast.NotEq) for one in node.ops)
+            compared = any(isinstance(operator, ast.In | ast.NotIn | ast.Eq | ast.NotEq) for operator in node.ops)
             return compared and TEXT in map(self.kind, [node.left, *node.comparators])
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             return False

@@ -178,4 +178,5 @@ DISTILL = Command(
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
     run=_start,
+    names={"validation": "--val"},
 )

@@ -138,4 +138,5 @@ LEARN = Command(
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
     run=_start,
+    names={"validation": "--val"},
 )

@@ -4,8 +4,14 @@ from ..graph import Timings as Timings
 from ..graph import compare_timings as compare_timings
 from ._checked import ExportError as ExportError
 from ._deploy import deploy as deploy
-from ._deployed import Deployed as Deployed
+from ._deployed import DeployedModel as DeployedModel
+from ._deployed import DeploymentReport as DeploymentReport
+from ._engines import Engine as Engine
+from ._engines import OnnxEngine as OnnxEngine
+from ._engines import OpenVINOEngine as OpenVINOEngine
+from ._export import Exported as Exported
 from ._export import export_onnx as export_onnx
 from ._export import export_openvino as export_openvino
 from ._machine import describe_machine as describe_machine
-from ._report import DeploymentReport as DeploymentReport
+from ._machine import keep_freed_memory as keep_freed_memory
+from ._machine import processors as processors

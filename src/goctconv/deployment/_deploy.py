@@ -1,21 +1,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
-from torch.utils import _pytree as pytree
 
-from .._torch import BatchNorm, is_compiled
+from .._checks import ArgumentError, ArgumentTypeError, check_choice
+from .._torch import BatchNorm, is_compiled, map_tensors, tensors_in
 from ..graph import drop_copied_hooks, unwrapped
-from ._arithmetic import flush, is_fixed
-from ._deployed import Deployed
-from ._fold import Folded, drop_zero_paths, fold_blocks, fold_factors, fold_into
+from ._deployed import DeployedModel, DeploymentReport
+from ._fold import Folded, drop_zero_paths, flush, fold_blocks, fold_factors, fold_into, is_fixed
 from ._parts import Plain
-from ._report import DeploymentReport
 from ._rewrite import rewrite
 from ._traced import pairs_of
 
@@ -32,7 +30,7 @@ def deploy(
     backend: Backend = "eager",
     dtype: torch.dtype | None = None,
     example_inputs: Tensor | tuple[Any, ...] | None = None,
-) -> Deployed:
+) -> DeployedModel:
     """Return a network that computes the same as another one, faster, and can no longer be trained.
 
     BatchNorm and constant factors of weights become part of the convolutions before them, computed in float64 and
@@ -98,32 +96,29 @@ def deploy(
         notes=(*notes, *_left(network)),
     )
     _put_channels_last(network)
-    return Deployed(network, report, dtype)
+    return DeployedModel(network, report, dtype)
 
 
 def _check(model: object, backend: str, dtype: object, example_inputs: object) -> None:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: make it with create_model")
-    if isinstance(model, Deployed):
-        raise TypeError("this network is deployed already: deploy the one that it was made from")
+        raise ArgumentTypeError("model", model, "a torch.nn.Module", "make it with create_model")
+    cure = "deploy the one that it was made from"
+    if isinstance(model, DeployedModel):
+        raise ArgumentTypeError("model", model, problem="is deployed already", cure=cure)
     if is_compiled(model):
-        raise TypeError(
-            f"a {type(model).__name__} cannot be changed any more: deploy the network it was made from "
-            "(model._orig_mod of torch.compile), with backend='compile' if it is to be compiled"
-        )
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend={backend!r} must be one of {get_args(Backend)}")
+        cure = "deploy the network it was made from (model._orig_mod of torch.compile), with {backend='compile'}"
+        raise ArgumentTypeError("model", model, problem="cannot be changed any more", cure=cure)
+    check_choice("backend", backend, get_args(Backend))
     if dtype is not None and dtype not in _DTYPES:
-        names = ", ".join(map(str, _DTYPES))
-        raise TypeError(f"dtype={dtype!r} must be one of {names}, or None for that of the parameters")
+        expected = f"one of {', '.join(map(str, _DTYPES))}, or None for that of the parameters"
+        raise ArgumentTypeError("dtype", dtype, expected)
     if not (example_inputs is None or isinstance(example_inputs, Tensor | tuple)):
-        raise TypeError(
-            f"example_inputs is a {type(example_inputs).__name__}, expected a tensor or a tuple of arguments, such as "
-            "torch.zeros(1, 3, 224, 224)"
-        )
+        expected = "a tensor or a tuple of arguments, such as torch.zeros(1, 3, 224, 224)"
+        raise ArgumentTypeError("example_inputs", example_inputs, expected)
     for name, parameter in model.named_parameters():
         if is_lazy(parameter) or parameter.is_meta:
-            raise ValueError(f"{name} has no values: load weights first, or run the model once if it is lazy")
+            cure = "load weights first, or run the model once if it is lazy"
+            raise ArgumentError("model", model, problem=f"has no values in {name}", cure=cure)
 
 
 @torch.no_grad()
@@ -136,7 +131,9 @@ def _put_channels_last(network: nn.Module) -> None:
 
 
 def _dtype_of(network: nn.Module) -> torch.dtype:
-    return next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.get_default_dtype())
+    return next(
+        (weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.get_default_dtype()
+    )
 
 
 def _fold_elsewhere(
@@ -150,10 +147,12 @@ def _fold_elsewhere(
         pairs = pairs_of(network, _copied(call), Plain(network))
     except Exception as error:  # whatever a network raises that takes other inputs
         if example_inputs is not None:
-            raise ValueError(f"the network does not run on example_inputs: {error}") from error
+            raise ArgumentError(
+                "example_inputs", example_inputs, problem=f"cannot be run by the network ({error})"
+            ) from error
         notes.append(f"the network does not run on an image of {_SIDE}x{_SIDE}: pass example_inputs, to fold more")
         return network
-    if not all(bool(one.isfinite().all()) for one in _tensors(expected)):
+    if not all(bool(output.isfinite().all()) for output in tensors_in(expected)):
         notes.append("the network's output is not finite, so that nothing outside of this package's blocks was folded")
         return network
     before = copy.deepcopy(network)
@@ -181,16 +180,12 @@ def _example(network: nn.Module, given: Tensor | tuple[Any, ...] | None) -> tupl
 
 def _copied(call: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return arguments that a network may change."""
-    return cast("tuple[Any, ...]", pytree.tree_map_only(Tensor, torch.clone, call))
+    return map_tensors(torch.clone, call)
 
 
 def _are_close(found: Any, expected: Any) -> bool:
-    pairs = zip(_tensors(found), _tensors(expected), strict=True)
+    pairs = zip(tensors_in(found), tensors_in(expected), strict=True)
     return all(bool((a - b).abs().max() <= _TOLERANCE.get(b.dtype, 0) * b.abs().max()) for a, b in pairs if b.numel())
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def _left(network: nn.Module) -> list[str]:

@@ -1,22 +1,78 @@
+"""The module that `deploy` returns, and the report of what was done to the network."""
+
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 from typing_extensions import Self
 
-from ._report import DeploymentReport
+from .._torch import ObservedModule, is_tracing, map_tensors, tensors_in
 
-_TOLD = frozenset({
+_ATTRIBUTES = frozenset({
     "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
     "num_classes", "num_features", "pretrained_cfg", "reductions", "weights_license",
 })  # fmt: skip
-_ASKED = frozenset({"forward_features", "forward_head", "forward_intermediates", "forward_multi"})
+_METHODS = frozenset({"forward_features", "forward_head", "forward_intermediates", "forward_multi"})
 
 
-class Deployed(nn.Module):
+@dataclass(frozen=True)
+class DeploymentReport:
+    """What `deploy` did to a network.
+
+    Attributes:
+        network: Class of the network.
+        backend: "eager" or "compile".
+        dtype: What it computes in, such as "float32".
+        folded: Names of the normalisation layers that are part of convolutions now.
+        scaled: Names of the convolutions that multiplied their weight by a constant in every pass.
+        dropped: Names of the convolutions that only added zero.
+        flushed: Number of weights that were set to zero because they were too small for a normal number.
+        rewritten: Names of the blocks that run in a form made for speed.
+        notes: What was not done, and why.
+
+    Example:
+        >>> import goctconv
+        >>> deployed = goctconv.deploy(goctconv.create_model("test_csnet").eval())
+        >>> len(deployed.deployment.folded)
+        28
+    """
+
+    network: str
+    backend: str
+    dtype: str
+    folded: tuple[str, ...] = ()
+    scaled: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    flushed: int = 0
+    rewritten: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON holds it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.network} for {self.backend} execution in {self.dtype}",
+            f"  {_counted(self.folded, 'normalisation layer')} folded into convolutions",
+            f"  {_counted(self.scaled, 'constant factor')} multiplied into weights",
+            f"  {_counted(self.dropped, 'convolution')} dropped that only added zero",
+            f"  {self.flushed} weight{'' if self.flushed == 1 else 's'} set to zero, too small for a normal number",
+            f"  {_counted(self.rewritten, 'block')} rewritten for speed",
+        ]
+        return "\n".join(lines + [f"  not done: {note}" for note in self.notes])
+
+
+def _counted(names: Iterable[str], what: str) -> str:
+    number = len(tuple(names))
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+class DeployedModel(ObservedModule):
     """A network that `deploy` made: called like the one it was made from, faster, and no longer to be trained.
 
     Attributes:
@@ -46,9 +102,9 @@ class Deployed(nn.Module):
         super().train(mode=False)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _TOLD:
+        if name in _ATTRIBUTES:
             return getattr(self.network, name)
-        if name in _ASKED:
+        if name in _METHODS:
             method = getattr(self.network, name)
             return lambda *args, **kwargs: self._converted(method, args, kwargs)
         if name in {"save_pretrained", "push_to_hub"}:
@@ -72,7 +128,7 @@ class Deployed(nn.Module):
         if x is not None or args:
             args = (x, *args)
         run: Any = self.network
-        if self.deployment.backend == "compile" and not _is_watched():
+        if self.deployment.backend == "compile" and not (torch.compiler.is_compiling() or is_tracing()):
             if self._compiled is None:
                 self._compiled = torch.compile(self._run)
             run = self._compiled
@@ -81,19 +137,18 @@ class Deployed(nn.Module):
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         return self.network(*args, **kwargs)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch
-        if self.dtype is not None:  # ``.float()`` and the like mean inputs too
+    def tensors_changed(self) -> None:
+        """Follow ``.float()`` and the like, which mean the inputs too."""
+        if self.dtype is not None:
             self.dtype = self._dtype_of_weights()
-        return self
 
     def _dtype_of_weights(self) -> torch.dtype | None:
-        return next((one.dtype for one in self.parameters() if one.is_floating_point()), self.dtype)
+        return next((weight.dtype for weight in self.parameters() if weight.is_floating_point()), self.dtype)
 
     def _converted(self, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.dtype is None:
             return run(*args, **kwargs)
-        first = next((leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
+        first = next(tensors_in((args, kwargs)), None)
         args, kwargs = _cast((args, kwargs), self.dtype)
         output = run(*args, **kwargs)
         return output if first is None or not first.is_floating_point() else _cast(output, first.dtype)
@@ -108,9 +163,4 @@ class Deployed(nn.Module):
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
-    return pytree.tree_map_only(Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, tree)
-
-
-def _is_watched() -> bool:
-    """Whether something follows the computation, which compiled code would hide."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # public
+    return map_tensors(lambda x: x.to(dtype) if x.is_floating_point() else x, tree)

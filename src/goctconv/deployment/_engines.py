@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._checked import need
+from ._machine import processors
 
 Precision: TypeAlias = Literal["f32", "bf16"]
 Images: TypeAlias = NDArray[np.float32]
@@ -153,10 +154,3 @@ def _check_size(file: str | os.PathLike[str], sides: Sequence[int | None], size:
         raise ValueError(
             f"{os.fspath(file)} takes images of {only} alone, not of {asked}: name this size, or export again"
         )
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ._checked import LEAST, ExportError, Reference, folder_beside, need, parse_size, tolerance_of
 from ._deploy import deploy
-from ._deployed import Deployed
+from ._deployed import DeployedModel
 from ._engines import OnnxEngine, OpenVINOEngine
 from ._onnx_graph import tidy
 
@@ -144,9 +144,9 @@ class Exported:
         need("ONNX export", "onnx", _FOR_ONNX)
         self.size, self.dtype = parse_size(size), dtype
         channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
-        network = copy.deepcopy(model.network if isinstance(model, Deployed) else model).cpu().float().eval()
+        network = copy.deepcopy(model.network if isinstance(model, DeployedModel) else model).cpu().float().eval()
         self._reference = Reference(network, channels, self.size)
-        self._program = _program(network, self._reference, dtype, is_deployed=isinstance(model, Deployed))
+        self._program = _program(network, self._reference, dtype, is_deployed=isinstance(model, DeployedModel))
 
     def write_onnx(
         self, file: str | os.PathLike[str], keep_prelu: bool = False, tolerance: float | None = None

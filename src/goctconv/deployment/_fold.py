@@ -1,18 +1,15 @@
-"""Normalisation and constant factors become part of the convolutions before them."""
+"""Folding of normalisation and constant factors into convolutions, in float64 with one rounding at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .._torch import BatchNorm
-from ..layers import FusionHead, ILBlock, PerScale, ScaledConv2d
-from ..layers._multi_scale_conv import MultiScaleConv2d
-from ._arithmetic import Affine, affine_of, fold, is_fixed, rest_of
-from ._parts import PLAIN, Plain, is_producer, parts_of
+from .._torch import BatchNorm, called_plainly
+from ..layers import Block, FusionHead, GOctConv, ILBlock, PerScale, ScaledConv2d
+from ._parts import PLAIN, Foldable, Plain, is_producer, parts_of
 
 
 class Folded:
@@ -32,14 +29,8 @@ def fold_blocks(network: nn.Module, plain: Plain, folded: Folded) -> None:
     """Fold what stands in the blocks of this package, whose order is known."""
     for name, block in network.named_modules():
         if type(block) in {ILBlock, FusionHead} and plain(block):
-            for layer, norm in steps_of(cast("ILBlock | FusionHead", block)):
-                _fold_norm(network, name, layer, norm, folded)
-
-
-def steps_of(block: ILBlock | FusionHead) -> Iterator[tuple[str, str]]:
-    """Return the names of the layers of a block and of the normalisation of each."""
-    layers = ("conv1", "conv2", "conv3") if isinstance(block, ILBlock) else ("fuse", "dilated", "merge")
-    return zip(layers, ("norm1", "norm2", "norm3"), strict=True)
+            for number, layer in enumerate(cast("Block", block).layer_names, 1):
+                _fold_norm(network, name, layer, f"norm{number}", folded)
 
 
 def _fold_norm(network: nn.Module, block: str, layer: str, norm: str, folded: Folded) -> None:
@@ -47,8 +38,8 @@ def _fold_norm(network: nn.Module, block: str, layer: str, norm: str, folded: Fo
     producer, norms = network.get_submodule(layer), network.get_submodule(norm)
     if not (is_producer(producer) and type(norms) is PerScale):
         return
-    for scale, one in list(norms.named_children()):
-        if is_fixed(one):
+    for scale, child in list(norms.named_children()):
+        if is_fixed(child):
             fold_into(network, layer, int(scale), f"{norm}.{scale}", folded)
 
 
@@ -66,14 +57,14 @@ def fold_into(network: nn.Module, layer: str, scale: int, norm: str, folded: Fol
 def fold_factors(network: nn.Module, folded: Folded) -> None:
     """Multiply the constant factors of the convolutions that are left into their weights."""
     for conv in list(network.modules()):
-        if type(conv) is ScaledConv2d and conv.weight_scale != 1 and not conv._forward_pre_hooks:
+        if type(conv) is ScaledConv2d and conv.weight_scale != 1 and called_plainly(conv):
             _note_factor(network, conv, folded)
             fold(conv, None)
 
 
 def _note_factor(network: nn.Module, conv: nn.Module, folded: Folded) -> None:
     if getattr(conv, "weight_scale", 1.0) != 1:
-        folded.factors.append(next(name for name, one in network.named_modules() if one is conv))
+        folded.factors.append(next(name for name, module in network.named_modules() if module is conv))
 
 
 @torch.no_grad()
@@ -81,11 +72,97 @@ def drop_zero_paths(network: nn.Module) -> list[str]:
     """Remove the paths between scales that add nothing but zero to others; returns their names."""
     plain, dropped = Plain(network), list[str]()
     for name, layer in network.named_modules():
-        if isinstance(layer, MultiScaleConv2d):
+        if isinstance(layer, GOctConv):
             for path, module in list(layer.paths.items()):
                 conv, target = cast("nn.Conv2d", module), path.rpartition("_")[2]
-                others = [one for one in layer.paths if one != path and one.endswith(f"_{target}")]
+                others = [other for other in layer.paths if other != path and other.endswith(f"_{target}")]
                 if others and type(conv) in PLAIN and plain(conv) and conv.bias is None and not conv.weight.any():
                     del layer.paths[path]
                     dropped.append(f"{name}.paths.{path}" if name else f"paths.{path}")
     return dropped
+
+
+class Affine(NamedTuple):
+    """A scale and a shift of every channel, in float64."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def affine_of(norm: BatchNorm) -> Affine:
+    """Return what a BatchNorm does in eval mode."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise ValueError("this BatchNorm has no running statistics, so that it is no fixed scale and shift")
+    mean, variance = norm.running_mean.detach().cpu().double(), norm.running_var.detach().cpu().double()
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().cpu().double()
+    shift = -mean * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach().cpu().double()
+    return Affine(scale, shift)
+
+
+def is_fixed(norm: nn.Module) -> bool:
+    """Whether a module is a BatchNorm that is a fixed scale and shift in eval mode."""
+    known = type(norm) in {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} or _activates(norm)
+    return known and isinstance(norm, BatchNorm) and norm.running_mean is not None and norm.running_var is not None
+
+
+def rest_of(norm: nn.Module) -> nn.Module:
+    """Return what a normalisation does beside scaling and shifting: timm's activate, and drop."""
+    return nn.Sequential(*norm.children()) if _activates(norm) else nn.Identity()
+
+
+def _activates(norm: nn.Module) -> bool:
+    kind = type(norm)
+    is_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.layers.")
+    return is_timm and [name for name, _ in norm.named_children()] == ["drop", "act"]
+
+
+@torch.no_grad()
+def fold(conv: Foldable, affine: Affine | None, *, adds_shift: bool = True) -> None:
+    """Multiply a following scale and shift, and a constant factor, into a convolution; afterwards it is a plain one.
+
+    Args:
+        conv: The convolution, which is changed.
+        affine: Of its outputs; None for none.
+        adds_shift: Whether this one of several convolutions, the sum of which is normalised, takes the shift.
+    """
+    weight = conv.weight.detach()
+    dtype, device, layout = weight.dtype, weight.device, memory_format(weight)
+    weight = weight.cpu().double() * getattr(conv, "weight_scale", 1.0)
+    bias = None if conv.bias is None else conv.bias.detach().cpu().double()
+    if affine is not None:
+        weight = weight * affine.scale.view(-1, *[1] * (weight.dim() - 1))
+        bias = None if bias is None else bias * affine.scale
+        if adds_shift:
+            bias = affine.shift if bias is None else bias + affine.shift
+    conv.weight = nn.Parameter(weight.to(device, dtype, memory_format=layout), requires_grad=False)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.to(device, dtype), requires_grad=False)
+    if isinstance(conv, ScaledConv2d):
+        conv.weight_scale = 1.0
+
+
+def memory_format(weight: Tensor) -> torch.memory_format:
+    """Return the layout of a weight."""
+    is_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last and not weight.is_contiguous() else torch.contiguous_format
+
+
+@torch.no_grad()
+def flush(network: nn.Module) -> int:
+    """Set what is too small for a normal number to zero, for processors are slow with it; returns how many.
+
+    Of float16 only what is too small for float32: its own small numbers are as fast as others, and of use.
+    """
+    count = 0
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point() and not tensor.is_meta:
+            tiny = (tensor != 0) & (tensor.abs() < min(torch.finfo(tensor.dtype).tiny, torch.finfo(torch.float32).tiny))
+            found = int(tiny.sum())
+            if found:
+                tensor[tiny] = 0
+            count += found
+    return count

@@ -1,197 +1,204 @@
-"""Blocks of this package as sequences of steps on a processor: no modules are called, nothing is checked twice."""
+"""Kernels of deployed networks on a processor: operations that hold their weights as they are read fastest."""
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._features import Channels, Features, Size, absent, spatial_size
-from ..layers import FusionHead, ILBlock, ParallelDilatedConv, SimplifiedGOctConv
-from ..layers._convolution import halve
-from ..layers._multi_scale_conv import MultiScaleConv2d
-from ..layers._resample import avg_pool, max_pool, resize
-from ._cpu import Step, activation, added_convolution, convolution, parallel_convolutions
+from .._torch import (
+    is_eager_cpu,
+    onednn_convolution,
+    onednn_convolves,
+    onednn_is_enabled,
+    onednn_weight,
+    prelu_kernel,
+)
+from ..layers import Kernels
 
-Program: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
-"""From features of all scales to features of all scales; empties the list that it is given, so that memory is free."""
+Kernel: TypeAlias = Callable[[Tensor], Tensor]
+AddKernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
-Ends: TypeAlias = list[Step | None]
+LAST = torch.channels_last
 
-
-def program_of(module: nn.Module) -> Program:
-    """Return the program of a block or of a layer: features of all scales in, in channels_last, and out."""
-    if isinstance(module, ILBlock):
-        names = ("conv1", "norm1", "act1"), ("conv2", "norm2", "act2"), ("conv3", "norm3", "act3")
-    elif isinstance(module, FusionHead):
-        names = ("fuse", "norm1", "act1"), ("dilated", "norm2", "act2"), ("merge", "norm3", "act3")
-    else:
-        return _layer(module, [None] * len(scales_out(module)))
-    first, second, third = (
-        _layer(getattr(module, layer), _ends(getattr(module, norm), getattr(module, act))) for layer, norm, act in names
-    )
-    return lambda features: third(second(first(features)))
+# A 1x1 convolution is a matrix product: its call costs a third of oneDNN's, which pays back only later. Measured.
+_FEW_PIXELS = 1024
+_FEWER_THAN_IN_ONEDNN = 4096  # where the product's rows fill a vector
+_VECTOR = 16
+_WIDTHS_KEPT = 8  # of rows of slopes: networks see few widths
+_PLAIN = Kernels()
 
 
-def scales_out(layer: nn.Module) -> tuple[int, ...]:
-    """Return the channels of every scale that a layer gives."""
-    return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.out_widths)
+class ProcessorKernels(Kernels):
+    """The convolutions of a layer's forward pass on a processor, each made at its first use; all add up in place."""
+
+    def __init__(self) -> None:
+        self._convolutions: dict[nn.Module, Kernel] = {}
+        self._added: dict[nn.Module, AddKernel] = {}
+        self._parallel: dict[nn.Module, Kernel] = {}
+
+    def convolve(self, conv: nn.Module, x: Tensor) -> Tensor:
+        """Return a convolution."""
+        kernel = self._convolutions.get(conv)
+        if kernel is None:
+            kernel = self._convolutions[conv] = convolution(cast("nn.Conv2d", conv))
+        return kernel(x)
+
+    def add(self, total: Tensor, term: Tensor) -> Tensor:
+        """Add a tensor to another one."""
+        return total.add_(term)
+
+    def add_convolved(self, total: Tensor, conv: nn.Module, x: Tensor) -> Tensor:
+        """Add a convolution to a tensor."""
+        kernel = self._added.get(conv)
+        if kernel is None:
+            kernel = self._added[conv] = added_convolution(cast("nn.Conv2d", conv))
+        return kernel(total, x)
+
+    def concatenate(self, convs: nn.ModuleDict, x: Tensor) -> Tensor:
+        """Return several convolutions of one tensor, side by side."""
+        kernel = self._parallel.get(convs)
+        if kernel is None:
+            kernel = self._parallel[convs] = parallel_convolutions(cast("list[nn.Conv2d]", list(convs.values())))
+        return kernel(x)
 
 
-def first_layer(module: nn.Module) -> nn.Module:
-    """Return the layer that takes what a block takes; a layer itself."""
-    names = {ILBlock: "conv1", FusionHead: "fuse"}
-    return next((getattr(module, name) for kind, name in names.items() if isinstance(module, kind)), module)
+def suits(x: Tensor) -> bool:
+    """Whether the kernels are for this tensor: see `is_eager_cpu`; autocast changes what operations do."""
+    is_plain = x.dim() == 4 and is_eager_cpu(x) and not torch.is_autocast_enabled("cpu")
+    return is_plain and onednn_convolves(x.dtype) and onednn_is_enabled()
 
 
-def last_layer(module: nn.Module) -> nn.Module:
-    """Return the layer that gives what a block gives; a layer itself."""
-    names = {ILBlock: "conv3", FusionHead: "merge"}
-    return next((getattr(module, name) for kind, name in names.items() if isinstance(module, kind)), module)
+def _onednn_takes(conv: nn.Conv2d) -> bool:
+    """Whether oneDNN takes a convolution with its padding."""
+    return conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
 
 
-def channels_in(layer: nn.Module) -> Channels:
-    """Return the channels that a layer takes, as they were given."""
-    return cast("Channels", layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.in_channels)
+def convolution(conv: nn.Conv2d) -> Kernel:
+    """Return a convolution."""
+    if not _onednn_takes(conv):
+        return lambda x: _PLAIN.convolve(conv, x)
+    run, weight, bias, numbers = onednn_convolution(adds=False), onednn_weight(conv), conv.bias, _numbers(conv)
+
+    def by_onednn(x: Tensor) -> Tensor:
+        return run(x, weight, bias, *numbers, "none", [], "")
+
+    if not _is_product(conv):
+        return by_onednn
+    product, pays = _product(conv), _product_pays(conv)
+    return lambda x: product(x) if pays(x) else by_onednn(x)
 
 
-def channels_out(layer: nn.Module) -> Channels:
-    """Return the channels that a layer gives, as they were given."""
-    return cast("Channels", layer.channels if isinstance(layer, SimplifiedGOctConv) else layer.out_channels)
+def added_convolution(conv: nn.Conv2d) -> AddKernel:
+    """Return a function that adds a convolution of the second tensor to the first, in place."""
+    if not _onednn_takes(conv):
+        return lambda total, x: total.add_(_PLAIN.convolve(conv, x))
+    run, weight, bias, numbers = onednn_convolution(adds=True), onednn_weight(conv), conv.bias, _numbers(conv)
+
+    def by_onednn(total: Tensor, x: Tensor) -> Tensor:
+        return run(total, x, weight, bias, *numbers, "add", 1.0, None, [], None)
+
+    if not _is_product(conv):
+        return by_onednn
+    product, pays = _product(conv), _product_pays(conv)
+    return lambda total, x: total.add_(product(x)) if pays(x) else by_onednn(total, x)
 
 
-def widths_in(layer: nn.Module) -> tuple[int, ...]:
-    """Return the channels of every scale that a layer takes."""
-    return cast("tuple[int, ...]", layer.widths if isinstance(layer, SimplifiedGOctConv) else layer.in_widths)
+def is_prediction(conv: nn.Conv2d) -> bool:
+    """Whether a convolution makes one number of every pixel, of nothing but that pixel."""
+    return _onednn_takes(conv) and _is_product(conv) and conv.out_channels == 1
 
 
-def _ends(norm: nn.Module, act: nn.Module) -> Ends:
-    """Return for every scale what follows the convolutions."""
-    count = len(cast("tuple[int, ...]", act.widths))
-    return [_end(norm._modules.get(str(scale)), act._modules.get(str(scale))) for scale in range(count)]
+def _is_product(conv: nn.Conv2d) -> bool:
+    """Whether every pixel of the output is a product of a matrix and the same pixel of the input."""
+    return conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 
-def _end(norm: nn.Module | None, act: nn.Module | None) -> Step | None:
-    activate = None if act is None else activation(act)
-    if norm is None or type(norm) is nn.Identity:
-        return activate
-    if activate is None:
-        return norm
-    return lambda x: activate(norm(x))
+def _product(conv: nn.Conv2d) -> Kernel:
+    weight, bias = conv.weight.flatten(1).contiguous(), conv.bias
+    return lambda x: F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
-def _layer(layer: nn.Module, ends: Ends) -> Program:
-    if isinstance(layer, MultiScaleConv2d):
-        return _exchange(layer, ends)
-    if isinstance(layer, SimplifiedGOctConv):
-        return _depthwise(layer, ends)
-    return _dilated(cast("ParallelDilatedConv", layer), ends)
+def _product_pays(conv: nn.Conv2d) -> Callable[[Tensor], bool]:
+    """Return what tells whether the product takes less time than oneDNN's convolution, for features of some size."""
+    if conv.out_channels == 1:
+        return lambda _: True
+    most = _FEW_PIXELS if conv.out_channels < _VECTOR else _FEWER_THAN_IN_ONEDNN
+    return lambda x: x.shape[0] * x.shape[2] * x.shape[3] <= most
 
 
-def _depthwise(layer: SimplifiedGOctConv, ends: Ends) -> Program:
-    convs = [
-        convolution(cast("nn.Conv2d", layer.convs[str(s)])) if width else None for s, width in enumerate(layer.widths)
-    ]
-    steps = list(zip(convs, ends, strict=True))
+def _numbers(conv: nn.Conv2d) -> tuple[Any, ...]:
+    return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
 
-    def run(features: list[Tensor]) -> list[Tensor]:
-        outputs = []
-        for width, (conv, end) in zip(layer.widths, steps, strict=True):
-            x = features.pop(0)
-            if layer.stride == 2:
-                x = halve(x, width)
-            y = absent(x, spatial_size(x)) if conv is None else conv(x)
-            del x
-            outputs.append(y if end is None else end(y))
-        return outputs
+
+def activation(module: nn.Module) -> Kernel | None:
+    """Return an activation that may change what it is given; None for none."""
+    if type(module) is nn.Identity:
+        return None
+    if type(module) is nn.ReLU:
+        return torch.relu_
+    if type(module) is nn.LeakyReLU:
+        slope = module.negative_slope
+        return lambda x: F.leaky_relu_(x, slope)
+    if isinstance(module, nn.PReLU):
+        return prelu(module.weight)
+    return module
+
+
+def prelu(weight: Tensor) -> Kernel:
+    """Return a PReLU whose slopes are repeated along a row of pixels, so that all of the row is one long vector."""
+    rows: dict[int, Tensor] = {}
+
+    def run(x: Tensor) -> Tensor:
+        width = x.shape[-1]
+        row = rows.get(width)
+        if row is None:
+            if len(rows) == _WIDTHS_KEPT:
+                rows.clear()
+            row = weight.view(1, -1, 1, 1).expand(1, x.shape[1], 1, width).contiguous(memory_format=LAST)
+            rows[width] = row
+        return prelu_kernel(x, row)
 
     return run
 
 
-def _dilated(layer: ParallelDilatedConv, ends: Ends) -> Program:
-    branches = [
-        parallel_convolutions(
-            [cast("nn.Conv2d", conv) for conv in cast("nn.ModuleDict", layer.branches[str(s)]).values()]
-        )
-        if width
-        else None
-        for s, width in enumerate(layer.out_widths)
-    ]
+def parallel_convolutions(convs: list[nn.Conv2d]) -> Kernel:
+    """Return the outputs of several convolutions side by side; of infinite features, more outputs may be no numbers."""
+    widths = [conv.out_channels for conv in convs]
+    if sum(widths) > _VECTOR or not all(map(_can_widen, convs)):
+        kernels = list(map(convolution, convs))
+        return lambda x: torch.cat([kernel(x) for kernel in kernels], dim=1)
+    # oneDNN makes a vector of channels at once, be they few: each makes all, zeros but for its own, and they add up.
+    ends = list(itertools.accumulate(widths))
+    wide = [_widened(conv, end - conv.out_channels, ends[-1]) for conv, end in zip(convs, ends, strict=True)]
+    biases = [conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias for conv in convs]
+    wide[0].bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+    start, more = convolution(wide[0]), [added_convolution(conv) for conv in wide[1:]]
 
-    def run(features: list[Tensor]) -> list[Tensor]:
-        outputs = []
-        for convolve_all, end in zip(branches, ends, strict=True):
-            x = features.pop(0)
-            y = absent(x, spatial_size(x)) if convolve_all is None else convolve_all(x)
-            del x
-            outputs.append(y if end is None else end(y))
-        return outputs
-
-    return run
-
-
-def _exchange(layer: MultiScaleConv2d, ends: Ends) -> Program:
-    targets = [_target(layer, target) if width else None for target, width in enumerate(layer.out_widths)]
-
-    def run(features: list[Tensor]) -> list[Tensor]:
-        inputs, sizes = layer.prepare(features[0] if isinstance(layer.in_channels, int) else tuple(features))
-        features.clear()
-        present = {}
-        for target, size in enumerate(sizes):
-            make = targets[target]
-            if make is not None:
-                y, end = make(inputs, size), ends[target]
-                present[target] = y if end is None else end(y)
-        like = next(iter(present.values()))
-        return [present[target] if target in present else absent(like, size) for target, size in enumerate(sizes)]
-
-    return run
-
-
-def _target(layer: MultiScaleConv2d, target: int) -> Callable[[Features, Size], Tensor]:
-    """Return what makes one output scale: the sum of its paths, added up in place."""
-    after = layer.out_reductions[target]
-    first = layer.bias_source(target)
-    sources = [s for s in range(len(layer.in_widths)) if f"{s}_to_{target}" in layer.paths]
-    sources.sort(key=lambda s: (s != first, layer.in_reductions[s] > after))
-    start = _path(layer, sources[0], target)
-    more = [(_added_path(layer, source, target), source) for source in sources[1:]]
-
-    def run(inputs: Features, size: Size) -> Tensor:
-        total = start(inputs[sources[0]], size)
-        for add, source in more:
-            total = add(total, inputs[source], size)
+    def run(x: Tensor) -> Tensor:
+        total = start(x)
+        for add in more:
+            total = add(total, x)
         return total
 
     return run
 
 
-def _path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor, Size], Tensor]:
-    conv = convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
-    before, after, upsample = layer.in_reductions[source], layer.out_reductions[target], layer.upsample
-    if before == after:
-        return lambda x, _: conv(x)
-    if before > after:
-        return lambda x, size: resize(conv(x), size, upsample)
-    shrink = _shrink(layer, after // before)
-    return lambda x, size: conv(shrink(x, size))
+def _can_widen(conv: nn.Conv2d) -> bool:
+    return _onednn_takes(conv) and conv.groups == 1
 
 
-def _added_path(layer: MultiScaleConv2d, source: int, target: int) -> Callable[[Tensor, Tensor, Size], Tensor]:
-    before, after = layer.in_reductions[source], layer.out_reductions[target]
-    if before > after:
-        path = _path(layer, source, target)
-        return lambda total, x, size: total.add_(path(x, size))
-    add = added_convolution(cast("nn.Conv2d", layer.paths[f"{source}_to_{target}"]))
-    if before == after:
-        return lambda total, x, _: add(total, x)
-    shrink = _shrink(layer, after // before)
-    return lambda total, x, size: add(total, shrink(x, size))
-
-
-def _shrink(layer: MultiScaleConv2d, step: int) -> Callable[[Tensor, Size], Tensor]:
-    if layer.downsample == "bilinear":
-        return lambda x, size: resize(x, size, "bilinear")
-    pool = max_pool if layer.downsample == "max" else avg_pool
-    return lambda x, _: pool(x, step)
+@torch.no_grad()
+def _widened(conv: nn.Conv2d, start: int, width: int) -> nn.Conv2d:
+    """Return a convolution of ``width`` channels, those of the given one from ``start`` on, all others zero."""
+    wide = copy.deepcopy(conv)
+    wide.out_channels, wide.bias = width, None
+    weight = conv.weight.new_zeros(width, *conv.weight.shape[1:])
+    weight[start : start + conv.out_channels] = conv.weight
+    wide.weight = nn.Parameter(weight.contiguous(memory_format=LAST), requires_grad=False)
+    return wide

@@ -1,18 +1,17 @@
-"""What a figure, or a report of an error, must tell of the machine that it comes from."""
+"""The machine that a network runs on: its description, processors and memory."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .._version import __version__
-from ._cpu import is_told_to_keep_memory
-from ._engines import processors
 
 _PACKAGES = (
     "torch", "numpy", "timm", "pillow", "safetensors", "huggingface-hub", "onnx", "onnxscript", "onnxruntime",
@@ -26,6 +25,25 @@ _ALLOCATOR = (
     "MALLOC_TRIM_THRESHOLD_",
     "GLIBC_TUNABLES",
 )
+
+_LARGEST_LEARNT_FROM = 32 * 2**20 - 2**16
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep up to 64 MiB of freed memory instead of returning it to the system after every call of a network.
+
+    glibc does this for a process that has freed one block of almost 32 MiB, the largest from which it learns
+    (mallopt(3), M_MMAP_THRESHOLD, "dynamic"). Other allocators, and glibc with thresholds set by hand, ignore it.
+    """
+    torch.empty(_LARGEST_LEARNT_FROM, dtype=torch.uint8, device="cpu")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -54,7 +72,8 @@ def describe_machine() -> dict[str, Any]:
         },
         "allocator": {
             "library": " ".join(platform.libc_ver()).strip() or None,
-            "told_to_keep_freed_memory": is_told_to_keep_memory(),  # by a deployed network; only glibc heeds it
+            "told_to_keep_freed_memory": keep_freed_memory.cache_info().currsize
+            > 0,  # by a deployed network; only glibc heeds it
             **{name: os.environ[name] for name in _ALLOCATOR if name in os.environ},
         },
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -1,17 +1,18 @@
-"""Which convolutions make the channels of one scale of a layer's output."""
+"""The convolutions that make the channels of a layer's output."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from torch import nn
 from torch.nn.utils import parametrize
 
+from .._torch import ConvNd, called_plainly
 from ..layers import CrossStageGOctConv, GOctConv, OctConv, ParallelDilatedConv, ScaledConv2d, SimplifiedGOctConv
-from ..layers._multi_scale_conv import MultiScaleConv2d
-from ._arithmetic import Foldable
+
+Foldable: TypeAlias = "ConvNd | nn.Linear"
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, ScaledConv2d)
 LAYERS = (GOctConv, CrossStageGOctConv, OctConv, SimplifiedGOctConv, ParallelDilatedConv)
@@ -28,13 +29,13 @@ class Part(NamedTuple):
 def is_producer(module: nn.Module) -> bool:
     """Whether a module's outputs are those of convolutions."""
     if type(module) in LAYERS:  # whose children somebody may have replaced
-        return all(type(one) in {*PLAIN, nn.ModuleDict} for one in module.modules() if one is not module)
+        return all(type(part) in {*PLAIN, nn.ModuleDict} for part in module.modules() if part is not module)
     return type(module) in PLAIN
 
 
 def parts_of(layer: nn.Module, scale: int) -> list[Part]:
     """Return the convolutions that make one scale of a layer's output: their sum, or what they make side by side."""
-    if isinstance(layer, MultiScaleConv2d):
+    if isinstance(layer, GOctConv):
         source = layer.bias_source(scale)
         paths = {int(name.partition("_")[0]): conv for name, conv in layer.paths.items() if name.endswith(f"_{scale}")}
         return [
@@ -61,9 +62,6 @@ class Plain:
     def __call__(self, module: nn.Module) -> bool:
         """Whether a module and all its parts do what their class says, for one place in the network."""
         return all(
-            self._uses[id(one)] == 1
-            and not (one._forward_hooks or one._forward_pre_hooks)
-            and not parametrize.is_parametrized(one)
-            and "forward" not in vars(one)
-            for one in module.modules()
+            self._uses[id(part)] == 1 and called_plainly(part) and not parametrize.is_parametrized(part)
+            for part in module.modules()
         )

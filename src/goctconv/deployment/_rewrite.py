@@ -1,119 +1,152 @@
-"""Blocks and layers that run as programs where one suits, and as they are everywhere else."""
+"""Blocks and layers that run with kernels on a processor, and as they are everywhere else."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._features import Features, as_features
-from ..layers import FusionHead, ILBlock, ParallelDilatedConv, PerScale, SimplifiedGOctConv
-from ..layers._multi_scale_conv import MultiScaleConv2d
-from ._cpu import LAST, Step, convolution, is_prediction, keep_freed_memory, suits
-from ._fold import steps_of
-from ._kernels import Program, channels_in, channels_out, first_layer, last_layer, program_of, widths_in
+from .._features import Features
+from .._torch import ObservedModule
+from ..layers import (
+    PLAIN,
+    Block,
+    FusionHead,
+    GOctConv,
+    ILBlock,
+    Kernels,
+    ParallelDilatedConv,
+    PerScale,
+    ScaleLayer,
+    SimplifiedGOctConv,
+)
+from ._kernels import LAST, Kernel, ProcessorKernels, activation, convolution, is_prediction, suits
+from ._machine import keep_freed_memory
 from ._parts import Plain, is_producer
 
+Ends: TypeAlias = Sequence[Kernel | None]
 
-class _Remade(nn.Module):
-    """What holds a program: made at the first call, and again after weights are loaded or moved.
 
-    A program holds weights in another order.
-    """
+class _WithKernels(ObservedModule):
+    """A module that holds kernels: made at the first call, and again after weights are loaded or moved."""
 
-    _program: Any = None
+    _made: Any = None
     _dtype: torch.dtype | None = None  # of all weights; None where they differ
 
-    def _made_program(self) -> Any:
+    def _make(self) -> Any:
         raise NotImplementedError
 
-    def _takes(self, given: list[Tensor]) -> bool:
-        """Whether the program is for these tensors; it is made here if there is none."""
+    def _fits(self, given: Sequence[Tensor]) -> bool:
+        """Whether the kernels are for these tensors; they are made here if there are none."""
         if not given or not all(map(suits, given)):
             return False
         x = given[0]
-        if self._program is None:
-            kinds = {(one.dtype, one.device.type) for one in self.parameters()}
+        if self._made is None:
+            kinds = {(weight.dtype, weight.device.type) for weight in self.parameters()}
             self._dtype = next(iter(kinds))[0] if len(kinds) == 1 else None
             if kinds != {(x.dtype, "cpu")}:
                 return False
             keep_freed_memory()
-            self._program = self._made_program()
+            self._made = self._make()
         return self._dtype == x.dtype
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._program = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._program = None
-        super()._load_from_state_dict(*args, **kwargs)
+    def tensors_changed(self) -> None:
+        """Forget the kernels, which hold weights in another order."""
+        self._made = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_program": None}
+        return {**self.__dict__, "_made": None}
 
 
-class _Rewritten(_Remade):
-    """A block or a layer of this package that runs its program where that suits its input."""
+class _LayerWithKernels(_WithKernels, ScaleLayer):
+    """A layer of this package that uses kernels where they suit its input."""
+
+    def compute(self, features: list[Tensor], kernels: Kernels = PLAIN, ends: Ends | None = None) -> list[Tensor]:
+        """Return the output scales."""
+        if kernels is PLAIN and self._fits([x for x in features if x.numel()]):
+            features[:] = [x.contiguous(memory_format=LAST) for x in features]
+            kernels = self._made
+        return super().compute(features, kernels, ends)
+
+    def _make(self) -> ProcessorKernels:
+        return ProcessorKernels()
+
+
+class _BlockWithKernels(_WithKernels, Block):
+    """A block of this package whose layers run one after the other, without calls of modules, where kernels suit."""
 
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return the output scales."""
-        if not self._takes(_tensors_with_channels(features)):
-            return cast("Tensor | Features", super().forward(features))
-        layer = first_layer(self)
-        given = as_features(features, widths_in(layer), plain=isinstance(channels_in(layer), int))
-        outputs = cast("Program", self._program)([x.contiguous(memory_format=LAST) for x in given])
-        return outputs[0] if isinstance(channels_out(last_layer(self)), int) else tuple(outputs)
+        first, last = getattr(self, self.layer_names[0]), getattr(self, self.layer_names[-1])
+        given = first.check_inputs(features)
+        if not self._fits([x for x in given if x.numel()]):
+            return super().forward(features)
+        kernels, chain = self._made
+        outputs = [x.contiguous(memory_format=LAST) for x in given]
+        del given
+        for layer, ends in chain:
+            outputs = layer.compute(outputs, kernels, ends)
+        return outputs[0] if last.gives_tensor else tuple(outputs)
 
-    def _made_program(self) -> Program:
-        return program_of(self)
+    def _make(self) -> tuple[ProcessorKernels, list[tuple[ScaleLayer, Ends]]]:
+        return ProcessorKernels(), [(layer, _ends(norm, act)) for layer, norm, act in self.steps()]
 
 
-class RewrittenPrediction(_Remade, nn.Conv2d):
+class PredictionWithKernels(_WithKernels, nn.Conv2d):
     """A 1x1 convolution to one channel, which is a product with a vector."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that torch.nn.Conv2d gives it
         """Return the prediction."""
-        fits = self._takes([input]) and input.shape[1] == self.in_channels
-        return cast("Step", self._program)(input) if fits else super().forward(input)
+        fits = self._fits([input]) and input.shape[1] == self.in_channels
+        return cast("Kernel", self._made)(input) if fits else super().forward(input)
 
-    def _made_program(self) -> Step:
+    def _make(self) -> Kernel:
         return convolution(self)
 
 
-class RewrittenILBlock(_Rewritten, ILBlock):
-    """An `ILBlock` with a program."""
+class ILBlockWithKernels(_BlockWithKernels, ILBlock):
+    """An `ILBlock` with kernels."""
 
 
-class RewrittenFusionHead(_Rewritten, FusionHead):  # type: ignore[misc]  # it takes what the head takes
-    """A `FusionHead` with a program."""
+class FusionHeadWithKernels(_BlockWithKernels, FusionHead):
+    """A `FusionHead` with kernels."""
 
 
-class RewrittenExchange(_Rewritten, MultiScaleConv2d):
-    """A `GOctConv`, `CrossStageGOctConv` or `OctConv` with a program."""
+class GOctConvWithKernels(_LayerWithKernels, GOctConv):
+    """A `GOctConv`, `CrossStageGOctConv` or `OctConv` with kernels."""
 
 
-class RewrittenDepthwise(_Rewritten, SimplifiedGOctConv):
-    """A `SimplifiedGOctConv` with a program."""
+class SimplifiedGOctConvWithKernels(_LayerWithKernels, SimplifiedGOctConv):
+    """A `SimplifiedGOctConv` with kernels."""
 
 
-class RewrittenDilated(_Rewritten, ParallelDilatedConv):
-    """A `ParallelDilatedConv` with a program."""
+class ParallelDilatedConvWithKernels(_LayerWithKernels, ParallelDilatedConv):
+    """A `ParallelDilatedConv` with kernels."""
 
 
-def _tensors_with_channels(features: Any) -> list[Tensor]:
-    """Return the scales that have channels."""
-    given = features if isinstance(features, tuple | list) else (features,)
-    return [x for x in given if isinstance(x, Tensor) and x.numel()]
+def _ends(norm: PerScale, act: PerScale) -> Ends:
+    """Return for every scale what follows the convolutions."""
+    norms, acts = dict(norm.named_children()), dict(act.named_children())
+    return [_end(norms.get(str(scale)), acts.get(str(scale))) for scale in range(len(act.in_widths))]
+
+
+def _end(norm: nn.Module | None, act: nn.Module | None) -> Kernel | None:
+    activate = None if act is None else activation(act)
+    if norm is None or type(norm) is nn.Identity:
+        return activate
+    if activate is None:
+        return norm
+    return lambda x: activate(norm(x))
 
 
 def rewrite(network: nn.Module) -> tuple[nn.Module, list[str]]:
-    """Give every block and layer of this package its program; returns the network and their names."""
+    """Give kernels to every block and layer of this package; returns the network and their names."""
     plain, done = Plain(network), list[str]()
     for name, module in list(network.named_modules()):
         kind = _kind_of(module)
-        if kind is None or not plain(module) or any(name.startswith(f"{one}.") for one in done):
+        if kind is None or not plain(module) or any(name.startswith(f"{block}.") for block in done):
             continue
         new = kind.__new__(kind)
         new.__dict__.update(module.__dict__)
@@ -127,16 +160,18 @@ def rewrite(network: nn.Module) -> tuple[nn.Module, list[str]]:
 def _kind_of(module: nn.Module) -> Any:
     if type(module) in {ILBlock, FusionHead}:
         is_known = all(
-            is_producer(getattr(module, layer))
-            and type(getattr(module, norm)) is PerScale
-            and type(getattr(module, norm.replace("norm", "act"))) is PerScale
-            for layer, norm in steps_of(cast("ILBlock | FusionHead", module))
+            is_producer(layer) and type(norm) is type(act) is PerScale
+            for layer, norm, act in cast("Block", module).steps()
         )
-        return (RewrittenILBlock if type(module) is ILBlock else RewrittenFusionHead) if is_known else None
+        return (ILBlockWithKernels if type(module) is ILBlock else FusionHeadWithKernels) if is_known else None
     if not is_producer(module):
         return None
     if type(module) is nn.Conv2d and is_prediction(module):
-        return RewrittenPrediction
-    if isinstance(module, MultiScaleConv2d):
-        return RewrittenExchange
-    return {SimplifiedGOctConv: RewrittenDepthwise, ParallelDilatedConv: RewrittenDilated}.get(type(module))
+        return PredictionWithKernels
+    if isinstance(module, GOctConv):
+        return GOctConvWithKernels
+    kinds = {
+        SimplifiedGOctConv: SimplifiedGOctConvWithKernels,
+        ParallelDilatedConv: ParallelDilatedConvWithKernels,
+    }
+    return kinds.get(type(module))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._torch import tensors_in
 from ..graph import Observer, Operation, recording
-from ._arithmetic import is_fixed
+from ._fold import is_fixed
 from ._parts import Plain, is_producer
 
 

@@ -1,19 +1,23 @@
-"""What every layer here shares about a single convolution: its arguments, its padding, its scaled variant."""
+"""Single convolutions: their arguments, padding, scaled variant, and the kernels that compute them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, cast, get_args
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._features import ScaleError, Size, absent, checks_enabled, spatial_size
+from .._checks import ArgumentError, ArgumentTypeError
+from .._features import ScaleError, absent, checks_enabled, spatial_size
+from .._torch import convolve_with, is_eager_cpu
 from ._resample import avg_pool
 
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 IntPair: TypeAlias = int | tuple[int, int]
 Padding: TypeAlias = IntPair | Literal["same", "valid"]
+F = TypeVar("F", bound=Callable[..., None])
 
 
 class ScaledConv2d(nn.Conv2d):
@@ -47,12 +51,11 @@ class ScaledConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that torch.nn.Conv2d gives it
         """Convolve with the scaled weight."""
-        output: Tensor = self._conv_forward(input, self.weight * self.weight_scale, self.bias)
-        return output
+        return convolve_with(self, input, self.weight * self.weight_scale)
 
     def extra_repr(self) -> str:
         """Add the factor to what `torch.nn.Conv2d` prints."""
-        return f"{super().extra_repr()}, weight_scale={self.weight_scale:g}"  # type: ignore[no-untyped-call]  # torch
+        return f"{cast('Any', super()).extra_repr()}, weight_scale={self.weight_scale:g}"
 
 
 def scaled_conv2d(*args: Any, weight_scale: float, **kwargs: Any) -> nn.Conv2d:
@@ -75,15 +78,34 @@ def undrawn_conv2d(
     return conv.to_empty(device=torch.get_default_device() if device is None else device)
 
 
+def with_parameters_of(base: Callable[..., None], without: Sequence[str] = ()) -> Callable[[F], F]:
+    """Let `inspect.signature` of a method list what its ``*args`` and ``**options`` pass on to another one."""
+
+    def decorate(method: F) -> F:
+        own = inspect.signature(method).parameters
+        passed = [p for name, p in inspect.signature(base).parameters.items() if name not in {*own, *without}]
+        known = [p for p in own.values() if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}]
+        vars(method)["__signature__"] = inspect.Signature(sorted([*known, *passed], key=lambda p: p.kind))
+        return method
+
+    return decorate
+
+
 def as_pair(value: IntPair, name: str) -> tuple[int, int]:
     """Return height and width of an argument that may be one integer for both.
 
     Raises:
-        ValueError: It is neither an integer nor two, or one is below 1.
+        ArgumentError: It is neither an integer nor two, or one is below 1.
     """
+    return _pair(value, name, 1, "a positive integer, or a pair of them (height, width)")
+
+
+def _pair(value: object, name: str, least: int, expected: str) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, Sequence) else ()
-    if len(pair) != 2 or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in pair):
-        raise ValueError(f"{name}={value!r} must be a positive integer, or a pair of them (height, width)")
+    if len(pair) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in pair):
+        raise ArgumentTypeError(name, value, expected)
+    if min(pair) < least:
+        raise ArgumentError(name, value, expected)
     return pair[0], pair[1]
 
 
@@ -91,14 +113,12 @@ def check_stride(stride: IntPair) -> int:
     """Return the stride as 1 or 2.
 
     Raises:
-        ValueError: It is anything else.
+        ArgumentError: It is anything else.
     """
     pair = as_pair(stride, "stride")
     if pair not in {(1, 1), (2, 2)}:
-        raise ValueError(
-            f"stride={stride!r} must be 1 or 2: a stride of 2 average-pools every input 2x2 before the convolutions; "
-            "for more, stack layers"
-        )
+        cure = "a stride of 2 average-pools every input 2x2 before the convolutions; for more, stack layers"
+        raise ArgumentError("stride", stride, "1 or 2", cure)
     return pair[0]
 
 
@@ -108,49 +128,45 @@ def resolve_padding(
     """Return the padding for `torch.nn.Conv2d`: integers wherever it is symmetric, "same" for even kernels.
 
     Raises:
-        ValueError: The padding is neither "same", "valid", an integer >= 0 nor a pair of them.
+        ArgumentError: The padding is neither "same", "valid", an integer >= 0 nor a pair of them.
         ScaleError: It changes the size while there are several scales, whose sizes then no longer fit together.
     """
     needed = tuple(d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True))
     if padding == "same":
         return "same" if any(n % 2 for n in needed) else (needed[0] // 2, needed[1] // 2)
-    plain = 0 if padding == "valid" else padding
-    pair = (plain, plain) if isinstance(plain, int) else tuple(plain) if isinstance(plain, Sequence) else ()
-    if len(pair) != 2 or not all(isinstance(p, int) and not isinstance(p, bool) and p >= 0 for p in pair):
-        raise ValueError(f"padding={padding!r} must be 'same', 'valid', an integer >= 0 or a pair of them")
+    expected = "'same', 'valid', an integer of at least 0, or a pair of them"
+    pair = _pair(0 if padding == "valid" else padding, "padding", 0, expected)
     if not single_scale and any(2 * p != n for p, n in zip(pair, needed, strict=True)):
         raise ScaleError(
-            f"padding={padding!r} with kernel_size={kernel_size} and dilation={dilation} changes the spatial size, "
-            "which breaks the size relation between scales: use padding='same'"
+            "padding",
+            padding,
+            problem=f"with {{kernel_size={kernel_size}}} and {{dilation={dilation}}} changes the spatial size, which "
+            "breaks the size relation between scales",
+            cure="use {padding='same'}",
         )
-    return pair[0], pair[1]
+    return pair
 
 
-def check_padding_mode(padding_mode: str) -> None:
-    """Check the name of a padding mode.
-
-    Raises:
-        ValueError: It is not one of PyTorch's.
-    """
-    if padding_mode not in get_args(PaddingMode):
-        raise ValueError(f"padding_mode={padding_mode!r} must be one of {get_args(PaddingMode)}")
-
-
-def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+def convolve(conv: nn.Module, x: Tensor) -> Tensor:
     """Convolve, having checked that a padding made of the image itself finds enough of it.
 
     Raises:
         ScaleError: Reflection needs more pixels than its width, circular padding as many; there are fewer.
     """
-    if conv.padding_mode in {"reflect", "circular"} and checks_enabled():
-        needed = tuple(d * (k - 1) - d * (k - 1) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
-        least = tuple(n + (conv.padding_mode == "reflect") for n in needed)
+    layer = cast("nn.Conv2d", conv)
+    if layer.padding_mode in {"reflect", "circular"} and checks_enabled():
+        needed = tuple(d * (k - 1) - d * (k - 1) // 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        least = tuple(n + (layer.padding_mode == "reflect") for n in needed)
         if any(side < n for side, n in zip(spatial_size(x), least, strict=True)):
             raise ScaleError(
-                f"padding_mode={conv.padding_mode!r} with kernel_size={conv.kernel_size} and dilation={conv.dilation} "
-                f"needs at least {least} pixels, got {spatial_size(x)}: pass a larger image, or pad with 'replicate'"
+                "padding_mode",
+                layer.padding_mode,
+                problem=f"with {{kernel_size={layer.kernel_size}}} and {{dilation={layer.dilation}}} needs at least "
+                f"{least} pixels, got {spatial_size(x)}",
+                cure="pass a larger image, or pad with 'replicate'",
             )
-    return cast("Tensor", conv(x))
+    output: Tensor = conv(x)
+    return output
 
 
 def halve(x: Tensor, width: int) -> Tensor:
@@ -159,7 +175,30 @@ def halve(x: Tensor, width: int) -> Tensor:
     Raises:
         ScaleError: Height or width is below 2.
     """
-    size: Size = (spatial_size(x)[0] // 2, spatial_size(x)[1] // 2)
-    if checks_enabled() and (size[0] < 1 or size[1] < 1):
-        raise ScaleError(f"stride=2 needs every scale to have at least 2x2 pixels, got {spatial_size(x)}")
-    return avg_pool(x, 2) if width else absent(x, size)
+    height, length = spatial_size(x)
+    if checks_enabled() and min(height, length) < 2:
+        raise ScaleError("stride", 2, problem=f"needs every scale to have at least 2x2 pixels, got {(height, length)}")
+    return avg_pool(x, 2) if width else absent(x, (height // 2, length // 2))
+
+
+class Kernels:
+    """The convolutions of a layer's forward pass, as PyTorch computes them; `goctconv.deploy` has faster ones."""
+
+    def convolve(self, conv: nn.Module, x: Tensor) -> Tensor:
+        """Return a convolution."""
+        return convolve(conv, x)
+
+    def add(self, total: Tensor, term: Tensor) -> Tensor:
+        """Return a sum, which may be the changed ``total``."""
+        return total.add_(term) if is_eager_cpu(total) else total + term
+
+    def add_convolved(self, total: Tensor, conv: nn.Module, x: Tensor) -> Tensor:
+        """Return the sum of a tensor and a convolution of another one."""
+        return self.add(total, self.convolve(conv, x))
+
+    def concatenate(self, convs: nn.ModuleDict, x: Tensor) -> Tensor:
+        """Return several convolutions of one tensor, side by side."""
+        return torch.cat([self.convolve(conv, x) for conv in convs.values()], dim=1)
+
+
+PLAIN = Kernels()

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
-
-from .._features import Channels
-from ._convolution import IntPair, Padding, PaddingMode
-from ._multi_scale_conv import Downsample, MultiScaleConv2d, Upsample
+from .._features import Channels, octaves, parse_reductions
+from ._convolution import IntPair, with_parameters_of
+from ._goctconv import GOctConv
 
 
-class CrossStageGOctConv(MultiScaleConv2d):
+class CrossStageGOctConv(GOctConv):
     """Generalised octave convolution across the stages of a network, whose strides need not start at 1.
 
     The same computation as `GOctConv`, between features named by their *reductions*, the strides of the features with
@@ -61,39 +60,23 @@ class CrossStageGOctConv(MultiScaleConv2d):
 
     default_kernel_size = (1, 1)
 
+    @with_parameters_of(GOctConv.__init__)
     def __init__(
         self,
         in_channels: Channels,
         out_channels: Channels,
         kernel_size: IntPair = 1,
-        stride: IntPair = 1,
-        padding: Padding = "same",
-        dilation: IntPair = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        *,
+        *args: Any,
         in_reductions: Sequence[int] | None = None,
         out_reductions: Sequence[int] | None = None,
-        downsample: Downsample = "max",
-        upsample: Upsample = "bilinear",
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            padding_mode=padding_mode,
-            in_reductions=in_reductions,
-            out_reductions=out_reductions,
-            downsample=downsample,
-            upsample=upsample,
-            device=device,
-            dtype=dtype,
-        )
+        self._given_reductions = in_reductions, out_reductions
+        super().__init__(in_channels, out_channels, kernel_size, *args, **options)
+
+    def _reductions(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        inputs, outputs = self._given_reductions
+        inputs = octaves(len(self.in_widths)) if inputs is None else inputs
+        parsed = parse_reductions(inputs, len(self.in_widths), "in_reductions")
+        outputs = octaves(len(self.out_widths), parsed) if outputs is None else outputs
+        return parsed, parse_reductions(outputs, len(self.out_widths), "out_reductions")

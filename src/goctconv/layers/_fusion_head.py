@@ -3,18 +3,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .._features import ChannelError, Channels, Features, ScaleError
+from .._features import ChannelError, Channels, ScaleError
 from ._convolution import PaddingMode
 from ._cross_stage import CrossStageGOctConv
-from ._multi_scale_conv import Downsample, Upsample
+from ._goctconv import Downsample, Upsample
+from ._layer import Block
 from ._parallel_dilated import ParallelDilatedConv
 from ._per_scale import PerScale
 from ._prelu import PReLU
 
 
-class FusionHead(nn.Module):
+class FusionHead(Block):
     """Cross-stage fusion: the features of several stages in, one map that has seen them all out.
 
     A 1x1 `CrossStageGOctConv` exchanges between the stages, `ParallelDilatedConv` widens the field of view of each, a
@@ -61,6 +62,8 @@ class FusionHead(nn.Module):
     Source: Cheng et al., TPAMI 2021, section 4.3 and Table 1.
     """
 
+    layer_names = ("fuse", "dilated", "merge")
+
     def __init__(
         self,
         in_channels: Sequence[int],
@@ -82,10 +85,9 @@ class FusionHead(nn.Module):
     ) -> None:
         super().__init__()
         for name, widths in (("in_channels", in_channels), ("fuse_channels", fuse_channels)):
-            if not (
-                isinstance(in_channels, Sequence) and isinstance(widths, Sequence) and len(widths) == len(in_channels)
-            ):
-                raise ChannelError(f"{name}={widths!r} must be one width for each stage of in_channels={in_channels!r}")
+            if not isinstance(widths, Sequence) or len(widths) != len(in_channels):
+                problem = "" if name == "in_channels" else f" of {{in_channels={in_channels!r}}}"
+                raise ChannelError(name, widths, f"one width for each stage{problem}")
 
         def exchange(inputs: Channels, outputs: Channels, reductions: Sequence[int] | None) -> CrossStageGOctConv:
             return CrossStageGOctConv(
@@ -111,22 +113,16 @@ class FusionHead(nn.Module):
         widths = self.dilated.out_widths
         reductions = self.fuse.in_reductions
         if out_reduction is not None and out_reduction not in reductions:
-            raise ScaleError(f"out_reduction={out_reduction!r} must be one of the stages' reductions {reductions}")
+            raise ScaleError("out_reduction", out_reduction, f"one of the stages' reductions {reductions}")
         self.norm2 = PerScale(norm, widths)
         self.act2 = PerScale(activation, widths)
-        self.out_channels = sum(widths) if out_channels is None else out_channels
-        self.merge = exchange(widths, self.out_channels, None if out_reduction is None else (out_reduction,))
-        self.norm3 = PerScale(norm, self.out_channels)
-        self.act3 = PerScale(activation, self.out_channels)
+        fused = sum(widths) if out_channels is None else out_channels
+        self.merge = exchange(widths, fused, None if out_reduction is None else (out_reduction,))
+        self.norm3 = PerScale(norm, fused)
+        self.act3 = PerScale(activation, fused)
         self.to(device=device, dtype=dtype)
 
-    def resize_channels(self, _in_widths: Sequence[int]) -> None:
-        """Take another width over, after channels have been cut out of the layers."""
-        self.out_channels = sum(self.merge.out_widths)
-
-    def forward(self, features: Features) -> Tensor:
-        """Return the fused map."""
-        features = self.act1(self.norm1(self.fuse(features)))
-        features = self.act2(self.norm2(self.dilated(features)))
-        fused: Tensor = self.act3(self.norm3(self.merge(features)))
-        return fused
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+        return sum(self.out_widths)

@@ -3,18 +3,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .._features import Channels, Features
+from .._features import Channels
 from ._convolution import IntPair, PaddingMode
-from ._goctconv import GOctConv
-from ._multi_scale_conv import Downsample, Upsample
+from ._goctconv import Downsample, GOctConv, Upsample
+from ._layer import Block
 from ._per_scale import PerScale
 from ._prelu import PReLU
 from ._simplified import SimplifiedGOctConv
 
 
-class ILBlock(nn.Module):
+class ILBlock(Block):
     """In-layer multi-scale block: a `GOctConv`, then two 3x3 `SimplifiedGOctConv`, each normalised and activated.
 
     The first layer mixes channels and scales, the two depthwise ones mix neighbours.
@@ -57,6 +57,8 @@ class ILBlock(nn.Module):
 
     Source: Cheng et al., TPAMI 2021, section 4.2.
     """
+
+    layer_names = ("conv1", "conv2", "conv3")
 
     def __init__(
         self,
@@ -104,10 +106,3 @@ class ILBlock(nn.Module):
         self.norm3 = PerScale(norm, out_channels)
         self.act3 = PerScale(activation, out_channels)
         self.to(device=device, dtype=dtype)
-
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Return the output scales: a tensor or a tuple, as ``out_channels`` was given."""
-        features = self.act1(self.norm1(self.conv1(features)))
-        features = self.act2(self.norm2(self.conv2(features)))
-        output: Tensor | Features = self.act3(self.norm3(self.conv3(features)))
-        return output

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+from .._checks import ArgumentTypeError, check_share
 from .._features import Channels, parse_channels
-from ._convolution import IntPair, Padding, PaddingMode
-from ._multi_scale_conv import MultiScaleConv2d
+from ._convolution import IntPair, with_parameters_of
+from ._goctconv import GOctConv
 
 
-class OctConv(MultiScaleConv2d):
+class OctConv(GOctConv):
     """Vanilla octave convolution: two scales in and out, average-pooling down, nearest-neighbour up.
 
     Shapes:
@@ -48,50 +49,26 @@ class OctConv(MultiScaleConv2d):
 
     default_resampling = ("avg", "nearest")
 
+    @with_parameters_of(GOctConv.__init__, without=("downsample", "upsample"))
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: IntPair,
-        stride: IntPair = 1,
-        padding: Padding = "same",
-        dilation: IntPair = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: PaddingMode = "zeros",
-        *,
+        *args: Any,
         alpha_in: float = 0.5,
         alpha_out: float = 0.5,
-        device: torch.device | str | int | None = None,
-        dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            _split(in_channels, alpha_in, "in"),
-            _split(out_channels, alpha_out, "out"),
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            padding_mode=padding_mode,
-            in_reductions=None,
-            out_reductions=None,
-            downsample="avg",
-            upsample="nearest",
-            device=device,
-            dtype=dtype,
-        )
+        inputs, outputs = _split(in_channels, alpha_in, "in"), _split(out_channels, alpha_out, "out")
+        super().__init__(inputs, outputs, kernel_size, *args, downsample="avg", upsample="nearest", **options)
 
 
 def _split(channels: int, alpha: float, side: str) -> Channels:
     """Return channels at high and low resolution, or the integer itself where no share is asked for."""
     if not isinstance(channels, int) or isinstance(channels, bool):
-        raise TypeError(f"{side}_channels={channels!r} must be an integer: all channels of both scales together")
+        raise ArgumentTypeError(f"{side}_channels", channels, "an integer: all channels of both scales together")
     parse_channels(channels, f"{side}_channels")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
-        raise TypeError(f"alpha_{side}={alpha!r} must be a number in [0, 1]")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha_{side}={alpha!r} must lie in [0, 1]: it is the share of channels at low resolution")
+    check_share(f"alpha_{side}", alpha, "it is the share of channels at low resolution")
     low = int(alpha * channels)
     return (channels - low, low) if alpha else channels

@@ -1,25 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from .._features import (
-    ChannelError,
-    Channels,
-    Features,
-    absent,
-    as_features,
-    as_given,
-    parse_channels,
-    spatial_size,
-)
-from ._convolution import IntPair, PaddingMode, as_pair, check_padding_mode, convolve, resolve_padding, scaled_conv2d
+from .._checks import ArgumentTypeError, check_choice
+from .._features import ChannelError, Channels, absent, even_branches, parse_channels, spatial_size
+from ._convolution import IntPair, Kernels, PaddingMode, as_pair, resolve_padding, scaled_conv2d
+from ._layer import ScaleLayer
 
 
-class ParallelDilatedConv(nn.Module):
+class ParallelDilatedConv(ScaleLayer):
     """Parallel convolutions of growing dilation on every scale, their outputs concatenated.
 
     Shapes:
@@ -72,17 +65,16 @@ class ParallelDilatedConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_widths = parse_channels(in_channels, "in_channels")
-        self.in_channels = as_given(in_channels, self.in_widths)
+        self._set_channels(in_channels, in_channels, ["in_channels"])
         if not isinstance(dilations, Sequence) or not dilations:
-            raise ValueError(f"dilations={dilations!r} must be a sequence of at least one dilation")
+            raise ArgumentTypeError("dilations", dilations, "a sequence of at least one dilation")
         self.dilations = tuple(dilations)
         self.kernel_size = as_pair(kernel_size, "kernel_size")
-        check_padding_mode(padding_mode)
-        plain = isinstance(self.in_channels, int)
-        self.branch_channels = _parse_branches(branch_channels, self.in_widths, len(self.dilations), plain=plain)
+        check_choice("padding_mode", padding_mode, get_args(PaddingMode))
+        self.branch_channels = _parse_branches(
+            branch_channels, self.in_widths, len(self.dilations), plain=self.takes_tensor
+        )
         self.out_widths = tuple(sum(widths) for widths in self.branch_channels)
-        self.out_channels = as_given(in_channels, self.out_widths)
         self.branches = nn.ModuleDict()
         for scale, widths in enumerate(self.branch_channels):
             if not any(widths):
@@ -112,7 +104,6 @@ class ParallelDilatedConv(nn.Module):
             in_widths: Channels of every scale now; those of the branches are read off them.
         """
         self.in_widths = tuple(in_widths)
-        self.in_channels = as_given(self.in_channels, self.in_widths)
         branches = []
         for scale in range(len(self.in_widths)):
             convs = cast("nn.ModuleDict", self.branches[str(scale)]) if str(scale) in self.branches else nn.ModuleDict()
@@ -125,29 +116,16 @@ class ParallelDilatedConv(nn.Module):
                 del self.branches[str(scale)]
         self.branch_channels = tuple(branches)
         self.out_widths = tuple(sum(widths) for widths in branches)
-        self.out_channels = as_given(self.in_channels, self.out_widths)
 
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Return the concatenated branches of every scale; a tensor or a tuple, as ``in_channels`` was given."""
-        inputs = as_features(features, self.in_widths, plain=isinstance(self.in_channels, int))
-        outputs = tuple(
-            self._concatenated(scale, x) if self.out_widths[scale] else absent(x, spatial_size(x))
-            for scale, x in enumerate(inputs)
-        )
-        return outputs[0] if isinstance(self.in_channels, int) else outputs
-
-    def _concatenated(self, scale: int, x: Tensor) -> Tensor:
-        convs: nn.ModuleDict = self.branches[str(scale)]  # type: ignore[assignment]  # ModuleDict of ModuleDict
-        return torch.cat([convolve(cast("nn.Conv2d", conv), x) for conv in convs.values()], dim=1)
+    def compute_scale(self, scale: int, x: Tensor, kernels: Kernels) -> Tensor:
+        """Return the branches of one scale, concatenated."""
+        if not self.out_widths[scale]:
+            return absent(x, spatial_size(x))
+        return kernels.concatenate(cast("nn.ModuleDict", self.branches[str(scale)]), x)
 
     def extra_repr(self) -> str:
         """Return the widths; the convolutions below show the rest."""
         return f"{self.in_channels}, {self.branch_channels}"
-
-
-def even_branches(width: int, branches: int) -> tuple[int, ...]:
-    """Return the published division of a scale's channels: width // n for all but the last, which gets the rest."""
-    return (width // branches,) * (branches - 1) + (width - (branches - 1) * (width // branches),)
 
 
 def _parse_branches(
@@ -157,17 +135,13 @@ def _parse_branches(
         return tuple(even_branches(width, count) for width in in_widths)
     per_scale: list[Any] = [given] if plain else list(given)
     if len(per_scale) != len(in_widths) or not all(isinstance(widths, Sequence) for widths in per_scale):
-        raise ChannelError(
-            f"branch_channels={given!r} must be "
-            + ("one width per dilation" if plain else f"{len(in_widths)} sequences, one per scale of {in_widths}")
-        )
+        each = "one width per dilation" if plain else f"{len(in_widths)} sequences, one per scale of {in_widths}"
+        raise ChannelError("branch_channels", given, each)
     if any(len(widths) != count for widths in per_scale):
-        raise ChannelError(f"branch_channels={given!r} must name {count} widths per scale, one per dilation")
-    flat = parse_channels([w for widths in per_scale for w in widths], "branch_channels")
+        raise ChannelError("branch_channels", given, f"{count} widths per scale, one per dilation")
+    flat = parse_channels([width for widths in per_scale for width in widths], "branch_channels")
     parsed = tuple(flat[start : start + count] for start in range(0, len(flat), count))
     for scale, (width, widths) in enumerate(zip(in_widths, parsed, strict=True)):
         if any(widths) and not width:
-            raise ChannelError(
-                f"branch_channels={given!r}: scale {scale} has no input channels, so its branches must be 0"
-            )
+            raise ChannelError("branch_channels", given, f"0 at scale {scale}, which has no input channels")
     return parsed

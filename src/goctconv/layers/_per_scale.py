@@ -2,17 +2,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from .._features import Channels, Features, ScaleError, as_features, as_given, parse_channels
+from .._checks import ArgumentTypeError, check_integer
+from .._features import Channels, Features, ScaleError, as_features, checks_enabled
+from ._convolution import Kernels
+from ._layer import ScaleLayer
 
 _WITHOUT_CHANNELS = ("torch.nn.modules.activation", "torch.nn.modules.dropout")
 
 
-class PerScale(nn.Module):
+class PerScale(ScaleLayer):
     """Apply a module of its own to every scale: normalisation, activation, dropout.
 
     The modules are children named "0", "1", ... after their scale; an absent scale has none and passes through.
+
+    Modules without parameters or buffers that depend on the width, such as `torch.nn.ReLU`, `torch.nn.Dropout` and
+    `torch.nn.PReLU` with one slope, take any widths: one instance can be used at several places of a network.
 
     Shapes:
         - Input: one (B, C_i, H_i, W_i) tensor per scale in a tuple; a plain tensor where ``channels`` is an integer.
@@ -45,46 +52,64 @@ class PerScale(nn.Module):
 
     def __init__(self, make: Callable[[int], nn.Module], channels: Channels) -> None:
         super().__init__()
-        self.widths = parse_channels(channels, "channels")
-        self.channels = as_given(channels, self.widths)
+        self._set_channels(channels, channels, ["channels"])
         _check_factory(make)
-        for scale, width in enumerate(self.widths):
+        for scale, width in enumerate(self.in_widths):
             if width:
                 module = make(width)
                 if not isinstance(module, nn.Module):
-                    raise TypeError(
-                        f"make({width}) returned {module!r}, expected a torch.nn.Module: pass a class such as "
-                        "torch.nn.BatchNorm2d, or a function of the number of channels"
+                    raise ArgumentTypeError(
+                        "make",
+                        make,
+                        "a torch.nn.Module",
+                        "pass a class such as torch.nn.BatchNorm2d, or a function of the number of channels",
+                        problem=f"returned {module!r} for {width} channels",
                     )
                 self.add_module(str(scale), module)
+        self.takes_any_width = self._are_free_of_width()
+
+    def _are_free_of_width(self) -> bool:
+        """Whether no parameter or buffer depends on the width: those of different widths, if any, are alike."""
+        shapes: dict[int, list[torch.Size]] = {}
+        for scale, module in self.named_children():
+            found = [tensor.shape for tensor in (*module.parameters(), *module.buffers())]
+            shapes[self.in_widths[int(scale)]] = found
+        first, *others = shapes.values()
+        if others or not first:
+            return all(other == first for other in others)
+        return 1 not in shapes and all(shape.numel() == 1 for shape in first)
 
     def resize_channels(self, in_widths: Sequence[int]) -> None:
         """Take other widths over, after channels have been cut out of the modules; those of empty scales go."""
-        self.widths = tuple(in_widths)
-        self.channels = as_given(self.channels, self.widths)
-        for scale, width in enumerate(self.widths):
-            if not width and str(scale) in self._modules:
+        self.in_widths = self.out_widths = tuple(in_widths)
+        for scale, width in enumerate(self.in_widths):
+            if not width and str(scale) in self._modules and not self.takes_any_width:
                 del self._modules[str(scale)]
 
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Return every scale as its module gives it; a tensor or a tuple, as ``channels`` was given."""
-        inputs = as_features(features, self.widths, plain=isinstance(self.channels, int))
-        outputs = tuple(getattr(self, str(scale))(x) if self.widths[scale] else x for scale, x in enumerate(inputs))
-        return outputs[0] if isinstance(self.channels, int) else outputs
+    def check_inputs(self, features: Tensor | Features) -> Features:
+        """Return the input scales, having checked them."""
+        if not self.takes_any_width:
+            return super().check_inputs(features)
+        widths = [None if str(scale) in self._modules else 0 for scale in range(len(self.in_widths))]
+        return as_features(features, widths, plain=self.takes_tensor)
+
+    def compute_scale(self, scale: int, x: Tensor, kernels: Kernels) -> Tensor:  # noqa: ARG002
+        """Return what the module of a scale makes of it."""
+        module = self._modules.get(str(scale))
+        if module is None or (checks_enabled() and not x.shape[1]):
+            return x
+        output: Tensor = module(x)
+        return output
 
 
 def _check_factory(make: Callable[[int], nn.Module]) -> None:
     if isinstance(make, nn.Module) or not callable(make):
-        raise TypeError(
-            f"make={make!r} must be a function of the number of channels, or a class such as torch.nn.BatchNorm2d, "
-            "for every scale needs a module of its own"
-        )
+        expected = "a function of the number of channels, or a class such as torch.nn.BatchNorm2d"
+        raise ArgumentTypeError("make", make, expected, "every scale needs a module of its own")
     kind = getattr(make, "__module__", "")
     if isinstance(make, type) and not issubclass(make, nn.PReLU) and kind in _WITHOUT_CHANNELS:
-        raise TypeError(
-            f"{make.__name__} takes no number of channels: it would become another of its arguments; "
-            f"pass lambda channels: torch.nn.{make.__name__}()"
-        )
+        problem = "takes no number of channels: it would become another of its arguments"
+        raise ArgumentTypeError("make", make, cure=f"pass lambda channels: torch.nn.{make.__name__}()", problem=problem)
 
 
 class SelectScale(nn.Module):
@@ -110,21 +135,16 @@ class SelectScale(nn.Module):
 
     def __init__(self, index: int) -> None:
         super().__init__()
-        if not isinstance(index, int) or isinstance(index, bool):
-            raise TypeError(f"index={index!r} must be an integer, the scale to choose")
-        self.index = index
+        self.index = check_integer("index", index)
 
     def forward(self, features: Features) -> Tensor:
         """Return the chosen scale."""
         if not isinstance(features, (tuple, list)):
-            raise TypeError(
-                f"expected a tuple of tensors, one per scale, got a {type(features).__name__}: "
-                "a plain tensor needs no SelectScale"
+            raise ArgumentTypeError(
+                "features", features, "a tuple of tensors, one per scale", "a plain tensor needs no SelectScale"
             )
         if not -len(features) <= self.index < len(features):
-            raise ScaleError(
-                f"index={self.index} chooses a scale that is not there: the input has {len(features)} scales"
-            )
+            raise ScaleError("index", self.index, f"that of one of the {len(features)} scales of the input")
         return features[self.index]
 
     def extra_repr(self) -> str:

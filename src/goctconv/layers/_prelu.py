@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # the usual name
 from torch import Tensor, nn
 
+from .._torch import is_scripting, is_tracing
+
 
 class PReLU(nn.PReLU):
     """`torch.nn.PReLU`, trained several times as fast on a processor.
@@ -34,16 +36,15 @@ class PReLU(nn.PReLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that PyTorch gives it
         """Return the activation of each element."""
-        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+        if is_scripting() or torch.compiler.is_compiling() or not _pays(input, self.weight):
             return F.prelu(input, self.weight)
-        if torch.compiler.is_compiling() or not _pays(input, self.weight):
-            return F.prelu(input, self.weight)
-        return _Slopes.apply(input, self.weight)  # type: ignore[no-any-return]
+        output: Tensor = _Slopes.apply(input, self.weight)
+        return output
 
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
     """Whether a gradient will be computed on a processor."""
-    if not torch.is_grad_enabled() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+    if not torch.is_grad_enabled() or is_tracing():
         return False
     return x.device.type == "cpu" and x.dim() > 1 and (x.requires_grad or weight.requires_grad)
 

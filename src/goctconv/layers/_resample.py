@@ -7,10 +7,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from .._features import Size
+from .._torch import is_eager_cpu
 
 _PAYS_IN_BANDS = 2**17  # numbers of the result, from which on several threads pay
 
@@ -33,25 +32,6 @@ def resize(x: Tensor, size: Size, mode: str) -> Tensor:
     if bands > 1:
         return _resize_in_bands(x, size, bands)
     return F.interpolate(x, size, mode=mode, align_corners=False if mode == "bilinear" else None)
-
-
-def is_eager_cpu(x: Tensor) -> bool:
-    """Whether operations on a tensor run at once on a processor, wanted for nothing but their result.
-
-    Not so for gradients, backward or forward, and where something looks on: a compiler, a transform of torch.func, or a
-    mode that counts or follows operations.
-    """
-    if torch.jit.is_scripting():  # type: ignore[attr-defined]  # public, but not typed
-        return False
-    is_watched = (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]  # the same
-        or _get_current_dispatch_mode() is not None
-        or torch._C._are_functorch_transforms_active()  # noqa: SLF001  # nothing public tells
-        or forward_ad._current_level >= 0  # noqa: SLF001  # the same
-    )
-    is_learning = x.requires_grad and torch.is_grad_enabled()
-    return type(x) is Tensor and x.device.type == "cpu" and not is_learning and not is_watched
 
 
 def _pays(x: Tensor, step: int) -> bool:

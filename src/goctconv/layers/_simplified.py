@@ -1,27 +1,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from .._features import Channels, Features, absent, as_features, as_given, parse_channels, spatial_size
+from .._checks import check_choice
+from .._features import Channels, absent, spatial_size
 from ._convolution import (
     IntPair,
+    Kernels,
     Padding,
     PaddingMode,
     as_pair,
-    check_padding_mode,
     check_stride,
-    convolve,
     halve,
     resolve_padding,
     scaled_conv2d,
 )
+from ._layer import ScaleLayer
 
 
-class SimplifiedGOctConv(nn.Module):
+class SimplifiedGOctConv(ScaleLayer):
     """Simplified generalised octave convolution: a depthwise convolution per scale, no exchange between scales.
 
     Its cost is about 1/channels of that of `GOctConv`.
@@ -75,13 +76,12 @@ class SimplifiedGOctConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.widths = parse_channels(channels, "channels")
-        self.channels = as_given(channels, self.widths)
+        self._set_channels(channels, channels, ["channels"])
         self.kernel_size = as_pair(kernel_size, "kernel_size")
         self.stride = check_stride(stride)
         self.dilation = as_pair(dilation, "dilation")
-        self.padding = resolve_padding(padding, self.kernel_size, self.dilation, single_scale=len(self.widths) == 1)
-        check_padding_mode(padding_mode)
+        self.padding = resolve_padding(padding, self.kernel_size, self.dilation, single_scale=len(self.in_widths) == 1)
+        check_choice("padding_mode", padding_mode, get_args(PaddingMode))
         self.convs = nn.ModuleDict(
             {
                 str(scale): scaled_conv2d(
@@ -97,7 +97,7 @@ class SimplifiedGOctConv(nn.Module):
                     device=device,
                     dtype=dtype,
                 )
-                for scale, width in enumerate(self.widths)
+                for scale, width in enumerate(self.in_widths)
                 if width
             }
         )
@@ -105,28 +105,23 @@ class SimplifiedGOctConv(nn.Module):
     def reset_parameters(self) -> None:
         """Draw every convolution as `torch.nn.Conv2d` does."""
         for conv in self.convs.values():
-            conv.reset_parameters()  # type: ignore[operator]  # a Conv2d, which ModuleDict does not know
+            cast("nn.Conv2d", conv).reset_parameters()
 
     def resize_channels(self, in_widths: Sequence[int]) -> None:
         """Take other widths over, after channels have been cut out of the convolutions; empty ones go."""
-        self.widths = tuple(in_widths)
-        self.channels = as_given(self.channels, self.widths)
-        for scale, width in enumerate(self.widths):
+        self.in_widths = self.out_widths = tuple(in_widths)
+        for scale, width in enumerate(self.in_widths):
             if not width and str(scale) in self.convs:
                 del self.convs[str(scale)]
 
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Convolve every scale by itself; returns a tensor or a tuple, as ``channels`` was given."""
-        inputs = as_features(features, self.widths, plain=isinstance(self.channels, int))
+    def compute_scale(self, scale: int, x: Tensor, kernels: Kernels) -> Tensor:
+        """Return one output scale."""
+        width = self.in_widths[scale]
         if self.stride == 2:
-            inputs = tuple(map(halve, inputs, self.widths))
-        outputs = tuple(
-            convolve(cast("nn.Conv2d", self.convs[str(scale)]), x) if width else absent(x, spatial_size(x))
-            for scale, (x, width) in enumerate(zip(inputs, self.widths, strict=True))
-        )
-        return outputs[0] if isinstance(self.channels, int) else outputs
+            x = halve(x, width)
+        return kernels.convolve(self.convs[str(scale)], x) if width else absent(x, spatial_size(x))
 
     def extra_repr(self) -> str:
         """Return the arguments; the convolutions below show their own."""
         stride = ", stride=2" if self.stride == 2 else ""
-        return f"{self.channels}, kernel_size={self.kernel_size}{stride}"
+        return f"{self.in_channels}, kernel_size={self.kernel_size}{stride}"

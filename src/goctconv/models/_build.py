@@ -9,8 +9,7 @@ from typing import Any
 from timm.models import build_model_with_cfg, register_notrace_module, resolve_pretrained_cfg
 from torch import nn
 
-from ..layers import ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
 from ._checkpoints import StateDict, download, read_checkpoint
 from ._hub import HubModel
 from ._licenses import require_license
@@ -29,7 +28,7 @@ RELEASED_SHA256 = {
 _HUBS = ("hf-hub", "local-dir")
 
 # Layers whose forward compares sizes: torch.fx keeps them whole, as timm's tracing keeps its own such layers.
-for _layer in (MultiScaleConv2d, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv):
+for _layer in (GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv):
     register_notrace_module(_layer)
 
 

@@ -143,7 +143,7 @@ class CSF(BackboneModel):
         if self.head is None:
             return
         self.channels = {
-            "fuse": list(self.head.norm1.widths),
+            "fuse": list(self.head.norm1.in_widths),
             "dilated": [list(widths) for widths in self.head.dilated.branch_channels],
             "fused": self.head.out_channels,
         }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, cast
 
-from .._features import ChannelError, parse_channels, width_of
-from ..layers._parallel_dilated import even_branches
+from .._features import ChannelError, even_branches, parse_channels, width_of
 
 DILATIONS = (1, 2, 4, 8, 16)
 _WIDEST, _STEP = 512, 32

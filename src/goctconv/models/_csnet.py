@@ -167,12 +167,12 @@ class CSNet(MapModel):
     def resize_channels(self, _in_widths: Sequence[int]) -> None:
         """Take other widths over, after channels have been cut out of the layers."""
         blocks = [[cast("ILBlock", block) for block in cast("nn.Sequential", stage)] for stage in self.stages]
-        widths = [[block.norm1.channels for block in stage] for stage in blocks]
+        widths = [[block.norm1.in_channels for block in stage] for stage in blocks]
         channels: dict[str, Any] = {
             "stages": [[width if isinstance(width, int) else list(width) for width in stage] for stage in widths]
         }
         if self.head is not None:
-            channels["fuse"] = list(self.head.norm1.widths)
+            channels["fuse"] = list(self.head.norm1.in_widths)
             channels["dilated"] = [list(widths) for widths in self.head.dilated.branch_channels]
             channels["fused"] = self.head.out_channels
         self.channels = parse_csnet_channels(channels, self.fuse_stages)

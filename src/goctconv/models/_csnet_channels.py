@@ -7,8 +7,7 @@ from typing import Any, TypeAlias, cast
 
 from typing_extensions import NotRequired, TypedDict
 
-from .._features import ChannelError, parse_channels, width_of
-from ..layers._parallel_dilated import even_branches
+from .._features import ChannelError, even_branches, parse_channels, width_of
 
 BlockChannels: TypeAlias = int | list[int]
 

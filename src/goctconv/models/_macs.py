@@ -13,7 +13,7 @@ from .._checks import ArgumentError, check_choice
 from .._features import Features
 from .._torch import BatchNorm
 from ..graph import MacsCounter, Observer, recording
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import GOctConv
 
 
 def count_macs(
@@ -80,7 +80,7 @@ def _bias(conv: nn.Conv2d, _: Tensor, output: Tensor) -> int:
     return output.numel() if conv.bias is not None else 0
 
 
-def _resampling(conv: MultiScaleConv2d, given: Tensor | Features, output: Tensor | Features) -> int:
+def _resampling(conv: GOctConv, given: Tensor | Features, output: Tensor | Features) -> int:
     inputs = (given,) if isinstance(given, Tensor) else given
     outputs = (output,) if isinstance(output, Tensor) else output
     total = 5 * sum(x.numel() for x in inputs) if conv.stride == 2 else 0
@@ -101,5 +101,5 @@ _COUNTS: dict[type[nn.Module], Callable[[Any, Any, Any], int]] = {
     nn.Conv2d: _bias,
     BatchNorm: lambda _, x, __: 4 * x.numel(),
     nn.PReLU: lambda _, x, __: 3 * x.numel(),
-    MultiScaleConv2d: _resampling,
+    GOctConv: _resampling,
 }

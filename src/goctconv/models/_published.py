@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ..layers import FusionHead
-from ..layers._multi_scale_conv import MultiScaleConv2d
+from ..layers import FusionHead, GOctConv
 from ._checkpoints import StateDict, check_fit, counters
 
 PUBLISHED_LICENSE = "cc-by-nc-sa-4.0"
@@ -80,7 +79,7 @@ def renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
         yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", tuple(tensor.shape))
 
 
-def paths(conv: MultiScaleConv2d, name: str, key: str) -> Iterator[Published]:
+def paths(conv: GOctConv, name: str, key: str) -> Iterator[Published]:
     """Yield the paths of a layer: blocks [outputs of scale j, inputs of scale i] of one weight."""
     rows = [slice(*ends) for ends in pairwise([0, *accumulate(conv.out_widths)])]
     columns = [slice(*ends) for ends in pairwise([0, *accumulate(conv.in_widths)])]

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .._checks import ArgumentError, ArgumentTypeError
+
 MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
 
 
@@ -23,6 +25,7 @@ Size: TypeAlias = "int | Sequence[int] | Literal['own']"
 """One integer, (height, width), or ``"own"``: what each photograph has."""
 
 
+_SIZES = f"one integer or (height, width), each at least {MIN_SIZE}"
 _BLOCK_VALUES = 1 << 16  # values per block of rows: small enough for the processor's cache
 
 
@@ -50,7 +53,7 @@ def resize_bilinear(image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeL
         An array of shape (height, width) or (height, width, C).
 
     Raises:
-        ValueError: The array or the size is empty, or the array has other than 2 or 3 axes.
+        ArgumentError: The array or the size is empty, or the array has other than 2 or 3 axes.
 
     Example:
         >>> import numpy as np
@@ -69,10 +72,7 @@ def resized_blocks(
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield the rows of `resize_bilinear` block by block, for results that are not kept in floating point."""
     if image.ndim not in {2, 3} or 0 in image.shape or min(size) < 1:
-        raise ValueError(
-            f"cannot resize an array of shape {image.shape} to {size}: expected (H, W) or (H, W, C) and a size, "
-            "all at least 1."
-        )
+        raise ArgumentError("image", image, f"(H, W) or (H, W, C), and size={size!r}, all at least 1")
     rows, columns = _taps(image.shape[0], size[0]), _taps(image.shape[1], size[1])
     rows, used_rows = _compact(rows, image.shape[0])
     columns, used_columns = _compact(columns, image.shape[1])
@@ -136,15 +136,13 @@ def check_size(size: int | Sequence[int]) -> tuple[int, int]:
     """Return the network's input size as (height, width).
 
     Raises:
-        TypeError: ``size`` is not of integers.
-        ValueError: They are not one or two, or less than 32.
+        ArgumentError: It is no integer and no pair of them, or less than 32.
     """
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    expected = f"expected one integer or (height, width), each at least {MIN_SIZE}."
     if not all(isinstance(side, Integral) for side in pair):
-        raise TypeError(f"size is {size!r}, {expected}")
+        raise ArgumentTypeError("size", size, _SIZES)
     if len(pair) != 2 or min(pair) < MIN_SIZE:
-        raise ValueError(f"size is {size}, {expected}")
+        raise ArgumentError("size", size, _SIZES)
     return int(pair[0]), int(pair[1])
 
 
@@ -152,11 +150,10 @@ def check_size_or_own(size: Size) -> tuple[int, int] | None:
     """Return an input size as (height, width), or None for what each photograph has.
 
     Raises:
-        TypeError: ``size`` is not of integers, or another word than "own".
-        ValueError: They are not one or two, or less than 32.
+        ArgumentError: It is no integer and no pair of them, less than 32, or another word than "own".
     """
     if isinstance(size, str):
         if size != OWN:
-            raise TypeError(f"size is {size!r}, expected one integer or (height, width), or {OWN!r}.")
+            raise ArgumentTypeError("size", size, f"{_SIZES}, or {OWN!r}")
         return None
     return check_size(size)

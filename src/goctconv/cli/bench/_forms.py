@@ -11,9 +11,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ...deployment import ExportError, deploy
-from ...deployment._engines import OnnxEngine, OpenVINOEngine
-from ...deployment._export import Exported
+from ...deployment import Exported, ExportError, OnnxEngine, OpenVINOEngine, deploy
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 Size: TypeAlias = tuple[int, int]

@@ -14,9 +14,7 @@ import torch
 from torch import nn
 
 from ..._torch import BatchNorm
-from ...deployment import ExportError, describe_machine
-from ...deployment._cpu import keep_freed_memory
-from ...deployment._engines import processors
+from ...deployment import ExportError, describe_machine, keep_freed_memory, processors
 from ...saliency import calibrate_batch_norm
 from .._command import CommandError
 from .._model import SAVED, channels_of, choose_device, create_model, input_size

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._integers import check_integer
+from ..._checks import ArgumentTypeError, check_choice, check_integer
 from .._resize import MEAN, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
 from ..transforms._sample import Sample, Transform, apply
@@ -50,8 +50,7 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
 
     Raises:
         DataSetError: There are no pairs, or the folder for copies cannot be made.
-        TypeError: An argument is of another type.
-        ValueError: An argument is out of range.
+        ArgumentError: An argument is out of range or of another type.
 
     TensorPair:
         >>> import pathlib, tempfile
@@ -80,12 +79,12 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
     ) -> None:
         self.pairs = tuple(pairs)
         if not self.pairs:
-            raise DataSetError("there are no pairs of photographs and masks: pass at least one.")
+            raise DataSetError("there are no pairs of photographs and masks: pass at least one")
         self.size = check_size_or_own(size)
         self.transforms = _check_transforms(transforms)
         self.seed = check_seed(seed)
-        self.shrink = None if shrink is None else check_integer("shrink", shrink, lowest=1, cure=" pixels, or None")
-        self.broken = _check_broken(broken)
+        self.shrink = None if shrink is None else check_integer("shrink", shrink, least=1)
+        self.broken = check_choice("broken", broken, get_args(Broken))
         self.epoch = 0
         self._copies = None if cache is None else Copies(cache, self.shrink)
         self._resize = Resize()
@@ -126,7 +125,7 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
         index = operator.index(key)
         index += len(self.pairs) if index < 0 else 0
         if not 0 <= index < len(self.pairs):
-            raise IndexError(f"index {key} of {len(self.pairs)} pairs.")
+            raise IndexError(f"index {key} of {len(self.pairs)} pairs")
         return index
 
     def _read(self, pair: ImagePair) -> Pixels:
@@ -152,15 +151,9 @@ def _normalised(image: NDArray[np.float32]) -> Tensor:
 
 def _check_transforms(transforms: Iterable[Transform]) -> tuple[Transform, ...]:
     if callable(transforms):
-        raise TypeError(f"transforms is {transforms!r}, expected several: pass a list, [{transforms!r}].")
+        raise ArgumentTypeError("transforms", transforms, "several transforms", f"pass a list, [{transforms!r}]")
     found = tuple(transforms)
     for transform in found:
         if not callable(transform) or isinstance(transform, type):
-            raise TypeError(f"{transform!r} is no transform: pass a function of (sample, rng), such as RandomFlip().")
+            raise ArgumentTypeError("transforms", transform, "functions of (sample, rng)", "pass RandomFlip()")
     return found
-
-
-def _check_broken(broken: Broken) -> Broken:
-    if broken not in get_args(Broken):
-        raise ValueError(f"broken is {broken!r}, expected one of {', '.join(map(repr, get_args(Broken)))}.")
-    return broken

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._integers import check_integer
+from ..._checks import ArgumentError, check_integer
 from .._resize import MIN_SIZE
 
 
@@ -43,20 +43,18 @@ def check_seed(seed: object) -> int:
     """Return the seed.
 
     Raises:
-        TypeError: It is no integer.
-        ValueError: It is out of range.
+        ArgumentError: It is no integer from 0 to 2³² - 1.
     """
-    return check_integer("seed", seed, lowest=0, highest=_HIGHEST)
+    return check_integer("seed", seed, 0, _HIGHEST)
 
 
 def check_epoch(epoch: object) -> int:
     """Return the epoch.
 
     Raises:
-        TypeError: It is no integer.
-        ValueError: It is negative.
+        ArgumentError: It is no integer of at least 0.
     """
-    return check_integer("epoch", epoch, lowest=0, highest=_HIGHEST)
+    return check_integer("epoch", epoch, 0, _HIGHEST)
 
 
 class SkippedPair(NamedTuple):
@@ -132,7 +130,7 @@ class Batch(NamedTuple):
 
 
 def collate(examples: Sequence[TensorPair | Dropped]) -> Batch:
-    """Put the examples of a `SaliencyDataset` together to a batch.
+    """Join the examples of a `SaliencyDataset` to a batch.
 
     Examples that could not be made are left out, so that a batch may be smaller, or empty: (0, 3, H, W).
 
@@ -140,7 +138,7 @@ def collate(examples: Sequence[TensorPair | Dropped]) -> Batch:
         examples: At least one; all of one size.
 
     Raises:
-        ValueError: The sizes differ.
+        ArgumentError: The sizes differ.
 
     Example:
         >>> import torch
@@ -157,7 +155,7 @@ def collate(examples: Sequence[TensorPair | Dropped]) -> Batch:
         return Batch(torch.zeros(0, 3, height, width), torch.zeros(0, 1, height, width), (), skipped)
     sizes = {tuple(example.image.shape[1:]) for example in kept}
     if len(sizes) > 1:
-        raise ValueError(f"the images of a batch have the sizes {sorted(sizes)}, expected one: give all the same size.")
+        raise ArgumentError("sizes", sorted(sizes), "one size for all images of a batch")
     images = torch.stack([example.image for example in kept])
     masks = torch.stack([example.mask for example in kept])
     return Batch(images, masks, tuple(example.name for example in kept), skipped)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..._checks import ArgumentTypeError
 from ._open import MAX_PIXELS, ImageError, check_pixels, damaged_data, open_path, open_stream
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
@@ -31,7 +32,7 @@ def read_image(image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | No
 
     Raises:
         ImageError: The image is missing, damaged, empty, too large or not an image.
-        TypeError: ``image`` is of none of these types.
+        ArgumentTypeError: ``image`` is of none of these types.
 
     Example:
         >>> import numpy as np
@@ -55,10 +56,7 @@ def read_image(image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | No
         path = Path(image)
         with open_path(path, max_pixels) as opened, damaged_data(name or str(path)):
             return to_rgb(opened)
-    raise TypeError(
-        f"an image is {type(image).__name__}, expected a path, the bytes of an image file, a PIL image or a uint8 "
-        "array of shape (H, W, 3) or (H, W)."
-    )
+    raise ArgumentTypeError("image", image, "a path, bytes of an image file, a PIL image or uint8 (H, W, 3) or (H, W)")
 
 
 def image_size(image: Image.Image) -> tuple[int, int]:
@@ -71,12 +69,12 @@ def _read_array(array: NDArray[np.uint8], name: str, max_pixels: int) -> Image.I
     if array.dtype != np.uint8:
         raise ImageError(
             f"{name}: dtype {array.dtype}, expected uint8 with values 0 to 255: scale the values and convert with "
-            "array.astype(numpy.uint8)."
+            "array.astype(numpy.uint8)"
         )
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3):
         raise ImageError(
             f"{name}: shape {array.shape}, expected (H, W, 3) in RGB order or (H, W): move the channels to the end "
-            "and drop an alpha channel."
+            "and drop an alpha channel"
         )
     check_pixels((array.shape[1], array.shape[0]), name, max_pixels)
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")

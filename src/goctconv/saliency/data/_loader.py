@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.utils.data import DataLoader
 
+from ..._checks import check_integer
 from ._dataset import SaliencyDataset
 from ._examples import Batch, Dropped, SkippedPair, TensorPair, collate
 from ._pairs import ImagePair
@@ -36,8 +37,7 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
         skipped: Pairs that were left out already.
 
     Raises:
-        TypeError: ``workers`` is no integer.
-        ValueError: It is negative.
+        ArgumentError: ``workers`` is no integer of at least 0.
 
     Example:
         >>> from pathlib import Path
@@ -57,10 +57,7 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
         pin_memory: bool = False,
         skipped: Iterable[SkippedPair] = (),
     ) -> None:
-        if isinstance(workers, bool) or not isinstance(workers, int):
-            raise TypeError(f"workers is {workers!r}, expected an integer number of processes, or 0.")
-        if workers < 0:
-            raise ValueError(f"workers is {workers}, expected 0 or more.")
+        workers = check_integer("workers", workers, least=0)
         super().__init__(
             dataset,
             batch_sampler=sampler,

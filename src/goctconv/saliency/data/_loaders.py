@@ -61,8 +61,7 @@ def training_loader(
 
     Raises:
         DataSetError: No pair can be used, or the folder for copies cannot be made.
-        TypeError: An argument is of another type.
-        ValueError: An argument is out of range, or there are too few pairs for one optimizer step.
+        ArgumentError: An argument is out of range or of another type, or there are too few pairs for an optimizer step.
 
     Example:
         >>> import pathlib, tempfile
@@ -130,8 +129,7 @@ def validation_loader(
 
     Raises:
         DataSetError: No pair can be used, or the folder for copies cannot be made.
-        TypeError: An argument is of another type.
-        ValueError: An argument is out of range.
+        ArgumentError: An argument is out of range or of another type.
 
     Example:
         >>> import pathlib, tempfile

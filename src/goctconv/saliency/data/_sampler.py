@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch.distributed
 from torch.utils.data import Sampler
 
-from .._integers import check_integer
+from ..._checks import ArgumentError, ArgumentTypeError, check_integer
 from .._resize import OWN, Size, check_size_or_own
 from ._examples import Purpose, SampleKey, check_epoch, check_seed, generator
 
@@ -35,8 +35,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         world_size: The number of processes, by default likewise, else 1.
 
     Raises:
-        TypeError: An argument is of another type.
-        ValueError: An argument is out of range, or there are too few pairs for one optimizer step.
+        ArgumentError: An argument is out of range or of another type, or there are too few pairs for an optimizer step.
 
     Example:
         >>> from goctconv.saliency.data import EpochBatchSampler
@@ -59,13 +58,13 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        self.length = check_integer("length", length, lowest=1)
-        self.batch_size = check_integer("batch_size", batch_size, lowest=1)
+        self.length = check_integer("length", length, least=1)
+        self.batch_size = check_integer("batch_size", batch_size, least=1)
         self.seed = check_seed(seed)
         self.sizes = _check_sizes(sizes, self.batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
-        self.accumulate = check_integer("accumulate", accumulate, lowest=1)
+        self.accumulate = check_integer("accumulate", accumulate, least=1)
         self.rank, self.world_size = _processes(rank, world_size)
         self.epoch = 0
         self.start = 0
@@ -79,13 +78,10 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             start: How many batches of it (of this process) to leave out, to go on in the middle of an epoch.
 
         Raises:
-            TypeError: They are no integers.
-            ValueError: They are negative, or ``start`` is beyond the last batch.
+            ArgumentError: They are no integers, negative, or ``start`` is beyond the last batch.
         """
         self.epoch = check_epoch(epoch)
-        self.start = check_integer(
-            "start", start, lowest=0, highest=self._mine(), cure=" batches, as many as an epoch has"
-        )
+        self.start = check_integer("start", start, 0, self._mine(), cure=f"an epoch has {self._mine()} batches")
 
     def __len__(self) -> int:
         """The number of batches of the next pass: those of an epoch, less ``start``."""
@@ -116,38 +112,35 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         step = self.world_size * self.accumulate
         total = self.length // self.batch_size // step * step
         if not total:
-            needed = self.batch_size * step
             times = f" x {self.accumulate} to accumulate" if self.accumulate > 1 else ""
             times += f" x {self.world_size} processes" if self.world_size > 1 else ""
-            raise ValueError(
-                f"there are {self.length} pairs, but an optimizer step takes {needed} (batches of {self.batch_size}"
-                f"{times}): lower batch_size, or pass drop_last=False."
-            )
+            problem = f"needs {self.batch_size * step} pairs for an optimizer step{times}, but there are {self.length}"
+            cure = "lower {batch_size} or {accumulate}"
+            raise ArgumentError("batch_size", self.batch_size, problem=problem, cure=cure)
         return total
 
 
 def _processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
-        raise ValueError(f"rank is {rank} and world_size is {world_size}: pass both or neither.")
+        raise ArgumentError("rank", rank, problem=f"and world_size={world_size}", cure="pass both or neither")
     if rank is None or world_size is None:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return 0, 1
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    world_size = check_integer("world_size", world_size, lowest=1)
-    return check_integer("rank", rank, lowest=0, highest=world_size - 1), world_size
+    world_size = check_integer("world_size", world_size, least=1)
+    return check_integer("rank", rank, 0, world_size - 1), world_size
 
 
 def _check_sizes(sizes: object, batch_size: int) -> tuple[tuple[int, int] | None, ...]:
     if not isinstance(sizes, (tuple, list, range)):
-        raise TypeError(f"sizes is {sizes!r}, expected a list of sizes, such as [{sizes!r}].")
+        raise ArgumentTypeError("sizes", sizes, "a list of sizes", f"pass [{sizes!r}]")
     if not sizes:
-        raise ValueError("sizes is empty, expected at least one size, such as [224].")
+        raise ArgumentError("sizes", sizes, "at least one size", "pass [224]")
     checked = tuple(check_size_or_own(size) for size in sizes)
     if None in checked and len(checked) > 1:
-        raise ValueError(f"sizes is {sizes!r}: {OWN!r} leaves no other size to choose: pass it alone, or leave it out.")
+        raise ArgumentError("sizes", sizes, problem=f"holds {OWN!r}, which goes with no other", cure="pass it alone")
     if None in checked and batch_size > 1:
-        raise ValueError(
-            f"size is {OWN!r} and batch_size is {batch_size}, but images of different sizes make no batch: pass "
-            "batch_size=1, and accumulate=10 for steps of ten images; or one size for all."
-        )
+        problem = "does not go with {size='own'}: images of different sizes make no batch"
+        cure = "pass {batch_size=1}, and {accumulate=10} for steps of ten images; or one size for all"
+        raise ArgumentError("batch_size", batch_size, problem=problem, cure=cure)
     return checked

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from ..._checks import ArgumentError, ArgumentTypeError
 from ._layouts import find_pairs
 from ._pairs import DataSet, DataSetError, ImagePair
 
@@ -87,9 +88,8 @@ def split_pairs(pairs: DataSet | Sequence[ImagePair], validation: float = 0.1, *
         Both, sorted by name.
 
     Raises:
-        DataSetError: Two pairs have the same name, or no pair would be left to train with.
-        TypeError: ``validation`` is no number.
-        ValueError: It is negative, or a share of 1 or more.
+        DataSetError: Two pairs have the same name.
+        ArgumentError: ``validation`` is no number, negative, a share of 1 or more, or leaves no pair to train with.
 
     Example:
         >>> from pathlib import Path
@@ -100,11 +100,11 @@ def split_pairs(pairs: DataSet | Sequence[ImagePair], validation: float = 0.1, *
         (['a', 'c', 'e'], ['b', 'd'])
     """
     ordered = sorted(pairs, key=lambda pair: pair.name)
-    for one, other in pairwise(ordered):
-        if one.name == other.name:
+    for pair, following in pairwise(ordered):
+        if pair.name == following.name:
             raise DataSetError(
-                f"{one.image} and {other.image} are both called {one.name}: join data sets with join_pairs(...), which "
-                "makes names unique."
+                f"{pair.image} and {following.image} are both called {pair.name}: join data sets with join_pairs(...), "
+                "which makes names unique"
             )
     count = _validation_count(validation, len(ordered))
     drawn = {pair.name for pair in sorted(ordered, key=lambda pair: _digest(seed, pair.name))[:count]}
@@ -116,18 +116,14 @@ def split_pairs(pairs: DataSet | Sequence[ImagePair], validation: float = 0.1, *
 
 def _validation_count(validation: float, total: int) -> int:
     if isinstance(validation, bool) or not isinstance(validation, (int, float)):
-        raise TypeError(f"validation is {validation!r}, expected a share such as 0.1 or a count such as 100.")
+        raise ArgumentTypeError("validation", validation, "a share such as 0.1 or a count such as 100")
     is_count = isinstance(validation, int)
     if not validation >= 0 or (not is_count and validation >= 1):
-        raise ValueError(
-            f"validation is {validation!r}, expected a share from 0 to below 1, or an integer for a count."
-        )
+        raise ArgumentError("validation", validation, "a share from 0 to below 1, or an integer for a count")
     count = int(validation) if is_count else round(validation * total)
     if validation and total and not 0 < count < total:
-        raise DataSetError(
-            f"validation={validation!r} of {total} pairs takes {count} for validation and leaves {total - count} to "
-            "train with: both need at least one."
-        )
+        problem = f"takes {count} of {total} pairs and leaves {total - count} to train with"
+        raise ArgumentError("validation", validation, "at least one for both", problem=problem)
     return count
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ..._checks import ArgumentError, ArgumentTypeError
 from ..._torch import BatchNorm
 from ...graph import evaluating
-from ._network import home
+from ._network import check_model, home
 
 
 def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
@@ -22,8 +23,8 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: Inputs of shape (B, C, H, W), of any device. Each batch counts the same, so make them equally large.
 
     Raises:
-        TypeError: ``batches`` is a single tensor or holds something else, or ``model`` is no network.
-        ValueError: The model has no BatchNorm with running statistics, or there are no batches.
+        ArgumentError: ``model`` is no network or has no BatchNorm with running statistics, or ``batches`` is a single
+            tensor or empty.
 
     Example:
         >>> import torch
@@ -33,17 +34,12 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         >>> norm.running_mean
         tensor([4.])
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
+    check_model(model)
     if isinstance(batches, Tensor):
-        raise TypeError(
-            f"batches is one tensor of shape {tuple(batches.shape)}, expected several batches: pass a list, [tensor]."
-        )
+        raise ArgumentTypeError("batches", batches, "several tensors", "pass a list, [tensor]")
     layers = [layer for layer in model.modules() if isinstance(layer, BatchNorm) and layer.running_mean is not None]
     if not layers:
-        raise ValueError(
-            f"{type(model).__name__} has no BatchNorm layer with running statistics: there is nothing to calibrate."
-        )
+        raise ArgumentError("model", model, problem="has no BatchNorm layer with running statistics")
     momenta = [layer.momentum for layer in layers]
     statistics = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
     done = False
@@ -61,7 +57,7 @@ def calibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
                 for name, buffer in layer.named_buffers():
                     buffer.copy_(saved[name])
     if not done:
-        raise ValueError("there are no batches to calibrate on: pass at least one tensor of shape (B, C, H, W).")
+        raise ArgumentError("batches", [], "at least one tensor of shape (B, C, H, W)")
 
 
 @torch.no_grad()
@@ -70,10 +66,7 @@ def _run(model: nn.Module, batches: Iterable[Tensor]) -> int:
     count = 0
     for batch in batches:
         if not isinstance(batch, Tensor):
-            raise TypeError(
-                f"batches[{count}] is of type {type(batch).__name__}, expected a tensor of shape (B, C, H, W): make "
-                "one of an image with preprocess(image)."
-            )
+            raise ArgumentTypeError(f"batches[{count}]", batch, "a tensor (B, C, H, W)", "pass preprocess(image)")
         model(batch.to(like))
         count += 1
     return count

@@ -9,11 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..._checks import ArgumentError, ArgumentTypeError
 from ...graph import unwrapped
 
 
-class NotANumberError(ValueError):
-    """A network's output is not a number."""
+class NotANumberError(ArgumentError):
+    """A network's output is not a number: its weights are untrained, or BatchNorm statistics do not fit them."""
+
+
+def check_model(model: object, argument: str = "model") -> None:
+    """Refuse what is no network.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(argument, model, "a torch.nn.Module", "pass goctconv.create_model(...)")
 
 
 def home(model: nn.Module) -> Tensor:
@@ -44,7 +55,7 @@ def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> ND
 
     Raises:
         NotANumberError: The output is not a number.
-        ValueError: It has another shape.
+        ArgumentError: It has another shape.
     """
     inputs = torch.from_numpy(np.stack(pixels)).to(home(model))
     if inputs.device.type == "cpu":
@@ -58,20 +69,15 @@ def maps_of(logits: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
     Raises:
         NotANumberError: It is not a number.
-        ValueError: It is no tensor of shape (B, 1, H, W).
+        ArgumentError: It is no tensor of shape (B, 1, H, W).
     """
     if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[:2] != (shape[0], 1):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model returned {got} for an input of shape {shape}, expected one tensor of logits of "
-            f"shape ({shape[0]}, 1, H, W): pass a model with a single output map."
-        )
+        expected = f"one tensor of shape ({shape[0]}, 1, H, W) for images of shape {shape}"
+        raise ArgumentError("logits", logits, expected, "pass a {model} with a single output map")
     maps = torch.sigmoid(logits[:, 0].float()).cpu()
     if torch.isnan(maps).any():
-        raise NotANumberError(
-            "the model's output is not a number (NaN): its weights are untrained, or its BatchNorm statistics do not "
-            "fit them. Load trained weights, or call goctconv.saliency.calibrate_batch_norm(model, batches) first."
-        )
+        cure = "load trained weights with {checkpoint_path}, or call goctconv.saliency.calibrate_batch_norm first"
+        raise NotANumberError("logits", logits, problem="is not a number (NaN)", cure=cure)
     return np.asarray(maps.numpy(), dtype=np.float32)
 
 

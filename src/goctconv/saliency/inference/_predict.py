@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ...deployment import Deployed, deploy, export_onnx, export_openvino
-from ...deployment._engines import Engine, OnnxEngine, OpenVINOEngine
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer
+from ...deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
 from ..data import ImageLike, default_workers
-from ._network import each_probability, maps_of
+from ._network import check_model, each_probability, maps_of
 from ._pipeline import run_pipeline
 from ._preprocess import Prepared, prepare
 
@@ -53,8 +53,8 @@ def predict(
 
     Raises:
         ImageError: An image cannot be read.
-        TypeError: ``images`` is a single image, ``model`` no network, or ``size`` or ``batch_size`` no integer.
-        ValueError: ``size`` or ``batch_size`` is too small, or the model's output is not a map.
+        ArgumentError: ``model`` is no network or its output no map, ``images`` is a single image, or ``size`` or
+            ``batch_size`` is no integer or too small.
 
     Example:
         >>> import numpy as np, torch
@@ -63,16 +63,15 @@ def predict(
         >>> [saliency.shape for saliency in predict(model, [np.zeros((30, 40, 3), np.uint8)])]
         [(30, 40)]
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
-    refuse_single(images)
+    check_model(model)
+    _refuse_single(images)
     network_size = check_size_or_own(size)
-    check_batch_size(batch_size)
+    batch_size = check_integer("batch_size", batch_size, least=1)
     with evaluating(model, device) as network:
-        return predict_all(images, lambda pixels: each_probability(network, pixels), network_size, batch_size)
+        return _predict_all(images, lambda pixels: each_probability(network, pixels), network_size, batch_size)
 
 
-def predict_all(
+def _predict_all(
     images: Iterable[ImageLike],
     infer: Callable[[Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]],
     size: tuple[int, int] | None,
@@ -99,37 +98,18 @@ def predict_all(
     return maps
 
 
-def check_batch_size(batch_size: int) -> int:
-    """Return the batch size.
-
-    Raises:
-        TypeError: It is no integer.
-        ValueError: It is less than 1.
-    """
-    if not hasattr(batch_size, "__index__"):
-        raise TypeError(f"batch_size is {batch_size!r}, expected an integer of at least 1.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1.")
-    return int(batch_size)
-
-
-def refuse_single(images: object) -> None:
-    """Refuse what is not a collection of images.
-
-    Raises:
-        TypeError: It is one image.
-    """
+def _refuse_single(images: object) -> None:
     if isinstance(images, (str, os.PathLike, bytes, Image.Image)):
-        raise TypeError(f"images is a single {type(images).__name__}, expected a list: predict(model, [image]).")
+        raise ArgumentTypeError("images", images, "a list", "pass [image]")
     if isinstance(images, (np.ndarray, Tensor)):
-        raise TypeError(
-            f"images is one {type(images).__name__} of shape {tuple(images.shape)}, expected a list of uint8 arrays "
-            "(H, W, 3): predict(model, [image]), or predict(model, list(images)) for a stack of images."
-        )
+        cure = "pass [image], or list(images) for a stack of images"
+        raise ArgumentTypeError("images", images, "a list of uint8 arrays (H, W, 3)", cure)
 
 
 Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
 Pixels: TypeAlias = NDArray[np.float32]
+
+_MODELS = "a torch.nn.Module, or the path of a file that ends in .onnx or .xml"
 
 FILES: dict[str, tuple[Backend, ...]] = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",)}  # who reads them
 
@@ -159,9 +139,9 @@ class Predictor:
     Raises:
         ImportError: The engine, or what the export needs, is not installed.
         ExportError: The network cannot be exported.
-        TypeError: ``model`` is neither a network nor a path, or ``size`` or ``batch_size`` is no integer.
-        ValueError: ``size`` or ``batch_size`` is too small, or the file is damaged or takes other sizes; an
-            engine that does not go with the model, the device or the number of threads.
+        ArgumentError: ``model`` is neither a network nor a path of an intact file, ``size`` or ``batch_size`` is no
+            integer, too small, or another one than the file takes, or the engine does not go with the model, the device
+            or the number of threads.
 
     Example:
         >>> import numpy as np, torch
@@ -183,12 +163,13 @@ class Predictor:
     ) -> None:
         self.backend: Backend = _backend_for(model, backend)
         self.size = check_size_or_own(size)
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = check_integer("batch_size", batch_size, least=1)
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine
         if isinstance(model, nn.Module) and self.backend == "torch":
-            network = model if isinstance(model, Deployed) else deploy(model)
-            if device not in {None, "auto"} and {one.device for one in model.parameters()} != {torch.device(device)}:
+            network = model if isinstance(model, DeployedModel) else deploy(model)
+            places = {parameter.device for parameter in model.parameters()}
+            if device not in {None, "auto"} and places != {torch.device(device)}:
                 network = (copy.deepcopy(network) if network is model else network).to(device)
             self._network = network
         else:
@@ -205,11 +186,10 @@ class Predictor:
 
         Raises:
             ImageError: An image cannot be read.
-            TypeError: ``images`` is a single image.
-            ValueError: The network's output is not a map.
+            ArgumentError: ``images`` is a single image, or the network's output is not a map.
         """
-        refuse_single(images)
-        return predict_all(images, self.infer, self.size, self.batch_size)
+        _refuse_single(images)
+        return _predict_all(images, self.infer, self.size, self.batch_size)
 
     def infer(self, pixels: Sequence[Pixels]) -> list[Pixels]:
         """Return the maps of images that are preprocessed, at the sizes that they have then.
@@ -218,7 +198,7 @@ class Predictor:
             pixels: Arrays of shape (3, height, width), of the network's size if it is not "own".
 
         Raises:
-            ValueError: The network's output is not a map, or not a number.
+            ArgumentError: The network's output is not a map, or not a number.
         """
         if isinstance(self._network, nn.Module):
             return each_probability(self._network, pixels)
@@ -235,7 +215,8 @@ class Predictor:
         except (ImportError, ValueError):
             raise
         except Exception as error:  # each engine has errors of its own
-            raise ValueError(f"{file} cannot be loaded by {self.backend}: export it again ({error})") from error
+            problem = f"cannot be loaded by {self.backend} ({error})"
+            raise ArgumentError("model", str(file), problem=problem, cure="export it again") from error
 
     def _file_of(self, model: nn.Module | str | os.PathLike[str]) -> Path:
         if not isinstance(model, nn.Module):
@@ -257,29 +238,30 @@ _EXPORTS: dict[str, tuple[str, Callable[..., None]]] = {
 
 def _backend_for(model: object, backend: str | None) -> Backend:
     known: tuple[Backend, ...] = get_args(Backend)
-    chosen = next((one for one in known if one == backend), None)
-    if backend != chosen:
-        raise ValueError(f"backend is {backend!r}, expected one of {known}.")
+    check_choice("backend", backend, (*known, None))
+    chosen = next((name for name in known if name == backend), None)
     if isinstance(model, nn.Module):
         return chosen or "torch"
     if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(f"model is {model!r}, expected a torch.nn.Module or the path of an .onnx or .xml file.")
+        raise ArgumentTypeError("model", model, _MODELS)
     path = Path(model)
     readers = FILES.get(path.suffix)
     if readers is None:
-        raise ValueError(f"model is {str(model)!r}, expected a file that ends in .onnx or .xml, or a torch.nn.Module.")
-    if chosen is not None and chosen not in readers:
-        raise ValueError(f"{path} cannot be read by backend={backend!r}, expected one of {readers}.")
+        raise ArgumentError("model", str(model), _MODELS)
+    if chosen is not None:
+        check_choice("backend", chosen, readers, f"the others do not read {path}")
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file: export it with goctconv export.")
+        raise FileNotFoundError(f"{path}: there is no such file: export it with goctconv export")
     return chosen or readers[0]
 
 
 def _check_place(backend: str, device: object, threads: int | None) -> None:
     if backend == "torch":
         if threads is not None:
-            raise ValueError(f"threads is {threads}, but PyTorch's are those of torch.set_num_threads: leave it out.")
+            problem = "is not for PyTorch, whose threads torch.set_num_threads sets"
+            raise ArgumentError("threads", threads, problem=problem, cure="leave {threads} out")
     elif device not in {None, "auto", "cpu", torch.device("cpu")}:
-        raise ValueError(f"device is {device}, but backend={backend!r} runs on the processor: leave it out.")
-    elif threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is {threads!r}, expected an integer of at least 1.")
+        problem = f"does not go with {{backend={backend!r}}}, which runs on the processor"
+        raise ArgumentError("device", device, problem=problem, cure="leave {device} out")
+    elif threads is not None:
+        check_integer("threads", threads, least=1)

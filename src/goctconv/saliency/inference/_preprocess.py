@@ -48,8 +48,7 @@ def preprocess(image: ImageLike, size: int | Sequence[int] = 224) -> Tensor:
 
     Raises:
         ImageError: The image cannot be read.
-        TypeError: ``size`` is not of integers.
-        ValueError: ``size`` is too small.
+        ArgumentError: ``size`` is no size.
 
     Example:
         >>> import numpy as np

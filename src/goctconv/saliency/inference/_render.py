@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..._checks import ArgumentError, ArgumentTypeError, check_share
 from .._resize import resized_blocks
 
 OVERLAY_COLOR = (255, 45, 85)
@@ -26,8 +27,7 @@ def grey_map(
         An array of shape ``size``: probability x 255, truncated.
 
     Raises:
-        TypeError: The map is no NumPy array.
-        ValueError: ``threshold`` or a value of the map is not between 0 and 1.
+        ArgumentError: The map is no NumPy array, or ``threshold`` or a value of the map is not between 0 and 1.
 
     Example:
         >>> import numpy as np
@@ -35,21 +35,17 @@ def grey_map(
         >>> print(grey_map(np.array([[0.0, 0.5, 1.0]])))
         [[  0 127 255]]
     """
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}, expected a probability from 0 to 1.")
+    if threshold is not None:
+        check_share("threshold", threshold)
     if not isinstance(probability, np.ndarray):
-        raise TypeError(
-            f"the map is of type {type(probability).__name__}, expected a NumPy array: pass numpy.asarray(map), or "
-            "map.detach().cpu().numpy() of a tensor."
-        )
+        raise ArgumentTypeError("probability", probability, "a NumPy array", "pass numpy.asarray(map.detach().cpu())")
     if probability.ndim != 2 or not probability.size:
-        raise ValueError(f"the map has shape {probability.shape}, expected (height, width): pass one map at a time.")
+        raise ArgumentError("probability", probability, "(height, width)", "pass one map at a time")
     low, high = float(probability.min()), float(probability.max())
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
-        raise ValueError(
-            f"the map's values run from {low:g} to {high:g}, expected probabilities from 0 to 1: apply a sigmoid to "
-            "logits, and divide a grey map by 255."
-        )
+        cure = "apply a sigmoid to logits, and divide a grey map by 255"
+        problem = f"has values from {low:g} to {high:g}"
+        raise ArgumentError("probability", probability, "probabilities from 0 to 1", cure, problem=problem)
     probability = np.clip(probability, 0, 1)
     shape = (probability.shape[0], probability.shape[1]) if size is None else size
     result = np.empty(shape, dtype=np.uint8)
@@ -72,8 +68,7 @@ def cutout(photograph: Image.Image, grey: NDArray[np.uint8]) -> Image.Image:
         An image of mode ``RGBA``.
 
     Raises:
-        TypeError: They are no Pillow image and 8-bit map.
-        ValueError: The sizes differ.
+        ArgumentError: They are no Pillow image and 8-bit map, or their sizes differ.
 
     Example:
         >>> import numpy as np
@@ -107,8 +102,8 @@ def overlay(
         An image of mode ``RGB``.
 
     Raises:
-        TypeError: They are no Pillow image and 8-bit map.
-        ValueError: The sizes differ, ``strength`` is not between 0 and 1, or ``color`` is no colour.
+        ArgumentError: They are no Pillow image and 8-bit map, their sizes differ, or ``strength`` is no share from 0 to
+            1 or ``color`` no colour.
 
     Example:
         >>> import numpy as np
@@ -118,11 +113,10 @@ def overlay(
         >>> overlay(white, full, color=(0, 0, 255), strength=1.0).getpixel((0, 0))
         (0, 0, 255)
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength is {strength}, expected a share from 0 to 1.")
+    check_share("strength", strength)
     levels = tuple(color) if isinstance(color, (tuple, list)) else ()
     if len(levels) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in levels):
-        raise ValueError(f"color is {color!r}, expected red, green and blue from 0 to 255.")
+        raise ArgumentError("color", color, "red, green and blue from 0 to 255")
     _check(photograph, grey)
     share = Image.fromarray(grey).point([round(strength * level) for level in range(256)])
     return Image.composite(Image.new("RGB", photograph.size, levels), photograph.convert("RGB"), share)
@@ -130,15 +124,10 @@ def overlay(
 
 def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
     if not isinstance(photograph, Image.Image):
-        raise TypeError(
-            f"the photograph is of type {type(photograph).__name__}, expected a Pillow image: use read_image(...)."
-        )
+        raise ArgumentTypeError("photograph", photograph, "a Pillow image", "pass read_image(...)")
     if not isinstance(grey, np.ndarray) or grey.dtype != np.uint8:
-        kind = grey.dtype if isinstance(grey, np.ndarray) else type(grey).__name__
-        raise TypeError(f"the map is of type {kind}, expected an 8-bit array: use grey_map(probability).")
-    expected = (photograph.height, photograph.width)
-    if grey.shape != expected:
-        raise ValueError(
-            f"the map has shape {grey.shape}, expected (height, width) = {expected} of the photograph: make the map "
-            "with grey_map(probability, size)."
-        )
+        raise ArgumentTypeError("grey", grey, "an 8-bit array", "pass grey_map(probability)")
+    size = (photograph.height, photograph.width)
+    if grey.shape != size:
+        expected = f"of the photograph's (height, width) {size}"
+        raise ArgumentError("grey", grey, expected, "make the map with grey_map(probability, size)")

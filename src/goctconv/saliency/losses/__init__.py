@@ -6,22 +6,6 @@ from ._basic import distillation_dice_loss as distillation_dice_loss
 from ._basic import iou_loss as iou_loss
 from ._boundary import BoundaryDice as BoundaryDice
 from ._boundary import boundary_dice_loss as boundary_dice_loss
-from ._boundary import boundary_width as boundary_width
 from ._combine import DeepSupervision as DeepSupervision
-from ._combine import WeightedSum as WeightedSum
 from ._combine import get_loss as get_loss
 from ._ssim import ssim_loss as ssim_loss
-
-__all__ = [
-    "BoundaryDice",
-    "DeepSupervision",
-    "WeightedSum",
-    "bce_loss",
-    "boundary_dice_loss",
-    "boundary_width",
-    "dice_loss",
-    "distillation_dice_loss",
-    "get_loss",
-    "iou_loss",
-    "ssim_loss",
-]

@@ -6,21 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_number
+
 
 def prepare(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits and masks in float32, or in float64 where the logits are.
 
     Raises:
-        TypeError: They are no floating point tensors.
-        ValueError: They are not of one shape (B, 1, H, W), or empty.
+        ArgumentError: They are no floating point tensors of one shape (B, 1, H, W), or empty.
     """
     check_floating("logits", logits)
     check_floating("masks", masks)
     if logits.shape != masks.shape or logits.ndim != 4 or logits.shape[1] != 1 or not logits.numel():
-        raise ValueError(
-            f"logits have shape {tuple(logits.shape)} and masks {tuple(masks.shape)}, expected the same (B, 1, H, W), "
-            "none of them 0: resize one to the other (DeepSupervision does it)."
-        )
+        expected = f"(B, 1, H, W) as the logits {tuple(logits.shape)}, none of them 0"
+        raise ArgumentError("masks", masks, expected, "resize one to the other, as DeepSupervision does")
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     return logits.to(dtype), masks.to(dtype)
 
@@ -29,15 +28,13 @@ def check_floating(name: str, values: object) -> None:
     """Refuse what is no floating point tensor.
 
     Raises:
-        TypeError: It is something else.
+        ArgumentTypeError: It is something else.
     """
     if not isinstance(values, Tensor):
-        raise TypeError(f"{name} is of type {type(values).__name__}, expected a tensor of shape (B, 1, H, W).")
+        raise ArgumentTypeError(name, values, "a tensor of shape (B, 1, H, W)")
     if not values.is_floating_point():
-        raise TypeError(
-            f"{name} is of type {values.dtype}, expected floating point: pass the network's logits, and masks from "
-            "0 to 1 (masks.float(), divided by 255 where the highest value is 255)."
-        )
+        cure = "pass the network's logits, and masks from 0 to 1 (masks.float(), or masks / 255 of 8-bit levels)"
+        raise ArgumentTypeError(name, values, "floating point", cure, problem=f"is of type {values.dtype}")
 
 
 def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -53,8 +50,7 @@ def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
         A scalar.
 
     Raises:
-        TypeError: They are no floating point tensors.
-        ValueError: Their shapes are others.
+        ArgumentError: They are no floating point tensors of one such shape.
 
     Example:
         >>> import torch
@@ -83,8 +79,7 @@ def iou_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
         A scalar from 0 to 1.
 
     Raises:
-        TypeError: They are no floating point tensors.
-        ValueError: Their shapes are others, or ``smooth`` is not positive.
+        ArgumentError: They are no floating point tensors of one such shape, or ``smooth`` is not positive.
 
     Example:
         >>> import torch
@@ -114,8 +109,7 @@ def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
         A scalar from 0 to 1.
 
     Raises:
-        TypeError: They are no floating point tensors.
-        ValueError: Their shapes are others, or ``smooth`` is not positive.
+        ArgumentError: They are no floating point tensors of one such shape, or ``smooth`` is not positive.
 
     Example:
         >>> import torch
@@ -140,8 +134,7 @@ def distillation_dice_loss(logits: Tensor, teacher_logits: Tensor, *, smooth: fl
         A scalar from 0 to 1; above 0 for equal maps too, unless all their pixels are 0 or 1.
 
     Raises:
-        TypeError: They are no floating point tensors.
-        ValueError: Their shapes are others, or ``smooth`` is not positive.
+        ArgumentError: They are no floating point tensors of one such shape, or ``smooth`` is not positive.
 
     Example:
         >>> import torch
@@ -165,10 +158,9 @@ def check_smooth(smooth: float) -> None:
     """Refuse what would not keep empty masks harmless.
 
     Raises:
-        ValueError: It is not positive.
+        ArgumentError: It is not positive.
     """
-    if not smooth > 0:
-        raise ValueError(f"smooth is {smooth}, expected more than 0: without it, an empty mask gives 0 / 0.")
+    check_number("smooth", smooth, above=0, cure="pass 1.0: with 0, an empty mask gives 0 / 0")
 
 
 Reduction: TypeAlias = Literal["mean", "sum"]
@@ -178,11 +170,9 @@ def check_reduction(reduction: Reduction) -> Reduction:
     """Return a reduction.
 
     Raises:
-        ValueError: There is none of that name.
+        ArgumentError: There is none of that name.
     """
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction is {reduction!r}, expected one of {', '.join(map(repr, get_args(Reduction)))}.")
-    return reduction
+    return check_choice("reduction", reduction, get_args(Reduction))
 
 
 def reduced(loss: Tensor, masks: Tensor, reduction: Reduction) -> Tensor:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._integers import check_integer
+from ..._checks import ArgumentError, check_integer
 from ._basic import check_smooth, dice, prepare
 
 _WIDEST = 13
@@ -25,8 +25,8 @@ def boundary_dice_loss(logits: Tensor, masks: Tensor, *, width: int = _WIDEST, s
         A scalar from 0 to 1.
 
     Raises:
-        TypeError: They are no floating point tensors, or ``width`` is no integer.
-        ValueError: Their shapes are others, ``width`` is even or below 1, or ``smooth`` is not positive.
+        ArgumentError: They are no floating point tensors of one such shape, ``width`` is no odd integer, or ``smooth``
+            is not positive.
 
     Example:
         >>> import torch
@@ -37,8 +37,8 @@ def boundary_dice_loss(logits: Tensor, masks: Tensor, *, width: int = _WIDEST, s
         tensor(0.)
     """
     check_smooth(smooth)
-    if check_integer("width", width, lowest=1) % 2 == 0:
-        raise ValueError(f"width is {width}, expected an odd number of pixels.")
+    if check_integer("width", width, least=1) % 2 == 0:
+        raise ArgumentError("width", width, "an odd number of pixels")
     logits, masks = prepare(logits, masks)
     return dice(_band(logits.sigmoid(), width), _band(masks, width), smooth)
 
@@ -50,19 +50,20 @@ def boundary_width(epoch: int) -> int:
         epoch: From 0.
 
     Raises:
-        TypeError: It is no integer.
-        ValueError: It is negative.
+        ArgumentError: It is no integer of at least 0.
 
     Example:
-        >>> from goctconv.saliency.losses import boundary_width
+        >>> from goctconv.saliency.losses._boundary import boundary_width
         >>> [boundary_width(epoch) for epoch in (0, 9, 19, 68)]
         [13, 11, 9, 1]
     """
-    return max(1, _WIDEST - 2 * ((check_integer("epoch", epoch, lowest=0) + 1) // _EPOCHS))
+    return max(1, _WIDEST - 2 * ((check_integer("epoch", epoch, least=0) + 1) // _EPOCHS))
 
 
 class BoundaryDice:
-    """`boundary_dice_loss` in a band that narrows from epoch to epoch, by `boundary_width`.
+    """`boundary_dice_loss` in a band that narrows as published.
+
+    It is 13 pixels wide at first, 2 fewer every 10 epochs, and at least 1.
 
     Training with `goctconv.learn_channels`, `goctconv.saliency.learn_saliency` or ``goctconv learn`` tells it the epoch
     that begins; other loops call `set_epoch`.
@@ -71,7 +72,7 @@ class BoundaryDice:
         smooth: As in `dice_loss`.
 
     Raises:
-        ValueError: ``smooth`` is not positive.
+        ArgumentError: ``smooth`` is not positive.
 
     Example:
         >>> from goctconv.saliency.losses import BoundaryDice

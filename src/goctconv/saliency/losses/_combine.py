@@ -1,6 +1,5 @@
 """Losses by name, weighted sums of losses, and a loss on each of several outputs."""
 
-import difflib
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, get_args
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, nearest
 from ._basic import bce_loss, check_floating, dice_loss, iou_loss
 from ._boundary import BoundaryDice
 from ._ssim import ssim_loss
@@ -28,12 +28,13 @@ class WeightedSum:
         weights: One for each; by default all 1.
 
     Raises:
-        TypeError: One of the losses cannot be called.
-        ValueError: There are none, or another number of weights, or a weight is negative or not finite.
+        ArgumentError: One of the losses cannot be called, there are none or another number of weights, or a weight is
+            negative or not finite.
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency.losses import WeightedSum, bce_loss, iou_loss
+        >>> from goctconv.saliency.losses import bce_loss, iou_loss
+        >>> from goctconv.saliency.losses._combine import WeightedSum
         >>> WeightedSum([bce_loss, iou_loss], [1, 2])(torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3, 3))
         tensor(1.5931)
     """
@@ -72,7 +73,7 @@ def get_loss(name: str) -> Loss:
             ``bce+0.5*ssim``.
 
     Raises:
-        ValueError: A name is not known, or a factor is no positive number.
+        ArgumentError: A name is not known, or a factor is no positive number.
 
     Example:
         >>> from goctconv.saliency.losses import get_loss
@@ -96,24 +97,22 @@ def check_loss(loss: Loss) -> None:
     """Refuse what cannot be called.
 
     Raises:
-        TypeError: It cannot.
+        ArgumentTypeError: It cannot.
     """
     if not callable(loss) or isinstance(loss, type):
-        raise TypeError(
-            f"{loss!r} is no loss: pass a function of (logits, masks), such as bce_loss or get_loss('bce')."
-        )
+        raise ArgumentTypeError("loss", loss, "a function of (logits, masks)", "pass bce_loss, or get_loss('bce')")
 
 
 def check_weights(weights: Sequence[float], count: int, what: str) -> tuple[float, ...]:
     """Return weights as numbers.
 
     Raises:
-        ValueError: There are none or not ``count``, or one is negative or not finite.
+        ArgumentError: There are none or not ``count``, or one is negative or not finite.
     """
     if len(weights) != count or not count:
-        raise ValueError(f"there are {len(weights)} weights {list(weights)} for {count} {what}: pass one for each.")
+        raise ArgumentError("weights", list(weights), f"one for each of {count} {what}")
     if not all(0 <= weight < math.inf for weight in weights):
-        raise ValueError(f"weights is {list(weights)}, expected numbers from 0 on.")
+        raise ArgumentError("weights", list(weights), "numbers of at least 0")
     return tuple(float(weight) for weight in weights)
 
 
@@ -121,15 +120,15 @@ def _parse(term: str, name: str) -> tuple[float, Loss]:
     factor, star, loss = term.rpartition("*")
     loss = loss.strip()
     if loss not in _NAMES:
-        near = difflib.get_close_matches(loss, _NAMES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{loss!r} in {name!r} is no loss, expected one of {', '.join(_NAMES)}, or a sum.{hint}")
+        known = f"a sum of {', '.join(_NAMES)}{nearest(loss, _NAMES)}"
+        raise ArgumentError("loss", name, known, problem=f"names {loss!r}")
     try:
         weight = float(factor) if star else 1.0
     except ValueError:
         weight = math.nan
     if not 0 < weight < math.inf:
-        raise ValueError(f"{factor.strip()!r} in {name!r} is no factor, expected a positive number as in 0.5*{loss}.")
+        expected = f"a positive number as in 0.5*{loss}"
+        raise ArgumentError("loss", name, expected, problem=f"has the factor {factor.strip()!r}")
     return weight, _CHANGING[loss]() if loss in _CHANGING else _LOSSES[loss]
 
 
@@ -146,8 +145,7 @@ class DeepSupervision:
             averaging areas, to each output's size, which is faster and keeps shares of pixels as soft values.
 
     Raises:
-        TypeError: ``loss`` cannot be called.
-        ValueError: A weight is negative or not finite, or ``resize`` is something else.
+        ArgumentError: ``loss`` cannot be called, a weight is negative or not finite, or ``resize`` is something else.
 
     Example:
         >>> import torch
@@ -159,11 +157,9 @@ class DeepSupervision:
 
     def __init__(self, loss: Loss, weights: Sequence[float] | None = None, *, resize: Resized = "logits") -> None:
         check_loss(loss)
-        if resize not in get_args(Resized):
-            raise ValueError(f"resize is {resize!r}, expected 'logits' or 'masks'.")
         self.loss = loss
         self.weights = None if weights is None else check_weights(weights, len(weights), "outputs")
-        self.resize = resize
+        self.resize = check_choice("resize", resize, get_args(Resized))
 
     def __call__(self, outputs: Sequence[Tensor] | Tensor, masks: Tensor) -> Tensor:
         """Return the sum over the outputs.
@@ -173,11 +169,11 @@ class DeepSupervision:
             masks: Of shape (B, 1, H, W), floating point from 0 to 1.
 
         Raises:
-            TypeError: ``outputs`` is a single tensor, or something is no floating point tensor.
-            ValueError: There are no outputs, or another number than weights, or shapes do not fit.
+            ArgumentError: ``outputs`` is a single tensor, there are no outputs or another number than weights, shapes
+                do not fit, or something is no floating point tensor.
         """
         if isinstance(outputs, Tensor):
-            raise TypeError("outputs is one tensor, expected several outputs: pass a list, [logits], or call the loss.")
+            raise ArgumentTypeError("outputs", outputs, "several outputs", "pass a list, [logits], or call the loss")
         halved = [0.5**index for index in range(len(outputs))]
         weights = check_weights(halved if self.weights is None else self.weights, len(outputs), "outputs")
         total = torch.zeros((), device=masks.device)
@@ -195,7 +191,7 @@ class DeepSupervision:
 
     def _match(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Bring both to one size, in full precision."""
-        check_floating("an output", logits)
+        check_floating("outputs", logits)
         check_floating("masks", masks)
         if logits.ndim != 4 or masks.ndim != 4 or logits.shape[2:] == masks.shape[2:]:
             return logits, masks  # where that is wrong, the loss says what it expects

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ..._checks import ArgumentError, ArgumentTypeError
 from ._counts import Floats, Histograms, count_levels, to_levels
 from ._measures import Confusion, adaptive_counts, e_measure, f_measure, precision_recall, s_measure, threshold_counts
 from ._protocol import Protocol, get_protocol
@@ -28,7 +29,7 @@ class SaliencyMetrics:
 
     Raises:
         ImportError: "weighted_f" is asked for and scipy is not installed.
-        ValueError: The protocol or a metric is unknown.
+        ArgumentError: The protocol or a metric is unknown.
 
     Example:
         >>> import torch
@@ -67,8 +68,8 @@ class SaliencyMetrics:
             mask: The same size; bool, 8-bit levels (uint8, 0 to 255), or floating point from 0 to 1.
 
         Raises:
-            TypeError: One is not a tensor, or of another type.
-            ValueError: Sizes differ, or values are out of range or not a number. Nothing is counted then.
+            ArgumentError: One is no tensor of such a type, sizes differ, or values are out of range or not a number.
+                Nothing is counted then.
         """
         levels, masks = to_levels(prediction, mask, self.protocol.rounding)
         scores = score_images(levels, masks, self.protocol, self.metrics)
@@ -84,15 +85,14 @@ class SaliencyMetrics:
         """Return the metrics of all images so far.
 
         Raises:
-            ValueError: There are no images yet, or none that counts.
+            ArgumentError: There are no images yet, or none that counts.
         """
         if not self._images:
-            raise ValueError("there are no images to average: call update(prediction, mask) first.")
+            raise ArgumentError("images", 0, "at least 1", "call update(prediction, mask) first")
         if self.protocol.empty_masks == "skip" and self._images == self._empty_masks:
-            raise ValueError(
-                f"the masks of all {self._images} images are empty, and the protocol {self.protocol.name!r} skips "
-                'these: check the masks, or take a protocol with empty_masks="count".'
-            )
+            problem = f"skips the masks of all {self._images} images, which are empty"
+            cure = 'check the masks, or take a protocol with {empty_masks="count"}'
+            raise ArgumentError("protocol", self.protocol.name, problem=problem, cure=cure)
         return summarize(self.protocol, self.metrics, self._images, self._empty_masks, self._sums)
 
     def merge(self, other: "SaliencyMetrics") -> Self:
@@ -102,12 +102,11 @@ class SaliencyMetrics:
             This object, which has changed; ``other`` has not.
 
         Raises:
-            TypeError: ``other`` is something else.
-            ValueError: Its protocol or its metrics differ.
+            ArgumentError: ``other`` is something else, or its protocol or its metrics differ.
         """
         if not isinstance(other, SaliencyMetrics):
-            raise TypeError(f"cannot merge a {type(other).__name__}, expected SaliencyMetrics.")
-        self._check_same(other.protocol, other.metrics, "the other object")
+            raise ArgumentTypeError("other", other, "SaliencyMetrics")
+        self._check_same(other.protocol, other.metrics)
         state = other.state_dict()
         for name, values in state["sums"].items():
             self._sums[name] = self._sums.get(name, 0) + values.numpy()
@@ -129,25 +128,22 @@ class SaliencyMetrics:
         """Replace the state by one that `state_dict` returned.
 
         Raises:
-            ValueError: It is of another protocol or other metrics.
+            ArgumentError: It is of another protocol or other metrics.
         """
-        self._check_same(Protocol(**state["protocol"]), tuple(state["metrics"]), "the state")
+        self._check_same(Protocol(**state["protocol"]), tuple(state["metrics"]))
         self._images, self._empty_masks = int(state["images"]), int(state["empty_masks"])
         self._sums = {name: values.cpu().numpy().copy() for name, values in state["sums"].items()}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(protocol={self.protocol.name!r}, metrics={self.metrics}, images={self._images})"
 
-    def _check_same(self, protocol: Protocol, metrics: tuple[str, ...], whose: str) -> None:
+    def _check_same(self, protocol: Protocol, metrics: tuple[str, ...]) -> None:
         if protocol != self.protocol:
-            raise ValueError(
-                f"{whose} has another protocol: [{protocol}] instead of [{self.protocol}]. Their numbers cannot be "
-                "averaged: evaluate all images by one protocol."
-            )
+            problem = f"is [{protocol}], here it is [{self.protocol}]; their numbers cannot be averaged"
+            raise ArgumentError("protocol", protocol.name, problem=problem, cure="evaluate all images by one protocol")
         if metrics != self.metrics:
-            raise ValueError(
-                f"{whose} has the metrics {metrics} instead of {self.metrics}: construct all with the same metrics."
-            )
+            cure = "construct all with the same metrics"
+            raise ArgumentError("metrics", metrics, f"{self.metrics} as they are here", cure)
 
 
 def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Collection[str]) -> dict[str, Floats]:

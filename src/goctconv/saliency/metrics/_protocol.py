@@ -1,11 +1,12 @@
 """Protocols: what evaluation toolboxes decide differently."""
 
-import difflib
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..._checks import check_choice, check_integer, check_number
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Protocol:
         beta_squared: The weight of precision in F (of 1 in the weighted F, whatever this is).
 
     Raises:
-        ValueError: A value is out of its range.
+        ArgumentError: A value is out of its range.
 
     Example:
         >>> from goctconv.saliency.metrics import get_protocol
@@ -61,17 +62,11 @@ class Protocol:
             "alignment_divisor": ("N", "N - 1"),
         }
         for field, allowed in choices.items():
-            value = getattr(self, field)
-            if value not in allowed:
-                raise ValueError(f"{field} is {value!r}, expected one of {', '.join(map(repr, allowed))}.")
-        if self.thresholds < 2:
-            raise ValueError(f"thresholds is {self.thresholds}, expected at least 2: 256 is one per 8-bit level.")
-        if not 0 <= self.mask_threshold < 255:
-            raise ValueError(f"mask_threshold is {self.mask_threshold}, expected an 8-bit level from 0 to 254.")
-        if self.epsilon < 0 or self.beta_squared <= 0:
-            raise ValueError(
-                f"epsilon is {self.epsilon} and beta_squared {self.beta_squared}, expected at least 0 and above 0."
-            )
+            check_choice(field, getattr(self, field), allowed)
+        check_integer("thresholds", self.thresholds, 2, cure="pass 256 for one at each 8-bit level")
+        check_number("mask_threshold", self.mask_threshold, 0, below=255)
+        check_number("epsilon", self.epsilon, 0)
+        check_number("beta_squared", self.beta_squared, above=0)
 
     def __str__(self) -> str:
         average = "F of averaged precision and recall" if self.average == "curves" else "F averaged over images"
@@ -107,17 +102,6 @@ _KNOWN = (
 )
 
 
-def protocol_names() -> tuple[str, ...]:
-    """Return the names of the known protocols, the default first.
-
-    Example:
-        >>> from goctconv.saliency.metrics import protocol_names
-        >>> protocol_names()
-        ('paper', 'pysodmetrics')
-    """
-    return tuple(protocol.name for protocol in _KNOWN)
-
-
 def get_protocol(protocol: "str | Protocol") -> Protocol:
     """Return a known protocol by its name.
 
@@ -126,7 +110,7 @@ def get_protocol(protocol: "str | Protocol") -> Protocol:
             A `Protocol` is returned as it is.
 
     Raises:
-        ValueError: There is no protocol of that name.
+        ArgumentError: There is no protocol of that name.
 
     Example:
         >>> from goctconv.saliency.metrics import get_protocol
@@ -135,9 +119,5 @@ def get_protocol(protocol: "str | Protocol") -> Protocol:
     """
     if isinstance(protocol, Protocol):
         return protocol
-    for known in _KNOWN:
-        if known.name == protocol:
-            return known
-    close = difflib.get_close_matches(str(protocol), protocol_names(), 1)
-    hint = f"did you mean {close[0]!r}?" if close else "or pass a Protocol of your own."
-    raise ValueError(f"there is no protocol {protocol!r}, expected one of {', '.join(protocol_names())}: {hint}")
+    known = {protocol.name: protocol for protocol in _KNOWN}
+    return known[check_choice("protocol", protocol, known, "or pass a Protocol of your own")]

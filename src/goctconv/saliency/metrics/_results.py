@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._checks import ArgumentError
 from ._counts import Floats
 from ._measures import f_measure
 from ._protocol import Protocol
@@ -121,12 +122,12 @@ def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names in their order of printing, each once.
 
     Raises:
-        ValueError: One is unknown, or there are none.
+        ArgumentError: One is unknown, or there are none.
     """
-    unknown = [name for name in names if name not in METRICS]
+    unknown = [] if isinstance(names, str) else [name for name in names if name not in METRICS]
     if isinstance(names, str) or unknown or not names:
-        what = repr(names) if isinstance(names, str) else ", ".join(map(repr, unknown)) or "empty"
-        raise ValueError(f"metrics is or holds {what}, expected a list of some of: {', '.join(METRICS)}.")
+        problem = f"holds {', '.join(map(repr, unknown))}" if unknown else ""
+        raise ArgumentError("metrics", names, f"a list of some of {', '.join(METRICS)}", problem=problem)
     return tuple(name for name in METRICS if name in names)
 
 

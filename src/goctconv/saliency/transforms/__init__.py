@@ -11,5 +11,3 @@ from ._geometry import published_transforms as published_transforms
 from ._photometry import ColorJitter as ColorJitter
 from ._photometry import GaussianBlur as GaussianBlur
 from ._sample import Sample as Sample
-
-__all__ = ["ColorJitter", "GaussianBlur", "RandomCrop", "RandomFlip", "Resize", "Sample", "published_transforms"]

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._integers import check_integer
+from ..._checks import check_integer, check_share
 from .._resize import MIN_SIZE, check_size, resize_bilinear
-from ._checks import check_share
 from ._sample import Sample, Transform, to_float
 
 
@@ -19,8 +18,7 @@ class RandomCrop:
         pixels: The most that is cut off a side; of small images less, so that something is left.
 
     Raises:
-        TypeError: ``pixels`` is no integer.
-        ValueError: It is negative.
+        ArgumentError: ``pixels`` is no integer of at least 0.
 
     Example:
         >>> import numpy as np
@@ -31,7 +29,7 @@ class RandomCrop:
     """
 
     def __init__(self, pixels: int = 15) -> None:
-        self.pixels = check_integer("pixels", pixels, lowest=0)
+        self.pixels = check_integer("pixels", pixels, least=0)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         height, width = sample.mask.shape
@@ -53,7 +51,7 @@ class RandomFlip:
         vertical: The share of the mirrored images that are mirrored top to bottom.
 
     Raises:
-        ValueError: One of them is not between 0 and 1.
+        ArgumentError: One of them is no share from 0 to 1.
 
     Example:
         >>> import numpy as np
@@ -88,8 +86,7 @@ class Resize:
             their size, sides below 32 become 32.
 
     Raises:
-        TypeError: ``size`` is not of integers.
-        ValueError: It is too small.
+        ArgumentError: ``size`` is no size.
 
     Example:
         >>> import numpy as np
@@ -128,7 +125,7 @@ def _resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]
 
 
 def published_transforms() -> tuple[Transform, ...]:
-    """Return how CSNet was trained: up to 15 pixels off each side, and half of the images mirrored.
+    """Return the transforms that CSNet was trained with: up to 15 pixels off each side, half of the images mirrored.
 
     Example:
         >>> from goctconv.saliency.transforms import published_transforms

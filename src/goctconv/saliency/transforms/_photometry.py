@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import check_share, check_strength
+from ..._checks import ArgumentError, check_number, check_share
 from ._sample import Sample, to_float
 
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+_STRENGTH = "pass 0 for none, or 0.4 for factors from 0.6 to 1.4"
 
 
 class ColorJitter:
@@ -24,7 +25,7 @@ class ColorJitter:
         saturation: Of the distances from each pixel's grey.
 
     Raises:
-        ValueError: A strength is negative or no number.
+        ArgumentError: A strength is no number of at least 0.
 
     Example:
         >>> import numpy as np
@@ -36,9 +37,9 @@ class ColorJitter:
     """
 
     def __init__(self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4) -> None:
-        self.brightness = check_strength("brightness", brightness)
-        self.contrast = check_strength("contrast", contrast)
-        self.saturation = check_strength("saturation", saturation)
+        self.brightness = check_number("brightness", brightness, 0, cure=_STRENGTH)
+        self.contrast = check_number("contrast", contrast, 0, cure=_STRENGTH)
+        self.saturation = check_number("saturation", saturation, 0, cure=_STRENGTH)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         brightness, contrast, saturation = (
@@ -66,7 +67,7 @@ class GaussianBlur:
         probability: Of being blurred at all.
 
     Raises:
-        ValueError: ``sigma`` does not rise from above 0, or ``probability`` is not between 0 and 1.
+        ArgumentError: ``sigma`` does not rise from above 0, or ``probability`` is no share from 0 to 1.
 
     Example:
         >>> import numpy as np
@@ -81,7 +82,7 @@ class GaussianBlur:
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), probability: float = 0.5) -> None:
         smallest, largest = sigma
         if not 0 < smallest <= largest < math.inf:
-            raise ValueError(f"sigma is {sigma!r}, expected (smallest, largest) in pixels, such as (0.1, 2.0).")
+            raise ArgumentError("sigma", sigma, "(smallest, largest) in pixels, above 0", "pass {sigma=(0.1, 2.0)}")
         self.sigma = (float(smallest), float(largest))
         self.probability = check_share("probability", probability)
 

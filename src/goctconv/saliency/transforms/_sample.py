@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._checks import ArgumentError, ArgumentTypeError
+
 
 class Sample(NamedTuple):
     """A photograph, its mask, and the size that the batch wants.
@@ -30,6 +32,8 @@ class Sample(NamedTuple):
     size: tuple[int, int] | None
 
 
+_TYPES = {np.dtype(np.uint8), np.dtype(np.float32)}
+
 Transform: TypeAlias = Callable[[Sample, np.random.Generator], Sample]
 
 
@@ -46,27 +50,19 @@ def apply(transform: Transform, sample: Sample, rng: np.random.Generator) -> Sam
     """Apply a transform, and check that photograph and mask still belong together.
 
     Raises:
-        TypeError: It returns no `Sample`.
-        ValueError: It returns a photograph and a mask of different sizes, or of strange shapes or types.
+        ArgumentError: It returns no `Sample`, or photograph and mask of different sizes, or of other shapes or types.
     """
-    result = transform(sample, rng)
+    result: object = transform(sample, rng)
     if not isinstance(result, Sample):
-        raise TypeError(
-            f"the transform {transform!r} returned {type(result).__name__}, expected a Sample: end it with "
-            "return sample._replace(image=..., mask=...)."
-        )
+        problem = f"returned {type(result).__name__}"
+        cure = "end it with return sample._replace(image=..., mask=...)"
+        raise ArgumentTypeError("transforms", transform, "a Sample", cure, problem=problem)
     image, mask = result.image, result.mask
     if image.shape[2:] != (3,) or image.shape[:2] != mask.shape:
-        raise ValueError(
-            f"the transform {transform!r} returned a photograph of shape {image.shape} and a mask of shape "
-            f"{mask.shape}, expected (H, W, 3) and (H, W): it must move, cut and resize both alike."
-        )
-    if image.dtype not in {np.dtype(np.uint8), np.dtype(np.float32)} or mask.dtype not in {
-        np.dtype(np.uint8),
-        np.dtype(np.float32),
-    }:
-        raise ValueError(
-            f"the transform {transform!r} returned a photograph of type {image.dtype} and a mask of type {mask.dtype}, "
-            "expected uint8 (0 to 255) or float32 (0 to 1)."
-        )
+        problem = f"returned a photograph of shape {image.shape} and a mask of shape {mask.shape}"
+        cure = "move, cut and resize both alike"
+        raise ArgumentError("transforms", transform, "(H, W, 3) and (H, W)", cure, problem=problem)
+    if not {image.dtype, mask.dtype} <= _TYPES:
+        problem = f"returned a photograph of type {image.dtype} and a mask of type {mask.dtype}"
+        raise ArgumentError("transforms", transform, "uint8 (0 to 255) or float32 (0 to 1)", problem=problem)
     return result

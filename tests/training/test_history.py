@@ -55,7 +55,7 @@ def test_what_is_recorded() -> None:
         assert sum(epoch.histogram) == epoch.channels
         assert epoch.images_per_second == pytest.approx(IMAGES / epoch.seconds)
         assert epoch.quantiles == sorted(epoch.quantiles)
-    assert history.epochs[EPOCHS - 1].dead == result.report.masked
+    assert history.epochs[EPOCHS - 1].below_threshold == result.report.masked
     assert [epoch.channels for epoch in history.epochs] == [24] * EPOCHS + [
         24 - result.report.removed
     ] * FINETUNE_EPOCHS
@@ -96,7 +96,7 @@ def test_files(resumed: bool, tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert [int(row["epoch"]) for row in rows] == list(range(1, TOTAL + 1))
     assert float(rows[-1]["loss"]) == result.history.epochs[-1].loss
-    assert {"phase", "dead", "images_per_second", "gamma_50", "validation_mae"} <= set(rows[0])
+    assert {"phase", "below_threshold", "threshold", "images_per_second", "gamma_50", "validation_mae"} <= set(rows[0])
     lines = [json.loads(line) for line in (tmp_path / "logs" / "log.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == [*["step"] * STEPS, "epoch"] * TOTAL
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["epochs.csv", "log.jsonl"]
@@ -109,7 +109,7 @@ def test_plain_lines() -> None:
     assert [line.partition(":")[0] for line in lines] == [
         "train 1/5", "train 2/5", "train 3/5", "pruned", "finetune 4/5", "finetune 5/5",
     ]  # fmt: skip
-    for part in ("loss 0.", "mae 0.2500", "dead ", "images/s", "lr 0.05", "left"):
+    for part in ("loss 0.", "mae 0.2500", "γ below 0.06", "images/s", "lr 0.05", "left"):
         assert part in lines[0]
 
 
@@ -153,7 +153,7 @@ def test_tensorboard(tmp_path: Path) -> None:
 
     result = run(TensorBoard(tmp_path))
     events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
-    assert {"loss", "dead channels", "validation/mae"} <= set(events.Tags()["scalars"])
+    assert {"loss", "channels below the threshold", "validation/mae"} <= set(events.Tags()["scalars"])
     assert [one.value for one in events.Scalars("loss")] == pytest.approx(result.history.series("loss"))
     assert len(events.Histograms("log10 abs(γ)")) == TOTAL
 

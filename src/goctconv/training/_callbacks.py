@@ -148,7 +148,7 @@ class TensorBoard(Callback):
         numbers = {
             "loss": record.loss,
             "learning rate": record.learning_rate,
-            "dead channels": record.dead,
+            "channels below the threshold": record.below_threshold,
             "images per second": record.images_per_second,
             **{f"validation/{name}": value for name, value in record.validation.items()},
         }

@@ -34,7 +34,7 @@ from ._optimizers import OPTIMIZERS
 from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES
 
 VALLEY = "valley"
-_DEAD = 1e-3  # as long as the threshold is not known
+_COUNTED_BELOW = 1e-3  # as long as the threshold is not known
 _CRITERIA = ("gamma", "gamma_first", "l1_filter", "geometric_median")
 _GIVEN = {
     "model",
@@ -217,9 +217,9 @@ class TrainingConfig(Configuration):
         return self.epochs + self.finetune_epochs
 
     @property
-    def dead(self) -> float:
-        """The abs(γ) below which a channel counts as dead."""
-        return self.threshold if self._scores_gamma and isinstance(self.threshold, int | float) else _DEAD
+    def counted_below(self) -> float:
+        """The threshold with which the history counts γ: that of the run, or 1e-3 where it is not known yet."""
+        return self.threshold if self._scores_gamma and isinstance(self.threshold, int | float) else _COUNTED_BELOW
 
     @property
     def is_plain(self) -> bool:

@@ -55,7 +55,8 @@ class EpochRecord:
         learning_rate: Of the first param group.
         images: How many there were, in all processes.
         seconds: What it took, without validation.
-        dead: How many channels have an abs(γ) below the threshold.
+        below_threshold: How many channels have an abs(γ) below the threshold.
+        threshold: The one that was counted with: that of the run, or 1e-3 where it is not known yet.
         channels: How many channels have a γ that decays dynamically, or did.
         quantiles: Of abs(γ): 0, 5, 25, 50, 75, 95 and 100 %.
         histogram: The numbers of log10 abs(γ) in half decades from -25 to 2.
@@ -73,7 +74,8 @@ class EpochRecord:
     learning_rate: float
     images: int
     seconds: float
-    dead: int = 0
+    below_threshold: int = 0
+    threshold: float = 0.0
     channels: int = 0
     quantiles: list[float] = field(default_factory=list)
     histogram: list[int] = field(default_factory=list)
@@ -125,7 +127,7 @@ class TrainingHistory:
         """Return a number of every epoch that has it: an attribute, or something that was validated.
 
         Args:
-            name: Such as ``"loss"``, ``"dead"`` or what ``validate`` calls it.
+            name: Such as ``"loss"``, ``"below_threshold"`` or what ``validate`` calls it.
             phase: "train", "finetune", or None for both.
 
         Raises:

@@ -15,8 +15,14 @@ from torch.optim import Adam, Optimizer
 
 from ...models import CSNet
 from ...pruning import PruningError
-from ...saliency import DataSetError, calibrate_batch_norm, validation_loader
-from ...saliency._learn import SaliencyValidation, learn_saliency
+from ...saliency import (
+    DataSetError,
+    SaliencyConfig,
+    SaliencyValidation,
+    calibrate_batch_norm,
+    learn,
+    validation_loader,
+)
 from ...saliency.data import SaliencyLoader, Split
 from ...training import ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError
@@ -114,26 +120,29 @@ def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor
     batch = min(_BATCH, len(split.train))
     epochs = args.epochs or max(1, round(_PRESENTATIONS / len(split.train)))
     finetune = args.finetune_epochs
-    return learn_saliency(
-        model,
-        split.train,
-        split.validation,
+    config = SaliencyConfig(
         epochs=epochs,
         finetune_epochs=max(1, round(_FINETUNE_SHARE * epochs)) if finetune is None else finetune,
-        size=args.size,
+        sizes=(args.size,),
         batch_size=batch,
         workers=0,
         shrink=_shrink(args),
         cache=copies,
         seed=args.seed,
-        optimizer=_optimizer,
         weight_decay=_DYNAMIC_WEIGHT_DECAY,
         threshold=_THRESHOLD,
         finetune_factor=_FINETUNE_FACTOR,
         channels_last=True,
-        example_inputs=example,
         pruning_options={"latency": True},
+    )
+    return learn(
+        model,
+        split.train,
+        split.validation,
+        config,
+        optimizer=_optimizer,
         callbacks=[Lines()],
+        example_inputs=example,
     )
 
 

@@ -1,7 +1,9 @@
 """What the demo says while it learns."""
 
+from typing import Any
+
 from ...pruning import PruningPlan
-from ...training import Callback, EpochRecord, TrainingRun
+from ...training import Callback, TrainingRun
 from .._output import tell
 
 _LINES = 12  # about as many epochs are told of
@@ -10,12 +12,12 @@ _LINES = 12  # about as many epochs are told of
 class Lines(Callback):
     """Tells of every few epochs, and of pruning."""
 
-    def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
+    def on_epoch_end(self, run: TrainingRun, record: Any) -> None:
         """Tell of some epochs: the first, the last, and every few."""
         every = max(1, round(run.epochs / _LINES))
         if record.epoch in {1, run.epochs} or record.epoch % every == 0:
             scores = "".join(f", {_NAMES.get(name, name)} {value:.4f}" for name, value in record.validation.items())
-            faded = f", {record.dead} of {record.channels} γ have faded" if record.phase == "train" else ""
+            faded = f", {record.below_threshold} of {record.channels} γ have faded" if record.phase == "train" else ""
             tell(f"{_PHASES[record.phase]} {record.epoch}/{run.epochs}: loss {record.loss:.4f}{scores}{faded}")
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002  # the protocol's

@@ -128,7 +128,7 @@ def test_what_is_missing_is_named(photographs, teacher, tmp_path, capsys):
     assert "an untrained csnet_x1 teaches nothing" in error_of(capsys, *untrained)
     assert "no such folder" in error_of(capsys, "test_csnet", *teacher, "--images", tmp_path / "none", *output)
     few = ["test_csnet", *teacher, *images, *output, "--workers", "0"]
-    assert "needs 24 photographs for an optimizer step" in error_of(capsys, *few)
+    assert "needs 24 pairs for an optimizer step" in error_of(capsys, *few)
     assert not (tmp_path / "run").exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..models import save_pruned
-from ..models._pruned import PLAN, whole_plan
+from ..models.hub import PLAN, whole_plan
 from ..options import FREE, options_of
-from ..report import training_page
+from ..report import pruning_page, training_page
 from ..saliency.data import BothLoaders
 from ..training import TrainingResult
 from ._command import CommandError
@@ -168,7 +167,7 @@ def write_report(
     Raises:
         CommandError: They cannot be written.
     """
-    write_file(config.output / REASONS, result.report.to_html(f"What was removed from {config.model}"))
+    write_file(config.output / REASONS, pruning_page(result.report, f"Channels removed from {config.model}"))
     write_file(config.output / REPORT, _page(config, result, before, loaders, target, summary))
 
 
@@ -192,12 +191,12 @@ def _page(
         "pictures": figures(config.model, result.history, before, result.report, result.threshold),
         "examples": list(itertools.islice((example for example in examples if example is not None), _SHOWN)),
     }
-    seen = "" if loaders.validation is not None else " (photographs that it has learned from)"
-    title = f"What {config.model} has learned{seen}"
+    seen = "" if loaders.validation is not None else " (photographs that it was trained on)"
+    title = f"Training of {config.model}{seen}"
     try:
         return training_page(title, **parts)
     except ValueError:  # too large: a network of very many layers
-        return training_page(title, **parts | {"examples": ()}, max_bytes=sys.maxsize)
+        return training_page(title, **parts | {"examples": ()}, max_bytes=None)
 
 
 def _proof(result: TrainingResult, before: nn.Module, loaders: BothLoaders) -> Proof:

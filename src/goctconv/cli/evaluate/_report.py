@@ -1,8 +1,6 @@
 """``goctconv evaluate``: the table, the JSON, the CSV and the picture."""
 
 import csv
-import importlib
-import importlib.util
 import io
 import json
 from collections.abc import Sequence
@@ -10,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..._version import __version__
+from ...report import learning_curves
 from ...saliency.metrics import METRICS, SaliencyScores
-from .._command import CommandError
-from .._output import write_file
+from .._output import write_file, writing
 from ._sources import Job
 
 
@@ -73,31 +71,12 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
     write_file(path, text.getvalue().encode())
 
 
-def check_plots() -> None:
-    """Find out whether pictures can be drawn, before the work begins.
-
-    Raises:
-        CommandError: matplotlib is not installed.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out.")
-
-
 def write_plot(path: Path, results: Sequence[Result]) -> None:
-    """Draw recall against precision, and F against the threshold, of each data set."""
-    # A Figure of its own, without pyplot: no state of the process changes, and no display is needed.
-    figure = importlib.import_module("matplotlib.figure").Figure(figsize=(10, 4.6), layout="constrained")
-    precision_recall, f = figure.subplots(1, 2)
-    for result in results:
-        name, curves = result.job.data.name, result.scores.curves
-        precision_recall.plot(curves.recall, curves.precision, label=name)
-        f.plot(curves.thresholds, curves.f, label=f"{name}: max {max(curves.f):.4f}")
-    precision_recall.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-    f.set(xlabel="threshold", ylabel="F", xlim=(0, 255), ylim=(0, 1))
-    for axes in (precision_recall, f):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(f"protocol {results[0].scores.protocol}", fontsize=7)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=150)
-    write_file(path, png.getvalue())
+    """Draw precision by recall, and F by threshold, of each data set."""
+    curves = {
+        f"{result.job.data.name}: max F {max(result.scores.curves.f):.4f}": result.scores.curves for result in results
+    }
+    title = f"Precision, recall and F, protocol {results[0].scores.protocol.name}"
+    picture = learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title)
+    with writing(path):
+        picture.save(path)

@@ -8,8 +8,8 @@ from ...saliency.metrics import METRICS, SaliencyMetrics
 from ...saliency.metrics._weighted_f import has_scipy
 from .._command import CommandError
 from .._model import choose_device, load_trained_model
-from .._output import Progress, plural, progress, say, shorten, tell
-from ._report import Result, check_plots, render_table, write_csv, write_json, write_plot
+from .._output import Progress, check_picture, plural, progress, say, shorten, tell
+from ._report import Result, render_table, write_csv, write_json, write_plot
 from ._scores import Tally, score_maps, score_model
 from ._sources import Job, check_sizes, find_jobs
 
@@ -22,7 +22,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """
     make = _metrics(args)
     if args.plot is not None:
-        check_plots()
+        check_picture(args.plot)
     jobs = find_jobs(args)
     score = _scorer(args)
     for job in jobs:

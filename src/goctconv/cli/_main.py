@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from .._checks import ArgumentError
@@ -26,7 +27,7 @@ COMMANDS = {
     "prune": "remove channels from a trained network",
     "export": "write a trained network as ONNX or for OpenVINO",
     "bench": "measure how fast networks run on this machine",
-    "demo": "let a small network learn its channels, and write a page about it",
+    "demo": "train and prune a small network, and write a page about it",
 }
 """The subcommands in the order of the help, with a line about each. A command's module is imported when the command is
 asked for, so that ``goctconv --help`` needs no torch."""
@@ -112,7 +113,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def load_command(name: str) -> Command:
     """Import a subcommand."""
-    found: Command = getattr(importlib.import_module(f".{name}", __package__), name.upper())
+    is_file = Path(__file__).with_name(f"_{name}.py").is_file()
+    found: Command = getattr(importlib.import_module(f".{'_' * is_file}{name}", __package__), name.upper())
     return found
 
 

@@ -34,8 +34,8 @@ class PerScale(ScaleLayer):
     Raises:
         ChannelError: A negative width or no channels at all; at the call, the wrong number of channels at a scale.
         ScaleError: At the call, the wrong number of scales.
-        TypeError: ``make`` is a module, an activation that takes no channels, or returns no module; at the call, a
-            tensor where a tuple is expected or the reverse.
+        ArgumentTypeError: ``make`` is a module, an activation that takes no channels, or returns no module; at the
+            call, a tensor where a tuple is expected or the reverse.
 
     Example:
         >>> import torch

@@ -117,7 +117,7 @@ class DeployedModel(ObservedModule):
         """Stay in eval mode.
 
         Raises:
-            ValueError: Training mode is asked for.
+            ValueError: ``mode`` is True.
         """
         if mode:
             raise ValueError("a deployed network cannot be trained: train the one it was made from, and deploy that")

@@ -184,7 +184,7 @@ def _forget_sources(model: Any) -> None:
 
 
 def _size_by_axes(model: Any) -> None:
-    """Let Resize name height and width alone, so that nothing computes the batch and the channels that stay."""
+    """Resize height and width alone, so that nothing computes the unchanged batch and channels."""
     import onnx_ir as ir  # noqa: PLC0415  (of the extra "onnx")
 
     if model.graph.opset_imports[""] < 18:  # the first with axes

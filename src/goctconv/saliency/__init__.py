@@ -27,6 +27,7 @@ from .distillation._step import DistillationStep as DistillationStep
 from .inference import Predictor as Predictor
 from .inference import calibrate_batch_norm as calibrate_batch_norm
 from .inference import cutout as cutout
+from .inference import evaluate as evaluate
 from .inference import grey_map as grey_map
 from .inference import overlay as overlay
 from .inference import predict as predict

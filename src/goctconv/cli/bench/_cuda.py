@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._torch import is_out_of_memory
 from ...deployment import Timings, deploy
-from .._memory import out_of_memory
 from .._model import channels_of
 from .._output import say
 
@@ -40,7 +40,7 @@ def measure_on_cuda(
             images = torch.randn(batch, channels_of(model), *size, device=device)
             found[str(batch)] = _measure(networks, images, rounds, compiled=compiled)
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             found[str(batch)] = None
             torch.cuda.empty_cache()

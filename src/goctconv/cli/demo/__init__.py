@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .._arguments import integer_from, network_size
 from .._command import Command
-from .._types import integer_from, network_size
 
 _DESCRIPTION = """\
 Let a small network learn which of its channels it needs, in a few minutes on a CPU, and write report.html about it.
@@ -72,4 +72,5 @@ DEMO = Command(
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
     run=_start,
+    names={"checkpoint_path": "--weights"},
 )

@@ -27,10 +27,10 @@ from ...saliency import (
     synthetic_images,
 )
 from .._command import CommandError
-from .._model import create_asked_model, input_size, is_trained, unusable
+from .._model import create_asked_model, input_size, is_trained
 from .._output import plural, printable, say, tell
-from ..predict._inputs import find_photographs
-from ..predict._results import save_png
+from .._predict_files import find_photographs
+from .._predict_run import save_png
 
 _UNTRAINED = (
     "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
@@ -88,8 +88,6 @@ def run_show(args: argparse.Namespace) -> int:
         write_atomic(page, lambda stream: stream.write(text.encode(errors="backslashreplace")))
     except OSError as error:
         raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
-    except ValueError as error:
-        raise unusable(error) from error
     tell(note.replace("`", ""))
     tell(printable(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}"))
     return 1 if failures else 0

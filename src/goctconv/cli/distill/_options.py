@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._types import network_size
+from .._arguments import network_size
 from ..learn._options import GROUPS as LEARN_GROUPS
 from ..learn._options import Option, absolute_path
 from ..learn._presets import PRESETS

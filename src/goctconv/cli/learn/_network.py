@@ -6,9 +6,9 @@ from typing import Any
 import timm
 from torch import nn
 
+from .._arguments import parse_model_args
 from .._command import CommandError
 from .._model import create_model
-from .._types import parse_model_args
 from ._config import CHECKPOINTS, Config
 
 _SIDE = 224  # where neither option nor network tell of a size

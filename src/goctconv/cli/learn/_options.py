@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ...training._param_groups import OPTIMIZERS
 from ...training._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP
-from .._types import integer_from, network_size, parse_model_args
+from .._arguments import integer_from, network_size, parse_model_args
 from ._presets import PRESETS
 
 Size = int | tuple[int, int] | Literal["own"]

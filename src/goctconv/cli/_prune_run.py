@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...models import save_pruned
-from ...models._hub import holds_its_widths
-from ...models._pruned import PLAN, whole_plan
-from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
-from .._command import CommandError
-from .._model import create_asked_model, input_size, is_trained
-from .._output import say, shorten, tell, write_file, writing
+from ..models import save_pruned
+from ..models._hub import holds_its_widths
+from ..models._pruned import PLAN, whole_plan
+from ..pruning import PruningError, PruningReport, PruningResult, prune_channels
+from ._command import CommandError
+from ._model import create_asked_model, input_size, is_trained
+from ._output import say, shorten, tell, write_file, writing
 
 _WRITTEN = {"config.json", "model.safetensors", PLAN}
 _LISTED = 3

@@ -15,7 +15,8 @@ import time
 import torch
 from torch import nn
 
-from goctconv.models import count_macs, create_csf
+from goctconv import create_model
+from goctconv.models import count_macs
 
 BACKBONES = (
     "resnet18",
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    models: dict[str, nn.Module] = {name: create_csf(name).eval() for name in BACKBONES}
+    models: dict[str, nn.Module] = {name: create_model("csf", backbone=name).eval() for name in BACKBONES}
     taken = times(models, args.size, args.rounds)
     lines = [tuple(cell.format(args.size) for cell in HEADER), ("---", *["---:"] * 4)]
     for name, model in models.items():

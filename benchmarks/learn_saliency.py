@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.report import plots
+from goctconv.report import gamma_over_time
 from goctconv.saliency import (
     SaliencyStep,
     SaliencyValidation,
@@ -243,9 +243,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
     low, high = edges.index(-18.0), edges.index(1.0)
     counts = [[int(count) for count in epoch["histogram"].split()] for epoch in run["epochs"]]
     shown = [[sum(row[: low + 1]), *row[low + 1 : high]] for row in counts]
-    plots.gamma_over_time(
-        {"epoch": list(range(1, len(shown) + 1)), "scales": shown},
-        key="scales",
+    gamma_over_time(
+        {"epoch": list(range(1, len(shown) + 1)), "gamma": shown},
         edges=edges[low : high + 1],
         events={"pruned": sum(epoch["phase"] == "train" for epoch in run["epochs"]) + 0.5},
         threshold=run["threshold"],

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv import DynamicWeightDecay, prune_channels
-from goctconv.models import create_csf, save_pruned
+from goctconv import DynamicWeightDecay, create_model, prune_channels, save_pruned
 
 SIZE = 64
 
@@ -49,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(1)  # work this small gains nothing from a second thread
 
     # BatchNorm in the head, so that its channels can fade and be removed as well as the backbone's.
-    model = create_csf(args.backbone, pretrained_backbone=args.pretrained, norm="batch")
+    model = create_model("csf", backbone=args.backbone, pretrained_backbone=args.pretrained, norm="batch")
     pictures, masks = make_batch(32)
     print(f"{args.backbone}: mean absolute error {error(model, pictures, masks):.3f} before training")
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from goctconv import DynamicWeightDecay
 from goctconv.pruning import PruningPlan, PruningResult, load_plan, prune_channels
+from goctconv.report import pruning_page
 
 
 def trained(steps: int) -> tuple[nn.Module, DynamicWeightDecay]:
@@ -79,7 +80,7 @@ def main() -> None:
     slim = result.model.eval()
     compare(result.plan.mask(model), slim)
     if args.report:
-        args.report.write_text(result.report.to_html(), encoding="utf-8")
+        args.report.write_text(pruning_page(result.report), encoding="utf-8")
 
     moved = result.transfer_optimizer(optimizer)  # its moments cut like the weights
     optimizer.remove()

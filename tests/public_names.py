@@ -23,7 +23,7 @@ PACKAGES = (
     "goctconv.saliency.metrics",
     "goctconv.saliency.transforms",
     "goctconv.report",
-    "goctconv.report.plots",
+    "goctconv.study",
 )
 # Exported for the packages above, and not for users.
 INTERNAL: frozenset[str] = frozenset(

@@ -64,7 +64,7 @@ def resolve(full: str) -> object:
 def test_every_public_name_is_in_the_reference(package: str) -> None:
     identities = {id(thing) for thing in documented().values()}
     names = {f"{package}.{name}" for name in public_names(package)} - {"goctconv.__version__"}
-    assert len(names) >= 2
+    assert names
     missing = [name for name in sorted(names) if name not in documented() and id(resolve(name)) not in identities]
     assert missing == []
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import pruning as pruning
     from . import report as report
     from . import saliency as saliency
+    from . import study as study
     from . import training as training
     from ._checks import ArgumentError as ArgumentError
     from ._features import ChannelError as ChannelError
@@ -84,6 +85,7 @@ __all__ = [
     "report",
     "saliency",
     "save_pruned",
+    "study",
     "training",
 ]
 

@@ -15,6 +15,7 @@ Spelling = Callable[[str, str | None], str]
 
 _LONGEST = 80  # characters of a value that a message shows
 _REFERENCE = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 class ArgumentError(ValueError):
@@ -182,6 +183,15 @@ def check_keywords(caller: str, given: Iterable[str], known: Collection[str], cu
         if name not in known:
             near = nearest(name, known) or f"; it has {', '.join(sorted(known))}"
             raise ArgumentTypeError("argument", name, problem=f"is none of {caller}(){near}", cure=cure)
+
+
+def unexpected_keyword(error: BaseException) -> str | None:
+    """Return the keyword argument that a call did not know, None if the error is another one.
+
+    Python says it in a message alone (tried on 3.10 to 3.13).
+    """
+    found = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
+    return found[1] if found else None
 
 
 def _between(least: float | None, most: float | None) -> str:

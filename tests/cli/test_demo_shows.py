@@ -62,7 +62,7 @@ def test_the_page_needs_nothing_else(output):
     assert "<script" not in page
     assert all(source.startswith("data:image/jpeg;base64,") for source in re.findall(r'src="([^"]*)', page))
     assert not re.search(r"https?://|url\(|@import|<link", page)
-    assert "prefers-color-scheme: dark" in page
+    assert "prefers-color-scheme:dark" in page
     assert 'name="viewport"' in page
 
 

@@ -46,12 +46,12 @@ def test_arguments_of_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "csnet_x1", "--model-args", "base_width=13"]) == 0
     assert "95,295" in capsys.readouterr().out
     assert main(["info", "csnet_x1", "--model-args", "width=13"]) == 2
-    assert "--model-args: csnet_x1 has no argument 'width'" in capsys.readouterr().err
+    assert "is no argument of csnet_x1: the arguments are those of goctconv.models.CSNet" in capsys.readouterr().err
     for name in ("name", "pretrained", "checkpoint_path"):
         assert main(["info", "csnet_x1", "--model-args", f"{name}=1"]) == 2
         assert f"--model-args: {name} is no argument of the network" in capsys.readouterr().err
     assert main(["info", "csnet_x1", "--model-args", "weights=1"]) == 2
-    assert "csnet_x1 has no argument 'weights'" in capsys.readouterr().err
+    assert "--model-args weights=1 is no argument of csnet_x1" in capsys.readouterr().err
     assert main(["info", "csnet_x1", "--model-args", "base_width=four"]) == 2
     assert "base_width='four': expected an integer, got 'four' (str)" in capsys.readouterr().err
 

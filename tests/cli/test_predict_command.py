@@ -240,7 +240,10 @@ def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
 
 def test_cures_are_those_of_the_command_line(photographs, maps, weights, capsys):
     for options, message in (
-        (["--model", "csnet_x1", "--pretrained"], "--pretrained: no weights were released .* --weights FILE"),
+        (
+            ["--model", "csnet_x1", "--pretrained"],
+            "--pretrained cannot be used, as no weights were released .* --weights FILE",
+        ),
         (["--model", "csnet_x9", "--weights", weights], "there are csf, .*csnet_x1, csnet_x1_2"),
     ):
         assert main(["predict", str(photographs), "-o", str(maps), *map(str, options)]) == 2

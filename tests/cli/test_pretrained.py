@@ -8,7 +8,7 @@ import torch
 
 from goctconv import models
 from goctconv.cli import main
-from goctconv.models import _build
+from goctconv.models.hub import _build
 from goctconv.saliency import calibrate_batch_norm
 
 

@@ -230,7 +230,7 @@ def test_untrained_networks_are_pruned_with_a_note(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["csnet_y", "--ratio", "0.1"], "unknown model 'csnet_y'"),
+        (["csnet_y", "--ratio", "0.1"], "csnet_y is no known model"),
         (["test_resnet", "--ratio", "0.1", "--weights", "none.pt"], "there is no such file"),
         (["test_resnet", "--ratio", "0.1", "--keep", "nothing"], "--keep 'nothing' matches no BatchNorm"),
         (["test_vit", "--ratio", "0.1"], "has no BatchNorm"),

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv import ChannelError, CheckpointError, FusionHead, ScaleError
-from goctconv.models import CSF, UnknownModelError, count_macs, create_csf
-from goctconv.models._csf import group_norm
-from goctconv.models._csf_checkpoint import from_published, is_published_layout, published_layout, widths_in
+from goctconv.models import CSF, UnknownModelError, count_macs, create_model
+from goctconv.models.csf._checkpoint import LAYOUT
+from goctconv.models.csf._model import group_norm
 from reference import csf as oracle
 from reference.compare import assert_equal
 
@@ -38,10 +38,10 @@ def parameters(module: nn.Module) -> int:
 
 
 def in_published_layout(model: nn.Module) -> dict[str, Tensor]:
-    """The inverse of `from_published`: our tensors under the authors' names."""
+    """The inverse of `LAYOUT.converted`: our tensors under the authors' names."""
     state = model.state_dict()
     published: dict[str, Tensor] = {}
-    for place in published_layout(model):
+    for place in LAYOUT.places(model, {}):
         whole = published.setdefault(place.key, torch.full(place.shape, float("nan")).to(state[place.name].dtype))
         whole[place.block or ...] = state[place.name]
     return published
@@ -80,7 +80,7 @@ def test_recorded_head(shared: Path, case: str, dtype: torch.dtype) -> None:
     )
     holder = nn.Module()
     holder.backbone, holder.pyramid, holder.head, holder.classifier = nn.Module(), None, head, nn.Conv2d(288, 1, 1)
-    holder.load_state_dict(from_published({k: torch.from_numpy(v) for k, v in state.items()}, holder))
+    holder.load_state_dict(LAYOUT.converted({k: torch.from_numpy(v) for k, v in state.items()}, holder))
     holder.to(dtype)
     with torch.no_grad():
         found = holder.classifier(head(tuple(torch.from_numpy(x).to(dtype) for x in features)))
@@ -113,7 +113,7 @@ def test_published_counts() -> None:
 def published_state() -> dict[str, Tensor]:
     with torch.device("meta"):
         model = goctconv.create_model("csf_res2net50")
-    shapes = {place.key: place.shape for place in published_layout(model) if "num_batches" not in place.key}
+    shapes = {place.key: place.shape for place in LAYOUT.places(model, {}) if "num_batches" not in place.key}
     return {key: computed(key, shape) for key, shape in shapes.items()}
 
 
@@ -121,7 +121,7 @@ def published_state() -> dict[str, Tensor]:
 def test_whole_network_of_computed_values(size: tuple[int, int]) -> None:
     state = published_state()
     model = goctconv.create_model("csf_res2net50").double()
-    model.load_state_dict(from_published(state, model))
+    model.load_state_dict(LAYOUT.converted(state, model))
     x = torch.from_numpy(np.sin(0.1 * np.arange(3 * size[0] * size[1]))).reshape(1, 3, *size)
 
     backbone = timm.create_model("res2net50d", features_only=True, out_indices=(1, 2, 3, 4)).double().eval()
@@ -140,27 +140,27 @@ def test_whole_network_of_computed_values(size: tuple[int, int]) -> None:
 def test_mapping_covers_every_tensor_once() -> None:
     for arguments in (TINY, {"backbone": "test_vit"}, {**TINY, "norm": "batch"}):
         model = CSF(**arguments)
-        names = [place.name for place in published_layout(model)]
+        names = [place.name for place in LAYOUT.places(model, {})]
         assert sorted(names) == sorted(model.state_dict())
         published = in_published_layout(model)
         assert not any(torch.isnan(tensor).any() for tensor in published.values() if tensor.is_floating_point())
-        assert is_published_layout(published)
-        assert not is_published_layout(model.state_dict())
+        assert LAYOUT.matches(published)
+        assert not LAYOUT.matches(model.state_dict())
 
 
 @pytest.mark.parametrize("layout", [in_published_layout, lambda model: model.state_dict()], ids=["authors", "ours"])
 def test_checkpoints_load_with_their_widths_and_norm(layout: Any, tmp_path: Path) -> None:
     channels = {"fuse": [32, 0, 40, 64], "dilated": [[1, 0, 2, 3, 4], [0] * 5, [9, 8, 7, 6, 2], [32] * 5], "fused": 96}
-    model = create_csf("test_resnet", channels=channels, norm="batch")
+    model = create_model("csf", backbone="test_resnet", channels=channels, norm="batch")
     torch.save({"state_dict": layout(model)}, tmp_path / "weights.pth.tar")
     for other in (
         goctconv.create_model("test_csf_resnet", checkpoint_path=tmp_path / "weights.pth.tar"),
-        create_csf("test_resnet", checkpoint_path=tmp_path / "weights.pth.tar"),
+        create_model("csf", backbone="test_resnet", checkpoint_path=tmp_path / "weights.pth.tar"),
     ):
         assert (other.channels, other.norm) == (channels, "batch")
         assert torch.equal(logits(other), logits(model))
         assert other.weights_license == ("cc-by-nc-sa-4.0" if layout is in_published_layout else None)
-    assert widths_in({}) is None
+    assert LAYOUT.widths({}) is None
 
 
 def test_classifier_of_the_authors_backbone_is_left_out(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_every_mismatch_is_listed(layout: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", [in_published_layout, lambda model: model.state_dict()], ids=["authors", "ours"])
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext", "test_vit"])
 def test_timm_adapts_image_and_prediction(backbone: str, layout: Any, tmp_path: Path) -> None:
-    source = create_csf(backbone)
+    source = create_model("csf", backbone=backbone)
     torch.save(layout(source), tmp_path / "weights.pth")
     overlay = {"file": str(tmp_path / "weights.pth")}
     options = {"pretrained": True, "pretrained_cfg_overlay": overlay, "backbone": backbone}
@@ -208,17 +208,17 @@ def test_timm_adapts_image_and_prediction(backbone: str, layout: Any, tmp_path: 
 def test_backbone_weights_from_a_file(tmp_path: Path) -> None:
     whole = timm.create_model("test_resnet")
     torch.save(whole.state_dict(), tmp_path / "resnet.pth")
-    model = create_csf("test_resnet", pretrained_backbone=tmp_path / "resnet.pth")
+    model = create_model("csf", backbone="test_resnet", pretrained_backbone=tmp_path / "resnet.pth")
     for key, tensor in model.backbone.state_dict().items():
         assert torch.equal(tensor, whole.state_dict()[key]), key
     assert "pretrained_backbone" not in model.model_args()
     headless = {key: value for key, value in whole.state_dict().items() if not key.startswith("fc.")}
     torch.save(headless, tmp_path / "headless.pth")
-    other = create_csf("test_resnet", pretrained_backbone=str(tmp_path / "headless.pth"), in_chans=1)
+    other = create_model("csf", backbone="test_resnet", pretrained_backbone=str(tmp_path / "headless.pth"), in_chans=1)
     assert torch.equal(other.backbone.layer1[0].conv1.weight, whole.layer1[0].conv1.weight)
     vit = timm.create_model("test_vit", num_classes=7)
     torch.save(vit.state_dict(), tmp_path / "vit.pth")
-    plain = create_csf("test_vit", pretrained_backbone=tmp_path / "vit.pth")
+    plain = create_model("csf", backbone="test_vit", pretrained_backbone=tmp_path / "vit.pth")
     assert torch.equal(plain.backbone.model.blocks[0].mlp.fc1.weight, vit.blocks[0].mlp.fc1.weight)
 
 
@@ -228,23 +228,23 @@ def test_backbone_weights_that_do_not_fit(tmp_path: Path) -> None:
     state["other"] = torch.zeros(1)
     torch.save(state, tmp_path / "resnet.pth")
     with pytest.raises(CheckpointError, match=r"for the backbone test_resnet") as caught:
-        create_csf("test_resnet", pretrained_backbone=tmp_path / "resnet.pth")
+        create_model("csf", backbone="test_resnet", pretrained_backbone=tmp_path / "resnet.pth")
     assert caught.value.problems == {"missing": ["layer1.0.conv1.weight"], "unexpected": ["other"]}
     with pytest.raises(FileNotFoundError, match="no checkpoint file"):
-        create_csf("test_resnet", pretrained_backbone=tmp_path / "none.pth")
+        create_model("csf", backbone="test_resnet", pretrained_backbone=tmp_path / "none.pth")
 
 
 def test_licence_of_downloaded_backbone_travels(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = timm.create_model("test_resnet").state_dict()
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: weights)
-    model = create_csf("test_resnet", pretrained_backbone=True)
+    model = create_model("csf", backbone="test_resnet", pretrained_backbone=True)
     assert torch.equal(model.backbone.layer1[0].conv1.weight, weights["layer1.0.conv1.weight"])
     assert model.weights_license == timm.models.get_pretrained_cfg("test_resnet").license
 
 
 @pytest.mark.parametrize("levels", [(2, 3, 4), (0, 1, 2, 3, 4), (1, 3), (-1,)])
 def test_any_levels(levels: tuple[int, ...], tmp_path: Path) -> None:
-    model = create_csf("test_resnet", levels=levels, in_chans=2, num_classes=3)
+    model = create_model("csf", backbone="test_resnet", levels=levels, in_chans=2, num_classes=3)
     assert logits(model, image(channels=2)).shape == (2, 3, 65, 97)
     model.save_pretrained(tmp_path)
     other = goctconv.create_model(f"local-dir:{tmp_path}")
@@ -252,17 +252,19 @@ def test_any_levels(levels: tuple[int, ...], tmp_path: Path) -> None:
 
 
 def test_widths_and_norms() -> None:
-    model = create_csf("test_resnet", fuse_channels=(48, 10, 7, 64))
+    model = create_model("csf", backbone="test_resnet", fuse_channels=(48, 10, 7, 64))
     assert [model.head.norm1.get_submodule(str(level)).num_groups for level in range(4)] == [16, 2, 1, 32]
     assert model.channels["dilated"][1] == [2, 2, 2, 2, 2]
     assert model.channels["fused"] == 129
     assert logits(model).shape == (2, 1, 65, 97)
-    batch = create_csf("test_resnet", norm="batch")
+    batch = create_model("csf", backbone="test_resnet", norm="batch")
     assert isinstance(batch.head.norm3.get_submodule("0"), nn.BatchNorm2d)
 
 
 def test_fixed_size_backbones_pad_up_to_it_and_refuse_more() -> None:
-    model = create_csf("test_vit", backbone_args={"dynamic_img_size": False, "dynamic_img_pad": False, "img_size": 64})
+    model = create_model(
+        "csf", backbone="test_vit", backbone_args={"dynamic_img_size": False, "dynamic_img_pad": False, "img_size": 64}
+    )
     assert tuple(model.image_sizes) == (64, 64, 64)
     assert logits(model, image(2, 33, 50)).shape == (2, 1, 33, 50)
     with pytest.raises(ScaleError, match=r"\(65, 97\) pixels.*64x64 only.*img_size"):
@@ -270,8 +272,8 @@ def test_fixed_size_backbones_pad_up_to_it_and_refuse_more() -> None:
 
 
 def test_padding_repeats_the_border_and_is_cropped() -> None:
-    model = create_csf("test_resnet", image_sizes=(32, 64, None))
-    whole = create_csf("test_resnet", image_sizes=(1, 1, None))
+    model = create_model("csf", backbone="test_resnet", image_sizes=(32, 64, None))
+    whole = create_model("csf", backbone="test_resnet", image_sizes=(1, 1, None))
     whole.load_state_dict(model.state_dict())
     padded = nn.functional.pad(image(2, 33, 70), (0, 26, 0, 31), mode="replicate")
     assert torch.equal(logits(model, image(2, 33, 70)), logits(whole, padded)[..., :33, :70])
@@ -280,30 +282,47 @@ def test_padding_repeats_the_border_and_is_cropped() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"backbone": "resnet5"}, UnknownModelError, r"unknown backbone 'resnet5': did you mean .*resnet"),
+        (
+            {"backbone": "resnet5"},
+            UnknownModelError,
+            r"backbone='resnet5' is no network of timm; did you mean .*resnet",
+        ),
         ({"backbone": 3}, TypeError, r"backbone=3 must be the name"),
-        ({**TINY, "levels": (3, 1)}, ValueError, r"levels=\(3, 1\) of test_resnet have the strides \[16, 4\]"),
-        ({**TINY, "levels": (7,)}, ValueError, r"levels=\(7,\): test_resnet gives features 0 to 4"),
+        (
+            {**TINY, "levels": (3, 1)},
+            ValueError,
+            r"levels=\(3, 1\) must be .* of test_resnet of increasing stride.* these have \[16, 4\]",
+        ),
+        ({**TINY, "levels": (7,)}, ValueError, r"levels=\(7,\) must be features of test_resnet, from 0 to 4"),
         ({**TINY, "fuse_channels": (32, 64)}, ChannelError, r"one width for each of the 4 levels"),
         ({**TINY, "norm": "layer"}, ValueError, r"norm='layer' must be one of"),
-        ({**TINY, "in_chans": 0}, ValueError, r"in_chans=0 must be at least 1"),
+        ({**TINY, "in_chans": 0}, ValueError, r"in_chans=0 must be an integer of at least 1"),
         ({**TINY, "image_sizes": (32, 1)}, ValueError, r"image_sizes=\(32, 1\) must be"),
-        ({**TINY, "backbone_args": {"in_chans": 1}}, ValueError, r"backbone_args: in_chans is set by"),
-        ({**TINY, "backbone_args": {"colour": 1}}, ValueError, r"do not suit test_resnet"),
+        ({**TINY, "backbone_args": {"in_chans": 1}}, ValueError, r"backbone_args=.* names in_chans, which"),
+        (
+            {**TINY, "backbone_args": {"colour": 1}},
+            ValueError,
+            r"does not suit test_resnet, which has no argument 'colour'",
+        ),
         ({**TINY, "channels": {"fuse": [1]}}, ChannelError, r"channels must have the keys"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        create_csf(**arguments)
+        create_model("csf", **arguments)
 
 
 def test_names_of_models_say_their_backbone() -> None:
     with pytest.raises(ValueError, match=r"no weights were released for csf_resnet18.*pretrained_backbone=True"):
         goctconv.create_model("csf_resnet18", pretrained=True)
-    with pytest.raises(ValueError, match="csf needs the name"):
+    with pytest.raises(
+        ValueError, match="backbone=None must be the name of one of timm's networks, on which csf stands"
+    ):
         goctconv.create_model("csf")
-    with pytest.raises(ValueError, match=r"csf_resnet18 stands on resnet18; use create_csf\('resnet50'\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"""'resnet50' is not that of csf_resnet18, resnet18: use create_model\("csf", backbone='resnet50'\)""",
+    ):
         goctconv.create_model("csf_resnet18", backbone="resnet50")
 
 
@@ -311,4 +330,4 @@ def test_operations_are_counted() -> None:
     model = goctconv.create_model("test_csf_resnet")
     whole = count_macs(model, (64, 96))
     assert whole > count_macs(model.backbone, (64, 96)) > 0
-    assert count_macs(create_csf("test_vit"), (64, 96)) > 0
+    assert count_macs(create_model("csf", backbone="test_vit"), (64, 96)) > 0

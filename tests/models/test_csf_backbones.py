@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv.deployment import export_onnx
-from goctconv.models import CSF, create_csf
+from goctconv.models import CSF, create_model
 
 SIZE = {"img_size": 64}  # of networks whose windows or positions would make small images large
 NORMAL: dict[str, dict[str, Any]] = {
@@ -61,7 +61,7 @@ def image(batch: int = 2, height: int = 65, width: int = 97) -> Tensor:
 @pytest.fixture(scope="module", params=BACKBONES)  # of the module, so that the tests of one backbone follow each other
 def made(request: pytest.FixtureRequest) -> CSF:
     torch.manual_seed(0)
-    return create_csf(request.param, backbone_args={**NORMAL, **SLOW}[request.param] or None)
+    return create_model("csf", backbone=request.param, backbone_args={**NORMAL, **SLOW}[request.param] or None)
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def test_exported(made: CSF) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "hrnet_w18_small"])
 def test_onnx_of_any_size(name: str, tmp_path: Path) -> None:
-    model = create_csf(name, backbone_args=SLOW.get(name))
+    model = create_model("csf", backbone=name, backbone_args=SLOW.get(name))
     export_onnx(model, tmp_path / "csf.onnx")
     x = image(2, 131, 70)
     (found,) = onnxruntime.InferenceSession(str(tmp_path / "csf.onnx")).run(None, {"image": x.numpy()})
@@ -125,7 +125,7 @@ def test_onnx_of_any_size(name: str, tmp_path: Path) -> None:
 def test_onnx_of_one_size(tmp_path: Path) -> None:
     """Any size is refused, as a test of exports shows with a small network; here that alone takes minutes."""
     small = {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 2, 4, 8)}
-    model = create_csf("swin_tiny_patch4_window7_224", backbone_args=small)
+    model = create_model("csf", backbone="swin_tiny_patch4_window7_224", backbone_args=small)
     export_onnx(model, tmp_path / "csf.onnx", size=(64, 96))
     x = image(2, 64, 96)
     (found,) = onnxruntime.InferenceSession(str(tmp_path / "csf.onnx")).run(None, {"image": x.numpy()})

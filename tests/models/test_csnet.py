@@ -14,7 +14,7 @@ from torch import Tensor
 import goctconv
 from goctconv import ChannelError
 from goctconv.models import CSNet
-from goctconv.models._csnet_checkpoint import from_published
+from goctconv.models.csnet._checkpoint import LAYOUT
 from reference.conditioning import calibrated
 
 COUNTS = json.loads((Path(__file__).parent / "parameter_counts.json").read_text())
@@ -94,7 +94,7 @@ def test_other_splits_in_float64(shared: Path, name: str, split: tuple[int, int]
         weights = {k.removeprefix(prefix): torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith(prefix)}
         image, expected = torch.from_numpy(arrays["input"]), torch.from_numpy(arrays[f"{name}/logits"])
     model = goctconv.create_model("csnet_x1", split=split).double().eval()
-    model.load_state_dict(from_published(weights, model))
+    model.load_state_dict(LAYOUT.converted(weights, model))
     with torch.no_grad():
         assert relative_to_largest(model(image), expected) < 1e-9
 
@@ -133,7 +133,7 @@ def test_new_prediction_layer_is_where_the_network_is() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("num_classes", -1), ("in_chans", 0)])
 def test_impossible_numbers_of_channels(name: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"{name}={value} must be at least"):
+    with pytest.raises(ValueError, match=f"{name}={value} must be an integer of at least"):
         CSNet(**{name: value})
 
 

@@ -22,10 +22,10 @@ from torch.testing import assert_close
 import goctconv
 from goctconv import CheckpointError, prune_channels
 from goctconv.deployment import deploy, export_onnx
-from goctconv.models import SCFNet, UnknownModelError, count_macs, create_scfnet, load_pruned, save_pruned
-from goctconv.models._pdparams import read_pdparams
-from goctconv.models._scfnet_checkpoint import from_published, is_published_layout, published_layout
-from goctconv.models._scfnet_head import SCFNetHead
+from goctconv.models import SCFNet, UnknownModelError, count_macs, create_model, load_pruned, save_pruned
+from goctconv.models.hub._pdparams import read_pdparams
+from goctconv.models.scfnet._checkpoint import LAYOUT
+from goctconv.models.scfnet._head import SCFNetHead
 from reference.compare import assert_equal
 
 TINY = {"backbone": "test_efficientnet", "width": 8}
@@ -60,7 +60,7 @@ def test_recorded_decoder(shared: Path, dtype: torch.dtype) -> None:
     holder.head = SCFNetHead((16, 24, 56, 80), 16)
     holder.classifier = nn.Conv2d(16, 1, 3, padding=1)
     holder.side_classifiers = nn.ModuleList(nn.Conv2d(16, 1, 3, padding=1) for _ in range(3))
-    holder.load_state_dict(from_published(state, holder))
+    holder.load_state_dict(LAYOUT.converted(state, holder))
     holder.eval().to(dtype)
     with torch.no_grad():
         maps = holder.head(features)
@@ -138,7 +138,7 @@ def test_all_outputs() -> None:
 def in_published_layout(model: SCFNet, prefix: str = "bkbone.") -> dict[str, Tensor]:
     """Our tensors under the authors' names; those of the backbone under timm's, which are the original's too."""
     names: dict[str, str] = {}
-    for place in published_layout(model, {}):
+    for place in LAYOUT.places(model, {}):
         names[place.name] = place.key
     for key in model.state_dict():
         if key.startswith("backbone."):
@@ -157,13 +157,13 @@ def as_pdparams(state: dict[str, Tensor], *, protocol: int = 4, paired: bool = F
 
 @pytest.mark.parametrize(("protocol", "paired"), [(2, False), (4, False), (4, True), (5, True)])
 def test_weights_of_paddle(protocol: int, paired: bool, tmp_path: Path) -> None:
-    source = create_scfnet("test_resnet", width=6)
+    source = create_model("scfnet", backbone="test_resnet", width=6)
     state = in_published_layout(source)
-    assert is_published_layout(state)
-    assert not is_published_layout(source.state_dict())
+    assert LAYOUT.matches(state)
+    assert not LAYOUT.matches(source.state_dict())
     state["bkbone.fc.weight"] = torch.zeros(3, 4)  # the backbone's classifier
     (tmp_path / "net.pdparams").write_bytes(as_pdparams(state, protocol=protocol, paired=paired))
-    other = create_scfnet("test_resnet", checkpoint_path=tmp_path / "net.pdparams")
+    other = create_model("scfnet", backbone="test_resnet", checkpoint_path=tmp_path / "net.pdparams")
     assert other.width == 6
     assert torch.equal(logits(other), logits(source))
     assert other.weights_license is None
@@ -171,7 +171,9 @@ def test_weights_of_paddle(protocol: int, paired: bool, tmp_path: Path) -> None:
 
 def test_backbones_of_other_names_are_taken_in_their_order(tmp_path: Path) -> None:
     options = {"depths": (1, 1, 1, 1), "embed_dim": 8, "num_heads": (1, 1, 2, 2), "img_size": 64}
-    source = create_scfnet("swin_base_patch4_window7_224", width=6, final_norm=True, backbone_args=options)
+    source = create_model(
+        "scfnet", backbone="swin_base_patch4_window7_224", width=6, final_norm=True, backbone_args=options
+    )
     linear = {f"{name}.weight" for name, module in source.named_modules() if isinstance(module, nn.Linear)}
     state: dict[str, Tensor] = {}
     for number, (key, tensor) in enumerate(source.state_dict().items()):
@@ -179,8 +181,9 @@ def test_backbones_of_other_names_are_taken_in_their_order(tmp_path: Path) -> No
             state[f"encoder.layer{number}.{key.rpartition('.')[2]}"] = tensor.t() if key in linear else tensor
     head = {k: v for k, v in in_published_layout(source).items() if not k.startswith(("bkbone.", "final_norm."))}
     torch.save({**state, **head}, tmp_path / "swin.pth")
-    other = create_scfnet(
-        "swin_base_patch4_window7_224",
+    other = create_model(
+        "scfnet",
+        backbone="swin_base_patch4_window7_224",
         final_norm=True,
         backbone_args=options,
         checkpoint_path=tmp_path / "swin.pth",
@@ -190,13 +193,13 @@ def test_backbones_of_other_names_are_taken_in_their_order(tmp_path: Path) -> No
 
 
 def test_what_does_not_fit_is_listed(tmp_path: Path) -> None:
-    state = in_published_layout(create_scfnet("test_resnet", width=6))
+    state = in_published_layout(create_model("scfnet", backbone="test_resnet", width=6))
     del state["linear3.bias"]
     state["de2.cv1.0.weight"] = torch.zeros(6, 5, 3, 3)
     state["linear9.weight"] = torch.zeros(1)
     (tmp_path / "net.pdparams").write_bytes(as_pdparams(state))
     with pytest.raises(CheckpointError) as caught:
-        create_scfnet("test_resnet", checkpoint_path=tmp_path / "net.pdparams")
+        create_model("scfnet", backbone="test_resnet", checkpoint_path=tmp_path / "net.pdparams")
     assert caught.value.problems == {
         "missing": ["linear3.bias"],
         "unexpected": ["linear9.weight"],
@@ -229,7 +232,7 @@ def test_code_in_a_file_is_refused_and_named(content: Any, asked: str, protocol:
     file = tmp_path / "executed"
     (tmp_path / "evil.pdparams").write_bytes(pickle.dumps(content(file), protocol=protocol))
     with pytest.raises(CheckpointError, match=asked):
-        create_scfnet("test_resnet", checkpoint_path=tmp_path / "evil.pdparams")
+        create_model("scfnet", backbone="test_resnet", checkpoint_path=tmp_path / "evil.pdparams")
     assert not file.exists()
 
 
@@ -295,7 +298,7 @@ def test_persistent_objects_are_refused(tmp_path: Path) -> None:
     Outside(stream).dump({"a": 1j})
     (tmp_path / "net.pdparams").write_bytes(stream.getvalue())
     with pytest.raises(CheckpointError, match=r"outside object \('storage', 1\)"):
-        create_scfnet("test_resnet", checkpoint_path=tmp_path / "net.pdparams")
+        create_model("scfnet", backbone="test_resnet", checkpoint_path=tmp_path / "net.pdparams")
 
 
 @pytest.mark.parametrize(
@@ -313,12 +316,12 @@ def test_persistent_objects_are_refused(tmp_path: Path) -> None:
 def test_damaged_files_of_paddle(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "net.pdparams").write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
-        create_scfnet("test_resnet", checkpoint_path=tmp_path / "net.pdparams")
+        create_model("scfnet", backbone="test_resnet", checkpoint_path=tmp_path / "net.pdparams")
 
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_timm_adapts_image_and_prediction(ours: bool, tmp_path: Path) -> None:
-    source = create_scfnet("test_resnet", width=6)
+    source = create_model("scfnet", backbone="test_resnet", width=6)
     torch.save(source.state_dict() if ours else in_published_layout(source), tmp_path / "weights.pth")
     options = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(tmp_path / "weights.pth")}, "width": 6}
     same = timm.create_model("scfnet", backbone="test_resnet", **options)
@@ -365,7 +368,7 @@ def test_pruning_keeps_every_output_and_travels_with_its_plan(tmp_path: Path) ->
 )
 def test_any_backbone_is_saved_and_reloaded(backbone: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = create_scfnet(backbone, width=5, in_chans=2, num_classes=3)
+    model = create_model("scfnet", backbone=backbone, width=5, in_chans=2, num_classes=3)
     assert several(model, image(1, 33, 50, 2))[3].shape == (1, 3, 33, 50)
     model.save_pretrained(tmp_path)
     other = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
@@ -374,7 +377,7 @@ def test_any_backbone_is_saved_and_reloaded(backbone: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("levels", [(2, 3, 4), (0, 1, 2, 3, 4), (1, 3), (-1,)])
 def test_any_levels(levels: tuple[int, ...]) -> None:
-    model = create_scfnet("test_resnet", width=4, levels=levels)
+    model = create_model("scfnet", backbone="test_resnet", width=4, levels=levels)
     count = len(levels) if len(levels) > 1 else 4  # a lone feature gets a pyramid of four
     assert [tuple(one.shape) for one in several(model, image())] == [(2, 1, 65, 97)] * count
 
@@ -409,22 +412,31 @@ def test_onnx_of_any_size(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"backbone": "resnet5"}, UnknownModelError, r"unknown backbone 'resnet5': did you mean .*resnet"),
-        ({**TINY, "width": 0}, ValueError, r"width=0 must be at least 1"),
+        (
+            {"backbone": "resnet5"},
+            UnknownModelError,
+            r"backbone='resnet5' is no network of timm; did you mean .*resnet",
+        ),
+        ({**TINY, "width": 0}, ValueError, r"width=0 must be an integer of at least 1"),
         ({**TINY, "width": 2.5}, TypeError, r"width=2.5"),
-        ({**TINY, "in_chans": 0}, ValueError, r"in_chans=0 must be at least 1"),
-        ({**TINY, "levels": (7,)}, ValueError, r"levels=\(7,\): test_efficientnet gives features 0 to 4"),
+        ({**TINY, "in_chans": 0}, ValueError, r"in_chans=0 must be an integer of at least 1"),
+        ({**TINY, "levels": (7,)}, ValueError, r"levels=\(7,\) must be features of test_efficientnet, from 0 to 4"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        create_scfnet(**arguments)
+        create_model("scfnet", **arguments)
 
 
 def test_names_of_models_say_their_backbone() -> None:
     with pytest.raises(ValueError, match=r"no weights were released for scfnet_resnet50.*pretrained_backbone=True"):
         goctconv.create_model("scfnet_resnet50", pretrained=True)
-    with pytest.raises(ValueError, match="scfnet needs the name"):
+    with pytest.raises(
+        ValueError, match="backbone=None must be the name of one of timm's networks, on which scfnet stands"
+    ):
         goctconv.create_model("scfnet")
-    with pytest.raises(ValueError, match=r"scfnet_resnet50 stands on resnet50; use create_scfnet\('resnet18'\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"""is not that of scfnet_resnet50, resnet50: use create_model\("scfnet", backbone='resnet18'\)""",
+    ):
         goctconv.create_model("scfnet_resnet50", backbone="resnet18")

@@ -16,9 +16,8 @@ from torch import Tensor
 
 import goctconv
 from goctconv import CheckpointError, LicenseError
-from goctconv.models import _build
-from goctconv.models._checkpoints import read_checkpoint
-from goctconv.models._csnet_checkpoint import _published_layout, from_published, widths_in
+from goctconv.models.csnet._checkpoint import LAYOUT
+from goctconv.models.hub import _build, read_checkpoint
 from reference.conditioning import calibrated
 from reference.pruned import PRUNED
 
@@ -38,10 +37,10 @@ def pruned(**kwargs: Any) -> torch.nn.Module:
 
 
 def in_published_layout(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The inverse of `from_published`: our tensors under the authors' names."""
+    """The inverse of `LAYOUT.converted`: our tensors under the authors' names."""
     state = model.state_dict()
     published: dict[str, Tensor] = {}
-    for place in _published_layout(model):
+    for place in LAYOUT.places(model, {}):
         whole = published.setdefault(place.key, torch.full(place.shape, float("nan")).to(state[place.name].dtype))
         whole[place.block or ...] = state[place.name]
     return published
@@ -85,7 +84,7 @@ def test_fused_stages_are_read_from_the_tensors(
     layout: Callable[[torch.nn.Module], dict[str, Tensor]], fuse_stages: tuple[int, ...]
 ) -> None:
     model = goctconv.create_model("csnet_x1", fuse_stages=fuse_stages, split=(3, 1))
-    assert widths_in(layout(model)) == {"channels": model.channels, "fuse_stages": fuse_stages}
+    assert LAYOUT.widths(layout(model)) == {"channels": model.channels, "fuse_stages": fuse_stages}
 
 
 def test_other_choices_of_stages_must_be_named(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_counters_may_be_absent(tmp_path: Path) -> None:
 
 def test_mapping_covers_every_tensor_once() -> None:
     model = pruned()
-    names = [place.name for place in _published_layout(model)]
+    names = [place.name for place in LAYOUT.places(model, {})]
     assert sorted(names) == sorted(model.state_dict())
     assert not any(torch.isnan(tensor).any() for tensor in in_published_layout(model).values())
 
@@ -126,8 +125,8 @@ def test_recorded_pruned_network_loads_with_its_widths(shared: Path) -> None:
         state = {k.removeprefix("full/"): torch.from_numpy(arrays[k]) for k in arrays.files if k.startswith("full/")}
         x, expected = torch.from_numpy(arrays["input"]), torch.from_numpy(arrays["logits_full"])
     model = goctconv.create_model("csnet_x1").double()
-    model.load_state_dict(from_published(state, model))
-    assert widths_in(state) == {"channels": model.channels, "fuse_stages": (2, 3, 4)}
+    model.load_state_dict(LAYOUT.converted(state, model))
+    assert LAYOUT.widths(state) == {"channels": model.channels, "fuse_stages": (2, 3, 4)}
     torch.testing.assert_close(logits(model, x), expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
 
 
@@ -206,9 +205,9 @@ class Payload:
         (b"", r"is empty \(0 bytes\)"),
         (b"not a checkpoint at all", "plain tensors|cannot be read"),
         ({"state_dict": {}}, "holds an empty dict, expected a state dict"),
-        ({"net": {"a": torch.zeros(1)}}, "under state_dict_ema, model_ema, state_dict, model: net: no tensor"),
+        ({"net": {"a": torch.zeros(1)}}, "under state_dict_ema, model_ema, state_dict, model; no tensors: net"),
         ([1, 2], "holds a list"),
-        ({"stages": torch.zeros(1), "epoch": 3}, "epoch: no tensor"),
+        ({"stages": torch.zeros(1), "epoch": 3}, "no tensors: epoch"),
         (Payload(), r"asks for builtins\.exec.*pickled code"),
     ],
 )

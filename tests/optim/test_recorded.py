@@ -14,7 +14,7 @@ from torch import Tensor
 import goctconv
 from goctconv import DynamicWeightDecay
 from goctconv.models import CSNet
-from goctconv.models._csnet_checkpoint import _published_layout, from_published
+from goctconv.models.csnet._checkpoint import LAYOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def network(recorded: dict[str, np.ndarray]) -> CSNet:
     model = goctconv.create_model("csnet_x1")
     assert isinstance(model, CSNet)
     init = {key[5:]: torch.from_numpy(array) for key, array in recorded.items() if key.startswith("init/")}
-    model.load_state_dict(from_published(init, model))
+    model.load_state_dict(LAYOUT.converted(init, model))
     return model.double()
 
 
@@ -58,7 +58,7 @@ def batches(recorded: dict[str, np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
 def norms(model: CSNet) -> dict[str, str]:
     """Our names of the BatchNorm parameters, by the authors'."""
     names = {name for name, _ in model.named_parameters()}
-    return {place.key: place.name for place in _published_layout(model) if ".bn" in place.key and place.name in names}
+    return {place.key: place.name for place in LAYOUT.places(model, {}) if ".bn" in place.key and place.name in names}
 
 
 @pytest.fixture(scope="module")

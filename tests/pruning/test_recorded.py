@@ -13,7 +13,7 @@ import torch
 
 import goctconv
 from goctconv.models import CSNet
-from goctconv.models._csnet_checkpoint import _published_layout, from_published
+from goctconv.models.csnet._checkpoint import LAYOUT
 from goctconv.pruning import PruningResult
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def network(recorded: dict[str, np.ndarray]) -> CSNet:
     model = goctconv.create_model("csnet_x1").double()
     assert isinstance(model, CSNet)
     full = {key[5:]: torch.from_numpy(array) for key, array in recorded.items() if key.startswith("full/")}
-    model.load_state_dict(from_published(full, model))
+    model.load_state_dict(LAYOUT.converted(full, model))
     return model.eval()
 
 
@@ -66,7 +66,7 @@ def test_logits(recorded: dict[str, np.ndarray], result: PruningResult) -> None:
 def test_kept_channels(recorded: dict[str, np.ndarray], result: PruningResult) -> None:
     expected = {key[5:]: array.tolist() for key, array in recorded.items() if key.startswith("kept/")}
     actual = {}
-    for place in _published_layout(network(recorded)):
+    for place in LAYOUT.places(network(recorded), {}):
         layer, _, attribute = place.name.rpartition(".")
         if layer in result.report.layers and attribute == "weight":
             gone = set(result.plan.removed.get(layer, []))

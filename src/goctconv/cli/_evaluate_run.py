@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib
-import importlib.util
 import io
 import json
 from collections import Counter
@@ -18,13 +16,14 @@ import torch
 from torch import nn
 
 from .._version import __version__
+from ..report import learning_curves
 from ..saliency import DataSet, DataSetError, ImageError, ImagePair, find_pairs
 from ..saliency.data import data_set_name, header_sizes, pair_folders, pair_maps
 from ..saliency.inference import available_metrics, score_pairs
 from ..saliency.metrics import METRICS, SaliencyMetrics, SaliencyScores
 from ._command import CommandError
 from ._model import choose_device, enough_memory, input_size_or_own, load_trained_model
-from ._output import Progress, plural, progress, say, shorten, tell, write_file
+from ._output import Progress, check_picture, plural, progress, say, shorten, tell, write_file, writing
 
 
 class _Job(NamedTuple):
@@ -54,8 +53,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
         CommandError: Nothing can be done: wrong arguments, sizes or weights, or no image is left.
     """
     metrics = _metrics(args)
-    if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out")
+    if args.plot is not None:
+        check_picture(args.plot)
     jobs = _find_jobs(args)
     model, device = (None, torch.device("cpu")) if args.predictions else _model(args)
     for job in jobs:
@@ -229,7 +228,7 @@ def _write(results: Sequence[_Result], args: argparse.Namespace) -> None:
     if args.csv is not None:
         write_file(args.csv, _as_csv(_scores(results)))
     if args.plot is not None:
-        write_file(args.plot, _as_png(_scores(results)))
+        _plot(args.plot, _scores(results))
 
 
 def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, Any]:
@@ -265,21 +264,10 @@ def _as_csv(scores: list[tuple[str, SaliencyScores]]) -> str:
     return text.getvalue()
 
 
-def _as_png(scores: list[tuple[str, SaliencyScores]]) -> bytes:
-    """Draw recall against precision, and F against the threshold, of each data set."""
-    # A Figure of its own, without pyplot: no state of the process changes, and no display is needed.
-    figure = importlib.import_module("matplotlib.figure").Figure(figsize=(10, 4.6), layout="constrained")
-    precision_recall, f = figure.subplots(1, 2)
-    for name, found in scores:
-        curves = found.curves
-        precision_recall.plot(curves.recall, curves.precision, label=name)
-        f.plot(curves.thresholds, curves.f, label=f"{name}: max {max(curves.f):.4f}")
-    precision_recall.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-    f.set(xlabel="threshold", ylabel="F", xlim=(0, 255), ylim=(0, 1))
-    for axes in (precision_recall, f):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(f"protocol {scores[0][1].protocol}", fontsize=7)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=150)
-    return png.getvalue()
+def _plot(path: Path, scores: list[tuple[str, SaliencyScores]]) -> None:
+    """Draw precision by recall, and F by threshold, of each data set."""
+    curves = {f"{name}: max F {max(found.curves.f):.4f}": found.curves for name, found in scores}
+    title = f"Precision, recall and F, protocol {scores[0][1].protocol.name}"
+    picture = learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title)
+    with writing(path):
+        picture.save(path)

@@ -1,4 +1,4 @@
-"""What the pages about a run of learning show of it."""
+"""Contents of the pages about a training run: pictures, photographs with maps, and how exact pruning was."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from ..pruning import PruningPlan, PruningReport
-from ..report import Example, plots
+from ..report import Picture, channel_widths, gamma_distribution, gamma_over_time, learning_curves
 from ..saliency import ImageError, ImagePair, grey_map, predict, read_image
 from ..saliency.inference import NotANumberError, Size
 from ..training import TrainingHistory
@@ -32,6 +33,9 @@ class Target:
     picture: Callable[[ImagePair, Image.Image], Image.Image]
 
 
+Example = tuple[str, dict[str, NDArray[np.uint8]]]
+"""A photograph's name, and pictures by caption: the photograph, what its map should be, and maps."""
+
 TRUE_MASK = Target("true mask", lambda pair, _: read_image(pair.mask).convert("L"))
 
 
@@ -40,7 +44,7 @@ class Proof:
     """Two distances.
 
     Attributes:
-        masked: Of the maps with and without the channels below the threshold: what it costs to leave them out.
+        masked: Of the maps with and without the channels below the threshold: the cost of leaving them out.
         cut: Of the outputs with these channels masked and with these channels removed, relative, in float64.
     """
 
@@ -49,9 +53,9 @@ class Proof:
 
     def numbers(self, report: PruningReport) -> dict[str, float]:
         """Return them, and what was measured when channels were removed, by what was compared."""
-        at_zero = "faded channels at 0 and cut, largest difference, of the largest output"
+        at_zero = "channels below the threshold at 0 and cut, largest difference, of the largest output"
         return {
-            "maps with and without faded channels: mean difference": self.masked,
+            "maps with and without channels below the threshold: mean difference": self.masked,
             f"{at_zero}: these pictures, float64": self.cut,
             **{f"the same: {name}, float32": value for name, value in report.difference.items()},
         }
@@ -80,8 +84,8 @@ def _mean_difference(model: nn.Module, other: nn.Module, batches: Sequence[Tenso
 @torch.no_grad()
 def _largest_difference(model: nn.Module, other: nn.Module, batches: Sequence[Tensor]) -> float:
     pairs = [(model(batch), other(batch)) for batch in batches]
-    largest = max(one.abs().max().item() for one, _ in pairs)
-    return float(max((one - two).abs().max().item() for one, two in pairs) / largest) if largest else 0.0
+    largest = max(first.abs().max().item() for first, _ in pairs)
+    return float(max((first - second).abs().max().item() for first, second in pairs) / largest) if largest else 0.0
 
 
 def figures(
@@ -90,30 +94,30 @@ def figures(
     before: nn.Module | None,
     widths: Mapping[str, nn.Module] | PruningReport,
     threshold: float | None,
-) -> list[plots.Picture]:
+) -> list[Picture]:
     """Return γ over time and before pruning, loss and error, and widths before and after.
 
     Args:
         name: The model's.
         history: Of the run.
         before: The network before pruning, where it is known.
-        widths: As for `plots.channel_widths`.
+        widths: As for `channel_widths`.
         threshold: Below which γ were masked.
     """
     pruned = {"pruned": sum(epoch.phase == "train" for epoch in history.epochs)}
     distances = [key for key in _DISTANCES if any(key in epoch.validation for epoch in history.epochs)]
     found = []
     if any(epoch.channels for epoch in history.epochs):
-        found.append(plots.gamma_over_time(history, events=pruned, threshold=threshold or None))
+        found.append(gamma_over_time(history, events=pruned, threshold=threshold or None))
     if before is not None:
         names = before.dynamic_decay_names() if hasattr(before, "dynamic_decay_names") else None  # type: ignore[operator]
         found.append(
-            plots.gamma_distribution(
+            gamma_distribution(
                 {"before pruning": before}, layers=names, threshold=threshold or None, title="Before pruning"
             )
         )
-    curves = plots.learning_curves({name: history}, ("loss", *distances), events=pruned)
-    return [*found, curves, plots.channel_widths(widths)]
+    curves = learning_curves({name: history}, ("loss", *distances), events=pruned)
+    return [*found, curves, channel_widths(widths)]
 
 
 def example_of(
@@ -129,4 +133,4 @@ def example_of(
         return None
     for picture in pictures.values():
         picture.thumbnail((_SIDE, _SIDE))
-    return Example(pair.name, {caption: np.asarray(picture) for caption, picture in pictures.items()})
+    return pair.name, {caption: np.asarray(picture) for caption, picture in pictures.items()}

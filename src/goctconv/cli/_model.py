@@ -1,7 +1,6 @@
 """The model that the arguments ask for."""
 
 import argparse
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from .. import models
+from .._checks import ArgumentError, Spelling, in_python
 from .._torch import is_out_of_memory
 from ..saliency.inference import check_size
 from ._command import CommandError
@@ -21,7 +21,7 @@ from ._output import plural, shorten
 _LISTED = 5
 SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _HAVE_OPTIONS = {"name", "model_name", "pretrained", "checkpoint_path", "accept_license"}
-_UNKNOWN_ARGUMENT = re.compile(r"unexpected keyword argument '(\w+)'")
+_OPTIONS = {"pretrained": "--pretrained", "checkpoint_path": "--weights FILE"}
 _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
@@ -101,11 +101,13 @@ def create_model(
         ) from error
     except models.CheckpointError as error:
         raise _misfit(name, weights, error) from error
+    except models.UnknownModelError as error:
+        cure = f"there are {', '.join(models.list_models())}" if error.argument == "name" else error.cure
+        raise CommandError(f"{error.value} {error.problem}: {cure}") from error
+    except ArgumentError as error:
+        raise CommandError(error.text(_spelling(arguments))) from error
     except _MODEL_ERRORS as error:
-        unknown = _UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
-        if unknown and arguments.keys() & {unknown[1]}:
-            raise CommandError(f"--model-args: {name} has no argument {unknown[1]!r}") from error
-        first, *rest = _in_options(str(error)).splitlines() or [type(error).__name__]
+        first, *rest = str(error).splitlines() or [type(error).__name__]
         more = [f"  and {plural(len(rest) - _LISTED, 'line')} more"] if len(rest) > _LISTED else []
         raise CommandError(first, *(f"  {line.strip()}" for line in rest[:_LISTED]), *more) from error
 
@@ -129,21 +131,21 @@ def enough_memory(args: argparse.Namespace, device: torch.device) -> Iterator[No
         ) from error
 
 
-def _in_options(message: str) -> str:
-    """Replace Python's cures in a message by those of the command line."""
-    for python, option in (
-        ("pretrained=True: no", "--pretrained: no"),
-        ("checkpoint_path=", "--weights FILE"),
-        ("goctconv.list_models() lists this package's models", f"there are {', '.join(models.list_models())}"),
-    ):
-        message = message.replace(python, option)
-    return message
+def _spelling(arguments: Mapping[str, Any]) -> Spelling:
+    """Return how an argument of `create_model` is written on the command line."""
+
+    def write(name: str, value: str | None) -> str:
+        if name in arguments:
+            return f"--model-args {in_python(name, value)}"
+        return _OPTIONS.get(name) or in_python(name, value)
+
+    return write
 
 
 def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> CommandError:
     """Return the first few tensors of each kind that do not fit; the library's own error has them all."""
     if not error.problems:
-        return CommandError(_in_options(str(error)))
+        return CommandError(error.text(_spelling({})))
     lines = [
         f"  {plural(len(tensors), 'tensor')} {kind}: {shorten(tensors, limit=_LISTED)}"
         for kind, tensors in error.problems.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -94,6 +95,18 @@ def write_file(path: Path, content: bytes | str) -> None:
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with writing(path):
         write_atomic(path, lambda stream: stream.write(data))
+
+
+def check_picture(path: Path) -> None:
+    """Find out whether a picture can be written, before the work begins.
+
+    Raises:
+        CommandError: matplotlib is not installed, or the file's name has another ending.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out")
+    if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
+        raise CommandError(f"--plot {path}: the name must end in .png, .svg or .pdf")
 
 
 class Progress(Protocol):

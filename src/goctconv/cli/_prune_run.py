@@ -1,7 +1,6 @@
 """``goctconv prune``: the run."""
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..models import save_pruned
-from ..models._hub import holds_its_widths
-from ..models._pruned import PLAN, whole_plan
+from ..models.hub import PLAN, holds_its_widths, whole_plan
 from ..pruning import PruningError, PruningReport, PruningResult, prune_channels
+from ..report import channel_widths, pruning_page
 from ._command import CommandError
 from ._model import create_asked_model, input_size, is_trained
-from ._output import say, shorten, tell, write_file, writing
+from ._output import check_picture, say, shorten, tell, write_file, writing
 
 _WRITTEN = {"config.json", "model.safetensors", PLAN}
 _LISTED = 3
@@ -50,9 +49,10 @@ def run_prune(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise CommandError(f"{args.output}: nothing was written, for {error}") from error
     if args.report:
-        write_file(args.report, report.to_html(f"Removed channels of {args.model}"))
+        write_file(args.report, pruning_page(report, f"Removed channels of {args.model}"))
     if args.plot:
-        write_file(args.plot, report.to_png())
+        with writing(args.plot):
+            channel_widths(report, title=f"Channels of {args.model} before and after pruning").save(args.plot)
     tell(json.dumps(_as_json(args, report), indent=1) if args.json else _in_options(str(report)))
     ways = (
         "in plain timm too"
@@ -73,8 +73,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
         raise CommandError(f"--output {args.output}: this is a file: name a folder.")
     if args.output.is_dir() and not args.overwrite:
         _check_folder(args)
-    if args.plot and importlib.util.find_spec("matplotlib") is None:
-        raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out.")
+    if args.plot:
+        check_picture(args.plot)
 
 
 def _check_folder(args: argparse.Namespace) -> None:

@@ -35,11 +35,11 @@ def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> N
 def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
     kind = "photograph" if args.data else "made-up picture"
     history = outcome.result.history
-    blocks = sum(isinstance(one, ILBlock) for one in outcome.unpruned.modules())
+    blocks = sum(isinstance(module, ILBlock) for module in outcome.unpruned.modules())
     size = "x".join(map(str, input_size(args.size)))
     networks = {"map before pruning": outcome.unpruned, "map after": outcome.slim}
     return training_page(
-        "What a small network learned",
+        "Training of a small network",
         subtitle=(
             f"{outcome.name} with {blocks} blocks and {outcome.result.report.parameters[0]:,} parameters, "
             f"{len(history.epochs)} epochs of {plural(len(split.train), kind)} at {size}, compared on "
@@ -57,7 +57,7 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
             {"before": outcome.unpruned, "after": outcome.slim},
             outcome.result.threshold,
         ),
-        examples=[one for pair in split.validation[:_SHOWN] if (one := example_of(pair, networks, args.size))],
+        examples=[example for pair in split.validation[:_SHOWN] if (example := example_of(pair, networks, args.size))],
     )
 
 

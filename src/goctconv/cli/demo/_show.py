@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from ..._files import write_atomic
-from ...report import Example, training_page
+from ...report import training_page
 from ...saliency import (
     ImageError,
     calibrate_batch_norm,
@@ -27,6 +27,7 @@ from ...saliency import (
     synthetic_images,
 )
 from .._command import CommandError
+from .._learned import Example
 from .._model import create_asked_model, input_size, is_trained
 from .._output import plural, printable, say, tell
 from .._predict_files import find_photographs
@@ -145,7 +146,7 @@ def _show(model: nn.Module, example: _Picture, args: argparse.Namespace) -> Exam
         write_atomic(_path(args.output / "images", example.name), partial(save_png, example.photograph))
         write_atomic(_path(args.output / "masks", example.name), partial(save_png, example.mask))
         pictures["true mask"] = example.mask
-    return Example(example.name, {caption: _small(picture) for caption, picture in pictures.items()})
+    return example.name, {caption: _small(picture) for caption, picture in pictures.items()}
 
 
 def _small(picture: Image.Image) -> NDArray[np.uint8]:

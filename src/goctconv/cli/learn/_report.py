@@ -1,12 +1,11 @@
-"""``goctconv learn``: the page about a run."""
+"""``goctconv learn``: the pages about a run."""
 
 import itertools
-import sys
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...report import training_page
+from ...report import pruning_page, training_page
 from ...saliency.data import BothLoaders
 from ...training import TrainingResult
 from .._learned import Proof, example_of, figures, prove
@@ -34,7 +33,7 @@ def write_report(
     Raises:
         CommandError: They cannot be written.
     """
-    write_file(config.output / REASONS, result.report.to_html(f"What was removed from {config.model}"))
+    write_file(config.output / REASONS, pruning_page(result.report, f"Channels removed from {config.model}"))
     write_file(config.output / REPORT, _page(config, result, before, lessons, summary))
 
 
@@ -51,13 +50,13 @@ def _page(
         "numbers": _numbers(summary),
         "proof": _proof(result, before, lessons.loaders).numbers(result.report) if before is not None else {},
         "pictures": figures(config.model, result.history, before, result.report, result.threshold),
-        "examples": list(itertools.islice((one for one in found if one is not None), _SHOWN)),
+        "examples": list(itertools.islice((example for example in found if example is not None), _SHOWN)),
     }
-    title = f"What {config.model} has learned" + ("" if compared else " (photographs that it has learned from)")
+    title = f"Training of {config.model}" + ("" if compared else " (photographs that it was trained on)")
     try:
         return training_page(title, **parts)
     except ValueError:  # too large: a network of very many layers
-        return training_page(title, **parts | {"examples": ()}, max_bytes=sys.maxsize)
+        return training_page(title, **parts | {"examples": ()}, max_bytes=None)
 
 
 def _pairs(loaders: BothLoaders) -> tuple[Any, bool]:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ...models import save_pruned
-from ...models._pruned import PLAN, whole_plan
+from ...models.hub import PLAN, whole_plan
 from ...training import TrainingResult
 from .._command import CommandError
 from .._output import plural, write_file, writing

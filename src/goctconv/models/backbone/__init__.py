@@ -1,0 +1,8 @@
+"""What CSF and SCFNet share: a network of timm, its features, weights and image sizes (not public)."""
+
+from ._model import BackboneModel as BackboneModel
+from ._model import numel as numel
+from ._timm import CONVOLUTIONS as CONVOLUTIONS
+from ._timm import first_convs as first_convs
+from ._timm import on_any_backbone as on_any_backbone
+from ._timm import on_own_backbone as on_own_backbone

@@ -1,0 +1,227 @@
+"""The base of networks that predict maps from the features of one of timm's networks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch.nn.functional as F
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from ..._checks import ArgumentError
+from ..._features import Size
+from ..hub import MapModel
+from ._features import SimplePyramid, make_backbone
+from ._image_sizes import parse_image_sizes, sizes_taken
+from ._timm import is_channels_last
+
+
+class BackboneModel(MapModel):
+    """A backbone, and a head that brings its features together to one map.
+
+    A plain transformer, whose features all have one stride, gets a pyramid of four resolutions first. A class of this
+    kind makes ``head``, which takes the features as a tuple, and ``classifier``.
+
+    Args:
+        backbone: Name of one of timm's networks.
+        backbone_args: Further arguments of it.
+        pretrained_backbone: Whether to download the weights that timm has for it; or a file of its weights.
+        levels: Which of its features to fuse; by default those of its last four strides.
+        image_sizes: What sides the backbone takes; by default found by running small images through it.
+        in_chans: Channels of the image.
+        num_classes: Channels of the logits.
+    """
+
+    forgotten_args = MapModel.forgotten_args | {"pretrained_backbone"}
+    head: nn.Module | None
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        backbone_args: Mapping[str, Any] | None,
+        pretrained_backbone: bool | str | os.PathLike[str],
+        levels: Sequence[int] | None,
+        image_sizes: Sequence[int | None] | None,
+        in_chans: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self._set_channels(in_chans, num_classes)
+        made = make_backbone(backbone, dict(backbone_args or {}), levels, pretrained_backbone, in_chans)
+        self.backbone_name, self.backbone_args, self.levels = backbone, made.arguments, made.levels
+        self.backbone = made.network
+        self._channels_last = is_channels_last(made.network)
+        self._backbone_size = numel(made.network)
+        plain = len(set(made.strides)) < len(made.strides) or len(made.strides) == 1
+        self.pyramid = SimplePyramid(made.channels[0]) if plain else None
+        widths = self.pyramid.channels if self.pyramid else made.channels
+        self.reductions = SimplePyramid.reductions(made.strides[0]) if plain else made.strides
+        self.image_sizes = (
+            sizes_taken(made.network, in_chans, max(made.strides), made.arguments.get("img_size"))
+            if image_sizes is None
+            else parse_image_sizes(image_sizes)
+        )
+        self.feature_info: list[dict[str, Any]] = [
+            {"num_chs": width, "reduction": reduction, "module": "backbone"}
+            for width, reduction in zip(widths, self.reductions, strict=True)
+        ]
+        if pretrained_backbone is True:
+            self.weights_license = self.backbone_cfg.get("license")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of every feature that the head fuses."""
+        return tuple(info["num_chs"] for info in self.feature_info)
+
+    @property
+    def backbone_cfg(self) -> dict[str, Any]:
+        """What timm says of the backbone's weights and of the images that they were made with."""
+        return dict(getattr(self.backbone, "pretrained_cfg", None) or {})
+
+    @property
+    def backbone_is_pruned(self) -> bool:
+        """Whether channels have been cut out of the backbone, so that no arguments make this network."""
+        return numel(self.backbone) != self._backbone_size
+
+    def backbone_model_args(self) -> dict[str, Any]:
+        """Return the arguments of this class, as JSON holds them.
+
+        Raises:
+            ValueError: The head has been cut off, so that no arguments make the network.
+        """
+        if self.head is None:
+            raise ValueError(
+                f"this {type(self).__name__} has lost its head to prune_intermediate_layers: save the whole network "
+                "instead"
+            )
+        return {
+            "backbone": self.backbone_name,
+            "backbone_args": self.backbone_args,
+            "levels": list(self.levels),
+            "image_sizes": list(self.image_sizes),
+            "in_chans": self.in_chans,
+            "num_classes": self.num_classes,
+        }
+
+    def save_pretrained(self, directory: str | os.PathLike[str], *, license: str | None = None) -> None:  # noqa: A002
+        """Save the network, as `CSNet.save_pretrained`.
+
+        Raises:
+            ValueError: It is pruned where no argument holds its widths: `save_pruned` takes the plan along; or it was
+                not made by its name.
+        """
+        if self.backbone_is_pruned:
+            raise ValueError(
+                f"the backbone of this {type(self).__name__} is pruned, and no argument of it holds its widths: save "
+                "what prune_channels gave with goctconv.models.save_pruned, which takes the plan along"
+            )
+        super().save_pretrained(directory, license=license)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002  # backbones name blocks differently
+        """Return patterns that group parameters by depth, the head last, for layer-wise learning rates in timm."""
+        stem = r"^backbone\.(?:model\.)?(?:stem|conv_stem|conv1|bn1|patch_embed|cls_token|pos_embed)"
+        return {"stem": stem, "blocks": r"^backbone\D*(\d+)"}
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that must not decay: those that the backbone names."""
+        inner = getattr(self.backbone, "model", None)
+        names = inner.no_weight_decay() if inner is not None and hasattr(inner, "no_weight_decay") else ()
+        return {f"backbone.model.{name}" for name in names}
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """Return what the head takes, of images that the backbone takes."""
+        features = list(self._run(self.backbone, images))
+        if self._channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
+        return features if self.pyramid is None else self.pyramid(features)
+
+    def _fused(self, features: list[Tensor]) -> Tensor:
+        """Return the fused map at the finest level's resolution; the last feature where the head is off."""
+        return features[-1] if self.head is None else cast("Tensor", self._run(self.head, tuple(features)))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the fused map (B, num_features, h, w) at the finest level's resolution, of the padded image."""
+        return self._fused(self._features(self.image_sizes.pad(x)))
+
+    def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
+        """Predict from the fused map, and upsample the logits.
+
+        Args:
+            x: The fused map.
+            size: Height and width of the image; if not given, the map's times the finest level's stride.
+            pre_logits: Whether to return the map itself.
+        """
+        if pre_logits or not self.num_classes:
+            return x
+        stride = self.feature_info[0]["reduction"]
+        height, width = size or (stride * x.shape[-2], stride * x.shape[-1])
+        return self._upsampled(self.classifier(x), (height, width))
+
+    def _upsampled(self, logits: Tensor, size: Size) -> Tensor:
+        """Bring logits to the size of the padded image, and cut off what was padded."""
+        height, width = size
+        whole = F.interpolate(logits, self.image_sizes.padded((height, width)), mode="bilinear", align_corners=False)
+        return whole[..., :height, :width]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of the image's size."""
+        return self.forward_head(self.forward_features(x), (x.shape[-2], x.shape[-1]))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,  # noqa: ARG002  # timm's interface
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return what `forward_features` returns, and the features that the head fuses.
+
+        Args:
+            x: The image.
+            indices: Which of the levels: those of a sequence, the last n for an integer, all if None.
+            norm: Has no effect: there is no final normalisation.
+            stop_early: Whether to leave out the head; the first result is then the last level asked for.
+            output_fmt: "NCHW", the only arrangement.
+            intermediates_only: Whether to return the features alone.
+
+        Raises:
+            ArgumentError: Another ``output_fmt``.
+        """
+        if output_fmt != "NCHW":
+            raise ArgumentError("output_fmt", output_fmt, "'NCHW'")
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        features = self._features(self.image_sizes.pad(x))
+        intermediates = [features[index] for index in taken]
+        if intermediates_only:
+            return intermediates
+        return (features[last] if stop_early else self._fused(features)), intermediates
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Remove fusion and prediction if they are not wanted; the backbone stays whole. Returns the levels asked for.
+
+        Args:
+            indices: As in `forward_intermediates`.
+            prune_norm: Has no effect: there is no final normalisation.
+            prune_head: Whether to remove fusion and prediction.
+        """
+        taken, _ = feature_take_indices(len(self.feature_info), indices)
+        if prune_head:
+            self.head = None
+            self.num_features = self.head_hidden_size = self.feature_info[-1]["num_chs"]
+            self.reset_classifier(0)
+        return taken
+
+
+def numel(module: nn.Module) -> int:
+    """Return the number of values that a network holds."""
+    return sum(tensor.numel() for tensor in module.state_dict().values())

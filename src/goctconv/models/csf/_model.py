@@ -1,0 +1,186 @@
+"""CSF: cross-stage fusion on the features of an ImageNet backbone, for salient object detection."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..._checks import ArgumentError, check_choice
+from ..._features import ChannelError
+from ...layers import FusionHead
+from ..backbone import BackboneModel
+from ._checkpoint import LAYOUT
+from ._widths import DILATIONS, CSFChannels, csf_channels, default_fuse_channels, parse_csf_channels
+
+HeadNorm: TypeAlias = Literal["group", "batch"]
+_GROUPS = 32
+_DRAWN = 0.01  # the standard deviation of new convolutions in the published training
+
+
+class CSF(BackboneModel):
+    """A `FusionHead` on the features of any of timm's networks, and a 1x1 prediction.
+
+    Shapes:
+        - Input: (B, in_chans, H, W) of any size. Where the backbone refuses it, the image is padded right and below and
+          the logits are cropped.
+        - Output: logits (B, num_classes, H, W); with ``num_classes=0`` the fused map at the finest level's resolution.
+
+    A plain transformer, whose features all have one stride, gets a pyramid of four resolutions first.
+
+    Args:
+        backbone: Name of one of timm's networks, such as "resnet50" or "swin_tiny_patch4_window7_224".
+        backbone_args: Further arguments of it, such as ``{"img_size": 352}``. What lets a transformer take any size is
+            added where timm has it.
+        pretrained_backbone: True downloads the weights that timm has for it; or a file of its weights.
+        levels: Which of its features to fuse, as timm's ``out_indices``; by default those of its last four strides.
+        fuse_channels: Channels of every level after the head's first layer; by default half of the backbone's, at most
+            512. The other widths follow from them.
+        channels: All widths of the head (`CSFChannels`), such as pruning leaves; replaces ``fuse_channels``.
+        norm: "group" as published: `torch.nn.GroupNorm` of 32 groups, or the largest number that divides both 32 and
+            the width; "batch": `torch.nn.BatchNorm2d`, so that the head can be pruned.
+        image_sizes: What sides the backbone takes: multiples of a number, a smallest, and a largest one or None; by
+            default found by running small images through it.
+        in_chans: Channels of the image.
+        num_classes: Channels of the logits; 1 for saliency, 0 for no prediction.
+
+    Raises:
+        UnknownModelError: timm has no such backbone.
+        ValueError: A backbone without features, levels that it has not, or another ``norm``.
+        ChannelError: Widths that cannot be.
+        CheckpointError: The backbone's file cannot be read or does not fit.
+        ScaleError: At the call, an image larger than a backbone of a fixed size takes.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.models import CSF
+        >>> model = CSF("test_resnet")
+        >>> model(torch.rand(2, 3, 67, 83)).shape
+        torch.Size([2, 1, 67, 83])
+
+    Source: Cheng et al., "A Highly Efficient Model to Study the Semantics of Salient Object Detection", TPAMI 2021,
+    section 4.4.
+    """
+
+    layout = LAYOUT
+    head: FusionHead | None
+    forgotten_args = BackboneModel.forgotten_args | {"fuse_channels"}
+    card_tags = ("salient-object-detection", "csf", "goctconv")
+
+    def __init__(
+        self,
+        backbone: str = "res2net50d",
+        *,
+        backbone_args: Mapping[str, Any] | None = None,
+        pretrained_backbone: bool | str | os.PathLike[str] = False,
+        levels: Sequence[int] | None = None,
+        fuse_channels: Sequence[int] | None = None,
+        channels: CSFChannels | None = None,
+        norm: HeadNorm = "group",
+        image_sizes: Sequence[int | None] | None = None,
+        in_chans: int = 3,
+        num_classes: int = 1,
+    ) -> None:
+        check_choice("norm", norm, get_args(HeadNorm))
+        if fuse_channels is not None and channels is not None:
+            raise ArgumentError(
+                "fuse_channels",
+                fuse_channels,
+                problem="would have no effect beside {channels}, which set every width",
+                cure="leave it out",
+            )
+        super().__init__(
+            backbone,
+            backbone_args=backbone_args,
+            pretrained_backbone=pretrained_backbone,
+            levels=levels,
+            image_sizes=image_sizes,
+            in_chans=in_chans,
+            num_classes=num_classes,
+        )
+        self.norm = norm
+        self.channels = _parse_widths(fuse_channels, channels, self.widths)
+        self._initial_channels = self.channels
+        self.head = self._make_head(self.widths)
+        self.num_features = self.head_hidden_size = self.channels["fused"]
+        self.classifier = self._make_classifier(num_classes)
+        self._draw()
+
+    def _make_head(self, widths: Sequence[int]) -> FusionHead:
+        return FusionHead(
+            list(widths),
+            self.channels["fuse"],
+            self.channels["dilated"],
+            self.channels["fused"],
+            in_reductions=self.reductions,
+            dilations=DILATIONS,
+            weight_scale=1.0,
+            downsample="bilinear",
+            norm=group_norm if self.norm == "group" else nn.BatchNorm2d,
+        )
+
+    def _draw(self) -> None:
+        """Draw the convolutions that no backbone's weights are for, as published."""
+        for module in (*self.head.modules(), *self.classifier.modules()) if self.head is not None else ():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=_DRAWN)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def model_args(self) -> dict[str, Any]:
+        """Return the arguments, as JSON holds them, that make a network of this shape.
+
+        Of a network whose backbone is pruned, those of the network before: the plan that pruned it has the rest.
+
+        Raises:
+            ValueError: The head has been cut off, so that no arguments make it.
+        """
+        return {
+            **self.backbone_model_args(),
+            "channels": self._initial_channels if self.backbone_is_pruned else self.channels,
+            "norm": self.norm,
+        }
+
+    def resize_channels(self, _in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the layers."""
+        if self.head is None:
+            return
+        self.channels = {
+            "fuse": list(self.head.norm1.in_widths),
+            "dilated": [list(widths) for widths in self.head.dilated.branch_channels],
+            "fused": self.head.out_channels,
+        }
+        for info, width in zip(self.feature_info, self.head.fuse.in_widths, strict=True):
+            info["num_chs"] = width
+        self.num_features = self.head_hidden_size = self.channels["fused"]
+
+
+class SmallGroupNorm(nn.GroupNorm):
+    """`torch.nn.GroupNorm` that takes a single value per group too, which small images have at the coarsest level."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name that PyTorch gives it
+        """Normalise; a single value becomes the shift."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm(width: int) -> nn.GroupNorm:
+    """Return the published normalisation: 32 groups, or the largest number that divides 32 and the width."""
+    return SmallGroupNorm(math.gcd(_GROUPS, width), width)
+
+
+def _parse_widths(
+    fuse_channels: Sequence[int] | None, channels: CSFChannels | None, backbone_channels: Sequence[int]
+) -> CSFChannels:
+    if channels is not None:
+        return parse_csf_channels(channels, len(backbone_channels))
+    fuse = default_fuse_channels(backbone_channels) if fuse_channels is None else fuse_channels
+    if not isinstance(fuse, Sequence) or len(fuse) != len(backbone_channels):
+        raise ChannelError(
+            f"fuse_channels={fuse!r} must be one width for each of the {len(backbone_channels)} levels of "
+            f"{tuple(backbone_channels)} channels"
+        )
+    return csf_channels(fuse)

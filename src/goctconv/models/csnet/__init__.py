@@ -1,0 +1,102 @@
+"""CSNet: its variants as timm registers them, with widths, configurations and released weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from timm.models import generate_default_cfgs, register_model
+from torch import nn
+
+from ..._checks import ArgumentError
+from ..hub import PUBLISHED_LICENSE, build_model, map_cfg
+from ._checkpoint import FIRST_CONVS
+from ._model import CSNet
+from ._widths import X1_L, X2_L, CSNetChannels
+
+__all__ = ["CSNet", "CSNetChannels"]  # timm adds the registered names
+
+
+def _cfg(**overrides: Any) -> dict[str, Any]:
+    told = {
+        "input_size": (3, 224, 224),
+        "first_conv": FIRST_CONVS,
+        "paper_name": "A Highly Efficient Model to Study the Semantics of Salient Object Detection",
+        "origin_url": "https://github.com/ShangHua-Gao/SOD100K",
+    }
+    return map_cfg(**{**told, **overrides})
+
+
+_RELEASED = "https://github.com/ShangHua-Gao/SOD100K/raw/master/CSNet/checkpoints"
+
+default_cfgs = generate_default_cfgs(
+    {
+        "csnet_x1.untrained": _cfg(),
+        "csnet_x1_2.untrained": _cfg(),
+        "csnet_x1_5.untrained": _cfg(),
+        "csnet_x1_8.untrained": _cfg(),
+        "csnet_x2.untrained": _cfg(),
+        "csnet_x1_l.duts": _cfg(url=f"{_RELEASED}/csnet-L-x1/csnet-L-x1.pth.tar", license=PUBLISHED_LICENSE),
+        "csnet_x2_l.duts": _cfg(url=f"{_RELEASED}/csnet-L-x2/csnet-L-x2.pth.tar", license=PUBLISHED_LICENSE),
+        "test_csnet.untrained": _cfg(input_size=(3, 64, 64)),
+    }
+)
+
+
+def _create_csnet(variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any) -> nn.Module:
+    ignored = [name for name in ("base_width", "split", "depths") if name in arguments]
+    if ignored and "channels" in {*arguments, *defaults}:
+        raise ArgumentError(
+            ignored[0],
+            arguments[ignored[0]],
+            problem=f"would have no effect in {variant} beside {{channels}}, which set every width",
+            cure="leave it out, or start from a network whose widths follow the published rules, such as csnet_x1",
+        )
+    return build_model(CSNet, variant, pretrained=pretrained, arguments=arguments, **defaults)
+
+
+@register_model
+def csnet_x1(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×1, split 5/5: 210,985 parameters."""
+    return _create_csnet("csnet_x1", pretrained=pretrained, arguments=kwargs, base_width=20)
+
+
+@register_model
+def csnet_x1_2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×1.2, split 5/5: 298,633 parameters."""
+    return _create_csnet("csnet_x1_2", pretrained=pretrained, arguments=kwargs, base_width=24)
+
+
+@register_model
+def csnet_x1_5(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×1.5, split 5/5: 455,631 parameters."""
+    return _create_csnet("csnet_x1_5", pretrained=pretrained, arguments=kwargs, base_width=30)
+
+
+@register_model
+def csnet_x1_8(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×1.8, split 5/5: 645,565 parameters."""
+    return _create_csnet("csnet_x1_8", pretrained=pretrained, arguments=kwargs, base_width=36)
+
+
+@register_model
+def csnet_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×2, split 5/5: 788,631 parameters."""
+    return _create_csnet("csnet_x2", pretrained=pretrained, arguments=kwargs, base_width=40)
+
+
+@register_model
+def csnet_x1_l(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×1-L, the published widths learned from ×1: 93,647 parameters."""
+    return _create_csnet("csnet_x1_l", pretrained=pretrained, arguments=kwargs, channels=X1_L)
+
+
+@register_model
+def csnet_x2_l(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """CSNet-×2-L, the published widths learned from ×2: 140,894 parameters."""
+    return _create_csnet("csnet_x2_l", pretrained=pretrained, arguments=kwargs, channels=X2_L)
+
+
+@register_model
+def test_csnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: PT028  # a model, not a test
+    """A tiny CSNet of one block a stage, for tests."""
+    return _create_csnet("test_csnet", pretrained=pretrained, arguments=kwargs, base_width=4, depths=(1, 1, 1, 1, 1))

@@ -1,0 +1,329 @@
+"""CSNet: in-layer multi-scale blocks and cross-stage fusion, for salient object detection from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, cast
+
+import torch.nn.functional as F
+from timm.models import register_notrace_function
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from ..._checks import ArgumentError
+from ..._features import Features, ScaleError, Size, checks_enabled, spatial_size
+from ...layers import FusionHead, ILBlock
+from ..hub import MapModel
+from ._checkpoint import LAYOUT
+from ._widths import DILATIONS, PUBLISHED_DEPTHS, CSNetChannels, parse_csnet_channels, published_channels
+
+_REDUCTIONS = (1, 1, 2, 4, 8)
+_SMALLEST = 2 * _REDUCTIONS[-1]
+_FEATURE_STAGES = (1, 2, 3, 4)
+_COST_EXPONENTS = (3, 3, 2, 1, 0)
+
+
+class CSNet(MapModel):
+    """CSNet: five stages of `ILBlock`, a `FusionHead` over the last of them, and a 1x1 prediction.
+
+    Shapes:
+        - Input: (B, in_chans, H, W), H and W at least 16, odd ones too; at least 32 to train on single images, because
+          BatchNorm then needs more than one pixel of the coarsest scale, 1/16.
+        - Output: logits (B, num_classes, H, W); with ``num_classes=0`` the fused map at the finest fused resolution.
+
+    Fresh weights act 100 times larger than they are (see `ScaledConv2d`): until BatchNorm has seen data, eval mode
+    overflows. Train, load weights, or run some batches in train mode first.
+
+    Args:
+        base_width: Channels of stages 0 and 1; 20 for ×1, 40 for ×2.
+        split: Shares of high- and low-resolution channels inside the blocks, such as (5, 5), (3, 1) or (0, 1).
+        depths: Number of blocks of the five stages.
+        fuse_stages: Stages fed to the fusion head; () for the extractor alone, predicting from stage 4.
+        channels: Learned widths (`CSNetChannels`): they replace what ``base_width``, ``split`` and ``depths`` give.
+        simplified: Whether the blocks' second and third layers are depthwise; False is the paper's "vanilla" network.
+        in_chans: Channels of the image.
+        num_classes: Channels of the logits; 1 for saliency, 0 for no prediction.
+
+    Raises:
+        ChannelError: Widths, ratios or stages that cannot be.
+        ScaleError: At the call, an image below 16×16.
+
+    Example:
+        >>> import torch
+        >>> from goctconv.models import CSNet
+        >>> model = CSNet(base_width=20)
+        >>> sum(p.numel() for p in model.parameters())
+        210985
+        >>> model(torch.rand(2, 3, 67, 83)).shape
+        torch.Size([2, 1, 67, 83])
+
+    Source: Cheng et al., "A Highly Efficient Model to Study the Semantics of Salient Object Detection", TPAMI 2021,
+    section 4; widths and ×100 as in the authors' released models.
+    """
+
+    layout = LAYOUT
+    forgotten_args = MapModel.forgotten_args | {"base_width", "split", "depths"}
+    card_tags = ("salient-object-detection", "csnet", "goctconv")
+
+    def __init__(
+        self,
+        base_width: int = 20,
+        split: tuple[float, float] = (5, 5),
+        depths: Sequence[int] = PUBLISHED_DEPTHS,
+        fuse_stages: Sequence[int] = (2, 3, 4),
+        channels: CSNetChannels | None = None,
+        *,
+        simplified: bool = True,
+        in_chans: int = 3,
+        num_classes: int = 1,
+    ) -> None:
+        super().__init__()
+        self.fuse_stages = tuple(fuse_stages)
+        self.channels = (
+            published_channels(base_width, split, depths, self.fuse_stages)
+            if channels is None
+            else parse_csnet_channels(channels, self.fuse_stages)
+        )
+        self.simplified = simplified
+        self._set_channels(in_chans, num_classes)
+        self.stages = _make_stages(self.channels, in_chans, simplified=simplified)
+        self.head = self._make_head() if self.fuse_stages else None
+        self.feature_info = [_feature_info(self.channels, stage) for stage in _FEATURE_STAGES]
+        self.num_features = self.channels["fused"] if self.fuse_stages else self.feature_info[-1]["num_chs"]
+        self.head_hidden_size = self.num_features
+        self._reduction = _REDUCTIONS[self.fuse_stages[0] if self.fuse_stages else -1]
+        self.classifier = self._make_classifier(num_classes)
+
+    def _make_head(self) -> FusionHead:
+        ends = [self.channels["stages"][stage][-1] for stage in self.fuse_stages]
+        return FusionHead(
+            cast("list[int]", ends),
+            self.channels["fuse"],
+            self.channels["dilated"],
+            self.channels["fused"],
+            in_reductions=[_REDUCTIONS[stage] for stage in self.fuse_stages],
+            dilations=DILATIONS,
+        )
+
+    def model_args(self) -> dict[str, Any]:
+        """Return the arguments, as JSON holds them, that make a network of this shape.
+
+        Raises:
+            ValueError: Stages have been cut off, so that no arguments make it.
+        """
+        if len(self.stages) != len(_REDUCTIONS):
+            raise ValueError("this CSNet has lost stages to prune_intermediate_layers: save the whole network instead")
+        return {
+            "channels": self.channels,
+            "fuse_stages": list(self.fuse_stages),
+            "simplified": self.simplified,
+            "in_chans": self.in_chans,
+            "num_classes": self.num_classes,
+        }
+
+    def dynamic_decay_names(self) -> list[str]:
+        """Return the BatchNorm layers that dynamic weight decay was published for: all in the blocks, none in the head.
+
+        Example:
+            >>> from goctconv import DynamicWeightDecay, create_model
+            >>> import torch
+            >>> model = create_model("csnet_x1")
+            >>> adam = torch.optim.Adam(model.parameters(), 1e-4, betas=(0.9, 0.99), weight_decay=5e-3)
+            >>> optimizer = DynamicWeightDecay(adam, model, include=model.dynamic_decay_names())
+        """
+        return list(self.dynamic_decay_cost())
+
+    def dynamic_decay_cost(self, expand: float = 2.0) -> dict[str, float]:
+        """Return the published cost of the layers of `dynamic_decay_names`, by the resolution of what they put out.
+
+        It is ``expand`` to the power of 3, 3, 2, 1, 0 for stages 0 to 4, plus 1 for the finer one of two scales.
+
+        Args:
+            expand: The base; 1 makes all layers equal, as in the published training.
+        """
+        costs = {}
+        for name, module in self.stages.named_modules():
+            stage, _, rest = name.partition(".")
+            if isinstance(module, nn.BatchNorm2d):
+                scale = int(rest.rpartition(".")[2])
+                scales = self._scales_of(int(stage), int(rest.partition(".")[0]))
+                costs[f"stages.{name}"] = float(expand ** (_COST_EXPONENTS[int(stage)] + scales - 1 - scale))
+        return costs
+
+    def _scales_of(self, stage: int, block: int) -> int:
+        width = self.channels["stages"][stage][block]
+        return 1 if isinstance(width, int) else len(width)
+
+    def resize_channels(self, _in_widths: Sequence[int]) -> None:
+        """Take other widths over, after channels have been cut out of the layers."""
+        blocks = [[cast("ILBlock", block) for block in cast("nn.Sequential", stage)] for stage in self.stages]
+        widths = [[block.norm1.in_channels for block in stage] for stage in blocks]
+        channels: dict[str, Any] = {
+            "stages": [[width if isinstance(width, int) else list(width) for width in stage] for stage in widths]
+        }
+        if self.head is not None:
+            channels["fuse"] = list(self.head.norm1.in_widths)
+            channels["dilated"] = [list(widths) for widths in self.head.dilated.branch_channels]
+            channels["fused"] = self.head.out_channels
+        self.channels = parse_csnet_channels(channels, self.fuse_stages)
+        self.feature_info = [
+            _feature_info(self.channels, stage) for stage in _FEATURE_STAGES if stage < len(self.stages)
+        ]
+        fused = self.channels["fused"] if self.head is not None else self.feature_info[-1]["num_chs"]
+        self.num_features = self.head_hidden_size = fused
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Return patterns that group parameters by depth, for layer-wise learning rates in timm."""
+        return {"stem": r"^stages\.0", "blocks": r"^stages\.(\d+)" if coarse else r"^stages\.(\d+)\.(\d+)"}
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the parameters that must not decay: none; the paper decays all, γ dynamically."""
+        return set()
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,  # noqa: ARG002  # timm's interface
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return what `forward_features` returns, and the features of stages 1-4 on the way.
+
+        A stage that ends in two scales is represented by the finer one that has channels.
+
+        Args:
+            x: The image.
+            indices: Which of the four features: those of a sequence, the last n for an integer, all if None.
+            norm: Has no effect, as in timm's other convolutional networks: there is no final normalisation.
+            stop_early: Whether to stop after the last feature asked for; the first result is then its stage's.
+            output_fmt: "NCHW", the only arrangement.
+            intermediates_only: Whether to return the features alone.
+
+        Raises:
+            ArgumentError: Another ``output_fmt``.
+        """
+        if output_fmt != "NCHW":
+            raise ArgumentError("output_fmt", output_fmt, "'NCHW'")
+        taken, last = feature_take_indices(len(_FEATURE_STAGES), indices)
+        end = last if stop_early or intermediates_only else len(_FEATURE_STAGES) - 1
+        outputs = self._forward_stages(x, _FEATURE_STAGES[end] + 1)
+        intermediates = [self._finest(outputs, stage) for stage in (_FEATURE_STAGES[index] for index in taken)]
+        if intermediates_only:
+            return intermediates
+        return self._fused(outputs), intermediates
+
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Remove the stages and layers behind the last of the features asked for; returns their indices.
+
+        Args:
+            indices: As in `forward_intermediates`.
+            prune_norm: Has no effect: there is no final normalisation.
+            prune_head: Whether to remove fusion and prediction even where all stages stay.
+        """
+        taken, last = feature_take_indices(len(_FEATURE_STAGES), indices)
+        cut = last < len(_FEATURE_STAGES) - 1
+        self.stages = self.stages[: _FEATURE_STAGES[last] + 1]
+        if cut or prune_head:
+            self.head = None
+            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
+            self._reduction = self.feature_info[last]["reduction"]
+            self.reset_classifier(0)
+        return taken
+
+    def _forward_stages(
+        self, x: Tensor, count: int = len(_REDUCTIONS), wanted: Collection[int] = range(len(_REDUCTIONS))
+    ) -> list[Tensor | Features]:
+        """Return the last features of the first stages, a tuple of (high, low) where a stage ends in two scales.
+
+        Of stages that are not wanted an empty tuple, so that their memory is free.
+        """
+        check_image(x)
+        features: Tensor | Features = x
+        outputs: list[Tensor | Features] = []
+        for index, stage in enumerate(self.stages[:count]):
+            for block in cast("nn.Sequential", stage):
+                features = self._run(block, features)
+            outputs.append(features if index in wanted else ())
+        return outputs
+
+    def _finest(self, outputs: list[Tensor | Features], stage: int) -> Tensor:
+        output, width = outputs[stage], self.channels["stages"][stage][-1]
+        return cast("Tensor", output if isinstance(width, int) else output[_finest_scale(width)])
+
+    def _fused(self, outputs: list[Tensor | Features]) -> Tensor:
+        if self.head is None or len(outputs) < len(_REDUCTIONS):
+            return self._finest(outputs, len(outputs) - 1)
+        return cast("Tensor", self.head(tuple(outputs[stage] for stage in self.fuse_stages)))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the fused map (B, num_features, H/2, W/2); of the extractor alone, stage 4's (B, C, H/8, W/8)."""
+        wanted = self.fuse_stages if self.head is not None else (len(self.stages) - 1,)
+        return self._fused(self._forward_stages(x, wanted=wanted))
+
+    def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
+        """Predict from the fused map, and upsample the logits.
+
+        Args:
+            x: The fused map.
+            size: Height and width of the logits; if not given, the map's times its reduction, which is 2 in the
+                published networks. Images of odd sizes need it, for the map was rounded down.
+            pre_logits: Whether to return the map itself.
+        """
+        if pre_logits or not self.num_classes:
+            return x
+        if size is None:
+            size = self._reduction * x.shape[-2], self._reduction * x.shape[-1]
+        return F.interpolate(self.classifier(x), size, mode="bilinear", align_corners=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of the image's size."""
+        return self.forward_head(self.forward_features(x), (x.shape[-2], x.shape[-1]))
+
+
+def check_image(x: Tensor) -> None:
+    """Check that the coarsest scale of an image has a pixel.
+
+    Raises:
+        ScaleError: It has not.
+    """
+    if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
+        raise ScaleError(
+            f"the image has {spatial_size(x)} pixels; the coarsest of CSNet's scales is 1/{_SMALLEST}, so it needs "
+            f"at least {_SMALLEST}x{_SMALLEST}: resize or pad it"
+        )
+
+
+_keep_whole: Callable[[Callable[..., None]], object] = register_notrace_function  # which timm does not annotate
+_keep_whole(check_image)
+
+
+def _finest_scale(widths: list[int]) -> int:
+    return next(scale for scale, width in enumerate(widths) if width)
+
+
+def _feature_info(channels: CSNetChannels, stage: int) -> dict[str, Any]:
+    width = channels["stages"][stage][-1]
+    scale = 0 if isinstance(width, int) else _finest_scale(width)
+    count = width if isinstance(width, int) else width[scale]
+    return {"num_chs": count, "reduction": _REDUCTIONS[stage] * 2**scale, "module": f"stages.{stage}"}
+
+
+def _make_stages(channels: CSNetChannels, in_chans: int, *, simplified: bool) -> nn.ModuleList:
+    stages = nn.ModuleList()
+    previous: int | list[int] = in_chans
+    for stage, widths in enumerate(channels["stages"]):
+        blocks = nn.Sequential()
+        for index, width in enumerate(widths):
+            reduces = index == 0 and stage >= 2
+            kernel_size = 3 if reduces or (stage, index) == (0, 0) else 1
+            blocks.append(ILBlock(previous, width, kernel_size, 2 if reduces else 1, simplified=simplified))
+            previous = width
+        stages.append(blocks)
+    return stages

@@ -1,0 +1,30 @@
+"""Weights, licences and folders of the networks (not public: `goctconv.models` exports what users need)."""
+
+from ._build import build_model as build_model
+from ._build import map_cfg as map_cfg
+from ._build import without_values as without_values
+from ._errors import CheckpointError as CheckpointError
+from ._errors import LicenseError as LicenseError
+from ._errors import UnknownModelError as UnknownModelError
+from ._files import StateDict as StateDict
+from ._files import check_fit as check_fit
+from ._files import load_strictly as load_strictly
+from ._files import read_checkpoint as read_checkpoint
+from ._layout import Layout as Layout
+from ._layout import Published as Published
+from ._layout import fusion_head as fusion_head
+from ._layout import head_widths as head_widths
+from ._layout import nested as nested
+from ._layout import paths as paths
+from ._layout import prediction_layer as prediction_layer
+from ._layout import renamed as renamed
+from ._model import MODULES as MODULES
+from ._model import MapModel as MapModel
+from ._model import holds_its_widths as holds_its_widths
+from ._pruned import PLAN as PLAN
+from ._pruned import create_planned as create_planned
+from ._pruned import load_pruned as load_pruned
+from ._pruned import planned_folder as planned_folder
+from ._pruned import save_pruned as save_pruned
+from ._pruned import whole_plan as whole_plan
+from ._released import PUBLISHED_LICENSE as PUBLISHED_LICENSE

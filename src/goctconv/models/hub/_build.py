@@ -1,0 +1,124 @@
+"""Registered models, built through timm: their weights are read, checked and licensed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from timm.models import build_model_with_cfg, register_notrace_module, resolve_pretrained_cfg
+from torch import nn
+
+from ..._checks import ArgumentError
+from ...layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
+from ._files import StateDict, read_checkpoint
+from ._model import MapModel
+from ._released import PUBLISHED_LICENSE, RELEASED_SHA256, download, require_license
+
+_HUBS = ("hf-hub", "local-dir")
+
+# Layers whose forward compares sizes: torch.fx keeps them whole, as timm's tracing keeps its own such layers.
+for _layer in (GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv):
+    register_notrace_module(_layer)
+
+
+def map_cfg(**overrides: Any) -> dict[str, Any]:
+    """Return timm's configuration of a network that predicts one map of the whole image."""
+    return {
+        "num_classes": 1,
+        "input_size": (3, 352, 352),
+        "min_input_size": (3, 32, 32),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+        "classifier": "classifier",
+        **overrides,
+    }
+
+
+def build_model(
+    model_cls: type[MapModel], variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
+) -> nn.Module:
+    """Build a registered model as timm does, reading weights from files and addresses with our own checks.
+
+    Args:
+        model_cls: The model's class.
+        variant: Its registered name.
+        pretrained: Whether to load weights.
+        arguments: What timm and the user passed: configuration, consent, and arguments of the class.
+        **defaults: Arguments of the class where none are passed.
+
+    Raises:
+        LicenseError: The weights' licence has not been accepted.
+        CheckpointError: The weights cannot be read or do not fit.
+        ConnectionError: They cannot be downloaded.
+    """
+    arguments = {**defaults, **arguments}
+    accepted = arguments.pop("accept_license", None)
+    feature_cls = arguments.pop("feature_cls", "getter")
+    if feature_cls != "getter":
+        raise ArgumentError(
+            "feature_cls",
+            feature_cls,
+            "'getter', which alone makes one tensor of the scales of a stage",
+            "leave it out",
+        )
+    overlay = dict(arguments.pop("pretrained_cfg_overlay", None) or {})
+    license_name = _find_weights(variant, arguments, overlay, accepted) if pretrained else None
+    model = build_model_with_cfg(
+        model_cls,
+        variant,
+        pretrained,
+        pretrained_cfg_overlay=overlay,
+        pretrained_filter_fn=model_cls.layout.adapted,
+        feature_cfg={"feature_cls": "getter", "out_indices": (0, 1, 2, 3)},
+        **arguments,
+    )
+    for attribute in ("pretrained_cfg", "default_cfg"):
+        getattr(model, attribute).pop("state_dict", None)
+    if isinstance(model, MapModel) and license_name:
+        model.weights_license = license_name
+    return model
+
+
+def _find_weights(variant: str, arguments: dict[str, Any], overlay: dict[str, Any], accepted: str | None) -> str | None:
+    """Put the tensors of local and released files into timm's configuration, and return the licence of the weights."""
+    cfg = asdict(resolve_pretrained_cfg(variant, arguments.get("pretrained_cfg"), overlay))
+    state = _released_or_local(cfg, variant, accepted, arguments.get("cache_dir"))
+    if state is not None:
+        overlay["state_dict"] = state
+    elif not any(cfg.get(source) for source in ("state_dict", "file", "url", "hf_hub_id")):
+        backbone = "" if "csnet" in variant else "; {pretrained_backbone=True} loads the backbone's"
+        exist = "they exist for csnet_x1_l and csnet_x2_l"
+        raise ArgumentError(
+            "pretrained",
+            True,
+            problem=f"cannot be used, as no weights were released for {variant}; {exist}",
+            cure=f"leave it out, or load a file of yours with {{checkpoint_path}}{backbone}",
+        )
+    is_users = cfg.get("source") not in _HUBS and (cfg.get("file") or cfg.get("state_dict"))
+    return None if is_users else cfg.get("license")
+
+
+def _released_or_local(cfg: dict[str, Any], name: str, accepted: str | None, cache: Any) -> StateDict | None:
+    """Return the tensors of a local file or of a released one, None for sources that timm itself handles."""
+    if cfg.get("source") in _HUBS or cfg.get("state_dict"):
+        return None
+    if cfg.get("file"):
+        return read_checkpoint(cfg["file"])
+    url = cfg.get("url")
+    if url not in RELEASED_SHA256:
+        return None
+    require_license(cfg.get("license") or PUBLISHED_LICENSE, name, cfg["origin_url"], accepted)
+    return read_checkpoint(download(url, RELEASED_SHA256[url], cache))
+
+
+def without_values(make: Callable[[], nn.Module]) -> nn.Module:
+    """Return the network that a function makes on the meta device, or with values where its constructor needs them."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return make()
+        except (NotImplementedError, RuntimeError):
+            return make()

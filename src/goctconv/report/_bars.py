@@ -1,0 +1,232 @@
+"""Pictures of bars for each layer: channels (Fig. 10 of the paper) and the deviation of outputs (Fig. 4)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from .._checks import ArgumentError, ArgumentTypeError, check_integer
+from .._torch import BatchNorm
+from ..pruning import PruningReport
+from ._data import named, vector
+from ._picture import Panel, Picture, Plot, panel_of
+from ._theme import compact
+
+_Widths: TypeAlias = dict[tuple[int, str], int]  # by scale and block, or by layer of scale 0
+_Heights: TypeAlias = dict[str, list[float]]  # of bars, by series
+_BLOCK = re.compile(r"\d+\.\d+")
+_BLOCK_NORM = re.compile(r"stages\.(\d+)\.(\d+)\.norm1\.(\d+)")
+_SCALES = ("high resolution", "low resolution")
+_MOST_NAMES = 50  # on the axis of a panel
+_GROUP = 0.84  # of the room of a name, which its bars take
+
+
+def channel_widths(
+    networks: Mapping[str, Any] | PruningReport, *, title: str = "Channels before and after pruning"
+) -> Picture:
+    """Draw the numbers of channels of networks, the first one behind the others: the paper's Fig. 10.
+
+    Of a `goctconv.models.CSNet`, the outputs of its blocks, a panel for each scale; the fusion head is left out. Of any
+    other network, its BatchNorm layers.
+
+    Args:
+        networks: By name: a network, ``CSNetChannels`` (the widths of a CSNet as data), or numbers of channels by
+            layer; a layer of another network counts as 0 channels where it is missing. Or the report of a pruning: the
+            channels before and after, and how many of those that stay are masked.
+        title: The heading.
+
+    Raises:
+        ArgumentTypeError: Nothing of this kind, or CSNets beside other networks.
+        ArgumentError: There is nothing to draw.
+
+    Example:
+        >>> import goctconv
+        >>> from goctconv.report import channel_widths
+        >>> networks = {name: goctconv.create_model(name) for name in ("csnet_x1", "csnet_x1_l")}
+        >>> print(channel_widths(networks).description)
+        Channels of 18 blocks, at high resolution and low resolution: csnet_x1 1040, csnet_x1_l 657.
+    """
+    held: _Widths = {}
+    if isinstance(networks, PruningReport):
+        found, held = _of_report(networks)
+    else:
+        things = named(networks, "networks", "networks")
+        found = {name: _of_network(source, f"networks[{name!r}]") for name, source in things.items()}
+    kinds = {all(_BLOCK.fullmatch(layer) for _, layer in widths) for widths in found.values()}
+    if len(kinds) > 1:
+        raise ArgumentTypeError("networks", networks, "CSNets alone, or other networks alone", "draw two pictures")
+    if not any(any(widths.values()) for widths in found.values()):
+        raise ArgumentError("networks", networks, "networks that have channels")
+    scales = sorted({scale for widths in found.values() for scale, _ in widths})
+    layers = list(dict.fromkeys(layer for widths in found.values() for _, layer in widths))
+    is_blocks = kinds == {True}
+    if is_blocks:
+        layers.sort(key=lambda block: [int(part) for part in block.split(".")])
+    panels = []
+    for scale in scales:
+        heights = {name: [float(widths.get((scale, layer), 0)) for layer in layers] for name, widths in found.items()}
+        masked = [float(held.get((scale, layer), 0)) for layer in layers] if any(held.values()) else None
+        heading = f"{_scale_name(scale)}: channels" if is_blocks else "channels"
+        panels += _panels(layers, heights, heading, "stage.block" if is_blocks else "BatchNorm layer", masked)
+    totals = ", ".join(f"{name} {sum(widths.values())}" for name, widths in found.items())
+    totals += f", of which {sum(held.values())} are masked" if any(held.values()) else ""
+    what = f"{len(layers)} {'block' if is_blocks else 'BatchNorm layer'}{'s' * (len(layers) > 1)}"
+    where = f", at {' and '.join(_scale_name(scale) for scale in scales)}" if is_blocks else ""
+    return Picture(title, f"Channels of {what}{where}: {totals}.", tuple(panels))
+
+
+def output_deviation(
+    networks: Mapping[str, Mapping[str, float] | Sequence[float]],
+    *,
+    title: str = "Standard deviation of outputs among channels",
+) -> Picture:
+    """Draw how far apart the outputs of the channels are, layer by layer, of several networks: the paper's Fig. 4.
+
+    Args:
+        networks: By name, results of `goctconv.study.measure_output_deviation`: a number for each layer, by name or in
+            order. The layers are those of the first network; a layer that another lacks is left out there.
+        title: The heading.
+
+    Raises:
+        ArgumentTypeError: Not networks by name, or no numbers.
+        ArgumentError: There is nothing to draw.
+
+    Example:
+        >>> from goctconv.report import output_deviation
+        >>> measured = {"dynamic": {"bn1": 0.21, "bn2": 0.32}, "ordinary": {"bn1": 1.4, "bn2": 2}}
+        >>> print(output_deviation(measured).description)
+        A number for each of 2 layers of 2 networks; on average dynamic 0.265, ordinary 1.7.
+    """
+    measured = {name: _by_layer(layers, name) for name, layers in named(networks, "networks", "networks").items()}
+    layers = list(dict.fromkeys(layer for values in measured.values() for layer in values))
+    heights = {name: [values.get(layer, math.nan) for layer in layers] for name, values in measured.items()}
+    if not any(math.isfinite(value) for values in heights.values() for value in values):
+        raise ArgumentError("networks", networks, "networks with a finite number for some layer")
+    means = ", ".join(f"{name} {compact(_mean(list(values.values())))}" for name, values in measured.items())
+    count = f"{len(layers)} layer{'s' * (len(layers) > 1)} of {len(measured)} network{'s' * (len(measured) > 1)}"
+    panels = _panels(layers, heights, "standard deviation", "layer", backdrop=False)
+    return Picture(title, f"A number for each of {count}; on average {means}.", tuple(panels))
+
+
+def _panels(
+    names: Sequence[str],
+    heights: _Heights,
+    heading: str,
+    x_label: str,
+    held: list[float] | None = None,
+    *,
+    backdrop: bool = True,
+) -> list[Panel]:
+    """Return panels with a group of bars for each name; many are spread evenly, so that bars stay wide enough.
+
+    Args:
+        names: On the axis.
+        heights: Of the bars, by series; NaN where there is none.
+        heading: What heights are.
+        x_label: What names are.
+        held: Of these, the lower ends that look different.
+        backdrop: Whether the first series stands behind the others.
+    """
+    rows = math.ceil(len(names) / _MOST_NAMES)
+    ends = [round(len(names) * row / rows) for row in range(rows + 1)]
+    tallest = max(value for values in heights.values() for value in values if math.isfinite(value))
+    panels = []
+    for start, end in pairwise(ends):
+        part = {name: values[start:end] for name, values in heights.items()}
+        masked = None if held is None else held[start:end]
+
+        def draw(
+            plot: Plot,
+            names: Sequence[str] = names[start:end],
+            part: _Heights = part,
+            masked: list[float] | None = masked,
+            label: str = x_label if end == len(heights) or end == ends[-1] else "",
+        ) -> None:
+            plot.heading(heading, x_label=label)
+            _draw_groups(plot, names, part, masked, backdrop=backdrop)
+            plot.categories(names)
+            plot.axes.set_ylim(0, 1.05 * tallest or 1)
+            plot.linear("y")
+
+        panels.append(panel_of(names[start:end], draw))
+    return panels
+
+
+def _draw_groups(
+    plot: Plot, names: Sequence[str], heights: _Heights, held: list[float] | None, *, backdrop: bool
+) -> None:
+    def draw(look: int | str, name: str, values: Sequence[float], left: float, width: float) -> None:
+        starts = [index + left for index in range(len(names))]
+        tips = [f"{thing}, {name}: {compact(value)}" for thing, value in zip(names, values, strict=True)]
+        plot.bars(look, name, starts, [width] * len(names), values, tips)
+
+    first, *others = heights
+    has_backdrop = backdrop and bool(others)
+    if has_backdrop:
+        draw("backdrop", first, heights[first], -_GROUP / 2, _GROUP)
+    shown = others if has_backdrop else [first, *others]
+    inner = _GROUP * (0.72 if has_backdrop else 1.0)
+    width = inner / len(shown)
+    for series, name in enumerate(shown):
+        left = -inner / 2 + series * width
+        draw(series, name, heights[name], left, width * (0.9 if len(shown) > 1 else 1.0))
+    if held is not None:
+        draw("held", "masked, but stay", held, -inner / 2, inner)
+
+
+def _scale_name(scale: int) -> str:
+    return _SCALES[scale] if scale < len(_SCALES) else f"1/{2**scale} of the resolution"
+
+
+def _of_network(source: Any, argument: str) -> _Widths:
+    channels = getattr(source, "channels", None) if isinstance(source, nn.Module) else source
+    if isinstance(channels, Mapping) and "stages" in channels:
+        return _of_stages(channels["stages"])
+    if isinstance(source, nn.Module):
+        layers = {name: norm.num_features for name, norm in source.named_modules() if isinstance(norm, BatchNorm)}
+    elif isinstance(source, Mapping):
+        layers = dict(source)
+    else:
+        raise ArgumentTypeError(argument, source, "a network, CSNetChannels, or channels by layer")
+    return {(0, str(layer)): check_integer(f"{argument}[{layer!r}]", width, 0) for layer, width in layers.items()}
+
+
+def _of_stages(stages: Any) -> _Widths:
+    widths = {}
+    for stage, blocks in enumerate(stages):
+        for block, width in enumerate(blocks):
+            for scale, channels in enumerate([width] if isinstance(width, int) else width):
+                widths[scale, f"{stage}.{block}"] = channels
+    return widths
+
+
+def _of_report(report: PruningReport) -> tuple[dict[str, _Widths], _Widths]:
+    """Return channels before and after, and those masked that stay; of a CSNet by block, by its first layers' names."""
+    blocks = {name: match for name in report.layers if (match := _BLOCK_NORM.fullmatch(name))}
+    before: _Widths = {}
+    after: _Widths = {}
+    held: _Widths = {}
+    for name, layer in report.layers.items():
+        if blocks and name not in blocks:
+            continue
+        match = blocks.get(name)
+        key = (int(match[3]), f"{match[1]}.{match[2]}") if match else (0, name)
+        before[key], after[key], held[key] = layer.channels, layer.left, len(layer.held)
+    return {"before": before, "after": after}, held
+
+
+def _by_layer(layers: Mapping[str, float] | Sequence[float], name: str) -> dict[str, float]:
+    argument = f"networks[{name!r}]"
+    if isinstance(layers, Mapping):
+        return dict(zip(map(str, layers), vector(list(layers.values()), argument).tolist(), strict=True))
+    return {str(index): value for index, value in enumerate(vector(layers, argument).tolist(), start=1)}
+
+
+def _mean(values: list[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan

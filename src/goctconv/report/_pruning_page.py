@@ -1,0 +1,178 @@
+"""Page of a pruning: what was removed of every layer, and every reason why masked channels stayed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from ..pruning import PrunedLayer, PruningReport
+from ..pruning._report_text import Group, grouped, hints, number, proof, share, summary, totals
+from ._page import html_page, section
+from ._theme import escaped
+
+_SHORT = 4  # places of a reason that are listed at once; more of them open
+_NAME = re.compile(r"\w*[A-Za-z_]\w*(?:\.\w+)+|\w+(?:\.\w+)*\.[A-Za-z_]\w*")  # of a module, and no number such as 0.5
+
+_STYLE = """
+.list { padding: .3rem .9rem; font-size: .94rem; }
+.list > * + * { border-top: 1px solid var(--line); }
+.row { display: grid; grid-template-columns: minmax(0, 3fr) 9rem minmax(0, 5fr) 7.5rem; gap: 0 1rem;
+  align-items: center; padding: .25rem 0; }
+.totals .row { grid-template-columns: minmax(0, 3fr) 15rem minmax(0, 5fr) 4rem; }
+.head { color: var(--soft); font-size: .9em; font-weight: 600; }
+.n, .end { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bar { display: flex; height: 11px; }
+.live { background: var(--series-0); } .held { background: var(--held); } .gone { background: var(--backdrop); }
+.key span { display: inline-block; margin-right: .9em; white-space: nowrap; }
+.key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px; }
+summary { cursor: pointer; list-style: none; }
+summary::-webkit-details-marker { display: none; }
+summary .more::after { content: ""; display: inline-block; width: .42em; height: .42em; margin: 0 .25em .15em .5em;
+  border: solid currentColor; border-width: 0 2px 2px 0; transform: rotate(-45deg); }
+details[open] > summary .more::after { transform: rotate(45deg); }
+details[open] > summary .few { display: none; }
+ul { margin: 0; padding: 0; list-style: none; }
+.list > li { padding: .3rem 0; }
+.why > li { display: grid; grid-template-columns: 3.6rem minmax(0, 1fr); gap: .8rem; }
+.why strong { text-align: right; font-variant-numeric: tabular-nums; }
+.place { display: inline-block; max-width: 100%; }
+li p, .row + ul { margin: 0 0 .2rem; font-size: .9em; color: var(--soft); }
+.row + ul { padding: 0 0 .5rem 1rem; }
+@media (max-width: 760px) {
+  .row, .totals .row { grid-template-columns: minmax(0, 1fr) auto; }
+  .row .end { grid-area: 1 / 2; }
+  .row .n { grid-area: 2 / 1 / 3 / 3; text-align: left; }
+  .row .bar { grid-column: 1 / 3; margin: .2rem 0 .15rem; }
+  .totals .head .n { grid-area: 1 / 1; }
+  .why > li { grid-template-columns: 3.2rem minmax(0, 1fr); gap: .5rem; }
+}
+"""
+
+_KEY = (
+    '<p class="key"><span><i class="live"></i>stays, live</span><span><i class="held"></i>masked, but stays</span>'
+    '<span><i class="gone"></i>removed</span> The widest layer has the longest bar.</p>'
+)
+
+
+def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
+    """Return a page about a pruning, as HTML: every layer with a bar, and every masked channel that stayed.
+
+    Nothing is loaded from elsewhere, no scripts run, and it follows the reader's dark or light mode.
+
+    Args:
+        report: Of a pruning, or of a plan.
+        title: The heading.
+
+    Example:
+        >>> from goctconv.pruning import PrunedLayer, PruningReport
+        >>> from goctconv.report import pruning_page
+        >>> report = PruningReport({"bn1": PrunedLayer(16, 5, 5)}, (1000, 250), (20_000, 10_000), (4096, 4096))
+        >>> "5 of 5 masked channels removed" in pruning_page(report)
+        True
+    """
+    parts = [
+        f"<p>{escaped(summary(report))}</p>",
+        f"<p>{escaped(proof(report))}</p>" if proof(report) else "",
+        _totals(report),
+        _groups("Why masked channels stay", report.reasons(), counted=True),
+        *(f"<p>{escaped(hint)}</p>" for hint in hints(report)),
+        _groups("Notes", dict.fromkeys(report.notes, 1), counted=False),
+        section("Layers", [_KEY, _layers(report.layers)] if report.layers else []),
+    ]
+    return html_page(title, parts, _STYLE, _breakable(title).replace("/", "/<wbr>"))
+
+
+def _totals(report: PruningReport) -> str:
+    rows = [
+        _row(name, f"{number(before)} → {number(after)}", _bar(before, after, 0), share(before, after))
+        for name, before, after in totals(report)
+    ]
+    return f'<div class="card list totals">{_head("", "before → after", "left")}{"".join(rows)}</div>'
+
+
+def _layers(layers: Mapping[str, PrunedLayer]) -> str:
+    widest = max(layer.channels for layer in layers.values())
+    rows = "\n".join(_layer(name, layer, widest) for name, layer in layers.items())
+    return f'<div class="card list">{_head("BatchNorm", "channels", "masked, stay")}\n{rows}</div>'
+
+
+def _head(name: str, numbers: str, end: str) -> str:
+    return _row(name, numbers, "<i></i>", end, kind="row head")
+
+
+def _row(name: str, numbers: str, bar: str, end: str, tag: str = "div", kind: str = "row") -> str:
+    cells = f'<span>{name}</span><span class="n">{numbers}</span>{bar}<span class="end">{end}</span>'
+    return f'<{tag} class="{kind}">{cells}</{tag}>'
+
+
+def _layer(name: str, layer: PrunedLayer, widest: int) -> str:
+    held = len(layer.held)
+    live = layer.left - held
+    label = f"{live:,} live, {held:,} masked that stay, {layer.removed:,} removed"
+    bar = _bar(widest, live, held, layer.removed, label)
+    shown, numbers = f"<code>{_at_dots(name)}</code>", f"{layer.channels:,} → {layer.left:,}"
+    if not held:
+        return _row(shown, numbers, bar, "")
+    reasons = "".join(
+        f"<li>{_breakable(str(reason))}: {_ranges(channels)}</li>"
+        for reason, channels in layer.channels_by_reason().items()
+    )
+    opener = _row(shown, numbers, bar, f'<span class="more">{held:,}</span>', "summary")
+    return f"<details>{opener}<ul>{reasons}</ul></details>"
+
+
+def _bar(whole: float, live: float, held: float, gone: float | None = None, label: str = "") -> str:
+    gone = whole - live - held if gone is None else gone
+    widths = {kind: 100 * value / (whole or 1) for kind, value in (("live", live), ("held", held), ("gone", gone))}
+    parts = "".join(f'<i class="{kind}" style="width:{width:.2f}%"></i>' for kind, width in widths.items() if width > 0)
+    role = f'role="img" aria-label="{escaped(label)}"' if label else 'aria-hidden="true"'
+    return f'<span class="bar" {role}>{parts}</span>'
+
+
+def _ranges(channels: Sequence[int]) -> str:
+    """Return sorted numbers, runs of them as one."""
+    runs: list[list[int]] = []
+    for channel in channels:
+        if runs and channel == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], channel]
+        else:
+            runs.append([channel])
+    return ", ".join("–".join(map(str, run)) for run in runs)
+
+
+def _groups(heading: str, counts: Mapping[str, int], *, counted: bool) -> str:
+    """Return a list of reasons with all of their places; long ones open."""
+    items = "\n".join(_group(group, counted=counted) for group in grouped(counts))
+    return section(heading, [f'<ul class="card list{" why" if counted else ""}">{items}</ul>'] if counts else [])
+
+
+def _group(group: Group, *, counted: bool) -> str:
+    count = f"<strong>{group.count:,}</strong>" if counted else ""
+    if len(group.places) == 1:
+        return f"<li>{count}<span>{_breakable(str(group))}</span></li>"
+    most = sorted(group.places.items(), key=lambda item: -item[1])
+    text = _breakable(group.text)
+    places = [_breakable(place) + (f" ({channels:,})" if counted else "") for place, channels in most]
+    if len(places) <= _SHORT:
+        return f"<li>{count}<span>{text}: {_listed(places)}</span></li>"
+    few = _listed([*places[:2], f"{len(places) - 2:,} more"])
+    opener = f'<summary>{text}<span class="few">: {few}</span><span class="more"></span></summary>'
+    return f"<li>{count}<details>{opener}<p>{_listed(places)}</p></details></li>"
+
+
+def _listed(places: Sequence[str]) -> str:
+    shown = [*(f"{place}," for place in places[:-1]), *places[-1:]]
+    return " ".join(f'<span class="place">{place}</span>' for place in shown)
+
+
+def _breakable(text: str) -> str:
+    """Return a text as HTML whose names of modules may break behind dots, and nowhere else."""
+    parts, end = [], 0
+    for found in _NAME.finditer(text):
+        parts += [escaped(text[end : found.start()]), _at_dots(found[0])]
+        end = found.end()
+    return "".join([*parts, escaped(text[end:])])
+
+
+def _at_dots(name: str) -> str:
+    return escaped(name).replace(".", ".<wbr>")

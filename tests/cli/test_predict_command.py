@@ -229,7 +229,7 @@ def test_untrained_weights_that_overflow(photographs, maps, tmp_path, capsys):
     torch.nn.init.constant_(next(iter(model.parameters())), float("nan"))
     torch.save(model.state_dict(), tmp_path / "nan.pth")
     options = ["--model", "test_csnet", "--weights", tmp_path / "nan.pth", "--size", "32"]
-    fails([photographs, "-o", maps, *options], "not a number", "load trained weights with --weights", capsys=capsys)
+    fails([photographs, "-o", maps, *options], "not a number", "--weights FILE", capsys=capsys)
     evaluated = ["evaluate", "--images", str(photographs), "--masks", str(photographs), "--resize"]
     for command in (evaluated, ["demo", "--images", "1", "-o", str(maps)]):
         assert main([*command, *map(str, options)]) == 2

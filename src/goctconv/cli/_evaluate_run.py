@@ -22,7 +22,7 @@ from ..saliency.data import data_set_name, header_sizes, pair_folders, pair_maps
 from ..saliency.inference import available_metrics, score_pairs
 from ..saliency.metrics import METRICS, SaliencyMetrics, SaliencyScores
 from ._command import CommandError
-from ._model import choose_device, enough_memory, input_size_or_own, load_trained_model
+from ._model import choose_device, computing, input_size_or_own, load_trained_model
 from ._output import Progress, check_picture, plural, progress, say, shorten, tell, write_file, writing
 
 
@@ -61,7 +61,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
         _note(job, args)
     if not args.resize:
         _check_sizes(jobs)
-    with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown, enough_memory(args, device):
+    with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown, computing(args, device):
         scored = [_score(job, metrics, model, device, args, shown) for job in jobs]
     results = [result for result in scored if result.scores is not None]
     if not results:

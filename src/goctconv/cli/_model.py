@@ -14,7 +14,7 @@ from torch import nn
 from .. import models
 from .._checks import ArgumentError, Spelling, in_python
 from .._torch import is_out_of_memory
-from ..saliency.inference import check_size
+from ..saliency.inference import NotANumberError, check_size
 from ._command import CommandError
 from ._output import plural, shorten
 
@@ -113,14 +113,19 @@ def create_model(
 
 
 @contextmanager
-def enough_memory(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
-    """Say how to need less memory where a device has not enough.
+def computing(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
+    """Say what to do about a network whose output is not a number, or a device that has not enough memory.
 
     Raises:
-        CommandError: It has not.
+        CommandError: It is so.
     """
     try:
         yield
+    except NotANumberError as error:
+        raise CommandError(
+            "the model's output is not a number (NaN): its weights are untrained or damaged: give trained ones with "
+            "--weights FILE"
+        ) from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

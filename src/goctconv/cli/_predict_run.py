@@ -24,7 +24,7 @@ from ..saliency import ImageError, Predictor, cutout, grey_map, overlay, read_im
 from ..saliency.data import MAX_PIXELS, ImageLike, default_workers
 from ..saliency.inference import FILES, OWN, Prepared, prepare, run_pipeline
 from ._command import CommandError
-from ._model import choose_device, enough_memory, input_size_or_own, load_trained_model
+from ._model import choose_device, computing, input_size_or_own, load_trained_model
 from ._output import plural, progress, say, write_bytes
 from ._predict_files import Task, find_photographs, plan_outputs
 
@@ -69,7 +69,7 @@ def _write_maps(predictor: Predictor, tasks: list[Task], args: argparse.Namespac
     def load(task: Task) -> Prepared:
         return prepare(task.path, predictor.size, limit)
 
-    with progress(len(tasks), quiet=args.quiet) as shown, enough_memory(args, choose_device(args.device)):
+    with progress(len(tasks), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
         pipeline = run_pipeline(
             tasks,
             load,
@@ -125,7 +125,8 @@ def _run_stream(args: argparse.Namespace) -> int:
     data = _read_stdin()
     try:
         prepared = prepare(data, predictor.size, _max_pixels(args), _NAME)
-        probability = predictor.infer([prepared.pixels])[0]
+        with computing(args, choose_device(args.device)):
+            probability = predictor.infer([prepared.pixels])[0]
         ((_, picture),) = _make_pictures(data, probability, prepared.size, args, [kind], _NAME)
     except ImageError as error:
         say(f"goctconv: {error}")

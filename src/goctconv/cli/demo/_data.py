@@ -11,7 +11,7 @@ from ...saliency import DataSet, DataSetError, ImagePair, find_pairs, split_pair
 from ...saliency.data import Split, check_pairs
 from .._command import CommandError
 from .._output import plural, say, tell, writing
-from ..predict._results import save_png
+from .._predict_run import save_png
 
 SIDES = (112, 176)  # of made-up pictures, in pixels: twice the size at which they are learned from
 _FEWEST = 4

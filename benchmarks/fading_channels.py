@@ -112,7 +112,7 @@ def train(
             seconds = time.perf_counter() - start
             print(f"{arm} {seed}: step {step}, loss {statistics.mean(losses[-100:]):.3f}, {seconds:.0f} s", flush=True)
     if arm == "dynamic":
-        recorded += list(optimizer.history.scales())
+        recorded += list(optimizer.history.gammas())
         optimizer.remove()
     history = {"every": EVERY, "scales": [[float(f"{value:.4g}") for value in row.tolist()] for row in recorded]}
     last = statistics.mean(losses[-TRAINING // BATCH :])

@@ -61,7 +61,7 @@ def with_dynamic_decay(steps: int) -> tuple[nn.Module, Tensor]:
     first = optimizer.metrics()["bn1"]
     print(f"bn1: {first.activation} was read, M from {first.metric.min():.2g} to {first.metric.max():.2g}")
     optimizer.remove()
-    return model, optimizer.history.scales()
+    return model, optimizer.history.gammas()
 
 
 def with_ordinary_decay(steps: int) -> tuple[nn.Module, Tensor]:

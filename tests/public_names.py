@@ -38,6 +38,8 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.layers.Block",
         "goctconv.layers.Kernels",
         "goctconv.layers.ScaleLayer",
+        "goctconv.optim.find_activations",
+        "goctconv.optim.global_average_pool",
     }
 )
 

@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from goctconv import DynamicWeightDecay
-from reference.decay import DECAY, Batch, TinyNetwork, assert_same, batches, loss_of, singly, tiny_network, train
+from reference.decay import DECAY, Batch, assert_same, batches, loss_of, singly, tiny_network, train
+from reference.zoo.tiny import TinyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable

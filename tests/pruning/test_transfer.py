@@ -184,8 +184,8 @@ def test_dynamic_weight_decay_is_moved(decoupled: bool, inplace: bool) -> None:
     for name, parameter in result.model.named_parameters():
         torch.testing.assert_close(parameter, cut(result, name, expected[name]), rtol=1e-10, atol=1e-12)
     assert moved.history.steps == [1, 2, 3]
-    assert torch.equal(moved.history.scale("3.norm")[:2], optimizer.history.scale("3.norm")[:2, 3:])
-    assert moved.history.scale("3.norm").shape == (3, 9)
+    assert torch.equal(moved.history.gamma("3.norm")[:2], optimizer.history.gamma("3.norm")[:2, 3:])
+    assert moved.history.gamma("3.norm").shape == (3, 9)
     assert moved.metrics()["0.norm"].cost == 2.0
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
     "prune": "remove channels from a trained network",
     "export": "write a trained network as ONNX or for OpenVINO",
     "bench": "measure how fast networks run on this machine",
-    "demo": "let a small network learn its channels, and write a page about it",
+    "demo": "train and prune a small network, and write a page about it",
 }
 """The subcommands in the order of the help, with a line about each. A command's module is imported when the command is
 asked for, so that ``goctconv --help`` needs no torch."""

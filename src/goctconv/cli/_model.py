@@ -113,8 +113,12 @@ def create_model(
 
 
 @contextmanager
-def computing(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
+def computing(args: argparse.Namespace, device: torch.device | None = None) -> Iterator[None]:
     """Say what to do about a network whose output is not a number, or a device that has not enough memory.
+
+    Args:
+        args: What was typed.
+        device: Where the network runs, if it takes batches.
 
     Raises:
         CommandError: It is so.
@@ -127,7 +131,7 @@ def computing(args: argparse.Namespace, device: torch.device) -> Iterator[None]:
             "--weights FILE"
         ) from error
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if device is None or not is_out_of_memory(error):
             raise
         elsewhere = "" if device.type == "cpu" else ", or take --device cpu"
         raise CommandError(

@@ -197,7 +197,7 @@ def _read(
     quantiles: list[Any] | None = None
     levels = data.get("quantiles") if isinstance(data, Mapping) else None
     if isinstance(history, GammaHistory):
-        rows, times, x = list(history.scales()), vector(history.steps, "history"), "step"
+        rows, times, x = list(history.gammas()), vector(history.steps, "history"), "step"
     elif isinstance(data, Mapping) or (isinstance(data, Sequence) and data and isinstance(data[0], Mapping)):
         if isinstance(data, Mapping) and key in {None, "histogram"} and edges is None and "histogram_edges" in data:
             key, edges = "histogram", data["histogram_edges"]

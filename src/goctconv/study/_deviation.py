@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from .._torch import BatchNorm
 from ..graph import named_batch_norms, unwrapped
-from ..optim._metrics import global_average_pool
-from ..optim._recipes import Recipe
-from ..optim._watch import Watch
+from ..optim import find_activations, global_average_pool
 
 
 def measure_output_deviation(
@@ -66,8 +64,8 @@ def measure_output_deviation(
     for batch in batches:
         inputs = batch.to(like)
         if not handles:
-            for name, recipe in _recipes(network, norms, inputs).items():
-                handles.append(norms[name].register_forward_hook(partial(_add, sums, name, recipe)))
+            for name, activation in _activations(network, norms, inputs).items():
+                handles.append(norms[name].register_forward_hook(partial(_add, sums, name, activation)))
         with torch.inference_mode():
             network(inputs)
         images += len(inputs)
@@ -87,28 +85,31 @@ def _chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, Batch
     return chosen
 
 
-def _recipes(network: nn.Module, norms: dict[str, BatchNorm], inputs: Tensor) -> dict[str, Recipe]:
-    """Return how to get to the activation behind each layer, from one training forward that leaves no trace."""
+def _activations(
+    network: nn.Module, norms: dict[str, BatchNorm], inputs: Tensor
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return what computes the activation behind each layer, from one training forward that leaves no trace."""
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    watch = Watch(network, global_average_pool, None)
-    watch.add(norms)
     network.train()
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            network(torch.cat([inputs[:1], inputs[-1:]]))  # two images: of one, BatchNorm may have a single pixel
-        watch.measure()
+            pair = torch.cat([inputs[:1], inputs[-1:]])  # two images: of one, BatchNorm may have a single pixel
+            paths = find_activations(network, norms, pair)
     finally:
-        watch.remove()
         network.eval()
     for name, buffer in network.named_buffers():
         buffer.copy_(buffers[name])
-    found = {name: layer.statistics.recipe for name, layer in watch.layers.items()}
-    return {name: recipe for name, recipe in found.items() if recipe is not None}
+    return {name: path.reproduce for name, path in paths.items()}
 
 
 def _add(
-    sums: dict[str, Tensor], name: str, recipe: Recipe, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
+    sums: dict[str, Tensor],
+    name: str,
+    activation: Callable[[Tensor], Tensor],
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    output: Tensor,
 ) -> None:
     del module, inputs
-    total = global_average_pool(recipe.reproduce(output.detach())).sum(0, dtype=torch.float64)
+    total = global_average_pool(activation(output.detach())).sum(0, dtype=torch.float64)
     sums[name] = sums[name] + total if name in sums else total

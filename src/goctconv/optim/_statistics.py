@@ -1,4 +1,4 @@
-"""Statistics of the activations behind a BatchNorm, summed over images until the optimizer takes a step."""
+"""Statistics of the activation behind a BatchNorm, summed over images until the optimizer takes a step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
-from .._torch import BatchNorm
+from .._checks import ArgumentError
+from .._torch import BatchNorm, FakeTensor, forward_hooks_of, in_backward, is_transformed, split, version_of
 from ..graph import OwnedHook
-from ._errors import StatisticsError
+from ._activations import ActivationPath
 from ._metrics import Metric, precise
-from ._recipes import Recipe
+from ._results import StatisticsError
 
 _CHUNK_BYTES = 1 << 18  # above it, an activation is reproduced image by image, in the processor's cache
 
@@ -34,7 +34,7 @@ class ActivationStatistics:
 
     Attributes:
         name: The module's name.
-        recipe: Where the activation is; None until a forward pass has shown it.
+        path: The way to the activation; None until a forward pass has shown it.
         total: The metric summed over images, (C,); None until the first image.
         count: The number of images, as a tensor, for compiled code adds to it.
         is_fresh: Whether something was summed since the last step.
@@ -45,7 +45,7 @@ class ActivationStatistics:
     def __init__(self, name: str, metric: Metric) -> None:
         self.name = name
         self.metric = metric
-        self.recipe: Recipe | None = None
+        self.path: ActivationPath | None = None
         self.resolution = 0.0
         self.macs = 0.0
         self.total: Tensor | None = None
@@ -60,18 +60,18 @@ class ActivationStatistics:
             return
         if torch.compiler.is_compiling():
             self._add_compiled(output)
-        elif self.recipe is not None and not is_transformed() and self.counts_this_pass():
+        elif self.path is not None and not is_transformed() and self.counts_this_pass():
             self.flush()
-            if self.recipe.module is None:
+            if self.path.module is None:
                 self.add(self._measure(output.detach()), output.shape[0])
             else:
-                self._pending = (output, output._version)
+                self._pending = (output, version_of(output))
 
     def after_activation(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Read a module's output if its input is the BatchNorm's output: the activation's forward hook."""
         if torch.compiler.is_compiling() or self._pending is None:
             return
-        if args and args[0] is self._pending[0] and self.recipe is not None and self.recipe.module is module:
+        if args and args[0] is self._pending[0] and self.path is not None and self.path.module is module:
             self._pending = None
             self.add(self.metric(output.detach()), output.shape[0])
 
@@ -91,7 +91,7 @@ class ActivationStatistics:
         if self._pending is None:
             return
         (output, version), self._pending = self._pending, None
-        if output._version != version:
+        if version_of(output) != version:
             raise StatisticsError(
                 f"the output of {self.name!r} was changed in place before its activation could be read: "
                 "it is followed by different operations at different calls; exclude this layer"
@@ -102,9 +102,9 @@ class ActivationStatistics:
     def add(self, values: Tensor, images: int) -> None:
         """Add the metric of some images, (B, C)."""
         if values.dim() != 2 or values.shape[0] != images:
-            raise ValueError(
-                f"metric: the function gave shape {tuple(values.shape)} for the activation of {self.name!r} and "
-                f"{images} images, expected (images, channels): reduce all dimensions but the first two"
+            returned = f"returned shape {tuple(values.shape)} for the activation of {self.name!r} and {images} images"
+            raise ArgumentError(
+                "metric", self.metric, "(images, channels)", "reduce all dimensions but the first two", problem=returned
             )
         self.allocate(values.shape[1], values.dtype, values.device)
         assert self.total is not None  # noqa: S101  # what allocate is for; narrows the type
@@ -161,30 +161,30 @@ class ActivationStatistics:
         self.is_fresh = False
 
     def _add_compiled(self, output: Tensor) -> None:
-        if self.recipe is None or self.total is None or self.count is None:
+        if self.path is None or self.total is None or self.count is None:
             raise StatisticsError(
                 f"the compiled model runs {self.name!r}, which the tracing of its activations did not: "
                 "run one training forward of the model before it is compiled"
             )
-        values = self.metric(self.recipe.reproduce(output.detach()))
+        values = self.metric(self.path.reproduce(output.detach()))
         self.total.add_(values.sum(0))
         self.count.add_(output.shape[0])
         self.is_fresh = True
 
     def _measure(self, output: Tensor) -> Tensor:
-        recipe = self.recipe
-        assert recipe is not None  # noqa: S101  # callers have looked
-        if not recipe.steps:
+        path = self.path
+        assert path is not None  # noqa: S101  # callers have looked
+        if not path.steps:
             return self.metric(output)
         if _is_small(output):
-            return self.metric(recipe.reproduce(output))
-        return torch.cat([self.metric(recipe.reproduce(image)) for image in output.split(1)])  # type: ignore[no-untyped-call]  # Tensor.split is not typed
+            return self.metric(path.reproduce(output))
+        return torch.cat([self.metric(path.reproduce(image)) for image in split(output, 1)])
 
     def measure_reproduced(self, activation: Tensor) -> Tensor:
         """Return the metric of an activation, summed in the order in which a reproduced one would be."""
         if _is_small(activation):
             return self.metric(activation)
-        return torch.cat([self.metric(image) for image in activation.split(1)])  # type: ignore[no-untyped-call]  # Tensor.split is not typed
+        return torch.cat([self.metric(image) for image in split(activation, 1)])
 
 
 def _is_small(output: Tensor) -> bool:
@@ -198,18 +198,8 @@ def attach(norm: BatchNorm, statistics: ActivationStatistics) -> torch.utils.hoo
 
 def owner_of(norm: BatchNorm) -> ActivationStatistics | None:
     """Return the statistics that are attached to a BatchNorm."""
-    for hook in norm._forward_hooks.values():
+    for hook in forward_hooks_of(norm).values():
         owner = getattr(getattr(hook, "function", None), "__self__", None)
         if isinstance(hook, OwnedHook) and isinstance(owner, ActivationStatistics):
             return owner
     return None
-
-
-def in_backward() -> bool:
-    """Whether the running code is part of a backward pass."""
-    return torch._C._current_graph_task_id() != -1  # not public, but what torch.utils.checkpoint asks too
-
-
-def is_transformed() -> bool:
-    """Whether `torch.func` transforms the running code, whose tensors stand for others and cannot be summed."""
-    return torch._C._functorch.maybe_current_level() is not None

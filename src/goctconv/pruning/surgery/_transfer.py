@@ -1,4 +1,4 @@
-"""Carry an optimizer over to a pruned model, its state cut like the parameters that it belongs to."""
+"""The optimizer of a pruned model, with the state of the original's, cut like the parameters that it belongs to."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from typing import Any, TypeAlias, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils import _pytree as pytree
 
-from ._errors import PruningError
-from ._plan import PruningPlan
+from ..._checks import ArgumentTypeError
+from ..._torch import tensors_in
+from .._inputs import PruningError
+from ._shapes import Shapes, cut_like
 
 Names: TypeAlias = "list[tuple[weakref.ref[nn.Parameter], str]]"
 """The names of a model's parameters before it was pruned."""
 
 
-def transfer_optimizer(optimizer: Optimizer, names: Names, slim: nn.Module, plan: PruningPlan) -> Optimizer:
+def transfer_optimizer(
+    optimizer: Optimizer, names: Names, slim: nn.Module, steps: list[Shapes], removed: dict[str, list[int]]
+) -> Optimizer:
     """Return an optimizer of the slim model with the state of the original's.
+
+    Args:
+        optimizer: The original's.
+        names: Of the original's parameters.
+        slim: The pruned model.
+        steps: The shapes that it was cut to, one after the other.
+        removed: Channels that went, by BatchNorm.
 
     Raises:
         PruningError: The optimizer holds other parameters, or state of a shape that cannot be cut.
     """
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        raise ArgumentTypeError("optimizer", optimizer, "a torch.optim.Optimizer")
     inner = vars(optimizer).get("optimizer")
     if isinstance(inner, Optimizer):
         if not hasattr(optimizer, "moved_to"):
@@ -32,17 +42,19 @@ def transfer_optimizer(optimizer: Optimizer, names: Names, slim: nn.Module, plan
                 f"{type(optimizer).__name__} wraps a {type(inner).__name__} and cannot be moved: transfer its "
                 "`.optimizer`, and wrap that"
             )
-        moved_inner = transfer_optimizer(inner, names, slim, plan)
-        return cast("Optimizer", cast("Any", optimizer).moved_to(moved_inner, slim, plan.removed))
-    return _Transfer(optimizer, names, slim, plan).moved()
+        moved_inner = transfer_optimizer(inner, names, slim, steps, removed)
+        return cast("Optimizer", cast("Any", optimizer).moved_to(moved_inner, slim, removed))
+    return _Transfer(optimizer, names, slim, steps).moved()
 
 
 class _Transfer:
-    def __init__(self, optimizer: Optimizer, names: Names, slim: nn.Module, plan: PruningPlan) -> None:
-        self.optimizer, self.slim, self.plan = optimizer, slim, plan
-        self.names = self._names_in(optimizer, {one: name for ref, name in names if (one := ref()) is not None})
+    def __init__(self, optimizer: Optimizer, names: Names, slim: nn.Module, steps: list[Shapes]) -> None:
+        self.optimizer, self.slim, self.steps = optimizer, slim, steps
+        self.names = self._names_in(
+            optimizer, {own: name for reference, name in names if (own := reference()) is not None}
+        )
         new = dict(slim.named_parameters())
-        self.new = {one: new[name] for one, name in self.names.items() if name in new}
+        self.new = {old: new[name] for old, name in self.names.items() if name in new}
 
     @staticmethod
     def _names_in(optimizer: Optimizer, names: dict[Any, str]) -> dict[Tensor, str]:
@@ -62,7 +74,7 @@ class _Transfer:
         """Return the optimizer of the slim model; schedulers that count the old one's steps do not count its."""
         old = self.optimizer
         moved: Optimizer = type(old).__new__(type(old))
-        memo: dict[int, Any] = {id(one): self.new.get(one) for one in self.names}
+        memo: dict[int, Any] = {id(old): self.new.get(old) for old in self.names}
         for key, value in vars(old).items():
             if key.endswith("_hooks"):
                 vars(moved)[key] = copy.copy(value)
@@ -79,7 +91,7 @@ class _Transfer:
         return moved
 
     def _group(self, group: dict[str, Any]) -> dict[str, Any]:
-        left = [index for index, one in enumerate(group["params"]) if one in self.new]
+        left = [index for index, old in enumerate(group["params"]) if old in self.new]
         moved = {key: copy.deepcopy(value) for key, value in group.items() if key not in {"params", "param_names"}}
         moved["params"] = [self.new[group["params"][index]] for index in left]
         if "param_names" in group:
@@ -89,18 +101,22 @@ class _Transfer:
     def _cut(self, value: Any, key: str, parameter: Tensor) -> Any:
         name, new = self.names[parameter], self.new[parameter]
         if isinstance(value, Tensor) and value.dim() and value.shape == parameter.shape:
-            return self.plan.cut_like(name, value).clone() if parameter.shape != new.shape else copy.deepcopy(value)
-        for one in pytree.tree_leaves(value):
-            if isinstance(one, Tensor) and one.dim() and self.plan.steps:
+            if parameter.shape == new.shape:
+                return copy.deepcopy(value)
+            for shapes in self.steps:
+                value = cut_like(name, value, shapes)
+            return value.clone()
+        for tensor in tensors_in(value):
+            if tensor.dim() and self.steps:
                 raise PruningError(
-                    f"the optimizer keeps {key!r} of shape {tuple(one.shape)} for {name} of shape "
+                    f"the optimizer keeps {key!r} of shape {tuple(tensor.shape)} for {name} of shape "
                     f"{tuple(parameter.shape)}, which cannot be cut with it: begin with a fresh optimizer"
                 )
         return copy.deepcopy(value)
 
     def _add_biases(self, moved: Optimizer) -> None:
         """Let new biases be trained like the weights beside them."""
-        for name in self.plan.biases:
+        for name in [name for shapes in self.steps for name in shapes.biases]:
             module = self.slim.get_submodule(name.rpartition(".")[0])
             weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
             for group in moved.param_groups:

@@ -1,4 +1,4 @@
-"""What must stay from the outset, whatever is masked."""
+"""Constraints that hold from the outset, whatever is masked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._facts import Facts
+from .._reasons import Reason
+from ..propagate import Facts
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What must stay.
+    """Limits of what goes.
 
     Attributes:
         kept: BatchNorm layers that keep all channels.
@@ -31,39 +32,39 @@ class Limits:
     freeze_cuts: bool = False
     fixed: tuple[str, ...] = ()
 
-    def held(self, facts: Facts) -> Iterator[tuple[Tensor, str]]:
+    def held(self, facts: Facts) -> Iterator[tuple[Tensor, Reason]]:
         """Give the labels of channels that must stay, and why."""
         yield from facts.frozen
         for module, norm in facts.norms.items():
             if module in self.kept:
-                yield norm.labels, f"keep= names {module}"
+                yield norm.labels, Reason("keep", module)
         if self.freeze_cuts:
             for labels, reason in _cut_labels(facts):
-                yield labels, f"{reason} needs its size"
+                yield labels, Reason("size_of", reason.layer, reason.by)
         for index, module in enumerate(self.fixed):
             for labels in _around(facts, module, last=1 + self.fixed[:index].count("")):
-                yield labels, f"without it, {module or 'the output'} was not what it is"
+                yield labels, Reason("differs", module or "the output")
 
 
-def _cut_labels(facts: Facts) -> list[tuple[Tensor, str]]:
+def _cut_labels(facts: Facts) -> list[tuple[Tensor, Reason]]:
     """Return the labels of all dimensions that the code cuts into pieces."""
     found = [(labels, blocks.reason) for blocks in facts.blocks for labels in blocks.labels]
     found += [(labels, split.reason) for split in facts.splits for labels in split.pieces]
     found += [(cut.labels, cut.reason) for cut in facts.cuts]
-    return found + [(labels, one.reason) for one in facts.follows for labels in (one.labels, one.leader)]
+    return found + [(labels, follow.reason) for follow in facts.follows for labels in (follow.labels, follow.leader)]
 
 
 def _around(facts: Facts, module: str, *, last: int) -> list[Tensor]:
     """Return the labels of a module's inputs and outputs; of the last layers for none."""
     if not module:
-        return [reader.labels for reader in facts.readers[-last:]]
+        return [consumer.inputs for consumer in facts.consumers[-last:]]
     own = facts.norms[module].labels if module in facts.norms else None
-    readers = [
-        reader
-        for reader in facts.readers
-        if reader.module == module
-        or reader.module.startswith(f"{module}.")
-        or (own is not None and bool(torch.isin(reader.outputs, own).any()))
+    consumers = [
+        consumer
+        for consumer in facts.consumers
+        if consumer.module == module
+        or consumer.module.startswith(f"{module}.")
+        or (own is not None and bool(torch.isin(consumer.outputs, own).any()))
     ]
-    found = [labels for reader in readers for labels in (reader.labels, reader.outputs)]
+    found = [labels for consumer in consumers for labels in (consumer.inputs, consumer.outputs)]
     return found if own is None else [*found, own]

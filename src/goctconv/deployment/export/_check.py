@@ -1,20 +1,20 @@
-"""What an exported network is compared with before it is written."""
+"""Comparison of exported networks with the original, before a file is written."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from ..._checks import ArgumentError, ArgumentTypeError, Spelling, in_python, spelled
 
 Run: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -27,7 +27,28 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2}
 
 
 class ExportError(RuntimeError):
-    """The exported network does not compute what the original computes; no file was written."""
+    """The exported network does not compute what the original computes; no file was written.
+
+    Attributes:
+        problem: What is wrong.
+        cure: What to do; it names arguments as ``{name}``.
+    """
+
+    def __init__(self, problem: str, cure: str = "") -> None:
+        super().__init__(problem, cure)
+        self.problem = problem
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, spelling: Spelling = in_python) -> str:
+        """Return the message.
+
+        Args:
+            spelling: Writes an argument, as in `goctconv.ArgumentError.text`.
+        """
+        return f"{self.problem}: {spelled(self.cure, spelling)}" if self.cure else self.problem
 
 
 class Reference:
@@ -68,8 +89,9 @@ class Reference:
                 found = np.asarray(run(image.numpy()))
             except Exception as error:  # whatever the engine raises
                 raise ExportError(
-                    f"the exported network does not run on an image of {tuple(image.shape)}; nothing was written. Some "
-                    f"transformers export for one size alone: name it with size=. {engine} says: {error}"
+                    f"the exported network does not run on an image of {tuple(image.shape)}, and nothing was written "
+                    f"({engine}: {error})",
+                    "some transformers export for one size alone, which {size} names",
                 ) from error
             if found.shape != tuple(output.shape):
                 raise ExportError(f"for {tuple(image.shape)} {engine} gives {found.shape}, torch {tuple(output.shape)}")
@@ -104,15 +126,17 @@ def _output(network: nn.Module, image: Tensor) -> Tensor:
         output = network(image)
     except Exception as error:  # whatever it raises, it cannot be checked
         raise ExportError(
-            f"the network does not run on an image of {tuple(image.shape)} ({error}); it must take any size from "
-            f"{LEAST}x{LEAST}, or the one that size= names"
+            f"the network does not run on an image of {tuple(image.shape)} ({error})",
+            f"it must take any size from {LEAST}x{LEAST}, or the one that {{size}} names",
         ) from error
     if not isinstance(output, Tensor):
-        raise ExportError(f"the network returns a {type(output).__name__}, expected one tensor: wrap it to return that")
+        raise ExportError(
+            f"the network returns a {type(output).__name__}, expected one tensor", "wrap it to return that"
+        )
     if not torch.isfinite(output).all():
         raise ExportError(
-            f"the network's own output for an image of {tuple(image.shape)} is not finite, so nothing can be "
-            "checked: load trained weights, or calibrate its BatchNorm"
+            f"the network's own output for an image of {tuple(image.shape)} is not finite, so nothing can be checked",
+            "load trained weights, or calibrate its BatchNorm",
         )
     return output
 
@@ -121,13 +145,15 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """Return the size that was given as (height, width), or None for any.
 
     Raises:
-        ValueError: It is none.
+        ArgumentError: It is none.
     """
     if size is None:
         return None
-    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < LEAST for side in sides):
-        raise ValueError(f"size={size!r} must be one integer or (height, width), each at least {LEAST}")
+    sides, expected = tuple(size) if isinstance(size, tuple | list) else (size, size), "one integer or (height, width)"
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) for side in sides):
+        raise ArgumentTypeError("size", size, f"{expected}, each at least {LEAST}")
+    if min(sides) < LEAST:
+        raise ArgumentError("size", size, f"{expected}, each at least {LEAST}")
     return sides[0], sides[1]
 
 
@@ -135,23 +161,11 @@ def tolerance_of(dtype: torch.dtype, given: float | None) -> float:
     """Return the tolerance that was given, or what the type allows.
 
     Raises:
-        ValueError: Another type than float32 and float16.
+        ArgumentError: Another type than float32 and float16.
     """
     if dtype not in TOLERANCE:
-        raise ValueError(f"dtype={dtype} must be torch.float32 or torch.float16")
+        raise ArgumentError("dtype", dtype, "torch.float32 or torch.float16")
     return TOLERANCE[dtype] if given is None else given
-
-
-def need(purpose: str, extra: str, names: Sequence[str]) -> Any:
-    """Import the last of some packages of an extra.
-
-    Raises:
-        ImportError: One is missing.
-    """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"{purpose} needs {', '.join(missing)}: install them with pip install 'goctconv[{extra}]'")
-    return importlib.import_module(names[-1])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Files for other engines, which are checked before they are written."""
+"""ONNX files of networks, which are compared with the original before they are written."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._checked import LEAST, ExportError, Reference, folder_beside, need, parse_size, tolerance_of
-from ._deploy import deploy
-from ._deployed import DeployedModel
-from ._engines import OnnxEngine, OpenVINOEngine
-from ._onnx_graph import tidy
+from .._deploy import deploy
+from .._deployed import DeployedModel
+from .._engines import OnnxEngine, need
+from ._check import LEAST, ExportError, Reference, folder_beside, parse_size, tolerance_of
 
-_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
+FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export_onnx(
@@ -68,56 +68,6 @@ def export_onnx(
         Exported(model, size=size, in_chans=in_chans, dtype=dtype).write_onnx(file, keep_prelu, tolerance)
 
 
-def export_openvino(
-    model: nn.Module,
-    file: str | os.PathLike[str],
-    *,
-    size: int | tuple[int, int] | None = None,
-    in_chans: int | None = None,
-    dtype: torch.dtype = torch.float32,
-    tolerance: float | None = None,
-) -> None:
-    """Write a network as OpenVINO's intermediate representation, ``NAME.xml`` and ``NAME.bin`` beside it.
-
-    As `export_onnx`, by way of an ONNX file that is not kept, but compared in OpenVINO.
-
-    Args:
-        model: As in `export_onnx`.
-        file: The ``.xml`` file; older files are replaced.
-        size: As in `export_onnx`.
-        in_chans: As in `export_onnx`.
-        dtype: What the weights are stored in: torch.float32 or torch.float16. What is computed in, OpenVINO is told
-            when it loads the file.
-        tolerance: As in `export_onnx`.
-
-    Raises:
-        ImportError: openvino, onnx, onnxscript or onnxruntime is missing.
-        ExportError: The outputs differ, or the network's own output is not finite.
-        ValueError: A size that is none, another ``dtype``, or the file does not end in ".xml".
-
-    Example:
-        >>> import goctconv
-        >>> from goctconv.deployment import export_openvino
-        >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
-        >>> export_openvino(model, "csnet.xml")  # doctest: +SKIP
-    """
-    need_openvino()
-    tolerance_of(dtype, tolerance)
-    if Path(file).suffix != ".xml":
-        raise ValueError(f"{file} must end in .xml: the weights go into a file beside it that ends in .bin")
-    with folder_beside(Path(file)):  # before minutes of work
-        Exported(model, size=size, in_chans=in_chans).write_openvino(file, dtype, tolerance)
-
-
-def need_openvino() -> Any:
-    """Return the package.
-
-    Raises:
-        ImportError: It, or one that it takes to get there, is missing.
-    """
-    return need("OpenVINO export", "openvino", (*_FOR_ONNX, "openvino"))
-
-
 class Exported:
     """An exported network that can be written for several engines; the export is what takes time.
 
@@ -141,12 +91,12 @@ class Exported:
         in_chans: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        need("ONNX export", "onnx", _FOR_ONNX)
+        need("ONNX export", "onnx", FOR_ONNX)
         self.size, self.dtype = parse_size(size), dtype
         channels = in_chans if in_chans is not None else getattr(model, "in_chans", 3)
         network = copy.deepcopy(model.network if isinstance(model, DeployedModel) else model).cpu().float().eval()
-        self._reference = Reference(network, channels, self.size)
-        self._program = _program(network, self._reference, dtype, is_deployed=isinstance(model, DeployedModel))
+        self.reference = Reference(network, channels, self.size)
+        self._graph = _exported_graph(network, self.reference, dtype, is_deployed=isinstance(model, DeployedModel))
 
     def write_onnx(
         self, file: str | os.PathLike[str], keep_prelu: bool = False, tolerance: float | None = None
@@ -155,29 +105,16 @@ class Exported:
         path = Path(file)
         with folder_beside(path) as folder:
             temporary = folder / path.name
-            self._save(temporary, keep_prelu=keep_prelu)
+            self.save(temporary, keep_prelu=keep_prelu)
             engine = OnnxEngine(temporary, threads=1, size=self.size)
-            self._reference.compare(engine, "ONNX Runtime", self.dtype, tolerance)
+            self.reference.compare(engine, "ONNX Runtime", self.dtype, tolerance)
             temporary.replace(path)
 
-    def write_openvino(
-        self, file: str | os.PathLike[str], dtype: torch.dtype = torch.float32, tolerance: float | None = None
-    ) -> None:
-        """Write the two files, if their output is right."""
-        openvino, path = need_openvino(), Path(file)
-        with folder_beside(path) as folder:
-            self._save(folder / "network.onnx", keep_prelu=True)
-            temporary = folder / path.name
-            graph = openvino.Core().read_model(str(folder / "network.onnx"))
-            openvino.save_model(graph, str(temporary), compress_to_fp16=dtype == torch.float16)
-            self._reference.compare(OpenVINOEngine(temporary, threads=1, size=self.size), "OpenVINO", dtype, tolerance)
-            for one in (temporary.with_suffix(".bin"), temporary):
-                one.replace(path.parent / one.name)
-
-    def _save(self, file: Path, *, keep_prelu: bool) -> None:
+    def save(self, file: Path, *, keep_prelu: bool) -> None:
+        """Write the graph to a file, unchecked."""
         import onnx_ir as ir  # noqa: PLC0415  (of the extra "onnx")
 
-        model = ir.from_proto(self._program)
+        model = ir.from_proto(self._graph)
         tidy(model, keep_prelu=keep_prelu)
         ir.save(model, file)
 
@@ -194,7 +131,7 @@ class _InHalf(nn.Module):
         return output.float()
 
 
-def _program(network: nn.Module, reference: Reference, dtype: torch.dtype, *, is_deployed: bool) -> Any:
+def _exported_graph(network: nn.Module, reference: Reference, dtype: torch.dtype, *, is_deployed: bool) -> Any:
     """Return the ``onnx.ModelProto`` of a network, as the exporter gives it."""
     image, is_fixed = reference.images[1], reference.is_fixed
     smallest = {0: ("batch", 1)} if is_fixed else {0: ("batch", 1), 2: ("height", LEAST), 3: ("width", LEAST)}
@@ -213,10 +150,78 @@ def _program(network: nn.Module, reference: Reference, dtype: torch.dtype, *, is
         )
     except Exception as error:  # whatever the exporter raises
         raise ExportError(
-            f"torch.onnx.export cannot export this {type(network).__name__}: {error}. "
-            "Of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
-            f"{'' if is_fixed else '; for a backbone that needs one size, as with windows, name it with size='}"
+            f"torch.onnx.export cannot export this {type(network).__name__} ({error})",
+            "of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
+            f"{'' if is_fixed else '; for a backbone that needs one size, as with windows, name it with {size}'}",
         ) from error
     if program is None:  # only the exporter without dynamo returns None
         raise ExportError("torch.onnx.export returned no program")
     return program.model_proto
+
+
+def tidy(model: Any, *, keep_prelu: bool) -> None:
+    """Make the graph of an ``onnx_ir.Model`` small and fast; what it computes stays.
+
+    Args:
+        model: The model, which is changed.
+        keep_prelu: Leave PRelu as it is. ONNX Runtime takes three times as long for it as for the maximum of x and
+            slope times x, which is the same where no slope exceeds 1 (1.32, AVX-512); OpenVINO computes PRelu
+            within the convolution before it.
+    """
+    _forget_sources(model)
+    _size_by_axes(model)
+    if not keep_prelu:
+        _prelu_as_maximum(model)
+    _drop_unused(model)
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove stack traces, which name files of this machine and outweigh the weights."""
+    for node in model.graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+
+
+def _size_by_axes(model: Any) -> None:
+    """Let Resize name height and width alone, so that nothing computes the batch and the channels that stay."""
+    import onnx_ir as ir  # noqa: PLC0415  (of the extra "onnx")
+
+    if model.graph.opset_imports[""] < 18:  # the first with axes
+        return
+    for node in list(model.graph):
+        if node.op_type != "Resize" or len(node.inputs) < 4 or "axes" in node.attributes:
+            continue
+        sizes = node.inputs[3].producer()
+        if sizes is None or sizes.op_type != "Concat" or len(sizes.inputs) != 2:
+            continue
+        kept = sizes.inputs[0].producer()
+        if kept is None or kept.op_type != "Shape" or kept.inputs[0] is not node.inputs[0]:
+            continue
+        if (kept.attributes.get_int("start", 0), kept.attributes.get_int("end", -1)) == (0, 2):
+            node.replace_input_with(3, sizes.inputs[1])
+            node.attributes["axes"] = ir.AttrInt64s("axes", [2, 3])
+
+
+def _prelu_as_maximum(model: Any) -> None:
+    import onnx_ir as ir  # noqa: PLC0415  (of the extra "onnx")
+
+    for node in list(model.graph):
+        if node.op_type != "PRelu" or node.inputs[1].const_value is None:
+            continue
+        if not bool(np.all(node.inputs[1].const_value.numpy() <= 1)):
+            continue
+        x, result = node.inputs[0], node.outputs[0]
+        scaled = ir.node("Mul", [x, node.inputs[1]])
+        greater = ir.node("Max", [x, scaled.outputs[0]])
+        for made in (scaled.outputs[0], greater.outputs[0]):
+            made.type, made.shape = result.type, result.shape
+        ir.convenience.replace_nodes_and_values(
+            model.graph, node, [node], [scaled, greater], [result], [greater.outputs[0]]
+        )
+
+
+def _drop_unused(model: Any) -> None:
+    from onnx_ir.passes.common import RemoveUnusedNodesPass  # noqa: PLC0415  (of the extra "onnx")
+
+    RemoveUnusedNodesPass()(model)

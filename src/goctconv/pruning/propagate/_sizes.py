@@ -1,4 +1,4 @@
-"""Where the sizes in a forward pass come from: which attribute of which module, or which channels, they count."""
+"""Sources of the sizes in a forward pass: the attribute of a module, or the channels, that a size was computed from."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+
+from ..._torch import untraced
+from ._shadows import Shadow, changes, rows_along
 
 
 @dataclass
 class Uses:
-    """What the code does with sizes apart from cutting tensors by them.
+    """Uses of sizes apart from cutting tensors by them.
 
     Attributes:
         numbers: Sources of sizes that were made fractions or powers: other sizes would give other outputs.
         equalities: Sizes that are what they were compared with, as in an assertion.
-        is_muted: Whether a module runs that keeps account of its channels, whose comparisons are no constraint.
+        is_muted: Whether a module runs that keeps account of its channels: its comparisons are no constraint.
     """
 
     numbers: list[Source] = field(default_factory=list)
@@ -30,7 +32,7 @@ class Uses:
 
 @dataclass(frozen=True)
 class Source:
-    """An attribute of a module, and how a size is computed from it; or channels of a tensor that are counted.
+    """An attribute of a module that a size is computed from, or the channels of a tensor that it counts.
 
     Attributes:
         module: Path of the module; empty for channels.
@@ -56,7 +58,7 @@ class Source:
     def value_for(self, size: int) -> int | None:
         """Return the attribute that gives a size, the nearest to what is in proportion; None if none does."""
         likely = self.now * size / max(self.compute(self.now), 1)
-        for value in sorted(range(self.now + 1), key=lambda one: abs(one - likely)):
+        for value in sorted(range(self.now + 1), key=lambda value: abs(value - likely)):
             if self._size(value) == size:
                 return value
         return None
@@ -69,7 +71,7 @@ class Source:
 
 
 class SourcedInt(int):
-    """An integer that knows what it was computed from; None where there were several things."""
+    """An integer with its source; None where there were several."""
 
     source: Source | None
 
@@ -86,7 +88,7 @@ class SourcedInt(int):
 
 
 def sourced(value: int, source: Source | None) -> SourcedInt:
-    """Return an integer that knows its source."""
+    """Return an integer with its source."""
     number = SourcedInt(value)
     number.source = source
     return number
@@ -94,10 +96,10 @@ def sourced(value: int, source: Source | None) -> SourcedInt:
 
 def _leading(numbers: Sequence[Any]) -> int | None:
     """Return which of the numbers of a computation its result follows: channels, or else the largest attribute."""
-    known = [(index, one) for index, one in enumerate(numbers) if isinstance(one, SourcedInt)]
-    if any(one.source is None for _, one in known):
+    known = [(index, number) for index, number in enumerate(numbers) if isinstance(number, SourcedInt)]
+    if any(number.source is None for _, number in known):
         return None
-    counted = [index for index, one in known if one.source is not None and one.source.channels is not None]
+    counted = [index for index, number in known if number.source is not None and number.source.channels is not None]
     if len(counted) > 1:
         return None
     return counted[0] if counted else max(known, key=lambda pair: int(pair[1]))[0]
@@ -114,7 +116,7 @@ def _arithmetic(name: str) -> Any:
         source = None if leading is None else numbers[leading].source
         if leading is None or source is None:
             return sourced(result, None)
-        values = [int(one) if isinstance(one, int) else one for one in numbers]
+        values = [int(number) if isinstance(number, int) else number for number in numbers]
         inner = source.compute
 
         def compute(value: int) -> int:
@@ -129,9 +131,9 @@ def _number(name: str) -> Any:
     operation = getattr(int, name)
 
     def method(*numbers: Any) -> Any:
-        for one in numbers:
-            if isinstance(one, SourcedInt) and one.source is not None:
-                one.source.uses.numbers.append(one.source)
+        for number in numbers:
+            if isinstance(number, SourcedInt) and number.source is not None:
+                number.source.uses.numbers.append(number.source)
         return operation(*numbers)
 
     return method
@@ -145,70 +147,87 @@ for _name in ("add", "sub", "mul", "floordiv", "mod"):
 
 
 class SizeSources(TorchFunctionMode):
-    """Sees every call of a PyTorch function, and remembers the integers in its arguments while it runs.
+    """Sees every call of a PyTorch function, and remembers its arguments while it runs.
 
     Args:
-        channels_of: Returns the labels of the channels along a dimension of a tensor; None if there are none there.
+        find: Returns the shadow of a tensor.
     """
 
-    def __init__(self, channels_of: Callable[[Tensor, int], Tensor | None]) -> None:
+    def __init__(self, find: Callable[[Tensor], Shadow | None]) -> None:
         super().__init__()
         self.uses = Uses()
-        self._channels_of = channels_of
-        self._calls: list[list[int]] = []
+        self._find = find
+        self._calls: list[Any] = []
 
     def of(self, sizes: Sequence[int]) -> list[Source | None]:
-        """Return what the sizes of the running call were read from: a run of the integers that it was given."""
-        count = len(sizes)
+        """Return the sources of the sizes of the running call: of a run of the integers that it was given."""
+        count, wanted = len(sizes), [int(size) for size in sizes]
         for call in reversed(self._calls):
-            for first in range(len(call) - count + 1):
-                part = call[first : first + count]
-                if [int(one) for one in part] == list(sizes) and any(isinstance(one, SourcedInt) for one in part):
-                    return [one.source if isinstance(one, SourcedInt) else None for one in part]
+            given = list(_integers(call))
+            for first in range(len(given) - count + 1):
+                part = given[first : first + count]
+                if [int(number) for number in part] == wanted and any(
+                    isinstance(number, SourcedInt) for number in part
+                ):
+                    return [number.source if isinstance(number, SourcedInt) else None for number in part]
         return [None] * count
 
     @property
     def counted(self) -> list[Tensor]:
         """Channels whose number is in the arguments of the running call."""
-        sources = [one.source for call in self._calls for one in call if isinstance(one, SourcedInt)]
-        return [one.channels for one in sources if one is not None and one.channels is not None]
+        numbers = [number for call in self._calls for number in _integers(call) if isinstance(number, SourcedInt)]
+        sources = [number.source for number in numbers if number.source is not None]
+        return [source.channels for source in sources if source.channels is not None]
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the call with its sizes noted; one that asks for sizes gets sourced ones."""
         name = getattr(func, "__name__", "")
-        if name == "__get__" and getattr(func, "__self__", None) is torch.Tensor.shape:
-            return self._shape(args[0])
+        if name == "__get__":
+            return self._shape(args[0]) if func.__self__ is torch.Tensor.shape else func(*args)
         if name == "size" and func is torch.Tensor.size:
             dimension = args[1] if len(args) > 1 else (kwargs or {}).get("dim")
             shape = self._shape(args[0])
             return shape if dimension is None else shape[dimension]
-        self._calls.append(list(_integers((args, kwargs or {}))))
+        self._calls.append((args, kwargs))
         try:
             return func(*args, **(kwargs or {}))
         finally:
             self._calls.pop()
 
     def _shape(self, tensor: Tensor) -> Any:
-        sizes: list[int] = list(tensor.shape)
-        for dimension, size in enumerate(sizes):
-            labels = self._channels_of(tensor, dimension)
-            if labels is not None:
-                sizes[dimension] = sourced(size, Source("", "", size, channels=labels, uses=self.uses))
-        return torch.Size(sizes)
+        shadow = self._find(tensor)
+        if shadow is None:
+            return tensor.shape
+        if shadow.sizes is None:
+            with untraced():
+                sizes: list[int] = list(tensor.shape)
+                for dimension in changes(shadow.labels):
+                    labels = rows_along(shadow.labels, dimension)[0]
+                    source = Source("", "", sizes[dimension], channels=labels, uses=self.uses)
+                    sizes[dimension] = sourced(sizes[dimension], source)
+                shadow.sizes = torch.Size(sizes)
+        return shadow.sizes
 
 
 def _integers(arguments: Any) -> Iterator[int]:
-    for leaf in pytree.tree_leaves(arguments):
-        for one in (leaf.start, leaf.stop, leaf.step) if isinstance(leaf, slice) else (leaf,):
-            if isinstance(one, int) and not isinstance(one, bool):
-                yield one
+    """Give the integers in arguments, in containers and slices too."""
+    if isinstance(arguments, int):
+        if not isinstance(arguments, bool):
+            yield arguments
+    elif isinstance(arguments, list | tuple):
+        for argument in arguments:
+            yield from _integers(argument)
+    elif isinstance(arguments, dict):
+        yield from _integers(list(arguments.values()))
+    elif isinstance(arguments, slice):
+        yield from _integers((arguments.start, arguments.stop, arguments.step))
 
 
 @contextmanager
 def sourced_attributes(model: nn.Module, uses: Uses) -> Iterator[None]:
-    """Let integer attributes be sourced ones: of modules that are not PyTorch's and do not resize themselves."""
+    """Give integer attributes their sources, in modules that are not PyTorch's and do not resize themselves."""
     replaced: list[tuple[nn.Module, str, Any]] = []
     for path, module in model.named_modules():
         if type(module).__module__.startswith("torch.nn") or hasattr(module, "resize_channels"):
@@ -217,9 +236,9 @@ def sourced_attributes(model: nn.Module, uses: Uses) -> Iterator[None]:
             if type(value) is int and not attribute.startswith("_"):
                 replaced.append((module, attribute, value))
                 vars(module)[attribute] = sourced(value, Source(path, attribute, value, uses=uses))
-            elif type(value) in {list, tuple} and value and all(type(one) is int for one in value):
+            elif type(value) in {list, tuple} and value and all(type(item) is int for item in value):
                 replaced.append((module, attribute, value))
-                items = [sourced(one, Source(path, f"{attribute}.{i}", one, uses=uses)) for i, one in enumerate(value)]
+                items = [sourced(n, Source(path, f"{attribute}.{i}", n, uses=uses)) for i, n in enumerate(value)]
                 vars(module)[attribute] = type(value)(items)
     try:
         yield

@@ -1,10 +1,14 @@
-"""``goctconv export``: its arguments."""
+"""``goctconv export``."""
+
+from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
-from .._arguments import network_size
-from .._command import Command
+from ._arguments import network_size
+from ._command import Command, CommandError, spelling
+from ._output import say
 
 _DESCRIPTION = """\
 Write a trained network as one ONNX file or for OpenVINO. It takes any batch, height and width from 32, or one size, and
@@ -47,10 +51,43 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_export  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+def _run(args: argparse.Namespace) -> int:
+    """Write the files, and return the exit status.
 
-    return run_export(args)
+    Raises:
+        CommandError: No file is asked for, the network has no weights or cannot be exported, or a file cannot be
+            written.
+    """
+    import torch  # noqa: PLC0415  (--help needs neither torch nor the networks)
+
+    from ..deployment import ExportError, export_onnx, export_openvino  # noqa: PLC0415
+    from ._model import load_trained_model  # noqa: PLC0415
+
+    if args.onnx is None and args.openvino is None:
+        raise CommandError("say what to write: --onnx FILE or --openvino FILE.xml")
+    if args.onnx is not None and args.onnx.suffix == ".xml":
+        raise CommandError(f"--onnx {args.onnx}: .xml is OpenVINO's: name it .onnx, or use --openvino")
+    model = load_trained_model(args)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    dtype = {"float32": torch.float32, "float16": torch.float16}[args.dtype]
+    try:
+        if args.onnx is not None:
+            export_onnx(model, args.onnx, size=args.size, dtype=dtype, keep_prelu=args.keep_prelu)
+            _report(args, args.onnx)
+        if args.openvino is not None:
+            export_openvino(model, args.openvino, size=args.size, dtype=dtype)
+            _report(args, args.openvino, args.openvino.with_suffix(".bin"))
+    except ExportError as error:
+        raise CommandError(error.text(spelling(args))) from error
+    except (ImportError, OSError) as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _report(args: argparse.Namespace, *written: Path) -> None:
+    kilobytes = sum(file.stat().st_size for file in written) / 1000
+    where = "four sizes" if args.size is None else "this size"
+    say(f"{written[0]}: {kilobytes:,.0f} KB, equal to the original at {where}")
 
 
 EXPORT = Command(
@@ -58,5 +95,6 @@ EXPORT = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_start,
+    run=_run,
+    names={"file": "--openvino"},
 )

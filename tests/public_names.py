@@ -34,6 +34,7 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.deployment.OpenVINOEngine",
         "goctconv.deployment.keep_freed_memory",
         "goctconv.deployment.processors",
+        "goctconv.deployment.write_openvino",
         "goctconv.layers.PLAIN",
         "goctconv.layers.Block",
         "goctconv.layers.Kernels",

@@ -242,6 +242,9 @@ def arguments_by_name(func: OpOverload, args: Sequence[Any], keywords: dict[str,
     return {**defaults, **dict(zip(names, args, strict=False)), **keywords}
 
 
+without_function_modes: Callable[[], AbstractContextManager[None]] = torch._C.DisableTorchFunction
+"""A context in which no `TorchFunctionMode` sees calls."""
+
 # What surrounds the running code
 
 
@@ -461,3 +464,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     memory: you tried to allocate ...".
     """
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def worker_was_killed(error: Exception) -> bool:
+    """Whether an error says that a process of a DataLoader has died, which only its text does (torch 2.6 to 2.15)."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+def cuda_event() -> torch.cuda.Event:
+    """Return an event that keeps the time."""
+    return cast("Callable[..., torch.cuda.Event]", torch.cuda.Event)(enable_timing=True)
+
+
+def cuda_stream() -> torch.cuda.Stream:
+    """Return a new stream of the current device."""
+    return cast("Callable[..., torch.cuda.Stream]", torch.cuda.Stream)()

@@ -69,18 +69,18 @@ def test_group_lasso(classes: ChannelGroups) -> None:
 
 
 def test_what_cannot_be_traced_is_an_error() -> None:
-    with pytest.raises(PruningError, match="no BatchNorm with a scale"):
+    with pytest.raises(PruningError, match="no BatchNorm with γ"):
         channel_groups(nn.Conv2d(3, 5, 3), torch.rand(1, 3, 8, 8))
 
 
 def test_classes_of_a_pruned_network(classes: ChannelGroups) -> None:
     left = classes.without({"norm0": [1, 4], "norm3": [1, 4], "norm1": [0], "norm2": [0]})
-    assert (left.count, repr(left)) == (3 + 6, "ChannelGroups(9 classes of 18 channels in 4 layers)")
+    assert (left.count, repr(left)) == (3 + 6, "ChannelGroups(9 groups of 18 channels in 4 layers)")
     assert left.members("norm0", 2) == [("norm0", 2), ("norm3", 2)]
     assert left.members("norm1", 0) == [("norm1", 0), ("norm2", 0)]
-    with pytest.raises(ValueError, match=r"the classes are of 3 channels of 'norm0', which has 5: .*without"):
+    with pytest.raises(ValueError, match=r"values=5 channels of 'norm0', expected 3: use groups.without"):
         left.mean({"norm0": torch.ones(5)})
-    with pytest.raises(ValueError, match="the classes are of 3 channels of 'norm0', which has 5"):
+    with pytest.raises(ValueError, match="values=5 channels of 'norm0', expected 3"):
         left.group_lasso(InvertedResidual())
 
 

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from .._checks import ArgumentError
@@ -112,7 +113,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def load_command(name: str) -> Command:
     """Import a subcommand."""
-    found: Command = getattr(importlib.import_module(f".{name}", __package__), name.upper())
+    is_file = Path(__file__).with_name(f"_{name}.py").is_file()
+    found: Command = getattr(importlib.import_module(f".{'_' * is_file}{name}", __package__), name.upper())
     return found
 
 

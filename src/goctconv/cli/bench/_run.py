@@ -4,6 +4,9 @@ import argparse
 import json
 import logging
 import os
+import statistics
+import subprocess
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,11 +22,24 @@ from ...saliency import calibrate_batch_norm
 from .._command import CommandError
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
 from .._output import say, tell, write_file
-from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
-from ._forms import installed_forms
-from ._processor import Settings, measure_on_processor
+from ._processor import Settings, installed_forms, measure_on_processor
 from ._report import LEGEND, machine_lines, model_lines
+
+_CODE = """
+import time
+start = time.perf_counter()
+import torch
+torch.set_num_threads({threads})
+import_torch = time.perf_counter() - start
+import goctconv
+model = goctconv.create_model({name!r}, checkpoint_path={weights!r}).eval()
+loaded = time.perf_counter() - start
+with torch.inference_mode():
+    model(torch.zeros(1, getattr(model, "in_chans", 3), {height}, {width}))
+print(import_torch, loaded, time.perf_counter() - start)
+"""
+_TIMES = 3
 
 
 def run_bench(args: argparse.Namespace) -> int:
@@ -34,7 +50,7 @@ def run_bench(args: argparse.Namespace) -> int:
     """
     names = args.models or ["csnet_x1_l"]
     if args.weights is not None and len(names) > 1:
-        raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL.")
+        raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL")
     settings = Settings(
         size=input_size(args.size),
         batch_size=args.batch_size,
@@ -103,3 +119,19 @@ def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
     if any(isinstance(module, BatchNorm) for module in model.modules()):
         generator = torch.Generator().manual_seed(0)
         calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])
+
+
+def measure_cold_start(name: str, weights: str | None, size: tuple[int, int], threads: int) -> dict[str, float] | None:
+    """Return seconds to the import of PyTorch, to the loaded model and to its first output, medians of three processes.
+
+    None where the processes fail.
+    """
+    code = _CODE.format(name=name, weights=weights, height=size[0], width=size[1], threads=threads)
+    found = []
+    for _ in range(_TIMES):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603  (our own code)
+        if done.returncode:
+            return None
+        found.append([float(value) for value in done.stdout.split()[-3:]])
+    medians = [statistics.median(values) for values in zip(*found, strict=True)]
+    return dict(zip(("import_torch_s", "loaded_s", "first_output_s"), medians, strict=True))

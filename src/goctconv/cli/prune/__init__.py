@@ -132,4 +132,5 @@ PRUNE = Command(
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
     run=_start,
+    names={"example_inputs": "--size"},
 )

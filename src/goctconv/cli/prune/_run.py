@@ -8,27 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._checks import ArgumentError
 from ...models import save_pruned
 from ...models.hub import PLAN, holds_its_widths, whole_plan
 from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
 from ...report import channel_widths, pruning_page
-from .._command import CommandError
+from .._command import CommandError, spelling
 from .._model import create_asked_model, input_size, is_trained
 from .._output import check_picture, say, shorten, tell, write_file, writing
 
 _WRITTEN = {"config.json", "model.safetensors", PLAN}
 _LISTED = 3
-_OPTIONS = (
-    ("criterion=", "--criterion "),
-    ("keep: ", "--keep "),
-    ("keep= ", "--keep "),
-    ("groups=True", "--groups"),
-    ('bn_bias="zero"', "--bn-bias zero"),
-    ("max_ratio=", "--max-ratio "),
-    ("example_inputs", "--size"),
-    ("round_to=", "--round-to "),
-    ("min_channels=", "--min-channels "),
-)
 
 
 def run_prune(args: argparse.Namespace) -> int:
@@ -53,7 +43,7 @@ def run_prune(args: argparse.Namespace) -> int:
     if args.plot:
         with writing(args.plot):
             channel_widths(report, title=f"Channels of {args.model} before and after pruning").save(args.plot)
-    tell(json.dumps(_as_json(args, report), indent=1) if args.json else _in_options(str(report)))
+    tell(json.dumps(_as_json(args, report), indent=1) if args.json else report.text(spelling(args)))
     ways = (
         "in plain timm too"
         if holds_its_widths(result.model)
@@ -108,15 +98,8 @@ def _pruned(args: argparse.Namespace, model: nn.Module) -> PruningResult:
             min_channels=args.min_channels,
             latency=args.latency,
         )
-    except (PruningError, ValueError) as error:
-        raise CommandError(f"{args.model} is not pruned: {_in_options(str(error))}") from error
-
-
-def _in_options(text: str) -> str:
-    """Replace arguments of Python by those of the command line."""
-    for python, option in _OPTIONS:
-        text = text.replace(python, option)
-    return text
+    except (PruningError, ArgumentError) as error:
+        raise CommandError(f"{args.model} is not pruned: {error.text(spelling(args))}") from error
 
 
 def _example(args: argparse.Namespace, model: nn.Module) -> Tensor:

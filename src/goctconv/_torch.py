@@ -466,6 +466,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def worker_was_killed(error: Exception) -> bool:
+    """Whether an error says that a process of a DataLoader has died, which only its text does (torch 2.6 to 2.15)."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
 def cuda_event() -> torch.cuda.Event:
     """Return an event that keeps the time."""
     return cast("Callable[..., torch.cuda.Event]", torch.cuda.Event)(enable_timing=True)

@@ -81,15 +81,25 @@ def create_model(
     pretrained: bool = False,
     accept: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    option: str = "--weights",
 ) -> nn.Module:
-    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message."""
+    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message.
+
+    Args:
+        name: Of the model.
+        weights: A checkpoint, if there is one.
+        pretrained: Whether to download weights.
+        accept: The licence that is accepted.
+        arguments: Other arguments of the model.
+        option: The one that names the checkpoint.
+    """
     arguments = arguments or {}
     taken = sorted(arguments.keys() & _HAVE_OPTIONS)
     if taken:
         raise CommandError(f"--model-args: {taken[0]} is no argument of the network; there are options for it")
     if weights is not None and not weights.is_file():
         what = "this is a folder" if weights.is_dir() else "there is no such file"
-        raise CommandError(f"--weights {weights}: {what}: check the path")
+        raise CommandError(f"{option} {weights}: {what}: check the path")
     try:
         return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept, **arguments)
     except models.LicenseError as error:

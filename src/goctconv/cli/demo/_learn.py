@@ -21,16 +21,17 @@ from ...saliency import (
     DataSet,
     DataSetError,
     ImagePair,
+    SaliencyConfig,
     SaliencyValidation,
     calibrate_batch_norm,
     find_pairs,
-    learn_saliency,
+    learn,
     split_pairs,
     synthetic_images,
     validation_loader,
 )
 from ...saliency.data import SaliencyLoader, Split, check_pairs
-from ...training import Callback, EpochRecord, ThresholdError, TrainingError, TrainingResult, TrainingRun
+from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError
 from .._learned import prove
 from .._model import create_model, input_size
@@ -179,38 +180,45 @@ def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor
     batch = min(_BATCH, len(split.train))
     epochs = args.epochs or max(1, round(_PRESENTATIONS / len(split.train)))
     finetune = args.finetune_epochs
-    return learn_saliency(
-        model,
-        split.train,
-        split.validation,
+    config = SaliencyConfig(
         epochs=epochs,
         finetune_epochs=max(1, round(_FINETUNE_SHARE * epochs)) if finetune is None else finetune,
-        size=args.size,
+        sizes=(args.size,),
         batch_size=batch,
         workers=0,
         shrink=_shrink(args),
         cache=copies,
         seed=args.seed,
-        optimizer=_optimizer,
         weight_decay=_DYNAMIC_WEIGHT_DECAY,
         threshold=_THRESHOLD,
         finetune_factor=_FINETUNE_FACTOR,
         channels_last=True,
-        example_inputs=example,
         pruning_options={"latency": True},
+    )
+    return learn(
+        model,
+        split.train,
+        split.validation,
+        config,
+        optimizer=_optimizer,
         callbacks=[_Lines()],
+        example_inputs=example,
     )
 
 
 class _Lines(Callback):
     """Prints a line about every few epochs, and about pruning."""
 
-    def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
+    def on_epoch_end(self, run: TrainingRun, record: Any) -> None:
         """Print the first epoch, the last, and every few."""
         every = max(1, round(run.epochs / _LINES))
         if record.epoch in {1, run.epochs} or record.epoch % every == 0:
             scores = "".join(f", {_NAMES.get(name, name)} {value:.4f}" for name, value in record.validation.items())
-            below = f", {record.dead} of {record.channels} γ below {_THRESHOLD:g}" if record.phase == "train" else ""
+            below = (
+                f", {record.below_threshold} of {record.channels} γ below {record.threshold:g}"
+                if record.phase == "train"
+                else ""
+            )
             tell(f"{_PHASES[record.phase]} {record.epoch}/{run.epochs}: loss {record.loss:.4f}{scores}{below}")
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002  # the protocol's

@@ -1,4 +1,4 @@
-"""How KD-SCFNet was trained: the schedule, the rates, the band of the loss, and the preset on the command line."""
+"""Presets: KD-SCFNet's schedule, rates and band of the loss, in Python and on the command line."""
 
 import json
 import math
@@ -8,15 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 import goctconv
+from goctconv import saliency
 from goctconv.cli import main
-from goctconv.saliency import SaliencyStep, find_pairs, learn_saliency, scfnet_recipe
-from goctconv.training import create_optimizer, warmup_cosine_schedule
+from goctconv.saliency import DistillationConfig, SaliencyConfig, SaliencyStep, find_pairs, get_preset
+from goctconv.training import create_optimizer, create_schedule
+from goctconv.training._phases import optimizer_of
 from saliency.data_sets import make_data_set
 
 
 def rates(epochs, **options):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.064)
-    schedule = warmup_cosine_schedule(optimizer, epochs, **options)
+    schedule = create_schedule(optimizer, epochs, "warmup-cosine", **options)
     found = []
     for _ in range(epochs):
         found.append(optimizer.param_groups[0]["lr"])
@@ -36,33 +38,33 @@ def test_schedule_is_the_published_one():
 
 @pytest.mark.parametrize("options", [{"warmup": -1}, {"start": 0}, {"end": 0}], ids=str)
 def test_schedules_that_are_none(options):
-    with pytest.raises(ValueError, match="shares above 0"):
+    with pytest.raises(ValueError, match=r"must be a(n integer of at least 0| number above 0)"):
         rates(3, **options)
 
 
 def test_the_backbone_learns_a_tenth_as_fast():
     model = goctconv.create_model("test_scfnet")
-    optimizer = scfnet_recipe(lr=0.5)["optimizer"](model)
+    optimizer = optimizer_of(get_preset("scfnet", lr=0.5))(model)
     head, backbone = optimizer.param_groups
     assert (head["lr"], backbone["lr"], head["momentum"], head["weight_decay"]) == (0.5, 0.05, 0.9, 5e-4)
     assert (type(optimizer), head["nesterov"]) == (torch.optim.SGD, False)
     assert create_optimizer(model, "nesterov").defaults["nesterov"]
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
     assert len(head["params"]) + len(backbone["params"]) == len(list(model.parameters()))
-    assert len(scfnet_recipe(backbone_rate=1)["optimizer"](goctconv.create_model("test_csnet")).param_groups) == 1
+    assert (
+        len(optimizer_of(get_preset("scfnet", backbone_rate=1))(goctconv.create_model("test_csnet")).param_groups) == 1
+    )
 
 
-def test_a_run_by_the_recipe_narrows_the_band(tmp_path, monkeypatch):
+def test_a_run_by_the_preset_narrows_the_band(tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(
         "goctconv.saliency._learn.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
     )
     seen = []
     monkeypatch.setattr(SaliencyStep, "set_epoch", lambda self, epoch: seen.append(epoch) or self.loss.set_epoch(epoch))
-    recipe = scfnet_recipe() | {"epochs": 10, "sizes": [32], "batch_size": 4, "workers": 0}
-    result = learn_saliency(
-        goctconv.create_model("test_scfnet"), make_data_set(tmp_path / "set", 4), checkpoints=tmp_path / "run", **recipe
-    )
+    config = get_preset("scfnet", epochs=10, sizes=32, batch_size=4, workers=0, checkpoints=tmp_path / "run")
+    result = saliency.learn(goctconv.create_model("test_scfnet"), make_data_set(tmp_path / "set", 4), config=config)
     assert seen == list(range(10))
     assert steps[0].loss.losses[1].width == 11
     found = result.history.series("learning_rate")
@@ -71,7 +73,7 @@ def test_a_run_by_the_recipe_narrows_the_band(tmp_path, monkeypatch):
     assert result.report.removed == 0
 
 
-def test_preset_of_the_command_line_is_the_recipe(tmp_path, capsys):
+def test_preset_of_the_command_line_is_that_of_python(tmp_path, capsys):
     make_data_set(tmp_path / "set", 4)
     tiny = ["--model", "test_scfnet", "--size", "32,64", "--batch-size", "2", "--workers", "0", "--epochs", "3"]
     command = ["learn", str(tmp_path / "set"), "--preset", "scfnet", *tiny, "--val", "0", "--json", "--quiet"]
@@ -82,11 +84,23 @@ def test_preset_of_the_command_line_is_the_recipe(tmp_path, capsys):
     column = rows[0].split(",").index("learning_rate")
     assert [float(row.split(",")[column]) for row in rows[1:]] == pytest.approx([0.00064, 0.064, 0.00064], rel=1e-6)
     state = json.loads(next((tmp_path / "run" / "checkpoints").glob("00003/state.json")).read_text())
-    assert "SGD" in state["settings"]["optimizer"]
+    assert "SGD" in state["config"]["optimizer"]
     assert 'loss = "dice+boundary_dice"' in (tmp_path / "run" / "config.toml").read_text()
     torch.manual_seed(0)
-    recipe = scfnet_recipe() | {"epochs": 3, "sizes": (32, 64), "batch_size": 2, "workers": 0}
-    result = learn_saliency(goctconv.create_model("test_scfnet"), find_pairs(tmp_path / "set"), **recipe)
+    config = get_preset("scfnet", epochs=3, sizes=(32, 64), batch_size=2, workers=0)
+    result = saliency.learn(goctconv.create_model("test_scfnet"), find_pairs(tmp_path / "set"), config=config)
     learned = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert learned.keys() == result.model.state_dict().keys()
     assert all(torch.equal(tensor, learned[name]) for name, tensor in result.model.state_dict().items())
+
+
+def test_presets_of_distillation_keep_its_loss():
+    config = get_preset("scfnet", DistillationConfig, batch_size=8)
+    assert (config.loss, config.reduction, config.optimizer, config.batch_size) == ("dice", "mean", "sgd", 8)
+    assert get_preset("csf", DistillationConfig).reduction == "mean"
+    assert get_preset("csnet") == SaliencyConfig()
+    assert get_preset("csnet", DistillationConfig) == DistillationConfig()
+    with pytest.raises(ValueError, match=r"name='scfnett' must be one of .*; did you mean 'scfnet'\?"):
+        get_preset("scfnett")
+    with pytest.raises(TypeError, match=r"'epoch' is none of SaliencyConfig\(\); did you mean 'epochs'\?"):
+        get_preset("csf", epoch=3)

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv import learn_channels
 from goctconv.saliency import SaliencyDataset, SaliencyStep
 from goctconv.saliency.data import Batch, EpochBatchSampler, collate
 from goctconv.saliency.data._examples import Dropped
 from goctconv.saliency.transforms import Resize, Sample
-from goctconv.training import Callback, TrainingError, cosine_schedule, create_optimizer, step_schedule
-from reference.learning import OPTIONS, loader, network
+from goctconv.training import Callback, TrainingError, create_optimizer, create_schedule
+from reference.learning import OPTIONS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 PLAIN: dict[str, Any] = {**OPTIONS, "weight_decay": 0.0, "threshold": None, "finetune_epochs": 0}
@@ -47,13 +46,13 @@ def test_plain_training_is_a_plain_loop() -> None:
             ).backward()
             adam.step()
     plain = {"epochs": 2, "finetune_epochs": 0, "weight_decay": 0.0, "threshold": None}
-    result = learn_channels(
+    result = learn(
         model,
         batches,
         LOSS,
         optimizer=functools.partial(torch.optim.AdamW, lr=1e-2),
-        scheduler=functools.partial(step_schedule, milestones=(0.5,)),
-        **plain,  # type: ignore[arg-type]
+        milestones=0.5,
+        **plain,
     )
     assert result.model is model
     assert (result.threshold, result.report.removed, result.plan.removed) == (None, 0, {})
@@ -67,7 +66,7 @@ def test_frozen_layers_stay_and_decay_not() -> None:
     names = sorted({key.rpartition(".")[0] for key in before})
     frozen, trained = names[:1], names[1:]
     assert trained
-    result = learn_channels(model, loader(), LOSS, freeze_batch_norm=frozen, **{**OPTIONS, "threshold": 1.5})
+    result = learn(model, loader(), LOSS, freeze_batch_norm=frozen, **{**OPTIONS, "threshold": 1.5})
     after = norm_state(result.model)
     for key, one in before.items():
         if key.rpartition(".")[0] in frozen:
@@ -85,15 +84,15 @@ class Stop(Callback):
 
 def test_pruning_cannot_be_switched_on_later(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, callbacks=[Stop()], **PLAIN)
+        learn(network(), loader(), LOSS, checkpoints=tmp_path, callbacks=[Stop()], **PLAIN)
     run = {**PLAIN, "checkpoints": tmp_path, "resume": True}
     with pytest.raises(TrainingError, match=r"threshold=None there, 0.001 here"):
-        learn_channels(network(), loader(), LOSS, **{**run, "threshold": 1e-3})
+        learn(network(), loader(), LOSS, **{**run, "threshold": 1e-3})
     slower = {**run, "optimizer": lambda model: create_optimizer(model, "sgd", lr=0.1)}
     with pytest.raises(TrainingError, match=r"optimizer="):
-        learn_channels(network(), loader(), LOSS, **slower)
-    whole = learn_channels(network(), loader(), LOSS, **PLAIN).model.state_dict()
-    resumed = learn_channels(network(), loader(), LOSS, **run).model.state_dict()
+        learn(network(), loader(), LOSS, **slower)
+    whole = learn(network(), loader(), LOSS, **PLAIN).model.state_dict()
+    resumed = learn(network(), loader(), LOSS, **run).model.state_dict()
     assert all(torch.equal(one, resumed[key]) for key, one in whole.items())
 
 
@@ -112,7 +111,7 @@ def test_groups_of_optimizers() -> None:
     model.backbone.requires_grad_(requires_grad=False)
     held = [one for group in create_optimizer(model, "sgd").param_groups for one in group["params"]]
     assert [names[one] for one in held] == [name for name in names.values() if not name.startswith("backbone.")]
-    with pytest.raises(ValueError, match="kind='adamax' must be one of 'adam', 'adamw', 'sgd'"):
+    with pytest.raises(ValueError, match="name='adamax' must be one of 'adam', 'adamw', 'sgd'"):
         create_optimizer(model, "adamax")
     with pytest.raises(ValueError, match="backbone_rate=0 must be a number above 0"):
         create_optimizer(model, backbone_rate=0)
@@ -122,10 +121,10 @@ def test_groups_of_optimizers() -> None:
 
 def test_schedules() -> None:
     optimizer = torch.optim.SGD(nn.Linear(2, 3).parameters(), 1.0)
-    assert sorted(step_schedule(optimizer, 24, (15 / 24,)).milestones) == [15]  # type: ignore[attr-defined]
-    assert cosine_schedule(optimizer, 24).T_max == 24  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match=r"milestones=\(15,\) must be shares"):
-        step_schedule(optimizer, 24, (15,))
+    assert sorted(create_schedule(optimizer, 24, milestones=(15 / 24,)).milestones) == [15]  # type: ignore[attr-defined]
+    assert create_schedule(optimizer, 24, "cosine").T_max == 24  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="milestones=15 must be a number above 0 and below 1"):
+        create_schedule(optimizer, 24, milestones=(15,))
 
 
 def test_a_summed_loss_is_that_of_all_pixels() -> None:
@@ -133,7 +132,7 @@ def test_a_summed_loss_is_that_of_all_pixels() -> None:
     batch = Batch(torch.rand(2, 3, 5, 7).double(), torch.rand(2, 1, 5, 7).double(), ("a", "b"))
     expected = nn.functional.binary_cross_entropy_with_logits(model(batch.images), batch.masks, reduction="sum") / 2
     torch.testing.assert_close(SaliencyStep("bce", "sum")(model, batch), expected, rtol=1e-12, atol=0)
-    with pytest.raises(ValueError, match="reduction is 'max'"):
+    with pytest.raises(ValueError, match="reduction='max' must be one of"):
         SaliencyStep("bce", "max")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""``goctconv learn``: several processes that torchrun started."""
+"""Several processes that torchrun started."""
 
 import os
 from collections.abc import Iterator
@@ -8,15 +8,15 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ...training import _distributed as distributed
-from .._command import CommandError
-from .._model import choose_device
+from .. import _distributed as distributed
+from ._command import CommandError
+from ._model import choose_device
 
 _TIMEOUT = timedelta(hours=2)  # the others wait while the first process compares maps
 
 
-def process_number() -> int:
-    """Return the number of this process; that of the first one, or of a lone one, is 0."""
+def process_rank() -> int:
+    """Return the rank of this process; of the first one, or of a lone one, it is 0."""
     return int(os.environ.get("RANK", "0")) if _is_one_of_several() else 0
 
 

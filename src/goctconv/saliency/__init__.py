@@ -28,6 +28,7 @@ from .distillation import distill as distill
 from .inference import Predictor as Predictor
 from .inference import calibrate_batch_norm as calibrate_batch_norm
 from .inference import cutout as cutout
+from .inference import evaluate as evaluate
 from .inference import grey_map as grey_map
 from .inference import overlay as overlay
 from .inference import predict as predict

@@ -36,7 +36,7 @@ from .._command import CommandError
 from .._learned import prove
 from .._model import create_model, input_size
 from .._output import plural, say, tell, writing
-from ..predict._results import save_png
+from .._predict_run import save_png
 from ._outcome import Baselines, Outcome, measure_baselines, write_results
 
 # Tried on made-up pictures, so that all of it takes two to three minutes on one core.

@@ -1,12 +1,40 @@
-"""Argument types whose errors say what is expected."""
+"""Arguments that several commands share, and types of arguments whose errors say what is expected."""
+
+from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's seeds and slices need
+
+
+def add_weights(group: Any, pretrained: str = "download the authors' weights (CC BY-NC-SA 4.0)") -> None:
+    """Declare where a network's weights come from."""
+    weights = group.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
+    weights.add_argument("--pretrained", action="store_true", help=pretrained)
+    group.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+
+
+def add_size(group: Any) -> None:
+    """Declare the size of a network's input."""
+    group.add_argument(
+        "--size",
+        type=network_size_or_own,
+        default=224,
+        metavar="N|HxW|own",
+        help="input size of the net; own: that of each photograph (default: %(default)s)",
+    )
+
+
+def add_device(group: Any) -> None:
+    """Declare where a network runs."""
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")
 
 
 def integer_from(lowest: int) -> Callable[[str], int]:
@@ -40,12 +68,43 @@ def network_size_or_own(text: str) -> int | tuple[int, int] | str:
 
 def probability(text: str) -> float:
     """Parse a number from 0 to 1."""
+    return _number(text, "a probability from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def share(text: str) -> float:
+    """Parse a share of channels that may be all of them."""
+    return _number(text, "a share of channels, from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def ratio(text: str) -> float:
+    """Parse a share of channels that may not be all of them."""
+    return _number(text, "a share of channels, from 0 to below 1", lambda value: 0 <= value < 1)
+
+
+def threshold(text: str) -> float:
+    """Parse a finite number from 0."""
+    return _number(text, "a number from 0", lambda value: 0 <= value < math.inf)
+
+
+def file_ending(*endings: str) -> Callable[[str], Path]:
+    """Return an argparse type for files whose names have an ending."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in endings:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(endings)}, as what it holds will")
+        return path
+
+    return parse
+
+
+def _number(text: str, expected: str, is_valid: Callable[[float], bool]) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0 to 1")
+        value = math.nan
+    if not is_valid(value):  # NaN never is
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
     return value
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._checks import ArgumentError
-from ...models import save_pruned
-from ...models.hub import PLAN, holds_its_widths, whole_plan
-from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
-from ...report import channel_widths, pruning_page
-from .._command import CommandError, spelling
-from .._model import create_asked_model, input_size, is_trained
-from .._output import check_picture, say, shorten, tell, write_file, writing
+from .._checks import ArgumentError
+from ..models import save_pruned
+from ..models.hub import PLAN, holds_its_widths, whole_plan
+from ..pruning import PruningError, PruningReport, PruningResult, prune_channels
+from ..report import channel_widths, pruning_page
+from ._command import CommandError, spelling
+from ._model import create_asked_model, input_size, is_trained
+from ._output import check_picture, say, shorten, tell, write_file, writing
 
 _WRITTEN = {"config.json", "model.safetensors", PLAN}
 _LISTED = 3

@@ -428,11 +428,6 @@ def at_least(tensors: list[Tensor], least: float) -> tuple[Tensor, ...]:
     return _foreach_clamp_min(tensors, least)
 
 
-def leaves_of(tree: Any) -> list[Any]:
-    """Return the leaves of nested lists, tuples, dicts and what else is registered as a pytree."""
-    return _pytree.tree_leaves(tree)
-
-
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Give the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
     for leaf in _pytree.tree_leaves(tree):

@@ -54,7 +54,8 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
 
     TensorPair:
         >>> import pathlib, tempfile
-        >>> from goctconv.saliency import SaliencyDataset, find_pairs
+        >>> from goctconv.saliency.data import SaliencyDataset
+        >>> from goctconv.saliency import find_pairs
         >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for index, images in enumerate(synthetic_images(2)):

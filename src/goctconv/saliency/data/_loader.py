@@ -42,7 +42,7 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
     Example:
         >>> from pathlib import Path
         >>> from goctconv.saliency.data import EpochBatchSampler, SaliencyLoader
-        >>> from goctconv.saliency import ImagePair, SaliencyDataset
+        >>> from goctconv.saliency.data import ImagePair, SaliencyDataset
         >>> dataset = SaliencyDataset([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))])
         >>> len(SaliencyLoader(dataset, EpochBatchSampler(len(dataset), batch_size=1)))
         1

@@ -18,7 +18,7 @@ class ImagePair(NamedTuple):
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import ImagePair
+        >>> from goctconv.saliency.data import ImagePair
         >>> ImagePair("0001", Path("images/0001.jpg"), Path("masks/0001.png")).name
         '0001'
     """

@@ -126,7 +126,7 @@ def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import ImagePair
+        >>> from goctconv.saliency.data import ImagePair
         >>> from goctconv.saliency.data import check_pairs
         >>> print(check_pairs([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))]).skipped[0].reason)
         cat.jpg: there is no such file: check the path.

@@ -38,7 +38,7 @@ class DistillationStep:
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency import DistillationStep
+        >>> from goctconv.saliency.distillation import DistillationStep
         >>> from goctconv.saliency.data import Batch
         >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), ("a.jpg", "b.jpg"))
         >>> step = DistillationStep(torch.nn.Conv2d(3, 1, 1))

@@ -26,11 +26,7 @@ _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
 def load_trained_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``.
-
-    Raises:
-        CommandError: No weights are named, or a consent that they do not need, or they cannot be loaded.
-    """
+    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``."""
     if not is_trained(args):
         _check_name(args.model)
         ways = ["  --weights FILE   a checkpoint that you have"]
@@ -43,11 +39,7 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
 
 
 def _check_name(name: str) -> None:
-    """Refuse files and unknown names, before anything is said of weights.
-
-    Raises:
-        CommandError: It is one.
-    """
+    """Refuse files and unknown names, before anything is said of weights."""
     file = Path(name)
     if file.suffix in {".onnx", ".xml"}:
         raise CommandError(f"{name} is an exported network: name the one that it was made from")
@@ -64,11 +56,7 @@ def is_trained(args: argparse.Namespace) -> bool:
 
 
 def create_asked_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model``, with weights where the arguments name some.
-
-    Raises:
-        CommandError: They cannot be loaded, or there is a consent that they do not need.
-    """
+    """Build ``args.model``, with weights where the arguments name some."""
     if args.accept_license is not None and not args.pretrained:
         raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out")
     return create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
@@ -129,9 +117,6 @@ def computing(args: argparse.Namespace, device: torch.device | None = None) -> I
     Args:
         args: What was typed.
         device: Where the network runs, if it takes batches.
-
-    Raises:
-        CommandError: It is so.
     """
     try:
         yield
@@ -179,11 +164,7 @@ def channels_of(model: nn.Module) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is CUDA where there is one.
-
-    Raises:
-        CommandError: There is no such device, or nothing can be computed on it.
-    """
+    """Return the device of that name; "auto" is CUDA where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -198,20 +179,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def input_size_or_own(size: int | tuple[int, int] | str) -> tuple[int, int] | None:
-    """Return ``--size`` as (height, width), or None for what each photograph has.
-
-    Raises:
-        CommandError: Not even one input of this size fits into memory.
-    """
+    """Return ``--size`` as (height, width), or None for what each photograph has."""
     return None if isinstance(size, str) else input_size(size)
 
 
 def input_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return ``--size`` as (height, width).
-
-    Raises:
-        CommandError: Not even one input of this size fits into memory.
-    """
+    """Return ``--size`` as (height, width)."""
     height, width = check_size(size)
     try:
         np.empty((height, width, 3))

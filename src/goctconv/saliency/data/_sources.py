@@ -13,13 +13,7 @@ from ._pairs import DataSet, DataSetError, ImagePair
 
 
 class Split(NamedTuple):
-    """The pairs to train with, and those to validate with.
-
-    Example:
-        >>> from goctconv.saliency import split_pairs
-        >>> split_pairs([], validation=0)
-        Split(train=(), validation=())
-    """
+    """The pairs to train with, and those to validate with."""
 
     train: tuple[ImagePair, ...]
     validation: tuple[ImagePair, ...]

@@ -454,6 +454,11 @@ def cuda_random_states() -> list[Tensor]:
     return _cuda_states() if _cuda_is_used() else []
 
 
+def stop_workers(iterator: Any) -> None:
+    """End the processes behind the iterator of a DataLoader with persistent workers (torch 2.6 to 2.15)."""
+    iterator._shutdown_workers()
+
+
 # Errors without a type of their own
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..._checks import check_integer
+from ..._torch import stop_workers
 from ._dataset import SaliencyDataset
 from ._examples import Batch, Dropped, SkippedPair, TensorPair, collate
 from ._pairs import ImagePair
@@ -77,7 +78,7 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
         """End the worker processes; another pass starts new ones."""
         iterator, self._iterator = getattr(self, "_iterator", None), None
         if iterator is not None:
-            iterator._shutdown_workers()  # noqa: SLF001  # torch has no public way
+            stop_workers(iterator)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch of the next pass.

@@ -185,7 +185,8 @@ class BothLoaders(NamedTuple):
     def skipped(self) -> dict[str, str]:
         """The names of pairs that could not be read in any process, and why; all processes ask at once."""
         own = [loader.skipped for loader in self if loader is not None]
-        return {name: why for loaders in distributed.gathered(own) for one in loaders for name, why in one.items()}
+        found = [skipped for loaders in distributed.gathered(own) for skipped in loaders]
+        return {name: why for skipped in found for name, why in skipped.items()}
 
     def close(self) -> None:
         """End the processes that read photographs."""

@@ -211,7 +211,7 @@ def both_loaders(
     sizes: Sequence[Any],
     **options: Any,
 ) -> BothLoaders:
-    """Return loaders that read photographs alike, with options of `training_loader`; maps are compared at the first size."""
+    """Return loaders with the same options, those of `training_loader`; maps are compared at the first of the sizes."""
     learned_from = training_loader(train, sizes=sizes, **options)
     if validation is None or distributed.rank():
         return BothLoaders(learned_from, None)

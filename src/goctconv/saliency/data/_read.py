@@ -32,8 +32,8 @@ class Pixels(NamedTuple):
 def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
     """Read a photograph and its mask, upright; where the mask is the photograph itself, there is none: it is empty.
 
-    Larger photographs are shrunk until their shorter side has ``shrink`` pixels, JPEG files in part while they are decoded,
-    which is much faster; their masks are shrunk alike.
+    Larger photographs are shrunk until their shorter side has ``shrink`` pixels, JPEG files in part while they are
+    decoded, which is much faster; their masks are shrunk alike.
     """
     image, size = _read_photograph(pair.image, shrink)
     if pair.mask == pair.image:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..._checks import ArgumentTypeError
 from ...options import Kind, changed, choice, documented, option, path
-from .._config import SIZE, SaliencyConfig
+from ..learning import SIZE, SaliencyConfig
 
 
 def _check_teacher_size(name: str, value: Any) -> Any:

@@ -433,6 +433,11 @@ def leaves_of(tree: Any) -> list[Any]:
     return _pytree.tree_leaves(tree)
 
 
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a copy of nested lists, tuples, dicts and what else is a pytree, with a function of every leaf."""
+    return _pytree.tree_map(function, tree)
+
+
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Give the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
     for leaf in _pytree.tree_leaves(tree):

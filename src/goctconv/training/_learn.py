@@ -99,9 +99,7 @@ def learn_channels(
 
     Source: Cheng et al., TPAMI 2021, Algorithm 1.
     """
-    config = TrainingConfig() if config is None else config
-    if not isinstance(config, TrainingConfig):
-        raise ArgumentTypeError("config", config, "a goctconv.training.TrainingConfig")
+    config = _checked(TrainingConfig() if config is None else config)
     model = bare(model)
     check_loader(train_loader)
     if validate is not None and not callable(validate):
@@ -113,6 +111,12 @@ def learn_channels(
         train_loader, made_step, optimizer, scheduler, validate, tuple(callbacks), checkpoints, example_inputs
     )
     return Loop(model, config, parts).run(_begin_checkpoints(checkpoints, resume))
+
+
+def _checked(config: object) -> TrainingConfig:
+    if not isinstance(config, TrainingConfig):
+        raise ArgumentTypeError("config", config, "a goctconv.training.TrainingConfig")
+    return config
 
 
 def _begin_checkpoints(checkpoints: Checkpoints | None, resume: bool | str | os.PathLike[str]) -> Saved | None:

@@ -471,6 +471,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def mark_stepped(optimizer: Optimizer) -> None:
+    """Note that an optimizer has taken steps, in another process, lest its schedule warns that it has not."""
+    vars(optimizer)["_opt_called"] = True
+
+
 def worker_was_killed(error: Exception) -> bool:
     """Whether an error says that a process of a DataLoader has died, which only its text does (torch 2.6 to 2.15)."""
     return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)

@@ -23,7 +23,6 @@ from torch import nn
 import goctconv
 from goctconv.saliency import (
     DistillationConfig,
-    ImagePair,
     SaliencyConfig,
     SaliencyValidation,
     calibrate_batch_norm,
@@ -35,6 +34,7 @@ from goctconv.saliency import (
     split_pairs,
     validation_loader,
 )
+from goctconv.saliency.data import ImagePair
 
 TEACHER, TEACHER_SIZE = "csnet_x1_l", 224
 STUDENT: dict[str, Any] = {"base_width": 12}  # of csnet_x1, whose is 20

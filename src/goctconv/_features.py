@@ -146,7 +146,7 @@ def _check_shapes(features: Sequence[Tensor], widths: Sequence[int | None]) -> N
             problem, expected = f"has {x.dim()} dimensions", "4 (batch, channels, height, width)"
             raise _scale_error(ScaleError, features, scale, problem, expected)
         if width is not None and x.shape[1] != width:
-            cure = f"this layer was made for {tuple(widths)}"
+            cure = f"this layer was made for {tuple('any' if width is None else width for width in widths)}"
             raise _scale_error(ChannelError, features, scale, f"has {x.shape[1]} channels", str(width), cure)
         if x.shape[0] != features[0].shape[0]:
             expected, cure = f"{features[0].shape[0]} as at scale 0", "pass features of the same images"

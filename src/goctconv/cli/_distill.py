@@ -13,7 +13,6 @@ from ..saliency import (
     PRESETS,
     DataSet,
     DistillationConfig,
-    ImagePair,
     SaliencyValidation,
     find_images,
     find_pairs,
@@ -21,6 +20,7 @@ from ..saliency import (
     predict,
     split_pairs,
 )
+from ..saliency.data import ImagePair
 from ..saliency.distillation import DistillationTask, TeacherAgreement
 from ._command import Command, CommandError
 from ._run_options import RunKind, RunOptions, add_options

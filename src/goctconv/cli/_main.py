@@ -80,9 +80,9 @@ def _run(args: argparse.Namespace) -> int:
     except ArgumentError as error:
         lines = in_options(error, args).splitlines()
     except (MemoryError, RuntimeError) as error:
-        from ._memory import out_of_memory  # noqa: PLC0415  (needs torch, which the command has loaded by now)
+        from .._torch import is_out_of_memory  # noqa: PLC0415  (needs torch, which the command has loaded by now)
 
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         lines = ["there is not enough memory: lower --size, --batch-size or --workers"]
     except KeyboardInterrupt as interrupt:

@@ -40,6 +40,7 @@ from ..training import (
     TrainingRun,
     learn_channels,
 )
+from ._arguments import parse_model_args
 from ._command import CommandError, spelling
 from ._learned import TRUE_MASK, Target
 from ._model import SAVED, create_model
@@ -47,7 +48,6 @@ from ._output import plural, say, shorten, tell, write_file
 from ._processes import connected, process_count, process_rank, together
 from ._run_options import CHECKPOINTS, CONFIG, RunKind, make_config
 from ._run_results import PRUNED, as_table, read_json, summarize, write_report, write_results
-from ._types import parse_model_args
 
 PAIRS = "pairs.json"
 _TERMINATED = 128 + signal.SIGTERM

@@ -26,8 +26,8 @@ from ..options import (
     read_toml,
 )
 from ..saliency import PRESETS
+from ._arguments import parse_model_args
 from ._command import CommandError
-from ._types import parse_model_args
 
 CONFIG, CHECKPOINTS = "config.toml", "checkpoints"
 _GROUPS = ("run", "teacher", "data", "network", "training", "computing")

@@ -19,7 +19,7 @@ from torch import nn
 from ..._torch import BatchNorm
 from ...deployment import ExportError, describe_machine, keep_freed_memory, processors
 from ...saliency import calibrate_batch_norm
-from .._command import CommandError
+from .._command import CommandError, spelling
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
 from .._output import say, tell, write_file
 from ._cuda import measure_on_cuda
@@ -59,7 +59,7 @@ def run_bench(args: argparse.Namespace) -> int:
         seconds=args.seconds,
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would talk in between
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would print in between
     device = choose_device(args.device)
     keep_freed_memory()  # as a deployed network does, for all forms alike
     machine = describe_machine()
@@ -92,7 +92,9 @@ def _measure(
     with TemporaryDirectory(prefix="goctconv-") as folder:
         try:
             on_processor = measure_on_processor(model, forms, settings, Path(folder))
-        except (ExportError, ImportError) as error:
+        except ExportError as error:
+            raise CommandError(f"{name}: {error.text(spelling(args))}") from error
+        except ImportError as error:
             raise CommandError(f"{name}: {error}") from error
     on_cuda = None
     if device.type == "cuda":
@@ -115,7 +117,7 @@ def _forms(args: argparse.Namespace) -> list[str]:
 
 
 def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
-    """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
+    """Calibrate BatchNorm of random weights, as values that overflow take longer."""
     if any(isinstance(module, BatchNorm) for module in model.modules()):
         generator = torch.Generator().manual_seed(0)
         calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])

@@ -20,7 +20,6 @@ from ...pruning import PruningError, PruningPlan
 from ...saliency import (
     DataSet,
     DataSetError,
-    ImagePair,
     SaliencyConfig,
     SaliencyValidation,
     calibrate_batch_norm,
@@ -30,13 +29,13 @@ from ...saliency import (
     synthetic_images,
     validation_loader,
 )
-from ...saliency.data import SaliencyLoader, Split, check_pairs
+from ...saliency.data import ImagePair, SaliencyLoader, Split, check_pairs
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError
 from .._learned import prove
 from .._model import create_model, input_size
 from .._output import plural, say, tell, writing
-from ..predict._results import save_png
+from .._predict_run import save_png
 from ._outcome import Baselines, Outcome, measure_baselines, write_results
 
 # Tried on made-up pictures, so that all of it takes two to three minutes on one core.

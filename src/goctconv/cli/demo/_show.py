@@ -28,10 +28,10 @@ from ...saliency import (
 )
 from .._command import CommandError
 from .._learned import Example
-from .._model import create_asked_model, input_size, is_trained, unusable
+from .._model import computing, create_asked_model, input_size, is_trained
 from .._output import plural, printable, say, tell, write_file
-from ..predict._inputs import find_photographs
-from ..predict._results import save_png
+from .._predict_files import find_photographs
+from .._predict_run import save_png
 
 _UNTRAINED = (
     "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
@@ -74,7 +74,8 @@ def run_show(args: argparse.Namespace) -> int:
         model=args.model, parameters=parameters, weights=args.weights or args.model
     )
     try:
-        cards = [_show(model, example, args) for example in chain(first, examples)]
+        with computing(args):
+            cards = [_show(model, example, args) for example in chain(first, examples)]
         kind = "photograph" if args.data else "made-up picture"
         named = args.weights.name if args.weights else args.model  # its widths are those of the file
         text = training_page(
@@ -87,8 +88,6 @@ def run_show(args: argparse.Namespace) -> int:
         )
     except OSError as error:
         raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
-    except ValueError as error:
-        raise unusable(error) from error
     page = args.output / "report.html"
     write_file(page, text)
     tell(note.replace("`", ""))

@@ -35,17 +35,6 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
         workers: Processes that read images; 0: in this one.
         pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
         skipped: Pairs that were left out already.
-
-    Raises:
-        ArgumentError: ``workers`` is no integer of at least 0.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from goctconv.saliency.data import EpochBatchSampler, SaliencyLoader
-        >>> from goctconv.saliency import ImagePair, SaliencyDataset
-        >>> dataset = SaliencyDataset([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))])
-        >>> len(SaliencyLoader(dataset, EpochBatchSampler(len(dataset), batch_size=1)))
-        1
     """
 
     def __init__(

@@ -158,11 +158,7 @@ def validation_loader(
 
 
 def _usable(pairs: DataSet | Iterable[ImagePair]) -> CheckedPairs:
-    """Check the headers of all pairs, and warn about those that cannot be used.
-
-    Raises:
-        DataSetError: There is none that can.
-    """
+    """Check the headers of all pairs, and warn about those that cannot be used."""
     pairs = tuple(pairs)
     checked = check_pairs(pairs)
     if pairs and not checked.pairs:
@@ -231,11 +227,6 @@ def both_loaders(
         cache: As for `SaliencyDataset`.
         pin_memory: As for `SaliencyLoader`.
         **training: Other arguments of `training_loader`.
-
-    Raises:
-        DataSetError: As in `training_loader` and `validation_loader`.
-        TypeError: Likewise.
-        ValueError: Likewise.
     """
     alike: dict[str, Any] = {
         "batch_size": batch_size, "workers": workers, "shrink": shrink, "cache": cache, "pin_memory": pin_memory

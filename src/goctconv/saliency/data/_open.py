@@ -36,9 +36,6 @@ def open_path(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 
     Yields:
         Pillow's image, valid inside the ``with`` block.
-
-    Raises:
-        ImageError: The file is missing, unreadable, empty, not an image, or too large.
     """
     name = str(path)
     try:
@@ -70,9 +67,6 @@ def open_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
 
     Returns:
         Pillow's image, which reads from ``stream`` when its pixels are asked for.
-
-    Raises:
-        ImageError: The data is empty, not an image, or too large.
     """
     with damaged_data(name):
         stream.seek(0)

@@ -48,14 +48,6 @@ def boundary_width(epoch: int) -> int:
 
     Args:
         epoch: From 0.
-
-    Raises:
-        ArgumentError: It is no integer of at least 0.
-
-    Example:
-        >>> from goctconv.saliency.losses._boundary import boundary_width
-        >>> [boundary_width(epoch) for epoch in (0, 9, 19, 68)]
-        [13, 11, 9, 1]
     """
     return max(1, _WIDEST - 2 * ((check_integer("epoch", epoch, least=0) + 1) // _EPOCHS))
 

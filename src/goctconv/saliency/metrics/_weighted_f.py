@@ -19,11 +19,7 @@ Box: TypeAlias = "tuple[slice, slice]"
 
 
 def load_scipy() -> Any:
-    """Return ``scipy.ndimage``.
-
-    Raises:
-        ImportError: scipy is not installed.
-    """
+    """Return ``scipy.ndimage``."""
     try:
         return importlib.import_module("scipy.ndimage")
     except ImportError as error:

@@ -1,12 +1,10 @@
 """``goctconv prune``: its arguments."""
 
 import argparse
-import math
-from collections.abc import Callable
 from pathlib import Path
 
-from .._command import Command
-from .._types import integer_from, network_size
+from ._arguments import add_weights, file_ending, integer_from, network_size, ratio, share, threshold
+from ._command import Command
 
 _DESCRIPTION = """\
 Remove channels from a trained network with BatchNorm, and check that this changes nothing: the result gives what the
@@ -27,17 +25,14 @@ _CRITERIA = ("gamma", "gamma_first", "l1_filter", "geometric_median")
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
-    weights.add_argument("--pretrained", action="store_true", help="download the model's released weights")
-    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    add_weights(parser, "download the model's released weights")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result")
     parser.add_argument("--overwrite", action="store_true", help="write to a folder that holds something else")
 
     which = parser.add_argument_group("which channels")
     amount = which.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--threshold", type=_threshold, metavar="X", help="all with a score below X, such as 1e-20")
-    amount.add_argument("--ratio", type=_ratio, metavar="R", help="the share R of all channels, lowest scores first")
+    amount.add_argument("--threshold", type=threshold, metavar="X", help="all with a score below X, such as 1e-20")
+    amount.add_argument("--ratio", type=ratio, metavar="R", help="the share R of all channels, lowest scores first")
     which.add_argument(
         "--scope",
         choices=("global", "layer"),
@@ -45,7 +40,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument(
         "--max-ratio",
-        type=_share,
+        type=share,
         default=1.0,
         metavar="R",
         help="the largest share of a layer that is chosen (default: %(default)s)",
@@ -73,55 +68,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     report = parser.add_argument_group("report")
     report.add_argument(
-        "--report", type=_file(".html", ".htm"), metavar="FILE", help="why each channel stayed, as a page (.html)"
+        "--report", type=file_ending(".html", ".htm"), metavar="FILE", help="why each channel stayed, as a page (.html)"
     )
     report.add_argument(
-        "--plot", type=_file(".png"), metavar="FILE", help="channels of every layer, as a picture (.png)"
+        "--plot", type=file_ending(".png"), metavar="FILE", help="channels of every layer, as a picture (.png)"
     )
     report.add_argument("--latency", action="store_true", help="measure the time of a forward pass before and after")
     report.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def _threshold(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
-    return value
-
-
-def _ratio(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of channels, from 0 to below 1")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share of channels, from 0 to 1")
-    return value
-
-
-def _file(*endings: str) -> Callable[[str], Path]:
-    def parse(text: str) -> Path:
-        path = Path(text)
-        if path.suffix.lower() not in endings:
-            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(endings)}, as what it holds will")
-        return path
-
-    return parse
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_prune  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+def _run(args: argparse.Namespace) -> int:
+    from ._prune_run import run_prune  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
 
     return run_prune(args)
 
@@ -131,6 +88,6 @@ PRUNE = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_start,
-    names={"example_inputs": "--size"},
+    run=_run,
+    names={"checkpoint_path": "--weights", "example_inputs": "--size"},
 )

@@ -1,15 +1,18 @@
-"""Which photographs the arguments mean."""
+"""``goctconv predict``: the photographs to read, and the files to write, checked before any is written."""
+
+from __future__ import annotations
 
 import glob
 import os
+import platform
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from .._command import CommandError
+from ._command import CommandError
 
-IMAGE_SUFFIXES = frozenset(
+_IMAGE_SUFFIXES = frozenset(
     (
         *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
         *(".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
@@ -29,9 +32,6 @@ def find_photographs(inputs: Sequence[str], output: Path) -> tuple[list[Photogra
 
     Of a folder, the files with an image's suffix are taken, in sorted order; hidden files and folders and the output
     folder are not, nor is what links to folders lead to.
-
-    Raises:
-        CommandError: There is no photograph at all; the message says what is wrong with each argument.
     """
     search = _Search(output)
     for argument in inputs:
@@ -48,6 +48,48 @@ def real_path(path: Path, parents: dict[Path, str]) -> str:
     if path.parent not in parents:
         parents[path.parent] = os.path.realpath(path.parent)
     return f"{parents[path.parent]}{os.sep}{path.name}"
+
+
+class Task(NamedTuple):
+    """A photograph, and the output path of each kind of result ("", "_cutout", "_overlay")."""
+
+    path: Path
+    outputs: dict[str, Path]
+
+
+def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequence[str]) -> list[Task]:
+    """Name the outputs of each photograph."""
+    if output.exists() and not output.is_dir():
+        raise CommandError(f"-o {output}: this is a file: give a folder")
+    tasks = [
+        Task(path, {kind: output / stem.with_name(f"{stem.name}{kind}.png") for kind in kinds})
+        for path, stem in photographs
+    ]
+    parents: dict[Path, str] = {}
+    inputs = {_key(real_path(task.path, parents)): task.path for task in tasks}
+    writers: dict[str, Path] = {}
+    for task in tasks:
+        for target in task.outputs.values():
+            key = _key(real_path(target, parents))
+            if key in inputs:
+                raise CommandError(
+                    f"{target}, a result of {task.path}, would overwrite the photograph {inputs[key]}: give another "
+                    "folder with -o"
+                )
+            if key in writers:
+                same = writers[key].parent == task.path.parent
+                cure = "rename one" if same else "rename one, or pass the folder that holds both (subfolders are kept)"
+                raise CommandError(
+                    f"{writers[key]} and {task.path} would both be written to {target}: run them with different -o, or "
+                    f"{cure}"
+                )
+            writers[key] = task.path
+    return tasks
+
+
+def _key(path: str) -> str:
+    """Return one key for the names that a file system takes for the same file."""
+    return os.path.normcase(path).casefold() if platform.system() in {"Windows", "Darwin"} else path
 
 
 class _Search:
@@ -73,7 +115,7 @@ class _Search:
             # The output folder is among what the pattern looks through: it matches maps of an earlier run.
             paths = [path for path in paths if not self._is_output(path)]
         if not paths:
-            self.problems.append(f"{pattern}: no file matches this pattern: check it, and quote it for the shell.")
+            self.problems.append(f"{pattern}: no file matches this pattern: check it, and quote it for the shell")
         for path in paths:
             self._add_path(path, Path(path.name))
 
@@ -89,18 +131,18 @@ class _Search:
                 self._add_file(path, Path(path.stem))
             elif path.exists():
                 self.problems.append(
-                    f"{path}: this is a pipe or device, not a file: copy it to a file, or pass it to -."
+                    f"{path}: this is a pipe or device, not a file: copy it to a file, or pass it to -"
                 )
             else:
-                self.problems.append(f"{path}: there is no such file or folder: check the path.")
+                self.problems.append(f"{path}: there is no such file or folder: check the path")
         except OSError as error:  # such as a folder on the way that may not be entered
-            self.problems.append(f"{path}: this cannot be read ({error.strerror or error}).")
+            self.problems.append(f"{path}: this cannot be read ({error.strerror or error})")
 
     def _add_folder(self, root: Path, below: Path) -> None:
         if os.path.realpath(root) == self._output:
             self.problems.append(
                 f"{root} is the folder to read and the output folder too, so the next run would take maps for "
-                f"photographs: give another folder, like -o {root / 'maps'}."
+                f"photographs: give another folder, like -o {root / 'maps'}"
             )
             return
         problems, count = len(self.problems), 0
@@ -112,25 +154,25 @@ class _Search:
             )
             for name in sorted(_visible(names)):
                 stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path each is three times slower)
-                if suffix.lower() in IMAGE_SUFFIXES:
+                if suffix.lower() in _IMAGE_SUFFIXES:
                     count += 1
                     here = Path(folder)
                     path = here / name
                     if path.is_file() or not path.exists():  # broken links are named on reading
                         self._add_file(path, below / here.relative_to(root) / stem)
                     else:
-                        self.problems.append(f"{path}: this is a pipe or device, not a file: it was not read.")
+                        self.problems.append(f"{path}: this is a pipe or device, not a file: it was not read")
         if not count and len(self.problems) == problems:
             self.problems.append(
                 f"{root}: there is no image in this folder or its subfolders: expected files that end in .jpg, .png, "
-                ".webp, .tif or the like."
+                ".webp, .tif or the like"
             )
 
     def _add_file(self, path: Path, stem: Path) -> None:
         self.found.setdefault(real_path(path, self._parents), Photograph(path, stem))
 
     def _add_unreadable(self, error: OSError) -> None:
-        self.problems.append(f"{error.filename}: this folder cannot be read ({error.strerror}): check its permissions.")
+        self.problems.append(f"{error.filename}: this folder cannot be read ({error.strerror}): check its permissions")
 
 
 def _visible(names: Iterable[str]) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """``goctconv predict``: its arguments."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
-from .._command import Command
-from .._types import integer_from, network_size_or_own, probability
+from ._arguments import add_device, add_size, add_weights, integer_from, probability
+from ._command import Command
 
 _DESCRIPTION = """\
 Write the saliency map of each photograph as DIR/NAME.png: 8-bit grey, white is salient, at the photograph's own size.
@@ -37,17 +39,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="or an exported FILE.onnx or FILE.xml (default: %(default)s)",
     )
-    weights = model.add_mutually_exclusive_group()
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
-    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
-    model.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
-    model.add_argument(
-        "--size",
-        type=network_size_or_own,
-        default=224,
-        metavar="N|HxW|own",
-        help="input size of the net; own: that of each photograph (default: %(default)s)",
-    )
+    add_weights(model)
+    add_size(model)
 
     result = parser.add_argument_group("result")
     result.add_argument(
@@ -63,7 +56,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what runs the net: PyTorch, ONNX Runtime or OpenVINO; for the latter two, networks that are not exported "
         "are, which takes a minute (default: what the model is made for)",
     )
-    speed.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")
+    add_device(speed)
     speed.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
     speed.add_argument(
         "--workers",
@@ -79,8 +72,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_predict  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+def _run(args: argparse.Namespace) -> int:
+    from ._predict_run import run_predict  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
 
     return run_predict(args)
 
@@ -90,5 +83,6 @@ PREDICT = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_start,
+    run=_run,
+    names={"checkpoint_path": "--weights"},
 )

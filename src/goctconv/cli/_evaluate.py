@@ -1,10 +1,12 @@
 """``goctconv evaluate``: its arguments."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
-from .._command import Command
-from .._types import integer_from, network_size_or_own
+from ._arguments import add_device, add_size, add_weights, integer_from
+from ._command import Command
 
 _DESCRIPTION = """\
 Compare saliency maps with masks and print the metrics of each data set.
@@ -51,26 +53,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="csnet_x1_l", metavar="NAME", help="default: %(default)s")
-    weights = model.add_mutually_exclusive_group()
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
-    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
-    model.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
-    model.add_argument(
-        "--size",
-        type=network_size_or_own,
-        default=224,
-        metavar="N|HxW|own",
-        help="input size of the net; own: that of each photograph (default: %(default)s)",
-    )
-    model.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")
+    add_weights(model)
+    add_size(model)
+    add_device(model)
     model.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--workers", type=integer_from(1), metavar="N", help="threads that read and compare (default: processors, to 4)"
     )
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_evaluate  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+def _run(args: argparse.Namespace) -> int:
+    from ._evaluate_run import run_evaluate  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
 
     return run_evaluate(args)
 
@@ -80,5 +73,6 @@ EVALUATE = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_start,
+    run=_run,
+    names={"checkpoint_path": "--weights"},
 )

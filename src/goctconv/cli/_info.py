@@ -1,31 +1,63 @@
-"""``goctconv info``: the run."""
+"""``goctconv info``."""
+
+from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import nn
+from ._arguments import network_size, parse_model_args
+from ._command import Command, CommandError
+from ._output import tell
 
-from ...models import CSF, CSNet, count_macs
-from .._command import CommandError
-from .._model import create_model
-from .._output import tell
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..models import CSF, CSNet
+
+_DESCRIPTION = """\
+Print what a network costs and how wide it is: parameters, bytes, multiply-accumulate operations, and the channels of
+every block at every scale."""
+
+_EXAMPLES = """\
+examples:
+  goctconv info csnet_x1
+  goctconv info csnet_x1 --model-args base_width=13
+  goctconv info csnet_x1 --weights pruned.pth   the widths are those of the file
+  goctconv info local-dir:my-network --size 352"""
 
 
-def run_info(args: argparse.Namespace) -> int:
-    """Print the costs and widths of a network, and return the exit status.
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint that names the widths")
+    parser.add_argument(
+        "--model-args",
+        type=parse_model_args,
+        default={},
+        metavar="'NAME=VALUE ...'",
+        help="arguments of the network, such as 'base_width=13'",
+    )
+    parser.add_argument(
+        "--size", type=network_size, default=224, metavar="N|HxW", help="image that is counted (default: %(default)s)"
+    )
 
-    Raises:
-        CommandError: There is no such network, its weights do not load, or it does not take images of this size.
-    """
+
+def _run(args: argparse.Namespace) -> int:
+    """Print the costs and widths of a network, and return the exit status."""
+    from ._model import create_model  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+
     model = create_model(args.model, weights=args.weights, arguments=args.model_args)
     try:
         costs = _costs(args.model, model, args.size)
     except Exception as error:  # networks of others raise anything on sizes that they do not take
         raise CommandError(f"{args.model} does not run at --size {args.size}: {error}") from error
-    tell("\n".join([*costs, *_told_widths(model)]))
+    tell("\n".join([*costs, *_described_widths(model)]))
     return 0
 
 
 def _costs(name: str, model: nn.Module, size: int | tuple[int, int]) -> list[str]:
+    from ..models import CSNet, count_macs  # noqa: PLC0415  (the same)
+
     height, width = (size, size) if isinstance(size, int) else size
     parameters = sum(parameter.numel() for parameter in model.parameters())
     kilobytes = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()) / 1000
@@ -40,7 +72,9 @@ def _costs(name: str, model: nn.Module, size: int | tuple[int, int]) -> list[str
     return [name, *(f"  {label:<20} {value}" for label, value in rows)]
 
 
-def _told_widths(model: nn.Module) -> list[str]:
+def _described_widths(model: nn.Module) -> list[str]:
+    from ..models import CSF, CSNet  # noqa: PLC0415  (the same)
+
     if isinstance(model, CSNet):
         return _widths(model)
     return _head_widths(model) if isinstance(model, CSF) else []
@@ -72,3 +106,13 @@ def _widths(model: CSNet) -> list[str]:
             f"    fused                {model.channels['fused']}",
         ]
     return lines
+
+
+INFO = Command(
+    name="info",
+    description=_DESCRIPTION,
+    examples=_EXAMPLES,
+    add_arguments=_add_arguments,
+    run=_run,
+    names={"checkpoint_path": "--weights"},
+)

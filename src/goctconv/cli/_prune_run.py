@@ -8,25 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._checks import ArgumentError
-from ...models import save_pruned
-from ...models.hub import PLAN, holds_its_widths, whole_plan
-from ...pruning import PruningError, PruningReport, PruningResult, prune_channels
-from ...report import channel_widths, pruning_page
-from .._command import CommandError, spelling
-from .._model import create_asked_model, input_size, is_trained
-from .._output import check_picture, say, shorten, tell, write_file, writing
+from .._checks import ArgumentError
+from ..models import save_pruned
+from ..models.hub import PLAN, holds_its_widths, whole_plan
+from ..pruning import PruningError, PruningReport, PruningResult, prune_channels
+from ..report import channel_widths, pruning_page
+from ._command import CommandError, spelling
+from ._model import create_asked_model, input_size, is_trained
+from ._output import check_picture, say, shorten, tell, write_file, writing
 
 _WRITTEN = {"config.json", "model.safetensors", PLAN}
 _LISTED = 3
 
 
 def run_prune(args: argparse.Namespace) -> int:
-    """Prune a network, save it and report, and return the exit status.
-
-    Raises:
-        CommandError: The network cannot be made or pruned, or a file cannot be written.
-    """
+    """Prune a network, save it and report, and return the exit status."""
     _check_outputs(args)
     model = create_asked_model(args).eval()
     if not is_trained(args):
@@ -54,11 +50,7 @@ def run_prune(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Find out what cannot be written before the work begins.
-
-    Raises:
-        CommandError: DIR is a file, or a folder of something else; or matplotlib is not installed.
-    """
+    """Find out what cannot be written before the work begins."""
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: name a folder.")
     if args.output.is_dir() and not args.overwrite:

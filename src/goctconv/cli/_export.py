@@ -6,9 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from ._arguments import network_size
 from ._command import Command, CommandError, spelling
 from ._output import say
-from ._types import network_size
 
 _DESCRIPTION = """\
 Write a trained network as one ONNX file or for OpenVINO. It takes any batch, height and width from 32, or one size, and

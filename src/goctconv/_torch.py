@@ -433,6 +433,11 @@ def leaves_of(tree: Any) -> list[Any]:
     return _pytree.tree_leaves(tree)
 
 
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a copy of nested lists, tuples, dicts and what else is a pytree, with a function of every leaf."""
+    return _pytree.tree_map(function, tree)
+
+
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Give the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
     for leaf in _pytree.tree_leaves(tree):
@@ -464,6 +469,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     memory: you tried to allocate ...".
     """
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def mark_stepped(optimizer: Optimizer) -> None:
+    """Note that an optimizer has taken steps, in another process, lest its schedule warns that it has not."""
+    vars(optimizer)["_opt_called"] = True
 
 
 def worker_was_killed(error: Exception) -> bool:

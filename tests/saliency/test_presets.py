@@ -12,7 +12,6 @@ from goctconv import saliency
 from goctconv.cli import main
 from goctconv.saliency import DistillationConfig, SaliencyConfig, SaliencyStep, find_pairs, get_preset
 from goctconv.training import create_optimizer, create_schedule
-from goctconv.training._phases import optimizer_of
 from saliency.data_sets import make_data_set
 
 
@@ -44,7 +43,7 @@ def test_schedules_that_are_none(options):
 
 def test_the_backbone_learns_a_tenth_as_fast():
     model = goctconv.create_model("test_scfnet")
-    optimizer = optimizer_of(get_preset("scfnet", lr=0.5))(model)
+    optimizer = get_preset("scfnet", lr=0.5).make_optimizer(model)
     head, backbone = optimizer.param_groups
     assert (head["lr"], backbone["lr"], head["momentum"], head["weight_decay"]) == (0.5, 0.05, 0.9, 5e-4)
     assert (type(optimizer), head["nesterov"]) == (torch.optim.SGD, False)
@@ -52,7 +51,7 @@ def test_the_backbone_learns_a_tenth_as_fast():
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
     assert len(head["params"]) + len(backbone["params"]) == len(list(model.parameters()))
     assert (
-        len(optimizer_of(get_preset("scfnet", backbone_rate=1))(goctconv.create_model("test_csnet")).param_groups) == 1
+        len(get_preset("scfnet", backbone_rate=1).make_optimizer(goctconv.create_model("test_csnet")).param_groups) == 1
     )
 
 

@@ -29,7 +29,7 @@ from .data import (
 )
 from .inference import all_outputs
 from .losses import DeepSupervision, get_loss
-from .losses._basic import reduced
+from .losses._basic import Reduction, reduced
 from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
 from .transforms._sample import Transform
@@ -52,7 +52,7 @@ class SaliencyStep:
             images of a batch it is the mean in both cases.
     """
 
-    def __init__(self, loss: SaliencyLoss, reduction: str = "mean") -> None:
+    def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 

@@ -183,9 +183,8 @@ def distill(
 
 
 def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
-    is_found = isinstance(pairs, str | os.PathLike | DataSet)
     return validation_loader(
-        join_pairs(pairs) if is_found else DataSet("validation", tuple(pairs)),
+        join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs)),
         size=config.sizes[0],
         batch_size=config.batch_size,
         workers=config.workers,

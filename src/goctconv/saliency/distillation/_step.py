@@ -12,7 +12,7 @@ from .._config import REDUCTIONS
 from ..data import Batch, DataSetError, SaliencyLoader
 from ..inference import all_outputs
 from ..losses import DeepSupervision, get_loss
-from ..losses._basic import reduced
+from ..losses._basic import Reduction, reduced
 from ..losses._combine import Loss, tell_epoch
 from ._teacher import Teacher
 
@@ -41,7 +41,7 @@ class DistillationStep:
         *,
         loss: str | Loss = "dice",
         weights: Sequence[float] | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         size: int | tuple[int, int] | None = None,
         amp: str | None = None,
     ) -> None:

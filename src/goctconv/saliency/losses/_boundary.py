@@ -57,7 +57,7 @@ class BoundaryDice:
 
     It is 13 pixels wide at first, 2 fewer every 10 epochs, and at least 1.
 
-    Training with `goctconv.learn_channels`, `goctconv.saliency.learn_saliency` or ``goctconv learn`` tells it the epoch
+    Training with `goctconv.learn_channels`, `goctconv.saliency.learn` or ``goctconv learn`` tells it the epoch
     that begins; other loops call `set_epoch`.
 
     Args:

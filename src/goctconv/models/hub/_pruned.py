@@ -14,7 +14,7 @@ from torch import nn
 from ...pruning import PruningError, PruningPlan, PruningResult, load_plan
 from ._build import without_values
 from ._files import load_strictly, read_checkpoint
-from ._model import CONFIG, MODULES, WEIGHTS, MapModel, holds_its_widths, write_config, write_weights
+from ._model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
 
 PLAN = "plan.json"
 _LOCAL = "local-dir:"
@@ -74,7 +74,7 @@ def save_pruned(
         write_config(model, Path(draft), license)
         _check_fit(model, plan, Path(draft))
     folder = Path(directory)
-    if isinstance(model, MapModel) and holds_its_widths(model):
+    if isinstance(model, HubModel) and holds_its_widths(model):
         model.save_pretrained(folder, license=license)
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
             raise FileNotFoundError(f"{folder} has no {name}: it was not written by save_pruned")
     if planned_folder(f"{_LOCAL}{folder}"):
         return create_planned(folder)
-    model = cast("MapModel", timm.create_model(f"{_LOCAL}{folder}"))
+    model = cast("HubModel", timm.create_model(f"{_LOCAL}{folder}"))
     load_strictly(model, read_checkpoint(folder / WEIGHTS), str(folder / WEIGHTS))
     model.weights_license = model.pretrained_cfg.get("license")
     return model
@@ -154,7 +154,7 @@ def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, 
     model = load_plan(folder / PLAN).apply(timm.create_model(f"{_LOCAL}{folder}", **kwargs), inplace=True)
     file = folder / WEIGHTS if weights is None else Path(weights)
     load_strictly(model, read_checkpoint(file), str(file))
-    if isinstance(model, MapModel) and weights is None:
+    if isinstance(model, HubModel) and weights is None:
         model.weights_license = model.pretrained_cfg.get("license")
     return model
 

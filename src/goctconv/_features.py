@@ -60,18 +60,6 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
     return widths
 
 
-def width_of(value: object, context: str) -> int:  # until models/ uses check_integer
-    """Return an integer, having refused bools and floats.
-
-    Raises:
-        TypeError: It is no integer.
-    """
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        hint = "; round a ratio to channels first" if isinstance(value, float) else ""
-        raise TypeError(f"{context}: expected an integer, got {value!r} ({type(value).__name__}){hint}")
-    return value.__index__()
-
-
 def _width(width: object, name: str, channels: object) -> int:
     if isinstance(width, bool) or not isinstance(width, SupportsIndex):
         cure = "round a ratio to channels first" if isinstance(width, float) else ""

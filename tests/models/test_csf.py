@@ -304,7 +304,11 @@ def test_padding_repeats_the_border_and_is_cropped() -> None:
             ValueError,
             r"does not suit test_resnet, which has no argument 'colour'",
         ),
-        ({**TINY, "channels": {"fuse": [1]}}, ChannelError, r"channels=.* must be a dict with the keys dilated, fuse, fused: it has fuse"),
+        (
+            {**TINY, "channels": {"fuse": [1]}},
+            ChannelError,
+            r"channels=.* must be a dict with the keys dilated, fuse, fused: it has fuse",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:

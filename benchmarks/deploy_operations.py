@@ -1,6 +1,6 @@
 """The operations of a deployed block, one by one: PyTorch's own in both memory layouts, and those that blocks run.
 
-All forms of an operation take turns in one process; printed are the medians by the clock.
+All forms of an operation are measured in turns in one process; printed are the medians of wall-clock time.
 
     python benchmarks/deploy_operations.py --channels 10 --size 224
     python benchmarks/deploy_operations.py --threads 2

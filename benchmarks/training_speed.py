@@ -70,10 +70,10 @@ def difference(model: nn.Module, plain: nn.Module, images: Tensor, masks: Tensor
     """Return the largest difference of gradients of two networks, relative to the largest of each parameter."""
     size = 64
     found = []
-    for one in (copy.deepcopy(model).double(), copy.deepcopy(plain).double()):
-        logits = one(images[:, :, :size, :size].double())
+    for network in (copy.deepcopy(model).double(), copy.deepcopy(plain).double()):
+        logits = network(images[:, :, :size, :size].double())
         F.binary_cross_entropy_with_logits(logits, masks[:, :, :size, :size].double()).backward()
-        found.append(sorted(((tuple(p.shape), p.grad) for p in one.parameters()), key=order))
+        found.append(sorted(((tuple(p.shape), p.grad) for p in network.parameters()), key=order))
     return max(
         float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for (_, a), (_, b) in zip(*found, strict=True)
     )

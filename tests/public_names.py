@@ -34,10 +34,13 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.deployment.OpenVINOEngine",
         "goctconv.deployment.keep_freed_memory",
         "goctconv.deployment.processors",
+        "goctconv.deployment.write_openvino",
         "goctconv.layers.PLAIN",
         "goctconv.layers.Block",
         "goctconv.layers.Kernels",
         "goctconv.layers.ScaleLayer",
+        "goctconv.optim.find_activations",
+        "goctconv.optim.global_average_pool",
     }
 )
 

@@ -74,6 +74,14 @@ class ArgumentTypeError(ArgumentError, TypeError):
     """An argument is of a type that cannot be used; an `ArgumentError` that is a TypeError too."""
 
 
+class ArgumentWarning(UserWarning):
+    """Warns of an argument; its ``error`` is the `ArgumentError` that it is no reason for."""
+
+    def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
+        self.error = ArgumentError(argument, value, expected, cure, problem=problem)
+        super().__init__(str(self.error))
+
+
 def _rebuilt(
     kind: type[ArgumentError], argument: str, value: object, expected: str, cure: str, problem: str
 ) -> ArgumentError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, TypeAlias
+from typing import SupportsIndex, TypeAlias
 
 from torch import Tensor
 
@@ -21,20 +21,11 @@ Size: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
 
 
-class _TextError(ArgumentError):  # until models/ passes data
-    def __init__(self, argument: str, value: object = None, expected: str = "", cure: str = "", **more: str) -> None:
-        super().__init__(argument, value, expected, cure, **more)
-
-    def text(self, spelling: Any = None) -> str:
-        is_text = self.value is None and not (self.expected or self.problem)
-        return self.argument if is_text else super().text(spelling)
-
-
-class ScaleError(_TextError):
+class ScaleError(ArgumentError):
     """The number of scales, or the spatial sizes of the scales, do not fit together."""
 
 
-class ChannelError(_TextError):
+class ChannelError(ArgumentError):
     """A number of channels is impossible, or is not what the layer was made for."""
 
 
@@ -134,7 +125,7 @@ def _check_shapes(features: Sequence[Tensor], widths: Sequence[int | None]) -> N
             problem, expected = f"has {x.dim()} dimensions", "4 (batch, channels, height, width)"
             raise _scale_error(ScaleError, features, scale, problem, expected)
         if width is not None and x.shape[1] != width:
-            cure = f"this layer was made for {tuple(widths)}"
+            cure = f"this layer was made for {tuple('any' if width is None else width for width in widths)}"
             raise _scale_error(ChannelError, features, scale, f"has {x.shape[1]} channels", str(width), cure)
         if x.shape[0] != features[0].shape[0]:
             expected, cure = f"{features[0].shape[0]} as at scale 0", "pass features of the same images"

@@ -5,9 +5,12 @@ Tried with torch 2.14.1 unless a comment says otherwise; 2.6 is the oldest versi
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import torch
@@ -47,6 +50,10 @@ COMPILED = "_orig_mod"
 
 # Modules: https://github.com/pytorch/pytorch/blob/main/torch/nn/modules/module.py
 
+REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
+"""The attributes in which a module registers parameters, buffers and children."""
+_CALL = "_call_impl"  # the function that runs a module's hooks and its forward
+
 
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
     """Return the parameters that a module registers itself, None included; changing the dict changes the module."""
@@ -85,6 +92,24 @@ def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., An
                 companion.pop(key, None)
 
 
+def module_call() -> FrameType | None:
+    """Return the frame of the innermost module call: of the one that runs this hook, for a hook."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name != _CALL:
+        frame = frame.f_back
+    return frame
+
+
+def is_running(module: nn.Module) -> bool:
+    """Whether a call of a module runs by itself, and not in code that `torch.compile` made of it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == _CALL and frame.f_locals.get("self") is module:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def called_plainly(module: nn.Module) -> bool:
     """Whether calling a module runs its class's forward pass alone: it has no hooks and no forward of its own."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
@@ -113,6 +138,21 @@ class ObservedModule(nn.Module):
 
 
 # Optimizers
+
+OPTIMIZER_HOOKS = (
+    "_optimizer_state_dict_pre_hooks",
+    "_optimizer_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_post_hooks",
+)
+"""The attributes in which an optimizer registers hooks of saving and loading."""
+STEP_HOOKS = frozenset({"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"})
+"""The attributes in which an optimizer registers hooks of its steps."""
+
+
+def has_scheduler(optimizer: Optimizer) -> bool:
+    """Whether a learning-rate scheduler of torch counts an optimizer's steps."""
+    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
 
 
 def drop_step_pre_hook(optimizer: Optimizer, handle: RemovableHandle) -> None:
@@ -202,6 +242,9 @@ def arguments_by_name(func: OpOverload, args: Sequence[Any], keywords: dict[str,
     return {**defaults, **dict(zip(names, args, strict=False)), **keywords}
 
 
+without_function_modes: Callable[[], AbstractContextManager[None]] = torch._C.DisableTorchFunction
+"""A context in which no `TorchFunctionMode` sees calls."""
+
 # What surrounds the running code
 
 
@@ -239,6 +282,11 @@ def is_watched() -> bool:
     )
 
 
+def compiler_is_loaded() -> bool:
+    """Whether `torch.compile` was used in this process."""
+    return "torch._dynamo" in sys.modules
+
+
 def is_eager_cpu(x: Tensor) -> bool:
     """Whether operations on a tensor run at once on a processor, and nothing but their result is needed.
 
@@ -260,6 +308,11 @@ def called_while_compiling(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(*args, **keywords)
 
     return _as_constant(call)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return the number of times that a tensor was changed in place."""
+    return tensor._version
 
 
 # oneDNN
@@ -326,6 +379,8 @@ _unique: Callable[..., Any] = Tensor.unique
 _broadcast: Callable[..., tuple[Tensor, ...]] = torch.broadcast_tensors
 _broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
 _map_tensors: Callable[..., Any] = _pytree.tree_map_only
+_foreach_divide: Callable[..., tuple[Tensor, ...]] = torch._foreach_div
+_foreach_clamp_min: Callable[..., tuple[Tensor, ...]] = torch._foreach_clamp_min
 
 
 def split(tensor: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
@@ -351,6 +406,26 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
 def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
     """`torch.broadcast_shapes`."""
     return _broadcast_shapes(*shapes)
+
+
+def add_each(tensors: list[Tensor], others: list[Tensor]) -> None:
+    """Add tensors to others of the same shapes, in place, in few calls of the device."""
+    torch._foreach_add_(tensors, others)
+
+
+def zero_each(tensors: list[Tensor]) -> None:
+    """Set tensors to 0, in few calls of the device."""
+    torch._foreach_zero_(tensors)
+
+
+def divide_each(tensors: list[Tensor], divisors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the quotients of pairs of tensors, in few calls of the device."""
+    return _foreach_divide(tensors, divisors)
+
+
+def at_least(tensors: list[Tensor], least: float) -> tuple[Tensor, ...]:
+    """Return the elementwise maximum of tensors and a number, in few calls of the device."""
+    return _foreach_clamp_min(tensors, least)
 
 
 def leaves_of(tree: Any) -> list[Any]:
@@ -389,3 +464,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     memory: you tried to allocate ...".
     """
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def worker_was_killed(error: Exception) -> bool:
+    """Whether an error says that a process of a DataLoader has died, which only its text does (torch 2.6 to 2.15)."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+def cuda_event() -> torch.cuda.Event:
+    """Return an event that keeps the time."""
+    return cast("Callable[..., torch.cuda.Event]", torch.cuda.Event)(enable_timing=True)
+
+
+def cuda_stream() -> torch.cuda.Stream:
+    """Return a new stream of the current device."""
+    return cast("Callable[..., torch.cuda.Stream]", torch.cuda.Stream)()

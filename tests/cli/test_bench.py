@@ -8,14 +8,14 @@ from torch import nn
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.bench import _cold_start, _cuda, _forms
+from goctconv.cli.bench import _cuda, _processor, _run
 from goctconv.cli.bench._report import LEGEND, model_lines
-from goctconv.deployment import _checked
+from goctconv.deployment import _engines
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning:torch")
 def test_figures_are_printed_and_written(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(_cold_start, "_TIMES", 1)
+    monkeypatch.setattr(_run, "_TIMES", 1)
     file = tmp_path / "speed.json"
     options = ["--size", "32", "--batch-size", "2", "--rounds", "2", "--threads", "1", "--device", "cpu"]
     assert main(["bench", "test_csnet", *options, "--forms", "deployed", "channels_last", "--json", str(file)]) == 0
@@ -46,7 +46,7 @@ def test_what_cannot_be_measured(capsys, monkeypatch, weights):
     for form, package in (("onnx", "onnxscript"), ("openvino", "openvino")):
         with monkeypatch.context() as patched:
             patched.setattr(
-                _checked.importlib.util,
+                _engines.importlib.util,
                 "find_spec",
                 lambda name, lost=package: find_spec(name) if name != lost else None,
             )
@@ -59,7 +59,7 @@ def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
     sizes = []
 
-    class Counted(_forms.Exported):
+    class Counted(_processor.Exported):
         def __init__(self, model, *, size=None):
             sizes.append(size)
             super().__init__(model, size=size)
@@ -68,9 +68,9 @@ def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch
         def forward(self, x):
             return super().forward(x.reshape(-1, 3, 40, 48))
 
-    monkeypatch.setattr(_forms, "Exported", Counted)
+    monkeypatch.setattr(_processor, "Exported", Counted)
     model = OfOneSize(3, 1, 3).eval()
-    forms = _forms.Forms(model, (40, 48), tmp_path)
+    forms = _processor.Forms(model, (40, 48), tmp_path)
     images = torch.randn(2, 3, 40, 48)
     names = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
     for name in names:
@@ -86,15 +86,15 @@ def test_devices_and_channels(capsys, monkeypatch, tmp_path):
     assert main(["bench", "test_csnet", "--device", "banana"]) == 2
     assert "--device banana: this device cannot be used" in capsys.readouterr().err
     goctconv.create_model("test_csnet", in_chans=1).save_pretrained(tmp_path / "grey")
-    monkeypatch.setattr(_cold_start, "_TIMES", 1)
+    monkeypatch.setattr(_run, "_TIMES", 1)
     options = ["--size", "32", "--batch-size", "2", "--rounds", "2", "--threads", "1", "--forms", "deployed"]
     assert main(["bench", f"local-dir:{tmp_path / 'grey'}", *options]) == 0
     assert "told_to_keep_freed_memory True" in capsys.readouterr().out
 
 
 def test_a_cold_start_that_fails(monkeypatch):
-    monkeypatch.setattr(_cold_start, "_CODE", "raise SystemExit(3)")
-    assert _cold_start.measure_cold_start("no_such_net", None, (32, 32), 1) is None
+    monkeypatch.setattr(_run, "_CODE", "raise SystemExit(3)")
+    assert _run.measure_cold_start("no_such_net", None, (32, 32), 1) is None
 
 
 def test_cuda_figures_are_told():

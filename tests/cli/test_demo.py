@@ -14,7 +14,7 @@ import goctconv
 from goctconv.cli import main
 from goctconv.cli._model import create_model
 from goctconv.cli.demo import _learn as demo_learn
-from goctconv.cli.demo._judge import Baselines
+from goctconv.cli.demo._outcome import Baselines
 from goctconv.pruning import load_plan
 from saliency.pictures import gradient, save
 
@@ -141,7 +141,7 @@ def test_own_photographs_with_masks(tmp_path, capsys):
 
 def test_nothing_has_faded(tmp_path, capsys):
     assert main(["demo", "-o", str(tmp_path), *TINY, "--images", "5", "--epochs", "1"]) == 1
-    assert "no channel has faded" in capsys.readouterr().err
+    assert "no γ is below the threshold 0.001" in capsys.readouterr().err
 
 
 def test_what_cannot_be(tmp_path, photographs, weights, capsys):

@@ -15,9 +15,9 @@ from torch import nn
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.prune import _CRITERIA
+from goctconv.cli._prune import _CRITERIA
 from goctconv.models import CSNet
-from goctconv.pruning._criteria import _NAMES
+from goctconv.pruning._criteria import CRITERIA
 from reference.conditioning import calibrated
 
 
@@ -145,7 +145,7 @@ def test_the_report_names_options_of_the_command_line(tmp_path: Path, capsys: py
 
 
 def test_criteria_are_those_of_the_library() -> None:
-    assert _CRITERIA == _NAMES
+    assert _CRITERIA == CRITERIA
 
 
 def test_a_pruned_resnet_in_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +205,7 @@ def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     def refuse(*_: object) -> None:
         raise ValueError("conv1.weight differs")
 
-    monkeypatch.setattr("goctconv.cli.prune._run.save_pruned", refuse)
+    monkeypatch.setattr("goctconv.cli._prune_run.save_pruned", refuse)
     assert main(["prune", "test_resnet", "--ratio", "0.1", "--size", "64", "-o", str(tmp_path / "slim")]) == 2
     assert "nothing was written, for conv1.weight differs" in capsys.readouterr().err
 
@@ -232,7 +232,7 @@ def test_untrained_networks_are_pruned_with_a_note(tmp_path: Path, capsys: pytes
     [
         (["csnet_y", "--ratio", "0.1"], "csnet_y is no known model"),
         (["test_resnet", "--ratio", "0.1", "--weights", "none.pt"], "there is no such file"),
-        (["test_resnet", "--ratio", "0.1", "--keep", "nothing"], "--keep 'nothing' matches no BatchNorm"),
+        (["test_resnet", "--ratio", "0.1", "--keep", "nothing"], "--keep nothing matches no BatchNorm"),
         (["test_vit", "--ratio", "0.1"], "has no BatchNorm"),
         (["levit_128s", "--ratio", "0.1", "--size", "64"], "does not run on --size"),
     ],
@@ -342,6 +342,6 @@ def test_no_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_help_imports_no_timm() -> None:
-    code = "import sys; from goctconv.cli.prune import PRUNE; print({'timm', 'PIL'} & {*sys.modules})"
+    code = "import sys; from goctconv.cli._prune import PRUNE; print({'timm', 'PIL'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

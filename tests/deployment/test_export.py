@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv.deployment import ExportError, export_onnx, export_openvino
-from goctconv.deployment._checked import Reference
+from goctconv.deployment.export._check import Reference
 from reference.conditioning import calibrated
 from reference.zoo.outputs import Amplifier, Difference, DiffersWhenExported, OneSize, Raises, TwoOutputs, Upsampling
 
@@ -141,7 +141,7 @@ def test_a_size_that_is_none(size: Any, tmp_path: Path) -> None:
 
 
 def test_one_size_is_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"does not run on .*or the one that size= names"):
+    with pytest.raises(ExportError, match=r"does not run on .*or the one that size names"):
         export_onnx(OneSize(), tmp_path / "net.onnx")
     export_onnx(OneSize(), tmp_path / "net.onnx", size=(48, 39))
     assert largest_difference(tmp_path / "net.onnx", OneSize(), torch.randn(4, 3, 48, 39)) == 0
@@ -221,6 +221,6 @@ def test_openvino_that_differs_is_not_written(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs openvino")
     with pytest.raises(ExportError, match="nothing was written"):
         export_openvino(DiffersWhenExported(), tmp_path / "net.xml")
-    with pytest.raises(ValueError, match=r"must end in \.xml"):
+    with pytest.raises(ValueError, match=r"must be a path that ends in \.xml"):
         export_openvino(DiffersWhenExported(), tmp_path / "net.bin")
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,6 @@ from goctconv.optim import StatisticsError
 from reference.decay import (
     DECAY,
     PlainTraining,
-    TinyNetwork,
     assert_metrics,
     assert_same,
     batches,
@@ -26,6 +25,7 @@ from reference.decay import (
     train,
 )
 from reference.zoo.chains import two_norms
+from reference.zoo.tiny import Halves, TinyNetwork
 from reference.zoo.wiring import Remembering
 
 if TYPE_CHECKING:
@@ -113,17 +113,6 @@ def test_compiled_after_an_eager_step(activation: str) -> None:
     Version(torch.__version__) < Version("2.7"), reason="PyTorch 2.6 compiles the hooks of such a part one by one"
 )
 def test_only_a_part_is_compiled() -> None:
-    class Halves(TinyNetwork):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = nn.Sequential(self.conv1, self.bn1, nn.ReLU())
-            del self.conv1, self.bn1
-
-        def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            first = self.body(images)
-            second = self.bn2(self.conv2(first))
-            return self.head(second.mean((2, 3))), {"body.1": first, "bn2": second}
-
     model = seeded(Halves)
     optimizer = wrapped(model)
     model.body.compile(fullgraph=True, backend="aot_eager")

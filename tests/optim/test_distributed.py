@@ -24,7 +24,6 @@ from reference.decay import (
     DECAY,
     Batch,
     PlainTraining,
-    TinyNetwork,
     batches,
     groups,
     loss_of,
@@ -33,6 +32,7 @@ from reference.decay import (
     tiny_network,
     train,
 )
+from reference.zoo.tiny import Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +44,6 @@ TIMEOUT = 120
 def data_of(rank: int, steps: int = 6) -> list[Batch]:
     """The batches of a process: 4 images in one, 3 in the other."""
     return batches(*[4 - rank] * steps, seed=30 + rank)
-
-
-class Fork(TinyNetwork):
-    """Images with a positive mean go through another BatchNorm, which some processes may never do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bn3 = nn.BatchNorm2d(7)
-
-    def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        first = self.activation(self.bn1(self.conv1(images)))
-        norm = "bn3" if images.mean() > 0 else "bn2"
-        second = self.get_submodule(norm)(self.conv2(first))
-        return self.head(second.mean((2, 3))), {"bn1": first, norm: second}
 
 
 def shifted(data: list[Batch], rank: int) -> list[Batch]:

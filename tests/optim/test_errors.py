@@ -45,8 +45,8 @@ def test_an_optimizer_of_a_part() -> None:
 @pytest.mark.parametrize(
     "model", [nn.Conv2d(3, 5, 3), nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, affine=False))]
 )
-def test_a_model_without_scales(model: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"has no BatchNorm with a scale \(affine=True\)"):
+def test_a_model_without_gamma(model: nn.Module) -> None:
+    with pytest.raises(ValueError, match=r"model=.* has no BatchNorm with γ \(affine=True\)"):
         wrapped(model)
 
 
@@ -115,19 +115,21 @@ def test_selectors_of_another_kind(argument: str) -> None:
 
 
 def test_excluding_everything() -> None:
-    with pytest.raises(ValueError, match="exclude leaves no BatchNorm"):
+    with pytest.raises(ValueError, match="leaves no BatchNorm to decay: exclude less"):
         wrapped(network(), exclude="*")
 
 
 @pytest.mark.parametrize("value", [-1, -1e-9, float("nan"), float("inf")])
 def test_coefficients_that_cannot_be(value: float) -> None:
-    with pytest.raises(ValueError, match=r"weight_decay=.* must be finite and not negative"):
+    with pytest.raises(ValueError, match=r"weight_decay=.* must be a number of at least 0: 3\.0 is published"):
         wrapped(network(), weight_decay=value)
     model = network()
     optimizer = wrapped(model)
     optimizer.param_groups[1]["dynamic_weight_decay"] = value
     train(model)
-    with pytest.raises(ValueError, match=r"param_groups\[1\]\['dynamic_weight_decay'\]=.* must be finite"):
+    with pytest.raises(
+        ValueError, match=r"param_groups\[1\]\['dynamic_weight_decay'\]=.* must be a number of at least 0"
+    ):
         optimizer.step()
 
 
@@ -140,9 +142,9 @@ def test_coefficients_that_are_no_numbers(value: object) -> None:
 def test_wrapping_twice() -> None:
     model = network()
     optimizer = wrapped(model)
-    with pytest.raises(ValueError, match="wrapped in DynamicWeightDecay already"):
+    with pytest.raises(ValueError, match=r"optimizer=.* is a DynamicWeightDecay already: wrap it once"):
         DynamicWeightDecay(optimizer, model)
-    with pytest.raises(ValueError, match=r"another optimizer decays '1', '3\.1' already \(has a notebook"):
+    with pytest.raises(ValueError, match=r"another optimizer decays '1', '3\.1' already: call its remove\(\) first"):
         wrapped(model)
     optimizer.remove()
     assert len(wrapped(model)._watch.layers) == 2
@@ -198,13 +200,13 @@ def test_arguments_of_other_kinds() -> None:
     sgd = SGD(model.parameters(), 0.1)
     with pytest.raises(TypeError, match="the optimizer comes first"):
         DynamicWeightDecay(model, sgd)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer, got list"):
+    with pytest.raises(TypeError, match=r"optimizer=.* must be a torch\.optim\.Optimizer"):
         DynamicWeightDecay([], model)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got generator"):
+    with pytest.raises(TypeError, match=r"model=<generator.* must be a torch\.nn\.Module"):
         DynamicWeightDecay(sgd, model.parameters())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="use DistributedDataParallel"):
         DynamicWeightDecay(sgd, nn.DataParallel(model))
-    with pytest.raises(ValueError, match="history=-1 must be a number of steps"):
+    with pytest.raises(ValueError, match="history=-1 must be an integer of at least 0"):
         DynamicWeightDecay(sgd, model, history=-1)
 
 
@@ -215,7 +217,7 @@ def test_sharded_parameters(tmp_path: Path) -> None:
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
         weight = torch.distributed.tensor.distribute_tensor(model[1].weight.detach(), mesh)
         model[1].weight = nn.Parameter(weight)
-        with pytest.raises(TypeError, match=r"γ of '1' is a DTensor.* use DistributedDataParallel"):
+        with pytest.raises(TypeError, match=r"γ of '1' as a DTensor.* use DistributedDataParallel"):
             wrapped(model)
     finally:
         torch.distributed.destroy_process_group()
@@ -230,7 +232,7 @@ def test_metrics_that_cannot_be() -> None:
         wrapped(network(), metric=3)
     model = network()
     wrapper = wrapped(model, metric=lambda activation: activation.mean())
-    with pytest.raises(ValueError, match=r"the function gave shape \(\) for the activation of '1' and 2 images"):
+    with pytest.raises(ValueError, match=r"metric=.* returned shape \(\) for the activation of '1' and 2 images"):
         train(model)
     assert len(wrapper._watch.layers) == 2
 
@@ -240,9 +242,9 @@ def test_costs_that_cannot_be() -> None:
         wrapped(network(), cost="mac")
     with pytest.raises(TypeError, match="cost=3 must be"):
         wrapped(network(), cost=3)
-    with pytest.raises(ValueError, match=r"cost has no factor for 3\.1: give one for each of the 2 layers"):
+    with pytest.raises(ValueError, match=r"cost=.* has no factor for 3\.1: give one for each of the 2 layers"):
         wrapped(network(), cost={"1": 2.0})
-    with pytest.raises(ValueError, match="the factor of '1' is -1"):
+    with pytest.raises(ValueError, match=r"cost\['1'\]=-1 must be finite and not negative"):
         wrapped(network(), cost={"1": -1, "3.1": 1})
 
 
@@ -276,7 +278,7 @@ def test_ordinary_decay_on_top_is_named_once() -> None:
     optimizer = wrapped(model)
     optimizer.param_groups[1]["weight_decay"] = 0.1
     train(model)
-    with pytest.warns(UserWarning, match=r"weight_decay=0\.1 of param group 1 decays scales γ a second time"):
+    with pytest.warns(UserWarning, match=r"weight_decay=0\.1 of param group 1 decays γ a second time"):
         optimizer.step()
     train(model)
     optimizer.step()
@@ -300,7 +302,7 @@ def test_transforms_that_lose_layers() -> None:
     model = network()
     optimizer = wrapped(model, transform=lambda metrics: {"1": metrics["1"]})
     train(model)
-    with pytest.raises(ValueError, match=r"transform was given M of '3\.1' and did not return it"):
+    with pytest.raises(ValueError, match=r"transform=.* was given M of '3\.1' and did not return it: return"):
         optimizer.step()
 
 
@@ -314,7 +316,7 @@ def test_nothing_to_exclude_is_allowed() -> None:
     ("transform", "error", "message"),
     [
         (3, TypeError, "transform=3 must be a function"),
-        (lambda _: None, TypeError, r"must return a dict from layers to M, got None \(is a return missing\?\)"),
+        (lambda _: None, TypeError, r"returned None \(is a return missing\?\), expected a dict from layers to M"),
         (lambda metrics: {name: one[:1] for name, one in metrics.items()}, ValueError, r"returned \(1,\) for '1', exp"),
         (lambda metrics: dict.fromkeys(metrics, 1.0), ValueError, "returned float for '1', expected a tensor"),
     ],
@@ -337,15 +339,15 @@ def test_other_options_that_cannot_be() -> None:
         wrapped(model, decoupled="yes")
     with pytest.raises(ValueError, match="decoupled=True needs a learning rate, but Rateless has no 'lr'"):
         DynamicWeightDecay(Rateless(model.parameters(), {}), model, decoupled=True)
-    with pytest.raises(TypeError, match=r"weight_decay=tensor.* must be a number"):
+    with pytest.raises(TypeError, match=r"weight_decay=<Tensor \(2,\)> must be a number"):
         wrapped(model, weight_decay=torch.ones(2))
-    with pytest.raises(ValueError, match=r"cost: '3\.2' is none of the 2 BatchNorm layers; did you mean '3\.1'\?"):
+    with pytest.raises(ValueError, match=r"cost=.* names '3\.2', which is none of the 2 .* did you mean '3\.1'\?"):
         wrapped(model, cost={"1": 1, "3.1": 1, "3.2": 1})
 
 
 @pytest.mark.parametrize("threshold", [-1, float("nan"), "x"])
 def test_a_threshold_that_is_none(threshold: object) -> None:
-    with pytest.raises(ValueError, match=r"threshold=.* must be a number, 0 or larger"):
+    with pytest.raises(ValueError, match=r"threshold=.* must be a number of at least 0"):
         wrapped(network()).sparsity(threshold)
 
 
@@ -411,5 +413,5 @@ def test_a_layer_that_was_replaced() -> None:
 
 def test_a_state_dict_for_other_layers() -> None:
     saved = wrapped(network(), include="1").state_dict()
-    with pytest.raises(ValueError, match=r"the state dict decays '1' where this optimizer decays '3\.1' \(1 and 1 lay"):
+    with pytest.raises(ValueError, match=r"state_dict=.* decays '1' where this optimizer decays '3\.1' \(1 and 1 lay"):
         wrapped(network(), include="3.1").load_state_dict(saved)

@@ -123,9 +123,9 @@ def test_modules(module: nn.Module) -> None:
     inner = module[1] if isinstance(module, nn.Sequential) else module
     assert statistics.activation in {f"behind ({type(inner).__name__})", f"behind.1 ({type(inner).__name__})"}
     torch.testing.assert_close(statistics.metric, gap(activation), rtol=1e-12, atol=0)
-    recipe = optimizer._watch.layers["norm"].statistics.recipe
-    assert recipe is not None
-    torch.testing.assert_close(recipe.reproduce(output), activation, rtol=1e-12, atol=1e-15)  # as compiled code does
+    path = optimizer._watch.layers["norm"].statistics.path
+    assert path is not None
+    torch.testing.assert_close(path.reproduce(output), activation, rtol=1e-12, atol=1e-15)  # as compiled code does
 
 
 @pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)

@@ -16,7 +16,6 @@ from goctconv import DynamicWeightDecay
 from reference.decay import (
     DECAY,
     PlainTraining,
-    TinyNetwork,
     assert_metrics,
     assert_same,
     batches,
@@ -24,6 +23,7 @@ from reference.decay import (
     loss_of,
     tiny_network,
 )
+from reference.zoo.tiny import TinyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

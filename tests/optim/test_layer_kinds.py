@@ -15,7 +15,6 @@ from goctconv import DynamicWeightDecay
 from reference.decay import (
     DECAY,
     PlainTraining,
-    TinyNetwork,
     assert_metrics,
     assert_same,
     batches,
@@ -24,6 +23,7 @@ from reference.decay import (
     tiny_network,
     train,
 )
+from reference.zoo.tiny import OfDimension, TinyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,23 +43,6 @@ def check(make: Callable[[], Any], data: list[Any] = DATA, **options: Any) -> Dy
     assert_same(model, plain)
     assert_metrics(optimizer, training.metrics, len(data[-1][0]))
     return optimizer
-
-
-class OfDimension(TinyNetwork):
-    """The same in 0 (linear), 1, 2 or 3 dimensions."""
-
-    def __init__(self, dimensions: int) -> None:
-        super().__init__()
-        convolution = (lambda i, o, _: nn.Linear(i, o)) if dimensions == 0 else getattr(nn, f"Conv{dimensions}d")
-        norm = getattr(nn, f"BatchNorm{max(dimensions, 1)}d")
-        self.conv1, self.conv2 = convolution(3, 5, 2), convolution(5, 7, 2)
-        self.bn1, self.bn2 = norm(5), norm(7)
-
-    def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        first = self.activation(self.bn1(self.conv1(images)))
-        second = self.bn2(self.conv2(first))
-        pooled = second.flatten(2).mean(2) if second.dim() > 2 else second
-        return self.head(pooled), {"bn1": first, "bn2": second}
 
 
 @pytest.mark.parametrize("dimensions", [0, 1, 2, 3])

@@ -17,7 +17,6 @@ from reference.decay import (
     DECAY,
     Batch,
     PlainTraining,
-    TinyNetwork,
     assert_metrics,
     assert_same,
     batches,
@@ -28,6 +27,7 @@ from reference.decay import (
     tiny_network,
     train,
 )
+from reference.zoo.tiny import TinyNetwork
 
 KINDS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 ACTIVATIONS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {

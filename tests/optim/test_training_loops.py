@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from goctconv import DynamicWeightDecay
 from goctconv.optim import StatisticsError
 from reference.decay import (
     DECAY,
     PlainTraining,
-    TinyNetwork,
     assert_metrics,
     assert_same,
     batches,
@@ -27,6 +24,7 @@ from reference.decay import (
     tiny_network,
     train,
 )
+from reference.zoo.tiny import CalledTwice, Checkpointed, TinyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,19 +63,6 @@ def test_gradient_accumulation(sizes: tuple[int, ...]) -> None:
         plain.step(*step)
     assert_same(model, plain.model)
     assert_metrics(optimizer, plain.metrics, sum(sizes))
-
-
-class Checkpointed(TinyNetwork):
-    """Both halves are run again in the backward pass."""
-
-    def __init__(self, activation: Callable[[Tensor], Tensor] | None = None, *, use_reentrant: bool) -> None:
-        super().__init__(activation)
-        self.again = partial(checkpoint, use_reentrant=use_reentrant)
-
-    def forward(self, images: Tensor) -> Tensor:
-        first = self.again(lambda x: self.activation(self.bn1(self.conv1(x))), images)
-        second = self.again(lambda x: self.bn2(self.conv2(x)), first)
-        return self.head(second.mean((2, 3)))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -168,23 +153,8 @@ def test_second_evaluation_replaces_the_images_of_the_first(before: int) -> None
     assert_metrics(optimizer, plain.metrics, 6 * before + 3)
 
 
-class Shared(TinyNetwork):
-    """One BatchNorm is called twice; what follows may differ."""
-
-    def __init__(self, second: Callable[[Tensor], Tensor] = F.relu) -> None:
-        super().__init__()
-        self.conv3 = nn.Conv2d(5, 5, 3, padding=1)
-        self.then = second
-
-    def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        first = F.relu(self.bn1(self.conv1(images)))
-        second = self.then(self.bn1(self.conv3(first)))
-        third = self.bn2(self.conv2(second))
-        return self.head(third.mean((2, 3))), {"bn1": torch.cat([first, second]), "bn2": third}
-
-
 def test_module_called_several_times() -> None:
-    model, plain = seeded(Shared), PlainTraining(seeded(Shared))
+    model, plain = seeded(CalledTwice), PlainTraining(seeded(CalledTwice))
     optimizer = wrapped(model)
     train(model, optimizer, *singly(batches(5, 4)))
     for batch in batches(5, 4):
@@ -195,7 +165,7 @@ def test_module_called_several_times() -> None:
 
 
 def test_one_batch_norm_before_two_activations() -> None:
-    model = seeded(lambda: Shared(torch.tanh))
+    model = seeded(lambda: CalledTwice(torch.tanh))
     optimizer = wrapped(model)
     for _ in range(2):  # it stays an error
         with pytest.raises(StatisticsError, match=r"'bn1' is called several times.*relu and tanh"):

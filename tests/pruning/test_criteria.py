@@ -85,7 +85,7 @@ def test_the_first_of_a_chain_decides() -> None:
     first = [channel for channel, scale in enumerate(scales(model)["0.norm"]) if scale < 0.4]
     assert first
     for name in ("0.norm", "1.norm", "2.norm"):
-        assert plan.masked[name] == plan.masks.shifts[name] == plan.removed[name] == first
+        assert plan.masked[name] == plan.masks.biases[name] == plan.removed[name] == first
     assert plan.apply(model)[1].conv.groups == 10 - len(first)
 
 
@@ -179,7 +179,7 @@ def test_filters_are_compared_within_their_layer() -> None:
 def test_layers_without_a_filter_have_no_score() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)).double()
     assert set(plan_pruning(model, EXAMPLE, ratio=0.5, criterion="l1_filter").masked) == {"2"}
-    with pytest.raises(ValueError, match="no BatchNorm here comes right behind a layer"):
+    with pytest.raises(ValueError, match="no BatchNorm comes right behind a layer"):
         plan_pruning(model[:2], EXAMPLE, ratio=0.5, criterion="geometric_median")
 
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from goctconv.pruning import plan_pruning, prune_channels
+from goctconv.pruning import Reason, plan_pruning, prune_channels
 from reference.random_networks import difference, masked, randomize
 from reference.zoo.blocks import Activated, Residual
 from reference.zoo.chains import dense
@@ -140,7 +140,7 @@ def test_heads_that_cannot_be_run_are_noted() -> None:
     report = prune_channels(randomize(NeedsTargets().double(), share=0.5, seed=4), EXAMPLE, threshold=1e-20).report
     assert report.notes[0].startswith("head.0.conv, head.0.norm, head.2 did not run in eval mode, and the model")
     assert "targets must be given" in report.notes[0]
-    assert set(report.layers["head.0.norm"].held.values()) == {"it does not run"}
+    assert set(report.layers["head.0.norm"].held.values()) == {Reason("not_run")}
 
 
 def test_flags_are_kept() -> None:
@@ -203,7 +203,7 @@ def test_outputs(kind: str) -> None:
     assert left[1] == 8  # put out
     assert left[0] < 8
     assert left[2] < 12
-    assert set(result.report.layers["body.1.norm"].held.values()) == {"it is put out by the model"}
+    assert set(result.report.layers["body.1.norm"].held.values()) == {Reason("output")}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import goctconv
 from goctconv.pruning import PruningError, plan_pruning, prune_channels
 from goctconv.pruning import _plan as plan_module
 from goctconv.pruning import _prune as prune
-from goctconv.pruning import _rebuild as rebuild
 from goctconv.pruning import _verify as verify
+from goctconv.pruning.surgery import Surgery
 from reference.random_networks import randomize
 from reference.zoo.chains import mixed
 
@@ -85,13 +85,13 @@ def failing(function: Callable[..., Any], at: int) -> Callable[..., Any]:
 
 STAGES = {
     "mask": (plan_module.Masks, "apply"),
-    "keep values": (rebuild.Surgery, "keep_values"),
-    "surgery": (rebuild.Surgery, "apply"),
-    "cut": (rebuild.Surgery, "_cut"),
-    "add a bias": (rebuild.Surgery, "_add_bias"),
-    "replace a tensor": (rebuild.Surgery, "_replace"),
-    "measure": (rebuild.Surgery, "_measure"),
-    "set an attribute": (rebuild.Surgery, "_set"),
+    "keep values": (Surgery, "keep_values"),
+    "surgery": (Surgery, "apply"),
+    "cut": (Surgery, "_cut"),
+    "add a bias": (Surgery, "_add_bias"),
+    "replace a tensor": (Surgery, "_replace"),
+    "measure": (Surgery, "_measure"),
+    "set an attribute": (Surgery, "_set"),
     "verify": (verify.Verifier, "check"),
 }
 
@@ -132,34 +132,34 @@ def test_a_failing_resize_of_our_layers_is_taken_back(monkeypatch: pytest.Monkey
     model = csnet()
     before = state_of(model)
     example = torch.randn(1, 3, 32, 32, dtype=torch.float64)
-    assert stopped(monkeypatch, model, example, (rebuild.Surgery, "_resize"), at)
+    assert stopped(monkeypatch, model, example, (Surgery, "_resize"), at)
     assert state_of(model) == before
 
 
 def test_a_mismatch_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     before = state_of(model)
-    apply = rebuild.Surgery.apply
+    apply = Surgery.apply
 
-    def wrong(self: rebuild.Surgery, *args: Any) -> None:
+    def wrong(self: Surgery, *args: Any) -> None:
         apply(self, *args)
         with torch.no_grad():
             self._model[2].body.norm.bias.data = self._model[2].body.norm.bias + 1  # not what masking gives
 
-    monkeypatch.setattr(rebuild.Surgery, "apply", wrong)
+    monkeypatch.setattr(Surgery, "apply", wrong)
     with pytest.raises(PruningError, match=r"differ by .* on the example; 2\.body\.norm is the first BatchNorm"):
         prune_channels(model, EXAMPLE, threshold=1e-20)
     assert state_of(model) == before
 
 
 def test_an_exception_of_the_pruned_model_names_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    apply = rebuild.Surgery.apply
+    apply = Surgery.apply
 
-    def wrong(self: rebuild.Surgery, *args: Any) -> None:
+    def wrong(self: Surgery, *args: Any) -> None:
         apply(self, *args)
         self._model[3].reduce.weight = nn.Parameter(self._model[3].reduce.weight[:, :1])
 
-    monkeypatch.setattr(rebuild.Surgery, "apply", wrong)
+    monkeypatch.setattr(Surgery, "apply", wrong)
     with pytest.raises(PruningError, match=r"does not run on the example: 3\.reduce raised RuntimeError"):
         prune_channels(network(), EXAMPLE, threshold=1e-20)
 

@@ -1,4 +1,4 @@
-"""Dynamic weight decay by plain autograd, the penalty in the loss and no hooks; and tiny networks to train with it."""
+"""Dynamic weight decay by plain autograd, the penalty in the loss and no hooks."""
 
 from __future__ import annotations
 
@@ -9,36 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .zoo.tiny import TinyNetwork
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 DECAY = 3.0
-
-
-class TinyNetwork(nn.Module):
-    """Two BatchNorms: an activation follows one, a pooling the other.
-
-    `read` runs the forward pass and returns the activations too, so that none needs to be found.
-    """
-
-    def __init__(self, activation: Callable[[Tensor], Tensor] | None = None) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 5, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(5)
-        self.activation = nn.ReLU() if activation is None else activation
-        self.conv2 = nn.Conv2d(5, 7, 3, bias=False)
-        self.bn2 = nn.BatchNorm2d(7)
-        self.head = nn.Linear(7, 2)
-
-    def read(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the output, and the activation behind every BatchNorm."""
-        first = self.activation(self.bn1(self.conv1(images)))
-        second = self.bn2(self.conv2(first))
-        return self.head(second.mean((2, 3))), {"bn1": first, "bn2": second}
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.read(images)[0]
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 5) -> Any:

@@ -214,7 +214,7 @@ def test_gammas_that_the_optimizer_has_recorded() -> None:
     picture = gamma_over_time(optimizer.history, kind="quantiles")
     x, median = curves(picture)[0]
     assert x == [2, 4, 6]
-    expected = optimizer.history.scales().abs().double().median(1).values
+    expected = optimizer.history.gammas().abs().double().median(1).values
     np.testing.assert_allclose(median, expected, rtol=1e-6)
     assert axes_of(picture)[0].get_xlabel() == "step"
 

@@ -11,10 +11,10 @@ import timm
 import torch
 from torch import nn
 
-from goctconv.pruning import PrunedLayer, PruningReport, plan_pruning
+from goctconv.pruning import PrunedLayer, PruningReport, Reason, plan_pruning
 from goctconv.report import pruning_page
 
-HELD = {0: "it is live where layer1.conv1 reads it", 2: "it is live where fc reads it", 3: "keep= names it"}
+HELD = {0: Reason("live", "layer1.conv1"), 2: Reason("live", "fc"), 3: Reason("keep", "bn1")}
 REPORT = PruningReport(
     layers={"bn1": PrunedLayer(16, 5, 2, HELD), "bn2": PrunedLayer(2048, 100, 100), "bn3": PrunedLayer(8, 0, 0)},
     parameters=(1000, 250),
@@ -59,7 +59,7 @@ class Page(HTMLParser):
 def test_page() -> None:
     source = pruning_page(REPORT)
     page = Page(source)
-    for expected in ("102 of 105", "bn1", "16 → 14", "2,048 → 1,948", "keep= names it: 3", "3.0e-07", "12.50", "Notes"):
+    for expected in ("102 of 105", "bn1", "16 → 14", "2,048 → 1,948", "keep names bn1: 3", "3.0e-07", "12.50", "Notes"):
         assert expected in page.text
     order = [page.text.index(part) for part in ("bytes of activations", "Why masked channels stay", "Notes", "Layers")]
     assert order == sorted(order)
@@ -74,7 +74,9 @@ def test_page() -> None:
 
 
 def test_bars_are_as_long_as_layers_are_wide() -> None:
-    source = pruning_page(replace(REPORT, layers={"a": PrunedLayer(50, 20, 10, dict.fromkeys(range(10), "why"))}))
+    source = pruning_page(
+        replace(REPORT, layers={"a": PrunedLayer(50, 20, 10, dict.fromkeys(range(10), Reason("why")))})
+    )
     (bar,) = re.findall(r'<span class="bar" role="img"[^>]*>(.*?)</span>', source)
     assert re.findall(r'class="(\w+)" style="width:([\d.]+)%"', bar) == [
         ("live", "60.00"),
@@ -84,14 +86,14 @@ def test_bars_are_as_long_as_layers_are_wide() -> None:
 
 
 def test_page_has_every_place_of_a_reason() -> None:
-    held = {channel: f"it is live where layer{channel % 20}.conv1 reads it" for channel in range(50)}
+    held = {channel: Reason("live", f"layer{channel % 20}.conv1") for channel in range(50)}
     notes = [f"new bias: layer{index}.conv1.bias" for index in range(30)]
     page = Page(pruning_page(replace(REPORT, layers={"bn": PrunedLayer(64, 50, 0, held)}, notes=notes)))
     why, _, rest = page.text.partition("Why masked channels stay")[2].partition("Notes")
     assert why.strip().startswith("50it is live where … reads it: layer0.conv1 (3), layer1.conv1 (3), 18 more")
     assert all(f"layer{index}.conv1 ({2 if index >= 10 else 3})" in why for index in range(20))
     assert all(note.removeprefix("new bias: ") in rest.partition("Layers")[0] for note in notes)
-    assert sum(tag == "details" for tag, _ in page.tags) == 3  # the places of either, and the layer
+    assert sum(tag == "details" for tag, _ in page.tags) == 2  # the places, and the layer
 
 
 def test_page_opens_a_layer_as_a_whole_row() -> None:
@@ -112,15 +114,15 @@ def test_page_opens_a_layer_as_a_whole_row() -> None:
     ],
 )
 def test_page_breaks_names_at_dots(name: str, shown: str) -> None:
-    report = replace(REPORT, layers={name: PrunedLayer(4, 1, 0, {0: f"1.5 of {name} reads it"})})
+    report = replace(REPORT, layers={name: PrunedLayer(4, 1, 0, {0: Reason("live", name)})})
     source = pruning_page(report, name)
     assert f"<code>{shown}</code>" in source
-    assert f"1.5 of {shown} reads it" in source
+    assert f"it is live where {shown} reads it" in source
     assert f"<h1>{shown}</h1>" in source
 
 
 def test_page_escapes_names() -> None:
-    layers = {"<b>&\"'": PrunedLayer(4, 2, 1, {0: "<script>alert(1)</script>"})}
+    layers = {"<b>&\"'": PrunedLayer(4, 2, 1, {0: Reason("<script>alert(1)</script>")})}
     source = pruning_page(replace(REPORT, layers=layers, notes=["<i>"]), "<u>")
     assert {tag for tag, _ in Page(source).tags}.isdisjoint({"b", "script", "u"})
     assert "&lt;i&gt;" in source
@@ -132,7 +134,7 @@ def test_page_without_layers() -> None:
 
 
 def test_page_of_runs_of_channels() -> None:
-    held = dict.fromkeys([0, 1, 2, 5, 7, 8], "why")
+    held = dict.fromkeys([0, 1, 2, 5, 7, 8], Reason("why"))
     assert "why: 0–2, 5, 7–8" in Page(pruning_page(replace(REPORT, layers={"bn": PrunedLayer(9, 6, 0, held)}))).text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +14,25 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checked import need
+from .._checks import ArgumentError
 from ._machine import processors
 
 Precision: TypeAlias = Literal["f32", "bf16"]
 Images: TypeAlias = NDArray[np.float32]
 
 _PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
+
+
+def need(purpose: str, extra: str, names: Sequence[str]) -> Any:
+    """Import the last of some packages of an extra.
+
+    Raises:
+        ImportError: One is missing.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{purpose} needs {', '.join(missing)}: install them with pip install 'goctconv[{extra}]'")
+    return importlib.import_module(names[-1])
 
 
 class Engine:
@@ -149,8 +163,11 @@ class OpenVINOEngine(Engine):
 def _check_size(file: str | os.PathLike[str], sides: Sequence[int | None], size: tuple[int, int] | None) -> None:
     """Refuse sizes that a file does not take; a side that is None may have any length."""
     taken = size or (None, None)
-    if any(side is not None and side != one for side, one in zip(sides, taken, strict=True)):
-        only, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
-        raise ValueError(
-            f"{os.fspath(file)} takes images of {only} alone, not of {asked}: name this size, or export again"
+    if any(own is not None and own != asked for own, asked in zip(sides, taken, strict=True)):
+        own, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
+        raise ArgumentError(
+            "file",
+            os.fspath(file),
+            problem=f"takes images of {own} alone, not of {asked}",
+            cure="name this size with {size}, or export again",
         )

@@ -125,7 +125,7 @@ def _product(conv: nn.Conv2d) -> Kernel:
 
 
 def _product_pays(conv: nn.Conv2d) -> Callable[[Tensor], bool]:
-    """Return what tells whether the product takes less time than oneDNN's convolution, for features of some size."""
+    """Return a function that decides whether the product takes less time than oneDNN's convolution."""
     if conv.out_channels == 1:
         return lambda _: True
     most = _FEW_PIXELS if conv.out_channels < _VECTOR else _FEWER_THAN_IN_ONEDNN

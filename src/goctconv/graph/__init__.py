@@ -6,13 +6,13 @@ from ._cost import Product as Product
 from ._cost import measuring_cost as measuring_cost
 from ._cost import peak_memory as peak_memory
 from ._cost import product_of as product_of
-from ._hooks import OwnedHook as OwnedHook
-from ._hooks import drop_copied_hooks as drop_copied_hooks
 from ._modes import evaluating as evaluating
 from ._modes import random_states as random_states
 from ._modes import set_random_states as set_random_states
 from ._modes import undisturbed as undisturbed
+from ._modules import OwnedHook as OwnedHook
 from ._modules import Selection as Selection
+from ._modules import drop_copied_hooks as drop_copied_hooks
 from ._modules import gamma_parameters as gamma_parameters
 from ._modules import has_gamma as has_gamma
 from ._modules import is_wrapped as is_wrapped
@@ -22,6 +22,7 @@ from ._modules import select as select
 from ._modules import unwrapped as unwrapped
 from ._operators import IDENTITIES as IDENTITIES
 from ._operators import LINEAR as LINEAR
+from ._operators import MATRIX_PRODUCTS as MATRIX_PRODUCTS
 from ._operators import PRODUCTS as PRODUCTS
 from ._operators import VIEWS as VIEWS
 from ._operators import functional as functional

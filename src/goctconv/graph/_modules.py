@@ -1,4 +1,4 @@
-"""Modules of a network: what wraps it, its BatchNorm layers, and a choice of them by names, globs and functions."""
+"""Modules of a network: what wraps it, hooks that copies do not inherit, its BatchNorm layers, and choices of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from .._checks import ArgumentError, ArgumentTypeError
-from .._torch import COMPILED, BatchNorm, parameters_of
+from .._torch import COMPILED, BatchNorm, drop_forward_hooks, parameters_of
 
 Selector: TypeAlias = str | nn.Module | Callable[[str, nn.Module], bool]
 """A name or glob of modules, a module, or a function of name and module."""
@@ -125,3 +125,36 @@ def _matches(selector: Any, name: str, module: nn.Module) -> bool:
 def _known(selector: Selector, norms: dict[str, BatchNorm]) -> str:
     near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
     return f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"
+
+
+class OwnedHook:
+    """A forward hook of one module alone: a deep copy or an unpickled model holds a function that does nothing.
+
+    `drop_copied_hooks` removes that function too.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self.function(*args, **keywords)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return idle_hook
+
+    def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
+        return _idle_hook, ()
+
+
+def idle_hook(*_: Any, **__: Any) -> None:
+    """Do nothing: what a copy of a module holds where the original has an `OwnedHook`."""
+
+
+def _idle_hook() -> Callable[..., None]:
+    return idle_hook
+
+
+def drop_copied_hooks(model: nn.Module) -> None:
+    """Remove from a copy of a model what is left of hooks that belong to the original."""
+    for module in model.modules():
+        drop_forward_hooks(module, lambda hook: hook is idle_hook)

@@ -79,7 +79,7 @@ def undrawn_conv2d(
 
 
 def with_parameters_of(base: Callable[..., None], without: Sequence[str] = ()) -> Callable[[F], F]:
-    """Let `inspect.signature` of a method list what its ``*args`` and ``**options`` pass on to another one."""
+    """Add the parameters that a method passes on by ``*args`` and ``**options`` to its `inspect.signature`."""
 
     def decorate(method: F) -> F:
         own = inspect.signature(method).parameters

@@ -1,46 +1,64 @@
-"""Checks of what DynamicWeightDecay is given."""
+"""Checks of the arguments of DynamicWeightDecay, and its warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .._torch import BatchNorm
+from .._checks import ArgumentError, ArgumentTypeError, check_integer, check_number
+from .._torch import BatchNorm, has_scheduler
 from ..graph import Selection, gamma_parameters, named_batch_norms, select
-from ._activation_statistics import owner_of
-from ._param_groups import groups_by_parameter, has_scheduler, may_have_scheduler
-from ._warnings import listed, warn
+from ._param_groups import groups_by_parameter
+from ._statistics import owner_of
+from ._watch import WatchedLayer
 
 
 def check_arguments(optimizer: object, model: object, history: object) -> None:
-    """Check kinds, and that nothing counts the optimizer's groups yet.
+    """Check types, and that nothing counts the optimizer's groups yet.
 
     Raises:
-        TypeError: Something is of another kind.
-        ValueError: A scheduler is attached, or the history is no number of steps.
+        ArgumentTypeError: Something is of another type.
+        ArgumentError: A scheduler is attached, or the history is no number of steps.
     """
-    if isinstance(optimizer, nn.Module) and isinstance(model, Optimizer):
-        raise TypeError("the optimizer comes first: DynamicWeightDecay(optimizer, model)")
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
+        is_swapped = isinstance(optimizer, nn.Module) and isinstance(model, Optimizer)
+        cure = "the optimizer comes first, as in DynamicWeightDecay(optimizer, model)" if is_swapped else ""
+        raise ArgumentTypeError("optimizer", optimizer, "a torch.optim.Optimizer", cure)
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise ArgumentTypeError("model", model, "a torch.nn.Module")
     if isinstance(model, nn.DataParallel):
-        raise TypeError("model is a DataParallel, whose replicas cannot be watched: use DistributedDataParallel")
+        problem = "is a DataParallel, whose replicas cannot be watched"
+        raise ArgumentTypeError("model", model, problem=problem, cure="use DistributedDataParallel")
     if has_scheduler(optimizer):
-        raise ValueError(
-            "a learning-rate scheduler is attached to the optimizer: wrapping adds a param group, which it would miss; "
-            "wrap first, then attach the scheduler to the DynamicWeightDecay"
-        )
-    if may_have_scheduler(optimizer):
+        problem = "has a learning-rate scheduler, which would miss the param group that wrapping adds"
+        cure = "wrap first, then attach the scheduler to the DynamicWeightDecay"
+        raise ArgumentError("optimizer", optimizer, problem=problem, cure=cure)
+    if any("initial_lr" in group for group in optimizer.param_groups):  # schedulers of other packages note it too
         warn(
             "the param groups have 'initial_lr', so a learning-rate scheduler may be attached: if it is, it will not "
             "change the group of γ that wrapping adds; wrap first, then attach it"
         )
-    if isinstance(history, bool) or not isinstance(history, int) or history < 0:
-        raise ValueError(f"history={history!r} must be a number of steps, 0 for no history")
+    check_integer("history", history, 0, cure="0 records nothing")
+
+
+def check_options(decoupled: object, transform: object, optimizer: Optimizer) -> None:
+    """Check a flag and a function.
+
+    Raises:
+        ArgumentTypeError: They are of another type.
+        ArgumentError: Decoupled decay without a learning rate.
+    """
+    if not isinstance(decoupled, bool):
+        raise ArgumentTypeError("decoupled", decoupled, "True or False")
+    if decoupled and not all("lr" in group for group in optimizer.param_groups):
+        problem = f"needs a learning rate, but {type(optimizer).__name__} has no 'lr' in its groups"
+        raise ArgumentError("decoupled", decoupled, problem=problem)
+    if transform is not None and not callable(transform):
+        raise ArgumentTypeError("transform", transform, "a function of a dict from layers to M, (C,)")
 
 
 def chosen_norms(
@@ -49,88 +67,149 @@ def chosen_norms(
     """Return the layers that are chosen.
 
     Raises:
-        TypeError: They are sharded over processes.
-        ValueError: There are none; the optimizer holds none of them, or not all that were named; another
+        ArgumentTypeError: They are sharded over processes.
+        ArgumentError: There are none; the optimizer holds none of them, or not all that were named; another
             DynamicWeightDecay has some.
     """
     norms = named_batch_norms(model)
     if not norms:
-        raise ValueError(
-            f"{type(model).__name__} has no BatchNorm with a scale (affine=True), so there is nothing to decay: "
-            "dynamic weight decay is for networks with BatchNorm"
-        )
+        problem = "has no BatchNorm with γ (affine=True), so there is nothing to decay"
+        raise ArgumentError("model", model, problem=problem, cure="dynamic weight decay is for networks with BatchNorm")
     chosen = norms if include is None else select(model, norms, include, "include")
     if exclude is not None and not (isinstance(exclude, list | tuple | set) and not exclude):
-        left_out = select(model, norms, exclude, "exclude")
-        chosen = {name: norm for name, norm in chosen.items() if name not in left_out}
+        excluded = select(model, norms, exclude, "exclude")
+        chosen = {name: norm for name, norm in chosen.items() if name not in excluded}
         if not chosen:
-            raise ValueError("exclude leaves no BatchNorm to decay: exclude less, or do without DynamicWeightDecay")
-    sharded = [
-        name for name, norm in chosen.items() if any(hasattr(one, "placements") for one in gamma_parameters(norm))
-    ]
-    if sharded:
-        raise TypeError(
-            f"γ of {listed(sharded)} is a DTensor, a part of which lies in every process: sharded training (FSDP, "
-            "tensor parallelism) is not supported; use DistributedDataParallel"
-        )
-    held = groups_by_parameter(optimizer)
-    missing = [name for name, norm in chosen.items() if any(one not in held for one in gamma_parameters(norm))]
-    if len(missing) == len(chosen) or (include is not None and missing):
-        frozen = [name for name in missing if not any(one.requires_grad for one in gamma_parameters(norms[name]))]
-        reason = f" ({len(frozen)} frozen, with requires_grad=False)" if frozen else ""
-        raise ValueError(
-            f"the optimizer does not hold γ of {listed(missing)}{reason}: make it of the parameters of this model, the "
-            "one that is passed here (not of a copy, nor before parameters were replaced), or include other layers"
-        )
+            cure = "exclude less, or use the optimizer without DynamicWeightDecay"
+            raise ArgumentError("exclude", exclude, problem="leaves no BatchNorm to decay", cure=cure)
+    _check_not_sharded(model, chosen)
+    missing = _check_held(optimizer, chosen, named=include is not None)
     taken = [name for name, norm in chosen.items() if name not in missing and owner_of(norm) is not None]
     if taken:
-        raise ValueError(
-            f"a DynamicWeightDecay around another optimizer decays {listed(taken)} already (has a notebook's cell run "
-            "twice?): call its remove() first, or exclude them"
-        )
+        problem = f"is watched: a DynamicWeightDecay around another optimizer decays {listed(taken)} already"
+        cure = "call its remove() first (has a notebook's cell run twice?), or exclude them"
+        raise ArgumentError("model", model, problem=problem, cure=cure)
     return chosen
 
 
-def check_options(decoupled: object, transform: object, optimizer: Optimizer) -> None:
-    """Check that a flag is one and a function is one.
-
-    Raises:
-        TypeError: They are not.
-        ValueError: Decoupled decay without a learning rate.
-    """
-    if not isinstance(decoupled, bool):
-        raise TypeError(f"decoupled={decoupled!r} must be True or False")
-    if decoupled and not all("lr" in group for group in optimizer.param_groups):
-        raise ValueError(
-            f"decoupled=True needs a learning rate, but {type(optimizer).__name__} has no 'lr' in its groups"
+def _check_not_sharded(model: nn.Module, chosen: Mapping[str, BatchNorm]) -> None:
+    gammas = {name: gamma_parameters(norm) for name, norm in chosen.items()}
+    sharded = [name for name, parameters in gammas.items() if any(hasattr(own, "placements") for own in parameters)]
+    if sharded:
+        problem = (
+            f"holds γ of {listed(sharded)} as a DTensor, a part of which lies in every process: sharded training "
+            "(FSDP, tensor parallelism) is not supported"
         )
-    if transform is not None and not callable(transform):
-        raise TypeError(f"transform={transform!r} must be a function of a dict from layers to M, (C,)")
+        raise ArgumentTypeError("model", model, problem=problem, cure="use DistributedDataParallel")
 
 
-def checked_metric(changed: object, name: str, old: Tensor) -> Tensor:
+def _check_held(optimizer: Optimizer, chosen: Mapping[str, BatchNorm], *, named: bool) -> list[str]:
+    """Return the layers whose γ the optimizer does not hold; an error if it holds none, or not all that were named."""
+    held = groups_by_parameter(optimizer)
+    missing = [name for name, norm in chosen.items() if any(own not in held for own in gamma_parameters(norm))]
+    if len(missing) == len(chosen) or (named and missing):
+        frozen = [name for name in missing if not any(own.requires_grad for own in gamma_parameters(chosen[name]))]
+        reason = f" ({len(frozen)} frozen, with requires_grad=False)" if frozen else ""
+        cure = (
+            "make it of the parameters of this model, the one that is passed here (not of a copy, nor before "
+            "parameters were replaced), or include other layers"
+        )
+        problem = f"does not hold γ of {listed(missing)}{reason}"
+        raise ArgumentError("optimizer", optimizer, problem=problem, cure=cure)
+    return missing
+
+
+def checked_metric(transform: object, changed: object, name: str, old: Tensor) -> Tensor:
     """Return what a transform made of M of a layer.
 
     Raises:
-        TypeError: It did not return a mapping of tensors.
-        ValueError: The layer is missing, or has another shape.
+        ArgumentTypeError: It did not return a mapping of tensors.
+        ArgumentError: The layer is missing, or has another shape.
     """
     if not isinstance(changed, Mapping):
-        raise TypeError(f"transform must return a dict from layers to M, got {changed!r} (is a return missing?)")
+        problem = f"returned {changed!r} (is a return missing?)"
+        raise ArgumentTypeError("transform", transform, "a dict from layers to M", problem=problem)
     if name not in changed:
-        raise ValueError(f"transform was given M of {name!r} and did not return it: return every layer")
+        raise ArgumentError(
+            "transform", transform, problem=f"was given M of {name!r} and did not return it", cure="return every layer"
+        )
     new = changed[name]
     if not isinstance(new, Tensor) or new.shape != old.shape:
         shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
-        raise ValueError(f"transform returned {shape} for {name!r}, expected a tensor {tuple(old.shape)}")
+        expected = f"a tensor {tuple(old.shape)}"
+        raise ArgumentError("transform", transform, expected, problem=f"returned {shape} for {name!r}")
     return new
 
 
-def check_threshold(threshold: object) -> None:
-    """Check that a threshold of abs(γ) is one.
+def check_threshold(threshold: object) -> float:
+    """Return a threshold of abs(γ).
 
     Raises:
-        ValueError: It is not a number of at least 0.
+        ArgumentError: It is not a number of at least 0.
     """
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold >= 0:
-        raise ValueError(f"threshold={threshold!r} must be a number, 0 or larger; 1e-20 is published")
+    return check_number("threshold", threshold, 0, cure="1e-20 is published")
+
+
+class Warnings:
+    """Warnings of one optimizer, each given once for each of the things that it is about."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def of_nothing_seen(self) -> None:
+        """Warn of a step without any image."""
+        self._warn(
+            "no BatchNorm has seen images since the last step, so no γ was decayed by it: run the model in train mode, "
+            "with gradients, before each step",
+            ["nothing seen"],
+        )
+
+    def of_unseen(self, layers: dict[str, WatchedLayer]) -> None:
+        """Warn of layers without images."""
+        frozen = [name for name, layer in layers.items() if not layer.norm.training]
+        reason = f" (in eval mode: {len(frozen)})" if frozen else ""
+        self._warn(
+            f"no activation was seen behind {listed(list(layers))} since the last step, so γ was not decayed there"
+            f"{reason}; exclude layers that the forward pass does not use: passes are slower while it waits for them",
+            [f"unseen {name}" for name in layers],
+        )
+
+    def of_no_gradient(self, names: Sequence[str]) -> None:
+        """Warn of γ without gradients."""
+        self._warn(
+            f"γ of {listed(names)} has no gradient, so it was not decayed: it is frozen, or the loss does not depend "
+            "on it; exclude it, or set requires_grad",
+            [f"no gradient {name}" for name in names],
+        )
+
+    def of_ordinary_decay(self, group: int, weight_decay: object) -> None:
+        """Warn of ordinary weight decay on top of the dynamic one."""
+        self._warn(
+            f"weight_decay={weight_decay} of param group {group} decays γ a second time: leave it at 0 where the group "
+            "has dynamic_weight_decay",
+            [f"decay of group {group}"],
+        )
+
+    def _warn(self, message: str, about: Sequence[str]) -> None:
+        is_new = not self._given.issuperset(about)
+        self._given.update(about)
+        if is_new:
+            warn(message)
+
+
+def warn(message: str) -> None:
+    """Warn of what the caller's code does: its line is shown, not one of this package or of PyTorch."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"DynamicWeightDecay: {message}", UserWarning, stacklevel=level)
+
+
+def _is_inside(module: str) -> bool:
+    return module.startswith(("goctconv.optim", "torch.")) or module == "contextlib"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more layers"

@@ -1,40 +1,35 @@
-"""DynamicWeightDecay: an optimizer around another one that lets useless channels of BatchNorm networks fade."""
+"""DynamicWeightDecay: an optimizer around another one, which makes useless channels of BatchNorm networks fade."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from .._torch import BatchNorm
+from .._checks import ArgumentError
+from .._torch import STEP_HOOKS, add_each, drop_step_pre_hook
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
-from ._checks import check_arguments, check_options, check_threshold, checked_metric, chosen_norms
-from ._cost import Cost, check_cost, factors
-from ._decay import decays, penalty, weights_of
-from ._errors import StatisticsError
-from ._metrics import Metric, parse_metric
+from ._checks import Warnings, check_arguments, check_options, check_threshold, checked_metric, chosen_norms
+from ._metrics import Cost, Metric, check_cost, parse_metric
 from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
-from ._results import GammaHistory, LayerStatistics, Sparsity, transform_without, without
-from ._synchronize import ProcessGroup, group_of
-from ._warnings import Complaints
-from ._watch import Measured, Watch
+from ._results import GammaHistory, LayerStatistics, Sparsity, StatisticsError, transform_without, without
+from ._watch import Measured, ProcessGroup, Watch, decays, group_of, penalty, weights_of
 from ._wrapper import OptimizerWrapper
 
 _COPIED = {
     *("optimizer", "model", "decoupled", "history", "_weight_decay", "_metric", "_cost", "_transform", "_candidates"),
-    *("_steps", "_last", "_complaints"),
+    *("_steps", "_last", "_warnings"),
 }
-_HOOKS = {"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"}
 Transform: TypeAlias = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """A function of M by layer that returns the same."""
 
 
 class DynamicWeightDecay(OptimizerWrapper):
-    """Decays every BatchNorm scale γ in proportion to the activation behind it, around any other optimizer.
+    """Decays every BatchNorm's γ in proportion to the activation behind it, around any other optimizer.
 
     Before each step, λ·M·γ is added to the gradient of γ, where M of a channel is the mean over images of the absolute
     value of its global average pool, read behind BatchNorm *and* the activation that follows. Channels that give little
@@ -44,7 +39,7 @@ class DynamicWeightDecay(OptimizerWrapper):
     function, that is applied to the BatchNorm's output alone; where there is none, as before a sum, a pooling or a
     convolution, the BatchNorm's own output is read.
 
-    The scales move to param groups of their own (behind the others, one for each that held some), whose
+    The γ move to param groups of their own (behind the others, one for each that held some), whose
     ``weight_decay`` is 0, and whose ``dynamic_weight_decay`` is λ and may be scheduled. ``param_groups`` and ``state``
     are those of the wrapped optimizer. Wrap first, then attach learning-rate schedulers to the wrapper. LBFGS keeps its
     one group; the penalty ½·λ·Σ M·γ² joins the loss of its closure, with M of the step's first evaluation.
@@ -55,12 +50,12 @@ class DynamicWeightDecay(OptimizerWrapper):
     `torch.amp.GradScaler` skipped count for the next one. Where an M is not finite, its channel does not decay.
 
     Args:
-        optimizer: Any optimizer that holds the scales. It must not be stepped by itself any more.
+        optimizer: Any optimizer that holds the γ. It must not be stepped by itself any more.
         model: The network; it may be wrapped in DistributedDataParallel or compiled already, if it has not run yet.
         weight_decay: λ; 3.0 is published. With Adam, AdamW and others that normalise gradients it hardly matters how
             large it is, unless ``decoupled``: the learning rate limits how fast γ can fade.
         include: The layers: a module's name or glob (``"layer1.*"``), a module, a function of name and module, or
-            several of these. None: every BatchNorm with a scale that the optimizer holds.
+            several of these. None: every BatchNorm with a γ that the optimizer holds.
         exclude: Layers to leave out, given likewise.
         metric: M of an activation, by image and channel: ``"gap"`` as published, ``"abs_mean"``, ``"rms"``, ``"max"``,
             or a function of the activation (B, C, ...) that returns (B, C) numbers; it may get parts of a batch.
@@ -77,9 +72,9 @@ class DynamicWeightDecay(OptimizerWrapper):
             each measures for itself.
 
     Raises:
-        TypeError: Not an optimizer, not a module, or a metric, cost, coefficient or selector of a wrong kind.
-        ValueError: A model without BatchNorm, an optimizer that does not hold its scales, layers that are not there or
-            are decayed already, a scheduler that was attached before, a coefficient that is negative or NaN.
+        ArgumentTypeError: Not an optimizer, not a module, or a metric, cost, coefficient or selector of a wrong type.
+        ArgumentError: A model without BatchNorm, an optimizer that does not hold its γ, layers that are missing or are
+            decayed already, a scheduler that was attached before, a coefficient that is negative or NaN.
         StatisticsError: At a step, no activation was ever seen, or a γ has been replaced.
 
     Example:
@@ -112,10 +107,8 @@ class DynamicWeightDecay(OptimizerWrapper):
     ) -> None:
         check_arguments(optimizer, model, history)
         if isinstance(optimizer, DynamicWeightDecay):
-            raise ValueError(  # noqa: TRY004  # it is an optimizer
-                "the optimizer is wrapped in DynamicWeightDecay already: wrap it once; after remove(), wrap the one "
-                "inside, its attribute optimizer"
-            )
+            cure = "wrap it once; after remove(), wrap the one inside, its attribute optimizer"
+            raise ArgumentError("optimizer", optimizer, problem="is a DynamicWeightDecay already", cure=cure)
         check_coefficient(weight_decay, "weight_decay")
         check_options(decoupled, transform, optimizer)
         super().__init__(optimizer)
@@ -127,7 +120,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._process_group = group_of(model, process_group)
         self._candidates = chosen_norms(optimizer, self.model, include, exclude)
         check_cost(cost, list(self._candidates), list(named_batch_norms(self.model)))
-        self._warnings = Complaints()
+        self._warnings = Warnings()
         self._steps = 0
         self._last: dict[str, Measured] = {}
         self._watch = self._new_watch()
@@ -137,9 +130,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._step_handle = self._watch_steps(
             "the wrapped optimizer took a step by itself, so no γ was decayed: call step() of the DynamicWeightDecay"
         )
-        return Watch(
-            self.model, parse_metric(self._metric), self._process_group, shares_costs=isinstance(self._cost, str)
-        )
+        return Watch(self.model, parse_metric(self._metric), self._process_group, self._cost)
 
     def _adopt(self) -> None:
         """Take every chosen layer that the optimizer holds by now, and is not taken yet."""
@@ -149,8 +140,8 @@ class DynamicWeightDecay(OptimizerWrapper):
             for name, norm in self._candidates.items()
             if name not in self._watch.layers and all(parameter in held for parameter in gamma_parameters(norm))
         }
-        scales = {parameter: name for name, norm in found.items() for parameter in gamma_parameters(norm)}
-        separate(self.optimizer, scales, self._weight_decay)
+        gammas = {parameter: name for name, norm in found.items() for parameter in gamma_parameters(norm)}
+        separate(self.optimizer, gammas, self._weight_decay)
         self._watch.add(found)
 
     def __repr__(self) -> str:
@@ -160,13 +151,13 @@ class DynamicWeightDecay(OptimizerWrapper):
         """Load a state dict of an optimizer that was wrapped likewise; λ is restored too.
 
         Raises:
-            ValueError: It was saved without dynamic weight decay, or with other param groups.
+            ArgumentError: It was saved without dynamic weight decay, or with other param groups.
         """
         check_same_groups(self.param_groups, state_dict["param_groups"])
         super().load_state_dict(state_dict)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a param group to the wrapped optimizer; chosen scales in it are decayed dynamically from now on."""
+        """Add a param group to the wrapped optimizer; chosen γ in it are decayed dynamically from now on."""
         super().add_param_group(param_group)
         self._adopt()
 
@@ -185,33 +176,28 @@ class DynamicWeightDecay(OptimizerWrapper):
         """
         inner = unwrapped(model)
         norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
-        optimizer._optimizer_step_pre_hooks.pop(self._step_handle.id, None)  # a copy of the one that warns
+        drop_step_pre_hook(optimizer, self._step_handle)  # a copy of the one that warns
         sums, is_removed = self._watch.sums(), self._watch.is_removed
         if inner is self.model:
             self._watch.remove()
-        moved = type(self).__new__(type(self))
-        state = {key: value for key, value in vars(self).items() if key in {*_COPIED, *_HOOKS, "_process_group"}}
-        moved._begin({**state, "optimizer": optimizer, "model": inner})
-        moved.history = self.history.without(removed)
-        moved._transform = transform_without(self._transform, removed)
-        moved._warnings = copy.deepcopy(self._warnings)
-        moved._candidates = cast("dict[str, BatchNorm]", norms)
-        moved._last = {
-            name: Measured(without(metric, removed.get(name, ())), images)
-            for name, (metric, images) in self._last.items()
+        last = {name: measured for name, measured in self._last.items() if name in norms}
+        changed = {
+            "optimizer": optimizer,
+            "model": inner,
+            "history": self.history.without(removed),
+            "_transform": transform_without(self._transform, removed),
+            "_warnings": copy.deepcopy(self._warnings),
+            "_candidates": norms,
+            "_last": {name: Measured(without(m, removed.get(name, ())), images) for name, (m, images) in last.items()},
+        }
+        left = {
+            name: saved and saved._replace(total=without(saved.total, removed.get(name, ())))
+            for name, saved in sums.items()
             if name in norms
         }
-        moved._watch = moved._new_watch()
-        moved._watch.add({name: moved._candidates[name] for name in sums if name in norms})
-        moved._watch.restore(
-            {
-                name: one and one._replace(total=without(one.total, removed.get(name, ())))
-                for name, one in sums.items()
-                if name in norms
-            }
-        )
-        if is_removed:
-            moved.remove()
+        kept = {key: value for key, value in vars(self).items() if key in {*_COPIED, *STEP_HOOKS, "_process_group"}}
+        moved = type(self).__new__(type(self))
+        moved.__setstate__({**kept, **changed, "_watch": (left, is_removed)})
         return moved
 
     def remove(self) -> None:
@@ -224,7 +210,7 @@ class DynamicWeightDecay(OptimizerWrapper):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step of the wrapped optimizer with decaying scales.
+        """Take a step of the wrapped optimizer, and decay every γ.
 
         Args:
             closure: Computes the loss and its gradients anew; some optimizers need it.
@@ -234,7 +220,7 @@ class DynamicWeightDecay(OptimizerWrapper):
 
         Raises:
             StatisticsError: No training forward pass was ever seen, or γ of a layer has been replaced.
-            ValueError: A coefficient of a param group is negative or not finite.
+            ArgumentError: A coefficient of a param group is negative or not finite.
         """
         if self._watch.is_removed:
             return self._step_wrapped(closure)
@@ -328,16 +314,19 @@ class DynamicWeightDecay(OptimizerWrapper):
         if self._transform is None or not measured:
             return measured
         changed = self._transform({name: metric for name, (metric, _) in measured.items()})
-        return {name: Measured(checked_metric(changed, name, old), images) for name, (old, images) in measured.items()}
+        return {
+            name: Measured(checked_metric(self._transform, changed, name, old), images)
+            for name, (old, images) in measured.items()
+        }
 
     def _weights(self) -> dict[str, Tensor]:
         """Return λ times cost times M of every layer that was seen."""
         groups = groups_by_parameter(self.optimizer)
-        costs = factors(self._cost, self._watch.statistics)
+        costs = self._watch.cost_factors()
         factor = {
             name: groups[self._watch.layers[name].parameters[0]][COEFFICIENT] * costs[name] for name in self._last
         }
-        return weights_of({name: one.metric for name, one in self._last.items()}, factor)
+        return weights_of({name: measured.metric for name, measured in self._last.items()}, factor)
 
     def _penalty(self) -> Tensor | float:
         """Return ½·λ·Σ M·γ²; 0 if the decay is decoupled from the loss."""
@@ -353,7 +342,7 @@ class DynamicWeightDecay(OptimizerWrapper):
             self._warnings.of_no_gradient(without)
         held = [(parameter.grad, decay) for parameter, decay in pairs if parameter.grad is not None]
         if held:
-            torch._foreach_add_([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))
+            add_each([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))
 
     def _shrink(self) -> None:
         """Subtract lr·λ·M·γ from γ."""
@@ -366,11 +355,10 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._steps += 1
         self._watch.reset(kept=self._skipped)
         if self.history.every and self._steps % self.history.every == 0:
-            scales = {name: layer.scale for name, layer in self._watch.layers.items()}
-            unseen = {name: torch.zeros_like(scale) for name, scale in scales.items() if name not in self._last}
-            self.history._record(
-                self._steps, scales, {**unseen, **{name: one.metric for name, one in self._last.items()}}
-            )
+            gammas = self._watch.gammas
+            unseen = {name: torch.zeros_like(gamma) for name, gamma in gammas.items() if name not in self._last}
+            measured = {name: measured.metric for name, measured in self._last.items()}
+            self.history.record(self._steps, gammas, {**unseen, **measured})
 
     @torch.no_grad()
     def metrics(self) -> dict[str, LayerStatistics]:
@@ -378,8 +366,8 @@ class DynamicWeightDecay(OptimizerWrapper):
 
         Layers that saw no image before that step are left out.
         """
-        costs = factors(self._cost, self._watch.statistics)
-        activations = {one.name: one.recipe.activation for one in self._watch.statistics if one.recipe is not None}
+        costs = self._watch.cost_factors()
+        activations = {each.name: each.path.activation for each in self._watch.statistics if each.path is not None}
         return {
             name: LayerStatistics(metric.clone(), round(images.item()), activations.get(name, ""), costs[name])
             for name, (metric, images) in self._last.items()
@@ -387,20 +375,20 @@ class DynamicWeightDecay(OptimizerWrapper):
 
     @torch.no_grad()
     def sparsity(self, threshold: float = 1e-20) -> Sparsity:
-        """Count the scales γ whose absolute value is below a threshold.
+        """Count the γ whose absolute value is below a threshold.
 
         γ that were small from the start count too: timm's ResNets start the last BatchNorm of each block at 0, unless
         made with ``zero_init_last=False``.
 
         Args:
-            threshold: 1e-20 as published, for full training; short runs leave a gap higher up.
+            threshold: 1e-20 as published, for full training; short runs leave a valley higher up.
 
         Raises:
-            ValueError: A threshold that is negative or NaN.
+            ArgumentError: A threshold that is negative or NaN.
         """
         check_threshold(threshold)
-        scales = {name: layer.scale for name, layer in self._watch.layers.items()}
-        faded = {name: (int((scale.abs() < threshold).sum()), scale.numel()) for name, scale in scales.items()}
+        gammas = self._watch.gammas
+        faded = {name: (int((gamma.abs() < threshold).sum()), gamma.numel()) for name, gamma in gammas.items()}
         return Sparsity(threshold, faded)
 
     def __getstate__(self) -> dict[str, Any]:

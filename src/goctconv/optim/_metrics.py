@@ -1,17 +1,21 @@
-"""What is measured of an activation: one number per image and channel."""
+"""M of an activation: one number per image and channel; and the factors of M by what a channel costs."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from .._checks import ArgumentError, ArgumentTypeError, nearest
+
 Metric: TypeAlias = Callable[[Tensor], Tensor]
 """A function of an activation (B, C, ...) that gives (B, C) numbers, each of its image and channel alone."""
+
+Cost: TypeAlias = str | Mapping[str, float] | None
+"""``"resolution"``, ``"macs"``, a factor for every layer by name, or None for 1."""
 
 
 def global_average_pool(activation: Tensor) -> Tensor:
@@ -50,17 +54,16 @@ def parse_metric(metric: str | Metric) -> Metric:
     """Return the function that a name stands for, or the function itself.
 
     Raises:
-        ValueError: An unknown name.
-        TypeError: Neither a name nor a function.
+        ArgumentError: An unknown name.
+        ArgumentTypeError: Neither a name nor a function.
     """
+    expected = f"one of {', '.join(METRICS)}, or a function (B, C, ...) -> (B, C)"
     if isinstance(metric, str):
         if metric not in METRICS:
-            near = difflib.get_close_matches(metric, METRICS, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"metric={metric!r} must be one of {', '.join(METRICS)}, or a function{meant}")
+            raise ArgumentError("metric", metric, f"{expected}{nearest(metric, METRICS)}")
         return METRICS[metric]
     if not callable(metric):
-        raise TypeError(f"metric={metric!r} must be one of {', '.join(METRICS)}, or a function (B, C, ...) -> (B, C)")
+        raise ArgumentTypeError("metric", metric, expected)
     return metric
 
 
@@ -85,3 +88,56 @@ def _norm(activation: Tensor, order: float) -> Tensor:
         return activation.abs().to(precise(activation.dtype))
     norm: Tensor = torch.linalg.vector_norm(activation, order, _spatial(activation), dtype=precise(activation.dtype))
     return norm
+
+
+_MEASURED = ("resolution", "macs")
+
+
+def check_cost(cost: object, names: Sequence[str], known: Sequence[str]) -> None:
+    """Check a cost against the names of the layers that are decayed, and of all that are known.
+
+    Raises:
+        ArgumentError: An unknown word, a layer without a factor, a factor that is negative or not finite.
+        ArgumentTypeError: Something else.
+    """
+    if cost is None or (isinstance(cost, str) and cost in _MEASURED):
+        return
+    expected = "None, 'resolution', 'macs' or a mapping from layers to factors"
+    if isinstance(cost, str):
+        raise ArgumentError("cost", cost, f"{expected}{nearest(cost, _MEASURED)}")
+    if not isinstance(cost, Mapping):
+        raise ArgumentTypeError("cost", cost, expected)
+    unknown = [name for name in cost if name not in known]
+    if unknown:
+        problem = f"names {unknown[0]!r}, which is none of the {len(known)} BatchNorm layers"
+        raise ArgumentError("cost", cost, problem=f"{problem}{nearest(unknown[0], known)}")
+    missing = [name for name in names if name not in cost]
+    if missing:
+        cure = f"give one for each of the {len(names)} layers"
+        raise ArgumentError("cost", cost, problem=f"has no factor for {', '.join(missing[:3])}", cure=cure)
+    for name in names:
+        if not (math.isfinite(cost[name]) and cost[name] >= 0):
+            raise ArgumentError(f"cost[{name!r}]", cost[name], "finite and not negative")
+
+
+def cost_factors(cost: Cost, resolution: Mapping[str, float], macs: Mapping[str, float]) -> dict[str, float]:
+    """Return the factor of every layer that has been run.
+
+    Those of ``"resolution"`` are 2 to the number of halvings between the layer's map and the smallest one, in the
+    spirit of the published rule; those of ``"macs"`` are relative to the mean over layers.
+
+    Args:
+        cost: As it was given.
+        resolution: Of each layer's map, in pixels; 0 where it has not run.
+        macs: Of each layer, per image and channel.
+    """
+    known = [name for name, side in resolution.items() if side > 0]
+    if cost is None or not known:
+        return dict.fromkeys(resolution, 1.0)
+    if isinstance(cost, Mapping):
+        return {name: float(cost[name]) for name in resolution}
+    if cost == "resolution":
+        coarsest = min(resolution[name] for name in known)
+        return {name: resolution[name] / coarsest for name in known}
+    mean = sum(macs[name] for name in known) / len(known)
+    return {name: macs[name] / mean if mean else 1.0 for name in known}

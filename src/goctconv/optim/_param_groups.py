@@ -1,27 +1,28 @@
-"""Param groups: the scales γ go into groups of their own, with every other setting kept."""
+"""Param groups: γ go into groups of their own, with every other setting kept."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from .._checks import ArgumentError, check_number
+
 COEFFICIENT = "dynamic_weight_decay"
-"""Key of a param group: λ of the scales in it."""
+"""Key of a param group: λ of the γ in it."""
 LAYERS = "dynamic_layers"
-"""Key of a param group: the layers whose scales are in it, so that state dicts are not loaded for others."""
+"""Key of a param group: the layers whose γ are in it, so that state dicts are not loaded for others."""
 
 
-def separate(optimizer: Optimizer, scales: dict[nn.Parameter, str], coefficient: float) -> None:
-    """Move scales out of every param group that holds others too, into one behind them, with no ordinary decay.
+def separate(optimizer: Optimizer, gammas: dict[nn.Parameter, str], coefficient: float) -> None:
+    """Move γ out of every param group that holds others too, into one behind them, with no ordinary decay.
 
     LBFGS knows one group only, and no weight decay; it keeps it.
     """
     for group in list(optimizer.param_groups):
-        chosen = [index for index, parameter in enumerate(group["params"]) if parameter in scales]
-        names = [scales[group["params"][index]] for index in chosen]
+        chosen = [index for index, parameter in enumerate(group["params"]) if parameter in gammas]
+        names = [gammas[group["params"][index]] for index in chosen]
         if not chosen:
             continue
         if isinstance(optimizer, LBFGS):
@@ -57,46 +58,34 @@ def check_same_groups(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) 
     """Check that a state dict's groups decay the layers that ours do.
 
     Raises:
-        ValueError: They do not.
+        ArgumentError: They do not.
     """
-    decayed = [[COEFFICIENT in group for group in groups] for groups in (ours, theirs)]
-    if decayed[0] != decayed[1]:
-        counts = [f"{len(one)} param groups, of which {sum(one)} decay dynamically" for one in decayed]
-        raise ValueError(
-            f"the state dict has {counts[1]}; this optimizer has {counts[0]}: load it before wrapping if it was saved "
-            "without dynamic weight decay, else wrap with the include and exclude that it was saved with"
-        )
+    decayed, saved_decayed = ([COEFFICIENT in group for group in groups] for groups in (ours, theirs))
+    as_saved = "wrap with the include and exclude that it was saved with"
+    if decayed != saved_decayed:
+        problem = f"has {_counted(saved_decayed)}; this optimizer has {_counted(decayed)}"
+        cure = f"load it before wrapping if it was saved without dynamic weight decay, else {as_saved}"
+        raise ArgumentError("state_dict", theirs, problem=problem, cure=cure)
     for own, saved in zip(ours, theirs, strict=True):
         if LAYERS in own and LAYERS in saved and list(own[LAYERS]) != list(saved[LAYERS]):
             only = [name for name in saved[LAYERS] if name not in own[LAYERS]] or saved[LAYERS]
             missing = [name for name in own[LAYERS] if name not in saved[LAYERS]] or own[LAYERS]
-            raise ValueError(
-                f"the state dict decays {only[0]!r} where this optimizer decays {missing[0]!r} "
-                f"({len(saved[LAYERS])} and {len(own[LAYERS])} layers): wrap with the include and exclude "
-                "that it was saved with"
-            )
+            counts = f"({len(saved[LAYERS])} and {len(own[LAYERS])} layers)"
+            problem = f"decays {only[0]!r} where this optimizer decays {missing[0]!r} {counts}"
+            raise ArgumentError("state_dict", theirs, problem=problem, cure=as_saved)
 
 
-def check_coefficient(value: Any, name: str) -> None:
-    """Check that a coefficient of decay is one.
+def _counted(decayed: list[bool]) -> str:
+    return f"{len(decayed)} param groups, of which {sum(decayed)} decay dynamically"
+
+
+def check_coefficient(value: Any, argument: str) -> None:
+    """Check a coefficient of decay.
 
     Raises:
-        ValueError: It is negative, infinite or NaN.
-        TypeError: It is no number.
+        ArgumentError: It is negative, infinite or NaN.
+        ArgumentTypeError: It is no number.
     """
     if isinstance(value, Tensor) and value.numel() == 1:
         return  # a tensor of a captured step: reading it would wait for the device
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}={value!r} must be a number, 0 or larger; 3.0 is published")
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}={value!r} must be finite and not negative; 3.0 is published, 0 is no decay")
-
-
-def has_scheduler(optimizer: Optimizer) -> bool:
-    """Whether a learning-rate scheduler counts this optimizer's steps."""
-    return hasattr(optimizer.step, "_wrapped_by_lr_sched")
-
-
-def may_have_scheduler(optimizer: Optimizer) -> bool:
-    """Whether something has noted the initial learning rates, as schedulers of other packages do."""
-    return any("initial_lr" in group for group in optimizer.param_groups)
+    check_number(argument, value, 0, cure="3.0 is published, 0 is no decay")

@@ -1,4 +1,4 @@
-"""What an optimizer with dynamic weight decay tells of itself."""
+"""Results of an optimizer with dynamic weight decay: statistics, sparsity, history, and its error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+class StatisticsError(RuntimeError):
+    """The statistics of activations that a step needs are missing, or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class LayerStatistics:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """How many scales γ have faded.
+    """How many γ have faded.
 
     Attributes:
         threshold: A channel counts as faded if abs(γ) is below it.
@@ -90,27 +94,28 @@ class GammaHistory:
         >>> for _ in range(3):
         ...     model(torch.rand(4, 3, 8, 8)).mean().backward()
         ...     optimizer.step()
-        >>> optimizer.history.steps, optimizer.history.scale("1").shape
+        >>> optimizer.history.steps, optimizer.history.gamma("1").shape
         ([1, 2, 3], torch.Size([3, 8]))
     """
 
     every: int
     steps: list[int] = field(default_factory=list)
-    _scales: list[dict[str, Tensor]] = field(default_factory=list, repr=False)
+    _gammas: list[dict[str, Tensor]] = field(default_factory=list, repr=False)
     _metrics: list[dict[str, Tensor]] = field(default_factory=list, repr=False)
 
     @property
     def layers(self) -> list[str]:
         """The names of the layers that were recorded at every step."""
-        return [name for name in self._scales[0] if all(name in one for one in self._scales)] if self._scales else []
+        first = self._gammas[0] if self._gammas else {}
+        return [name for name in first if all(name in entry for entry in self._gammas)]
 
-    def scale(self, layer: str) -> Tensor:
+    def gamma(self, layer: str) -> Tensor:
         """Return γ of a layer after each recorded step, (steps, C) in float32.
 
         Raises:
             KeyError: There is no record of such a layer.
         """
-        return self._stacked(self._scales, layer)
+        return self._stacked(self._gammas, layer)
 
     def metric(self, layer: str) -> Tensor:
         """Return M of a layer at each recorded step, (steps, C) in float32; 0 where it was not run.
@@ -120,23 +125,23 @@ class GammaHistory:
         """
         return self._stacked(self._metrics, layer)
 
-    def scales(self) -> Tensor:
+    def gammas(self) -> Tensor:
         """Return γ of all layers after each recorded step, (steps, sum of C) in float32."""
         if not self.layers:
             return torch.empty(len(self.steps), 0)
-        return torch.cat([self.scale(layer) for layer in self.layers], 1)
+        return torch.cat([self.gamma(layer) for layer in self.layers], 1)
 
-    def _record(self, step: int, scales: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
+    def record(self, step: int, gammas: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> None:
         """Add an entry; the tensors are copied to the processor's memory."""
         self.steps.append(step)
-        for store, values in ((self._scales, scales), (self._metrics, metrics)):
+        for store, values in ((self._gammas, gammas), (self._metrics, metrics)):
             store.append({name: value.detach().to("cpu", torch.float32, copy=True) for name, value in values.items()})
 
     def without(self, removed: Mapping[str, Sequence[int]]) -> GammaHistory:
         """Return the history of the channels that are left when some are removed, by layer."""
         stores = [
             [{name: without(value, removed.get(name, ())) for name, value in entry.items()} for entry in store]
-            for store in (self._scales, self._metrics)
+            for store in (self._gammas, self._metrics)
         ]
         return GammaHistory(self.every, list(self.steps), *stores)
 
@@ -146,7 +151,7 @@ class GammaHistory:
                 "history=0 records nothing" if not self.every else f"there are {', '.join(self.layers) or 'none yet'}"
             )
             raise KeyError(f"history has no layer {layer!r}: {reason}")
-        return torch.stack([one[layer] for one in store])
+        return torch.stack([entry[layer] for entry in store])
 
 
 def without(values: Tensor, removed: Sequence[int]) -> Tensor:

@@ -1,22 +1,26 @@
-"""The layers of a model that are decayed, with the hooks that read the activations behind them."""
+"""The layers of a model that are decayed: their γ, the hooks that read the activations behind them, and the decay."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from typing import NamedTuple, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import BatchNorm
+from .._torch import BatchNorm, at_least, divide_each, parameters_of, split, zero_each
 from ..graph import drop_copied_hooks, gamma_parameters
-from ._activation_statistics import ActivationStatistics, Sums, attach
-from ._discovery import ActivationFinder
-from ._errors import StatisticsError
-from ._metrics import Metric
-from ._synchronize import ProcessGroup, is_distributed, sum_over_processes
+from ._finder import ActivationFinder
+from ._metrics import Cost, Metric, cost_factors
+from ._results import StatisticsError
+from ._statistics import ActivationStatistics, Sums, attach
+
+ProcessGroup: TypeAlias = "dist.ProcessGroup | Literal['auto'] | None"
+"""Whose processes train together; ``"auto"``: those of DistributedDataParallel, else all; None: each for itself."""
 
 
 class WatchedLayer(NamedTuple):
@@ -27,7 +31,7 @@ class WatchedLayer(NamedTuple):
     statistics: ActivationStatistics
 
     @property
-    def scale(self) -> Tensor:
+    def gamma(self) -> Tensor:
         """γ, (C,)."""
         return cast("Tensor", self.norm.weight)
 
@@ -37,13 +41,13 @@ class WatchedLayer(NamedTuple):
 
     def gradient_of_penalty(self, weight: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of ½ Σ weight·γ² for each parameter that makes γ; None where it needs none."""
-        if self.norm._parameters.get("weight") is self.parameters[0]:
+        if parameters_of(self.norm).get("weight") is self.parameters[0]:
             return (weight * self.parameters[0].detach(),)
         trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         with torch.enable_grad():
-            scale = self.scale
-            outer = (weight * scale.detach()).to(scale.dtype)
-            found = iter(torch.autograd.grad(scale, trained, outer, allow_unused=True) if trained else ())
+            gamma = self.gamma
+            outer = (weight * gamma.detach()).to(gamma.dtype)
+            found = iter(torch.autograd.grad(gamma, trained, outer, allow_unused=True) if trained else ())
         return tuple(next(found) if parameter.requires_grad else None for parameter in self.parameters)
 
 
@@ -61,15 +65,13 @@ class Watch:
         layers: What is watched, by name.
     """
 
-    def __init__(
-        self, model: nn.Module, metric: Metric, process_group: ProcessGroup, *, shares_costs: bool = False
-    ) -> None:
+    def __init__(self, model: nn.Module, metric: Metric, process_group: ProcessGroup, cost: Cost = None) -> None:
         self.layers: dict[str, WatchedLayer] = {}
         self.is_removed = False
         self._model = model
         self._metric = metric
         self._process_group = process_group
-        self._shares_costs = shares_costs
+        self._cost = cost
         self._handles: list[RemovableHandle] = []
         self._finders: list[ActivationFinder] = []
         self._finalizer = weakref.finalize(self, _remove, self._handles, self._finders)
@@ -79,11 +81,11 @@ class Watch:
         if not norms:
             return
         drop_copied_hooks(self._model)
-        statistics = {norm: ActivationStatistics(name, self._metric) for name, norm in norms.items()}
-        for norm, one in statistics.items():
-            self.layers[one.name] = WatchedLayer(norm, gamma_parameters(norm), one)
-            self._handles.append(attach(norm, one))
-        self._finders.append(ActivationFinder(self._model, statistics, self._handles.append))
+        found = {norm: ActivationStatistics(name, self._metric) for name, norm in norms.items()}
+        for norm, statistics in found.items():
+            self.layers[statistics.name] = WatchedLayer(norm, gamma_parameters(norm), statistics)
+            self._handles.append(attach(norm, statistics))
+        self._finders.append(ActivationFinder(self._model, found, self._handles.append))
 
     def remove(self) -> None:
         """Take all hooks off."""
@@ -95,22 +97,33 @@ class Watch:
         """The statistics of all layers."""
         return [layer.statistics for layer in self.layers.values()]
 
+    @property
+    def gammas(self) -> dict[str, Tensor]:
+        """γ of every layer, (C,)."""
+        return {name: layer.gamma for name, layer in self.layers.items()}
+
+    def cost_factors(self) -> dict[str, float]:
+        """Return the factor of M of every layer that has been run."""
+        resolution = {each.name: each.resolution for each in self.statistics}
+        return cost_factors(self._cost, resolution, {each.name: each.macs for each in self.statistics})
+
     def sums(self) -> dict[str, Sums | None]:
         """Return a copy of what has been summed since the last step."""
         return {name: layer.statistics.sums() for name, layer in self.layers.items()}
 
-    def restore(self, sums: dict[str, Sums | None]) -> None:
+    def restore(self, sums: Mapping[str, Sums | None]) -> None:
         """Return to an earlier state of the sums."""
-        for name, one in sums.items():
-            self.layers[name].statistics.restore(one)
+        for name, saved in sums.items():
+            self.layers[name].statistics.restore(saved)
 
     def reset(self, kept: Tensor | None = None) -> None:
         """Forget the images; keep them where ``kept`` is a positive number."""
-        sums = [tensor for one in self.statistics for tensor in (one.total, one.count) if tensor is not None]
-        if kept is None and sums:
-            torch._foreach_zero_(sums)
-        for one in self.statistics:
-            one.reset(kept, are_sums_zero=kept is None)
+        if kept is None:
+            sums = [tensor for each in self.statistics for tensor in (each.total, each.count) if tensor is not None]
+            if sums:
+                zero_each(sums)
+        for statistics in self.statistics:
+            statistics.reset(kept, are_sums_zero=kept is None)
         for finder in self._finders:
             finder.finish()
 
@@ -118,28 +131,28 @@ class Watch:
         """Return M of every layer that saw images since the last step, in any process."""
         for finder in self._finders:
             finder.conclude()
-        for one in self.statistics:
-            one.flush()
+        for statistics in self.statistics:
+            statistics.flush()
         if is_distributed(self._process_group):
-            sums = {name: one[:2] for name, one in self._sum_over_processes().items() if one.is_fresh}
+            sums = {name: own[:2] for name, own in self._sum_over_processes().items() if own.is_fresh}
         else:
-            fresh = [(name, layer.statistics) for name, layer in self.layers.items() if layer.statistics.is_fresh]
-            pairs = [(name, one.total, one.count) for name, one in fresh]
+            fresh = [statistics for statistics in self.statistics if statistics.is_fresh]
+            pairs = [(statistics.name, statistics.total, statistics.count) for statistics in fresh]
             sums = {name: (total, count) for name, total, count in pairs if total is not None and count is not None}
         if not sums:
             return {}
-        counts = torch._foreach_clamp_min([count for _, count in sums.values()], 1)
-        metrics = torch._foreach_div([total for total, _ in sums.values()], counts)
+        counts = at_least([count for _, count in sums.values()], 1)
+        metrics = divide_each([total for total, _ in sums.values()], counts)
         return dict(zip(sums, map(Measured, metrics, counts), strict=True))
 
     def _sum_over_processes(self) -> dict[str, Sums]:
         for layer in self.layers.values():
             if layer.statistics.total is None:  # another process may have run it
-                scale = layer.scale
-                layer.statistics.allocate(scale.numel(), scale.dtype, scale.device)
-        own = {name: cast("Sums", one) for name, one in self.sums().items()}
+                gamma = layer.gamma
+                layer.statistics.allocate(gamma.numel(), gamma.dtype, gamma.device)
+        own = {name: cast("Sums", sums) for name, sums in self.sums().items()}
         tensors = [tensor for sums in own.values() for tensor in (sums.total, sums.images)]
-        if self._shares_costs:
+        if isinstance(self._cost, str):
             self._share_costs(tensors[0].device)
         summed = iter(sum_over_processes(tensors, self._process_group))
         everywhere = {name: sums._replace(total=next(summed), images=next(summed)) for name, sums in own.items()}
@@ -150,11 +163,11 @@ class Watch:
 
     def _share_costs(self, device: torch.device) -> None:
         """Let all processes weigh alike: the costs of a layer are the mean over those that have run it."""
-        own = [[float(one.resolution > 0), one.resolution, one.macs] for one in self.statistics]
+        own = [[float(each.resolution > 0), each.resolution, each.macs] for each in self.statistics]
         (table,) = sum_over_processes([torch.tensor(own, dtype=torch.float64, device=device)], self._process_group)
-        for one, (known, resolution, macs) in zip(self.statistics, table.tolist(), strict=True):
+        for statistics, (known, resolution, macs) in zip(self.statistics, table.tolist(), strict=True):
             if known:
-                one.resolution, one.macs = resolution / known, macs / known
+                statistics.resolution, statistics.macs = resolution / known, macs / known
 
     def check_unchanged(self) -> None:
         """Check that γ of every layer is still what it was.
@@ -191,3 +204,60 @@ def _remove(handles: list[RemovableHandle], finders: list[ActivationFinder]) -> 
         handle.remove()
     for finder in finders:
         finder.remove()
+
+
+def weights_of(metrics: Mapping[str, Tensor], factor: Mapping[str, float]) -> dict[str, Tensor]:
+    """Return the factor of each layer times its M, (C,); 0 where M is not finite."""
+    kinds: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+    for name, metric in metrics.items():
+        kinds.setdefault((metric.device, metric.dtype), []).append(name)
+    weights = {}
+    for names in kinds.values():
+        together = torch.cat([metrics[name] for name in names]).nan_to_num_(0.0, 0.0, 0.0)
+        parts = split(together, [len(metrics[name]) for name in names])
+        weights.update({name: part * factor[name] for name, part in zip(names, parts, strict=True)})
+    return weights
+
+
+def penalty(layers: Mapping[str, WatchedLayer], weights: Mapping[str, Tensor]) -> Tensor | float:
+    """Return ½·Σ weight·γ²."""
+    return sum(0.5 * (weight * layers[name].gamma ** 2).sum() for name, weight in weights.items())
+
+
+def decays(layers: Mapping[str, WatchedLayer], weights: Mapping[str, Tensor]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Give every parameter that makes a γ, with the gradient of the penalty."""
+    for name, weight in weights.items():
+        layer = layers[name]
+        for parameter, decay in zip(layer.parameters, layer.gradient_of_penalty(weight), strict=True):
+            if decay is not None:
+                yield parameter, decay
+
+
+def group_of(model: nn.Module, process_group: ProcessGroup) -> ProcessGroup:
+    """Return the group that a wrapped model brings along, where none was chosen."""
+    if process_group == "auto" and isinstance(model, DistributedDataParallel):
+        return model.process_group
+    return process_group
+
+
+def is_distributed(process_group: ProcessGroup) -> bool:
+    """Whether there are other processes to sum over."""
+    if process_group is None or not (dist.is_available() and dist.is_initialized()):
+        return False
+    return dist.get_world_size(None if process_group == "auto" else process_group) > 1
+
+
+def sum_over_processes(tensors: list[Tensor], process_group: ProcessGroup) -> list[Tensor]:
+    """Return the sums of tensors over all processes, the same bits in each, with one call for each kind of tensor."""
+    group = None if process_group == "auto" else process_group
+    summed = list(tensors)
+    kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        kinds.setdefault((tensor.device, tensor.dtype), []).append(index)
+    for indices in kinds.values():
+        flat = torch.cat([tensors[index].reshape(-1) for index in indices])
+        dist.all_reduce(flat, group=group)
+        parts = split(flat, [tensors[index].numel() for index in indices])
+        for index, part in zip(indices, parts, strict=True):
+            summed[index] = part.view(tensors[index].shape)
+    return summed

@@ -12,14 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from ._warnings import warn
+from .._torch import OPTIMIZER_HOOKS
+from ._checks import warn
 
-_SHARED_HOOKS = (
-    "_optimizer_state_dict_pre_hooks",
-    "_optimizer_state_dict_post_hooks",
-    "_optimizer_load_state_dict_pre_hooks",
-    "_optimizer_load_state_dict_post_hooks",
-)
 _FROM_SCALER = ("grad_scale", "found_inf")
 
 
@@ -28,9 +23,10 @@ class OptimizerWrapper(Optimizer):
 
     Attributes:
         optimizer: The wrapped one.
+        is_stepping: Whether the wrapped one takes a step for this one.
     """
 
-    _is_stepping = False
+    is_stepping = False
 
     def __init__(self, optimizer: Optimizer) -> None:  # not Optimizer's, which would make groups of its own
         self._begin({"optimizer": optimizer})
@@ -38,7 +34,7 @@ class OptimizerWrapper(Optimizer):
     def _begin(self, attributes: dict[str, Any]) -> None:
         """Take attributes over, and set up what `torch.optim.Optimizer` does when it is made or unpickled."""
         super().__setstate__(attributes)
-        for name in _SHARED_HOOKS:
+        for name in OPTIMIZER_HOOKS:
             setattr(self, name, getattr(self.optimizer, name))
 
     def __getattr__(self, name: str) -> Any:
@@ -95,11 +91,11 @@ class OptimizerWrapper(Optimizer):
 
     def _step_wrapped(self, closure: Callable[[], Any] | None) -> Any:
         """Take a step of the wrapped optimizer."""
-        self._is_stepping = True
+        self.is_stepping = True
         try:
             return self.optimizer.step() if closure is None else self.optimizer.step(closure)
         finally:
-            self._is_stepping = False
+            self.is_stepping = False
 
     def _watch_steps(self, message: str) -> RemovableHandle:
         """Warn once if the wrapped optimizer takes a step by itself."""
@@ -109,7 +105,7 @@ class OptimizerWrapper(Optimizer):
         def before(*_: Any) -> None:
             nonlocal has_warned
             alive = wrapper()
-            if not has_warned and (alive is None or not alive._is_stepping):
+            if not has_warned and (alive is None or not alive.is_stepping):
                 has_warned = True
                 warn(message)
 
@@ -143,7 +139,7 @@ class OptimizerWrapper(Optimizer):
     def _scaled(self, gradients: list[Tensor]) -> list[Tensor]:
         """Return gradients at the scale of those of the loss."""
         factor = self._from_scaler("grad_scale")
-        return gradients if factor is None else [one * factor.to(one.device) for one in gradients]
+        return gradients if factor is None else [gradient * factor.to(gradient.device) for gradient in gradients]
 
     def _unless_skipped(self, step: Tensor) -> Tensor:
         """Return a change of a parameter, or nothing if the step does nothing."""

@@ -1,53 +1,51 @@
-"""Which channels are masked: scores of BatchNorm channels, and thresholds or shares of them."""
+"""The choice of the channels to mask: scores of BatchNorm channels, and thresholds or shares of them."""
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Mapping
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._torch import BatchNorm
-from ._facts import Facts
+from .._checks import ArgumentError, ArgumentTypeError, check_choice, check_number
+from .._torch import BatchNorm, split
+from .propagate import Facts
 
 Criterion: TypeAlias = str | Callable[[nn.Module], Mapping[str, Tensor]]
 """A name, or a function of the model that returns scores (C,) of BatchNorm channels by module; low ones are masked."""
 
+Keep: TypeAlias = "str | nn.Module | Iterable[str | nn.Module]"
+"""Layers that keep all channels: names or globs of modules, or modules."""
 _OF_FILTERS = ("l1_filter", "geometric_median")
-_NAMES = ("gamma", "gamma_first", *_OF_FILTERS)
+CRITERIA = ("gamma", "gamma_first", *_OF_FILTERS)
 
 
 def check_criterion(criterion: Criterion, threshold: float | None, ratio: float | None, scope: str | None) -> None:
     """Check that a choice of channels is one.
 
     Raises:
-        ValueError: An unknown name; both or none of threshold and ratio; one that cannot be.
-        TypeError: A criterion that is neither a name nor a function.
+        ArgumentError: An unknown name; both or none of threshold and ratio; one out of range.
+        ArgumentTypeError: A criterion that is neither a name nor a function.
     """
-    if not callable(criterion) and not isinstance(criterion, str):
-        raise TypeError(f"criterion={criterion!r} must be one of {', '.join(_NAMES)}, or a function of the model")
-    if isinstance(criterion, str) and criterion not in _NAMES:
-        near = difflib.get_close_matches(criterion, _NAMES, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"criterion={criterion!r} must be one of {', '.join(_NAMES)}, or a function{meant}")
+    if not callable(criterion):
+        cure = "pass one of them, or a function of the model that returns scores by BatchNorm"
+        if not isinstance(criterion, str):
+            raise ArgumentTypeError("criterion", criterion, f"one of {', '.join(CRITERIA)}, or a function", cure)
+        check_choice("criterion", criterion, CRITERIA, cure)
     if (threshold is None) == (ratio is None):
-        raise ValueError(
-            f"threshold={threshold!r}, ratio={ratio!r}: give one of them: a threshold of scores (1e-20 is published "
-            "for abs(γ)) or the share of channels to mask"
+        cure = (
+            "give one of them: a threshold of scores (1e-20 is published for abs(γ)) or the share of channels to mask"
         )
-    for name, value in (("threshold", threshold), ("ratio", ratio)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.floating)):
-            raise TypeError(f"{name}={value!r} must be a number")
-    if threshold is not None and not (math.isfinite(threshold) and threshold >= 0):
-        raise ValueError(f"threshold={threshold!r} must be finite and not negative")
-    if ratio is not None and not 0 <= ratio < 1:
-        raise ValueError(f"ratio={ratio!r} must be a share of channels, at least 0 and below 1")
-    if scope not in {None, "global", "layer"}:
-        raise ValueError(f"scope={scope!r} must be 'global' or 'layer'")
+        raise ArgumentError("threshold", threshold, problem=f", {{ratio={ratio!r}}}", cure=cure)
+    if threshold is not None:
+        check_number("threshold", threshold, 0)
+    if ratio is not None:
+        check_number("ratio", ratio, 0, below=1, cure="pass a share of channels")
+    check_choice("scope", scope, (None, "global", "layer"))
 
 
 def scores(
@@ -68,7 +66,9 @@ def scores(
         return {**own, **{name: own[first] for name, first in first_of_chain(found).items() if name in own}}
     scored = _filter_scores(criterion, norms, found, dict(model.named_parameters()))
     if not scored:
-        raise ValueError(f"criterion={criterion!r} scores filters, and no BatchNorm here comes right behind a layer")
+        raise ArgumentError(
+            "criterion", criterion, problem="scores filters, and no BatchNorm comes right behind a layer"
+        )
     return scored
 
 
@@ -78,24 +78,31 @@ def scope_of(criterion: Criterion, scope: str | None) -> str:
 
 
 def _checked(given: Any, norms: dict[str, BatchNorm]) -> dict[str, Tensor]:
+    """Return the scores that a function gave.
+
+    Raises:
+        ArgumentError: They are others than one number per channel.
+        ArgumentTypeError: They are no dict.
+    """
+
+    def error(problem: str, expected: str = "") -> ArgumentError:
+        return ArgumentError("criterion", given, expected, problem=f"was returned by the function: {problem}")
+
     if not isinstance(given, Mapping):
-        raise TypeError(
-            f"criterion: the function returned {type(given).__name__}, expected a dict of scores by BatchNorm"
-        )
+        raise ArgumentTypeError("criterion", given, "a function that returns a dict of scores by BatchNorm")
+    if not given:
+        raise error("it has no scores")
     found = {}
     for name, score in given.items():
         if name not in norms:
-            raise ValueError(f"criterion: the function scores {name!r}, which is no BatchNorm with a scale")
-        if not isinstance(score, Tensor) or score.shape != (norms[name].num_features,):
+            raise error(f"{name!r} is no BatchNorm with γ")
+        channels = norms[name].num_features
+        if not isinstance(score, Tensor) or score.shape != (channels,):
             shape = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            raise ValueError(
-                f"criterion: the score of {name!r} is {shape}, expected a tensor ({norms[name].num_features},)"
-            )
+            raise error(f"the score of {name!r} is {shape}", f"a tensor ({channels},)")
         found[name] = score.detach().double().cpu()
         if bad := int(found[name].isnan().sum()):
-            raise ValueError(f"criterion: the score of {name!r} has {bad} values that are NaN")
-    if not found:
-        raise ValueError("criterion: the function gave no scores")
+            raise error(f"the score of {name!r} has {bad} values that are NaN")
     return found
 
 
@@ -110,9 +117,9 @@ def _filter_scores(
 ) -> dict[str, Tensor]:
     """Return scores of the filters that make the channels of a BatchNorm, where one layer makes them."""
     makers = {labels.numpy().tobytes(): (name, 0) for name, labels in facts.depthwise.items()}
-    for reader in facts.readers:
-        dimension = 1 if (reader.weight, 1) in facts.rows and reader.outputs is facts.rows[reader.weight, 1] else 0
-        makers[reader.outputs.numpy().tobytes()] = reader.weight, dimension
+    for consumer in facts.consumers:
+        dimension = 1 if facts.rows.get((consumer.weight, 1)) is consumer.outputs else 0
+        makers[consumer.outputs.numpy().tobytes()] = consumer.weight, dimension
     found = {}
     for name, norm in facts.norms.items():
         maker, dimension = makers.get(norm.labels.numpy().tobytes(), ("", 0))
@@ -148,9 +155,7 @@ def masks(
         together = torch.cat(list(scored.values()))
         places = torch.cat([torch.linspace(0, 1, len(score)) for score in scored.values()])
         count = round(float(ratio or 0) * len(together))
-        parts = _lowest(together, count, places).split(  # type: ignore[no-untyped-call]
-            [len(score) for score in scored.values()]
-        )
+        parts = split(_lowest(together, count, places), [len(score) for score in scored.values()])
         chosen = dict(zip(scored, parts, strict=True))
     limited = {}
     for name, mask in chosen.items():
@@ -165,3 +170,31 @@ def _lowest(score: Tensor, count: int, places: Tensor | None = None) -> Tensor:
     mask = torch.zeros(len(score), dtype=torch.bool)
     mask[torch.from_numpy(order[:count].copy())] = True
     return mask
+
+
+def named_norms(norms: dict[str, BatchNorm], model: nn.Module, keep: Keep) -> set[str]:
+    """Return the layers that ``keep`` names.
+
+    Raises:
+        ArgumentError: It names none.
+        ArgumentTypeError: It is of another kind.
+    """
+    found: set[str] = set()
+    paths = dict(model.named_modules(remove_duplicate=False))
+    names = {id(norm): name for name, norm in norms.items()}
+    given = [keep] if isinstance(keep, str | nn.Module) or not isinstance(keep, Iterable) else list(keep)
+    for selector in given:
+        if isinstance(selector, nn.Module):
+            modules = [selector]
+        elif isinstance(selector, str):
+            modules = [module for path, module in paths.items() if fnmatch.fnmatchcase(path, selector)]
+        else:
+            raise ArgumentTypeError("keep", selector, "a module, its name or a glob")
+        matched = {names[id(inner)] for module in modules for inner in module.modules() if id(inner) in names}
+        if not matched:
+            near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
+            shown = selector if isinstance(selector, str) else type(selector)
+            there = f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"
+            raise ArgumentError("keep", shown, problem="matches no BatchNorm with γ", cure=there)
+        found |= matched
+    return found

@@ -1,45 +1,44 @@
-"""Channels that live and die together: what is summed, gated or convolved depthwise can only be removed as one."""
+"""Groups of channels that live and die together: those that are summed, gated or convolved depthwise."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._checks import ArgumentError
+from .._torch import split, unique_inverse
 from ..graph import unwrapped
-from ._decide import components
-from ._facts import Facts
-from ._inputs import as_call, batch_norms, check_devices
-from ._shadows import FIRST
-from ._trace import trace
-from ._verify import quietly
+from ._copies import sharing_copy
+from ._inputs import as_call, batch_norms, check_devices, quiet
+from .propagate import FIRST, Facts, trace
+from .solve import components
 
 
 class ChannelGroups:
-    """Classes of BatchNorm channels that can only be removed together.
+    """Groups of BatchNorm channels that can only be removed together.
 
     Attributes:
-        of: The class of every channel, (C,), by BatchNorm.
-        count: The number of classes.
+        of: The group of every channel, (C,), by BatchNorm.
+        count: The number of groups.
 
     Example:
         >>> import timm, torch
         >>> from goctconv.pruning import channel_groups
-        >>> classes = channel_groups(timm.create_model("resnet18"), torch.zeros(1, 3, 64, 64))
-        >>> classes.members("layer1.0.bn2", 5)  # channel 5 of the first stage, wherever it is summed
+        >>> groups = channel_groups(timm.create_model("resnet18"), torch.zeros(1, 3, 64, 64))
+        >>> groups.members("layer1.0.bn2", 5)  # channel 5 of the first stage, wherever it is summed
         [('bn1', 5), ('layer1.0.bn2', 5), ('layer1.1.bn2', 5)]
     """
 
     def __init__(self, of: dict[str, Tensor]) -> None:
         self.of = of
-        self.count = 1 + max(int(classes.max()) for classes in of.values())
+        self.count = 1 + max(int(groups.max()) for groups in of.values())
 
     def members(self, layer: str, channel: int) -> list[tuple[str, int]]:
-        """Return the channels of one class: that of a channel of a layer, as pairs of BatchNorm and channel.
+        """Return the channels of one group: that of a channel of a layer, as pairs of BatchNorm and channel.
 
         Raises:
             KeyError: There is no such layer.
@@ -47,51 +46,52 @@ class ChannelGroups:
         if layer not in self.of:
             raise KeyError(f"there is no BatchNorm {layer!r}; there are {', '.join(list(self.of)[:3])}, ...")
         wanted = int(self.of[layer][channel])
-        return [
-            (name, int(found)) for name, classes in self.of.items() for found in (classes == wanted).nonzero()[:, 0]
-        ]
+        return [(name, int(found)) for name, groups in self.of.items() for found in (groups == wanted).nonzero()[:, 0]]
 
     def without(self, removed: Mapping[str, Sequence[int]]) -> ChannelGroups:
-        """Return the classes of a pruned network.
+        """Return the groups of a pruned network.
 
         Args:
             removed: The channels that are gone, by BatchNorm, as ``plan.removed`` has them.
         """
         kept = {}
-        for name, classes in self.of.items():
-            stays = torch.ones(len(classes), dtype=torch.bool)
+        for name, groups in self.of.items():
+            stays = torch.ones(len(groups), dtype=torch.bool)
             stays[list(removed.get(name, ()))] = False
-            kept[name] = classes[stays]
-        _, numbered = torch.cat(list(kept.values())).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        parts = numbered.split([len(one) for one in kept.values()])
+            kept[name] = groups[stays]
+        _, numbered = unique_inverse(torch.cat(list(kept.values())))
+        parts = split(numbered, [len(groups) for groups in kept.values()])
         return ChannelGroups(dict(zip(kept, parts, strict=True)))
 
     def __repr__(self) -> str:
-        channels = sum(len(classes) for classes in self.of.values())
-        return f"ChannelGroups({self.count} classes of {channels} channels in {len(self.of)} layers)"
+        channels = sum(len(groups) for groups in self.of.values())
+        return f"ChannelGroups({self.count} groups of {channels} channels in {len(self.of)} layers)"
 
     def _check(self, lengths: Mapping[str, int]) -> None:
-        """Check that layers have the channels that the classes are of.
+        """Check that layers have the channels that the groups are of.
 
         Raises:
-            ValueError: One has not.
+            ArgumentError: One has not.
         """
         for name, length in lengths.items():
             if name in self.of and len(self.of[name]) != length:
-                raise ValueError(
-                    f"the classes are of {len(self.of[name])} channels of {name!r}, which has {length}: of a pruned "
-                    "network, use classes.without(plan.removed)"
+                raise ArgumentError(
+                    "values",
+                    length,
+                    f"{len(self.of[name])}",
+                    "use groups.without(plan.removed) for a pruned network",
+                    problem=f"channels of {name!r}",
                 )
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the mean over each class in place of each channel's own value; of the layers that are given.
+        """Return the mean over each group in place of each channel's own value; of the layers that are given.
 
-        As ``transform`` of `goctconv.DynamicWeightDecay`, it lets the channels of a class fade alike, so that whole
-        classes can go; `PruningResult.transfer_optimizer` takes it along. Layers that are not known here keep their
+        As ``transform`` of `goctconv.DynamicWeightDecay`, it lets the channels of a group fade alike, so that whole
+        groups can go; `PruningResult.transfer_optimizer` takes it along. Layers that are not known here keep their
         values.
 
         Raises:
-            ValueError: A layer has other channels than the classes are of.
+            ArgumentError: A layer has other channels than the groups are of.
         """
         self._check({name: len(value) for name, value in values.items()})
         known = {name: value for name, value in values.items() if name in self.of}
@@ -110,32 +110,32 @@ class ChannelGroups:
         }
 
     def group_lasso(self, model: nn.Module) -> Tensor:
-        """Return the penalty Σ √n·‖γ‖₂ over classes of n channels, differentiable: in a loss it makes classes vanish.
+        """Return the penalty Σ √n·‖γ‖₂ over groups of n channels, differentiable: in a loss it makes groups vanish.
 
         Args:
-            model: The network that the classes are of, or a copy; it may be wrapped.
+            model: The network that the groups are of, or a copy; it may be wrapped.
 
         Raises:
-            ValueError: A layer has other channels than the classes are of.
+            ArgumentError: A layer has other channels than the groups are of.
 
         Source: Yuan & Lin, "Model selection and estimation in regression with grouped variables", 2006.
         """
         inner = unwrapped(model)
-        scales = {name: inner.get_submodule(name).weight for name in self.of}
-        self._check({name: len(scale) for name, scale in scales.items()})  # type: ignore[arg-type]  # tensors
-        first = next(iter(scales.values()))
-        squares = torch.zeros(self.count, dtype=first.dtype, device=first.device)  # type: ignore[arg-type]  # a Tensor
+        gammas = {name: cast("Tensor", inner.get_submodule(name).weight) for name in self.of}
+        self._check({name: len(gamma) for name, gamma in gammas.items()})
+        first = next(iter(gammas.values()))
+        squares = torch.zeros(self.count, dtype=first.dtype, device=first.device)
         number = torch.zeros_like(squares)
-        for name, scale in scales.items():
+        for name, gamma in gammas.items():
             index = self.of[name].to(squares.device)
-            squares = squares.index_add(0, index, (scale**2).to(squares.device))  # type: ignore[operator]  # a Tensor
+            squares = squares.index_add(0, index, (gamma**2).to(squares.device))
             number = number.index_add(0, index, torch.ones_like(index, dtype=squares.dtype))
         used = squares > 0  # the root has no gradient at 0
         return (number[used] * squares[used]).sqrt().sum()
 
 
 def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
-    """Find the classes of BatchNorm channels that can only be removed together.
+    """Find the groups of BatchNorm channels that can only be removed together.
 
     Args:
         model: Any network with BatchNorm.
@@ -148,20 +148,19 @@ def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
         >>> import timm, torch
         >>> from goctconv.pruning import channel_groups
         >>> model = timm.create_model("resnet18")
-        >>> classes = channel_groups(model, torch.zeros(1, 3, 64, 64))
-        >>> classes.count, classes.group_lasso(model).shape
+        >>> groups = channel_groups(model, torch.zeros(1, 3, 64, 64))
+        >>> groups.count, groups.group_lasso(model).shape
         (2880, torch.Size([]))
     """
     inner, call = unwrapped(model), as_call(example_inputs)
     batch_norms(inner)
     check_devices(inner, call)
-    traced = copy.deepcopy(inner)
-    with quietly(traced):
-        return classes_of(trace(traced, *call))
+    with torch.no_grad(), quiet():
+        return groups_of(trace(sharing_copy(inner).eval(), call).facts)
 
 
-def classes_of(facts: Facts) -> ChannelGroups:
-    """Return the classes that a forward pass showed."""
+def groups_of(facts: Facts) -> ChannelGroups:
+    """Return the groups that a forward pass showed."""
     found = components(facts)
     labels = {name: found[norm.labels.numpy()] for name, norm in facts.norms.items()}
     alone = 1 + int(found.max())
@@ -170,5 +169,5 @@ def classes_of(facts: Facts) -> ChannelGroups:
         labels[name] = np.where(unknown, np.arange(alone, alone + len(unknown)), labels[name])
         alone += len(unknown)
     _, numbered = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
-    parts = np.split(numbered.reshape(-1), np.cumsum([len(one) for one in labels.values()])[:-1])
+    parts = np.split(numbered.reshape(-1), np.cumsum([len(of) for of in labels.values()])[:-1])
     return ChannelGroups({name: torch.from_numpy(part.copy()) for name, part in zip(labels, parts, strict=True)})

@@ -1,8 +1,11 @@
-"""The model and the example inputs that pruning is given, and what the model returns."""
+"""The model and the example inputs that pruning is given, and the outputs of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,69 +13,87 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.prune import BasePruningMethod
-from torch.utils import _pytree as pytree
 
-from .._torch import BatchNorm
-from ._errors import PruningError
+from .._checks import ArgumentError, ArgumentTypeError, Spelling, in_python, spelled
+from .._torch import BatchNorm, DropoutNd, children_of, forward_pre_hooks_of, map_tensors, split, tensors_in
+from ..graph import named_batch_norms, undisturbed
 
-_LONGEST = 60  # of a value that a message shows
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized")
 _COMPUTED_WEIGHTS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+_CHUNK = 1 << 15  # elements that are summed at once, as many as fit into a processor's cache
+_AGREEMENT = 1e-12  # of sums in another order, as a share of what they can be at most
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class PruningError(RuntimeError):
+    """A model cannot be pruned, or pruning it did not leave its output as it was; the model is unchanged.
+
+    Attributes:
+        module: The path of the module where a pruned model was seen to differ or fail; None if that is not known, empty
+            behind the last BatchNorm.
+    """
+
+    def __init__(self, message: str, *, module: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.module = module
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the message.
+
+        Args:
+            spelling: Writes an argument that the message names; as in Python by default.
+        """
+        return spelled(self.message, spelling or in_python)
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 def as_call(example_inputs: Any) -> Call:
     """Return arguments and keywords of a call: a tensor, a tuple of arguments, or a dict of keywords.
 
     Raises:
-        TypeError: There is no tensor in it.
+        ArgumentError: It has values that tell nothing.
+        ArgumentTypeError: There is no tensor in it.
     """
+    expected = "a tensor, a tuple of arguments or a dict of keyword arguments"
     if isinstance(example_inputs, Mapping):
         call: Call = ((), dict(example_inputs))
     elif isinstance(example_inputs, list):
-        raise TypeError(
-            "example_inputs is a list: pass (a, b) for two arguments, and ([a, b],) for one argument that is a list"
-        )
+        cure = "pass (a, b) for two arguments, and ([a, b],) for one argument that is a list"
+        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
     elif isinstance(example_inputs, tuple):
         call = (example_inputs, {})
     else:
         call = ((example_inputs,), {})
-    if not any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(call)):
-        raise TypeError(
-            f"example_inputs is {_shown(example_inputs)}, expected a tensor, a tuple of arguments or a dict of keyword "
-            "arguments, such as torch.zeros(1, 3, 224, 224)"
-        )
-    for leaf in pytree.tree_leaves(call):
-        is_number = isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.is_meta
-        if is_number and not torch.isfinite(leaf).all():
-            raise ValueError("example_inputs holds values that are NaN or infinite, which hide what a model computes")
-        if isinstance(leaf, Tensor) and not leaf.numel():
-            raise ValueError(
-                f"example_inputs holds a tensor {tuple(leaf.shape)} without elements: pass one image or more"
-            )
+    tensors = list(tensors_in(call))
+    if not tensors:
+        raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
+    for tensor in tensors:
+        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
+            problem = "has values that are NaN or infinite, which hide what a model computes"
+            raise ArgumentError("example_inputs", example_inputs, problem=problem)
+        if not tensor.numel():
+            problem = f"has a tensor {tuple(tensor.shape)} without elements"
+            raise ArgumentError("example_inputs", example_inputs, problem=problem, cure="pass one image or more")
     return call
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"a {type(value).__name__}" if hasattr(value, "shape") or len(text) > _LONGEST else text
 
 
 def copied(call: Call) -> Call:
     """Return a call with tensors of its own, for a model may change its inputs."""
-    return pytree.tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), call)  # type: ignore[no-any-return]
+    return map_tensors(lambda tensor: tensor.detach().clone(), call)
 
 
 def described(call: Call) -> str:
     """Return the shapes of a call's tensors."""
-    shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor)]
-    return ", ".join(map(str, shapes))
+    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors_in(call))
 
 
-def tensors_in(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
-    """Give every tensor of what a model returned: in containers, mappings of any kind, and attributes of objects."""
+def tensors_of(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
+    """Give every tensor that a model returned: in containers, mappings of any kind, and attributes of objects."""
     if isinstance(output, Tensor):
         yield output
     elif depth and not isinstance(output, nn.Module | type):
@@ -83,11 +104,25 @@ def tensors_in(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
         else:
             parts = list(getattr(output, "__dict__", {}).values())
         for part in parts:
-            yield from tensors_in(part, depth - 1)
+            yield from tensors_of(part, depth - 1)
+
+
+def set_mode(model: nn.Module, *, with_heads: bool) -> None:
+    """Put a model into eval mode; with auxiliary heads, only what is random or learns statistics."""
+    for module in model.modules():
+        module.training = with_heads and bool(children_of(module)) and not isinstance(module, BatchNorm | DropoutNd)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show no warnings, and leave the global generators of random numbers as they were."""
+    with undisturbed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
-    """Return every BatchNorm with a scale, by its first name.
+    """Return every BatchNorm with γ, by its first name.
 
     Raises:
         PruningError: There is none, or the model is of a kind that cannot be pruned.
@@ -95,16 +130,12 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     for name, module in model.named_modules():
         if problem := _problem(module):
             raise PruningError(f"{name or type(model).__name__} {problem}")
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, BatchNorm) and module.weight is not None
-    }
+    found = {name: norm for name, norm in named_batch_norms(model).items() if norm.weight is not None}
     if not found:
-        frozen = next((name for name, one in model.named_modules() if "FrozenBatchNorm" in type(one).__name__), "")
-        cure = f"; {frozen} is frozen, its scale is a buffer: put a BatchNorm2d in place of it" if frozen else ""
+        frozen = next((name for name, its in model.named_modules() if "FrozenBatchNorm" in type(its).__name__), "")
+        cure = f"; {frozen} is frozen, its γ is a buffer: put a BatchNorm2d in place of it" if frozen else ""
         raise PruningError(
-            f"{type(model).__name__} has no BatchNorm with a scale (affine=True), whose channels could be removed{cure}"
+            f"{type(model).__name__} has no BatchNorm with γ (affine=True), whose channels could be removed{cure}"
         )
     return found
 
@@ -112,7 +143,7 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
 def _problem(module: nn.Module) -> str:
     """Return why a module cannot be pruned, and the cure; empty if it can."""
     parameters = list(module.parameters(recurse=False))
-    hooks = list(module._forward_pre_hooks.values())
+    hooks = list(forward_pre_hooks_of(module).values())
     computed = [_COMPUTED_WEIGHTS.get(type(hook).__name__) for hook in hooks]
     problems = {
         "is a TorchScript module, whose code is fixed: prune the model before scripting or tracing it": isinstance(
@@ -128,25 +159,58 @@ def _problem(module: nn.Module) -> str:
         ),
         "has no weights yet: run the model once before": any(map(is_lazy, parameters)),
         "has a DTensor, a part of which lies in every process: gather the model before pruning it": any(
-            hasattr(one, "placements") for one in parameters
+            hasattr(parameter, "placements") for parameter in parameters
         ),
-        "has weights without values, on the meta device: load them first": any(one.is_meta for one in parameters),
+        "has weights without values, on the meta device: load them first": any(
+            parameter.is_meta for parameter in parameters
+        ),
     }
     return next((problem for problem, is_so in problems.items() if is_so), "")
 
 
-def check_finite(model: nn.Module) -> None:
-    """Check that all weights and running statistics are numbers.
+def check_finite(model: nn.Module) -> dict[str, list[float]]:
+    """Check that all weights and running statistics are numbers, and return their fingerprint.
 
     Raises:
         PruningError: One is NaN or infinite.
     """
-    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, BatchNorm)]
-    statistics = [(name, one) for path, norm in norms for name, one in norm.named_buffers(path)]
+    found = fingerprint(model)
+    statistics = [pair for path, norm in named_batch_norms(model).items() for pair in norm.named_buffers(path)]
     for name, tensor in (*model.named_parameters(), *statistics):
-        if tensor.is_floating_point() and tensor.numel() and not torch.isfinite(tensor).all():
-            bad = int((~torch.isfinite(tensor)).sum())
+        total = found.get(name, [0.0])[0]
+        bad = 0 if math.isfinite(total) else int((~torch.isfinite(tensor)).sum())
+        if bad:
             raise PruningError(f"{name} has {bad} values that are NaN or infinite: load weights that are not damaged")
+    return found
+
+
+@torch.no_grad()
+def fingerprint(model: nn.Module) -> dict[str, list[float]]:
+    """Return the sum, the least and the largest value, and the number of values of every tensor, by name."""
+    return {
+        name: fingerprint_of(tensor)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers())
+        if tensor.is_floating_point() and tensor.numel()
+    }
+
+
+@torch.no_grad()
+def fingerprint_of(tensor: Tensor) -> list[float]:
+    """Return the sum, the least and the largest value, and the number of values of a tensor."""
+    least, largest = tensor.aminmax()
+    sums = [part.double().sum() for part in split(tensor.reshape(-1), _CHUNK)]
+    return [float(torch.stack(sums).sum()), float(least), float(largest), float(tensor.numel())]
+
+
+def is_of(model: nn.Module, known: Mapping[str, Sequence[float]]) -> bool:
+    """Whether a model's weights are those that a fingerprint is of."""
+    found = fingerprint(model)
+    return found.keys() == known.keys() and all(_agree(found[name], known[name]) for name in found)
+
+
+def _agree(first: Sequence[float], second: Sequence[float]) -> bool:
+    most = first[3] * max(abs(first[1]), abs(first[2]))
+    return list(first[1:]) == list(second[1:]) and abs(first[0] - second[0]) <= _AGREEMENT * most
 
 
 def check_devices(model: nn.Module, call: Any) -> None:
@@ -155,9 +219,9 @@ def check_devices(model: nn.Module, call: Any) -> None:
     Raises:
         PruningError: They are on another device.
     """
-    devices = {tensor.device for tensor in model.parameters()}
-    for leaf in pytree.tree_leaves(call):
-        if isinstance(leaf, Tensor) and len(devices) == 1 and leaf.device not in devices:
+    devices = {parameter.device for parameter in model.parameters()}
+    for tensor in tensors_in(call):
+        if len(devices) == 1 and tensor.device not in devices:
             raise PruningError(
-                f"example_inputs are on {leaf.device}, the model is on {next(iter(devices))}: move one of them"
+                f"{{example_inputs}} are on {tensor.device}, the model is on {next(iter(devices))}: move one of them"
             )

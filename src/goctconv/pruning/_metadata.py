@@ -1,4 +1,4 @@
-"""Numbers of channels that a model tells about itself, as timm's do; what it computes does not depend on them."""
+"""Metadata of a model about its channels, as timm's models have it; the output does not depend on it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from torch import Tensor, nn
 
 from .._torch import ConvNd
 
-Told: TypeAlias = "dict[str, tuple[int, ...]]"
-"""Shapes by the module that gave a tensor of them; the model's features under the name of the method."""
+StageShapes: TypeAlias = "dict[str, tuple[int, ...]]"
+"""Shapes of outputs by module; that of the model's features under the name of the method."""
 
 _FEATURES = "forward_features"
 _INPUTS_OF_HEAD = ("num_features", "head_hidden_size", "in_features")
 
 
 @contextmanager
-def told(model: nn.Module) -> Iterator[Told]:
-    """Note the shapes of what a model tells about while the context lasts; the model is one to be thrown away."""
-    shapes: Told = {}
+def stage_shapes(model: nn.Module) -> Iterator[StageShapes]:
+    """Record the shapes of the outputs that metadata describe; the model is one to be thrown away."""
+    shapes: StageShapes = {}
 
     def note(name: str, output: Any) -> None:
         if isinstance(output, Tensor):
-            shapes[name] = tuple(output.shape)
+            shapes[name] = tuple(int(size) for size in output.shape)
 
     handles = [
         model.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: note(name, output))
         for name in {name for _, name, _ in _entries(model)}
     ]
-    features = getattr(model, _FEATURES, None)
+    features: Any = getattr(model, _FEATURES, None)
 
     def noted(*args: Any, **keywords: Any) -> Any:
-        output = features(*args, **keywords)  # type: ignore[misc]  # put in place of it only if it is there
+        output = features(*args, **keywords)
         note(_FEATURES, output)
         return output
 
@@ -47,13 +47,15 @@ def told(model: nn.Module) -> Iterator[Told]:
             handle.remove()
 
 
-def new_numbers(before: nn.Module, after: nn.Module, shapes: tuple[Told, Told]) -> dict[str, dict[str, int]]:
-    """Return what a pruned model must tell, by module and attribute, such as ``feature_info.3.num_chs``.
+def new_numbers(
+    before: nn.Module, after: nn.Module, shapes: tuple[StageShapes, StageShapes]
+) -> dict[str, dict[str, int]]:
+    """Return the new metadata of a pruned model, by module and attribute, such as ``feature_info.3.num_chs``.
 
     Args:
-        before: The model as it was; one that keeps account of its channels itself has nothing to be told.
+        before: The model as it was; one that keeps account of its channels itself needs nothing.
         after: The pruned one.
-        shapes: What was noted of both.
+        shapes: Those that were recorded of both.
     """
     if hasattr(before, "resize_channels"):
         return {}
@@ -62,7 +64,7 @@ def new_numbers(before: nn.Module, after: nn.Module, shapes: tuple[Told, Told]) 
     if isinstance(vars(before).get("num_features"), int):
         numbers.append(("num_features", _FEATURES, vars(before)["num_features"]))
     for attribute, name, number in numbers:
-        changed = _changed(number, *(its.get(name, ()) for its in shapes))
+        changed = _changed(number, *(recorded.get(name, ()) for recorded in shapes))
         if changed is not None:
             found.setdefault("", {})[attribute] = changed
     return found
@@ -76,7 +78,7 @@ def _changed(number: int, before: tuple[int, ...], after: tuple[int, ...]) -> in
 
 
 def _entries(model: nn.Module) -> Iterator[tuple[int, str, int]]:
-    """Give index, module and number of channels of every stage that a model tells about."""
+    """Give index, module and number of channels of every stage that a model describes."""
     stages = vars(model).get("feature_info")
     modules = dict(model.named_modules())
     for index, stage in enumerate(stages if isinstance(stages, list) else []):
@@ -88,17 +90,17 @@ def _entries(model: nn.Module) -> Iterator[tuple[int, str, int]]:
 
 
 def _of_head(before: nn.Module, after: nn.Module) -> dict[str, dict[str, int]]:
-    """Return the inputs of the classifier where the model, or a module that holds it, tells their number."""
+    """Return the inputs of the classifier where the model, or a module that holds it, has their number."""
     heads = [_head(model) for model in (before, after)]
     old, new = (None if head is None else _inputs(head) for head in heads)
     if heads[0] is None or old is None or new is None or old == new:
         return {}
     found: dict[str, dict[str, int]] = {}
     for path, module in before.named_modules():
-        is_around = any(one is heads[0] for one in module.modules()) and module is not heads[0]
-        told_here = [name for name in _INPUTS_OF_HEAD if is_around and vars(module).get(name) == old]
-        if told_here:
-            found[path] = dict.fromkeys(told_here, new)
+        is_around = any(child is heads[0] for child in module.modules()) and module is not heads[0]
+        held = [name for name in _INPUTS_OF_HEAD if is_around and vars(module).get(name) == old]
+        if held:
+            found[path] = dict.fromkeys(held, new)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A plan: what is cut out of a model, as data that can be saved and applied to a fresh model."""
+"""A pruning plan: the cuts of a model, as data that can be saved and applied to a fresh model."""
 
 from __future__ import annotations
 
@@ -13,35 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._torch import BatchNorm
-from ..graph import unwrapped
-from ._errors import PruningError
-from ._fingerprint import is_of
-from ._rebuild import Moves, Shapes, Surgery, cut_like
+from .._torch import parameters_of
+from ..graph import named_batch_norms, unwrapped
+from ._inputs import PruningError, is_of
 from ._report import PrunedLayer, PruningReport
-from ._report_text import summary
+from .surgery import Moves, Shapes, Surgery, cut_like
 
 FORMAT = "goctconv-pruning-plan"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Which channels are set to nothing, by BatchNorm.
+    """Masked channels by BatchNorm.
 
     Attributes:
-        scales: Where γ := 0.
-        shifts: Where β := 0 too.
+        gammas: Where γ := 0.
+        biases: Where β := 0 too.
     """
 
-    scales: dict[str, list[int]]
-    shifts: dict[str, list[int]]
+    gammas: dict[str, list[int]]
+    biases: dict[str, list[int]]
 
     def apply(self, model: nn.Module, surgery: Surgery | None = None) -> None:
         """Set them to 0, in place."""
-        for attribute, masked in (("weight", self.scales), ("bias", self.shifts)):
+        for attribute, masked in (("weight", self.gammas), ("bias", self.biases)):
             for name, channels in masked.items():
-                tensor = model.get_submodule(name)._parameters.get(attribute)
+                tensor = parameters_of(model.get_submodule(name)).get(attribute)
                 if tensor is None or not channels:
                     continue
                 if surgery is not None:
@@ -93,18 +91,14 @@ class PruningPlan:
             >>> PruningPlan.empty(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))).removed
             {}
         """
-        layers = {
-            name: PrunedLayer(module.num_features, 0, 0)
-            for name, module in model.named_modules()
-            if isinstance(module, BatchNorm) and module.weight is not None
-        }
+        layers = {name: PrunedLayer(module.num_features, 0, 0) for name, module in named_batch_norms(model).items()}
         count = sum(parameter.numel() for parameter in model.parameters())
         return cls(Masks({}, {}), {}, [], PruningReport(layers, (count, count), (0, 0), (0, 0)))
 
     @property
     def masked(self) -> dict[str, list[int]]:
         """Channels with γ := 0 by BatchNorm."""
-        return self.masks.scales
+        return self.masks.gammas
 
     def apply(self, model: nn.Module, *, inplace: bool = False) -> nn.Module:
         """Return a slim copy of a model.
@@ -139,8 +133,8 @@ class PruningPlan:
     def cut(self, surgery: Surgery, *, with_moves: bool = True) -> None:
         """Cut a model whose channels are masked already."""
         moves = self.moves if with_moves and self.moves is not None else [Moves()] * len(self.steps)
-        for shapes, its in zip(self.steps, moves, strict=True):
-            surgery.apply(shapes, its)
+        for shapes, added in zip(self.steps, moves, strict=True):
+            surgery.apply(shapes, added)
 
     def _fits(self, masked: nn.Module) -> bool:
         """Whether what was moved is right for a masked model; warns where it would be missed."""
@@ -180,11 +174,11 @@ class PruningPlan:
         }
 
         def joined(first: dict[str, list[int]], later: dict[str, list[int]]) -> dict[str, list[int]]:
-            added = {name: {left[name][one] for one in channels} for name, channels in later.items()}
+            added = {name: {left[name][channel] for channel in channels} for name, channels in later.items()}
             names = [name for name in left if name in first or name in added]
             return {name: sorted({*first.get(name, ()), *added.get(name, ())}) for name in names}
 
-        masks = Masks(joined(self.masks.scales, second.masks.scales), joined(self.masks.shifts, second.masks.shifts))
+        masks = Masks(joined(self.masks.gammas, second.masks.gammas), joined(self.masks.biases, second.masks.biases))
         report = self.report.then(second.report, left)
         steps = [*self.steps, *second.steps]
         return PruningPlan(masks, joined(self.removed, second.removed), steps, report, adds=self.adds or second.adds)
@@ -214,15 +208,15 @@ class PruningPlan:
         return model
 
     def _check_masks(self, model: nn.Module) -> None:
-        scales = {name: module._parameters.get("weight") for name, module in model.named_modules()}
-        for name in (*self.masks.scales, *self.masks.shifts):
-            if scales.get(name) is None:
+        gammas = {name: parameters_of(module).get("weight") for name, module in model.named_modules()}
+        for name in (*self.masks.gammas, *self.masks.biases):
+            if gammas.get(name) is None:
                 raise PruningError(f"the plan masks {name!r}, which the model does not have: it is for another one")
         for name, layer in self.report.layers.items():
-            scale = scales.get(name)
-            if scale is not None and len(scale) != layer.channels:
+            gamma = gammas.get(name)
+            if gamma is not None and len(gamma) != layer.channels:
                 raise PruningError(
-                    f"the plan is for {layer.channels} channels of {name!r}, the model has {len(scale)}: it is for "
+                    f"the plan is for {layer.channels} channels of {name!r}, the model has {len(gamma)}: it is for "
                     "another model, or has been applied already"
                 )
 
@@ -268,12 +262,13 @@ class PruningPlan:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise ValueError("it was not written by PruningPlan.save")
         version = data.get("version")
-        if not isinstance(version, int) or version > VERSION:
-            raise ValueError(f"it has version {version}, this goctconv reads up to {VERSION}: install a newer one")
+        if version != VERSION:
+            cure = "install a newer one" if isinstance(version, int) and version > VERSION else "plan again"
+            raise ValueError(f"it has version {version}, this goctconv reads {VERSION}: {cure}")
         try:
-            steps = [Shapes(**_with_keys(one, int)) for one in data["steps"]]
+            steps = [Shapes(**_with_keys(step, int)) for step in data["steps"]]
             report = PruningReport.from_dict(data["report"])
-            removed = {str(name): [int(one) for one in channels] for name, channels in data["removed"].items()}
+            removed = {str(name): [int(channel) for channel in channels] for name, channels in data["removed"].items()}
             return cls(Masks(**data["masks"]), removed, steps, report, dict(data["weights"]), adds=bool(data["adds"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
@@ -286,13 +281,13 @@ class PruningPlan:
         return str(self.report)
 
     def __repr__(self) -> str:
-        return f"PruningPlan({summary(self.report)})"
+        return f"PruningPlan({self.report.summary()})"
 
 
 def _with_keys(shapes: dict[str, Any], kind: type[int | str]) -> dict[str, Any]:
     """Return shapes whose dimensions are numbers, or texts as JSON has them."""
     by_dimension = {
-        key: {name: {kind(one): value for one, value in its.items()} for name, its in shapes[key].items()}
+        key: {name: {kind(d): value for d, value in sizes.items()} for name, sizes in shapes[key].items()}
         for key in ("rows", "sizes")
     }
     return {**shapes, **by_dimension}
@@ -309,7 +304,7 @@ def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
         >>> from goctconv import plan_pruning, load_plan
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 3))
         >>> with torch.no_grad():
-        ...     scale = model[1].weight[:5].zero_()
+        ...     gamma = model[1].weight[:5].zero_()
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plan_pruning(model, torch.zeros(1, 3, 16, 16), threshold=1e-20).save(f"{folder}/plan.json")
         ...     slim = load_plan(f"{folder}/plan.json").apply(model)
@@ -320,8 +315,3 @@ def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
         return PruningPlan.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except ValueError as error:
         raise PruningError(f"{path} is no pruning plan: {error}") from error
-
-
-def channels_of(mask: Tensor) -> list[int]:
-    """Return the channels that a mask names."""
-    return [int(one) for one in mask.nonzero()[:, 0]]

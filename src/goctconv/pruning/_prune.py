@@ -1,4 +1,4 @@
-"""plan_pruning and prune_channels: from a model and a threshold to a slim, verified model."""
+"""Pruning: from a model and a threshold to a plan, or to a slim, verified model."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ from torch.optim import Optimizer
 from .._torch import tensors_in
 from ..graph import compare_timings, unwrapped
 from ._copies import independent_copy, sharing_copy
-from ._criteria import Criterion
-from ._inputs import Call, as_call, copied
-from ._keep import Keep
+from ._criteria import Criterion, Keep
+from ._inputs import Call, as_call, copied, quiet
 from ._plan import PruningPlan
-from ._rebuild import Surgery
 from ._report import PruningReport
-from ._report_text import summary
 from ._search import BnBias, Found, Options, Scope, search
-from ._transfer import Names, transfer_optimizer
-from ._verify import quietly
+from .surgery import Names, Surgery, transfer_optimizer
+
+_ROUNDS = 8  # of timing
 
 
 @dataclass(frozen=True, repr=False)
 class PruningResult:
-    """A pruned model and all that is known of it.
+    """A pruned model, its plan and its report.
 
     Attributes:
         model: The slim model.
-        plan: What was cut.
-        report: What was gained, and why masked channels stayed.
+        plan: The cuts.
+        report: What the cuts save, and why masked channels stayed.
 
     Example:
         >>> import timm, torch
@@ -50,7 +48,7 @@ class PruningResult:
     _names: Names
 
     def __repr__(self) -> str:
-        return f"PruningResult({type(self.model).__name__}: {summary(self.report)})"
+        return f"PruningResult({type(self.model).__name__}: {self.report.summary()})"
 
     def transfer_optimizer(self, optimizer: Optimizer) -> Optimizer:
         """Return an optimizer of the slim model, with the state of the original's, cut like its parameters.
@@ -65,7 +63,7 @@ class PruningResult:
         Raises:
             PruningError: The optimizer holds other parameters, or state of a shape that cannot be cut.
         """
-        return transfer_optimizer(optimizer, self._names, self.model, self.plan)
+        return transfer_optimizer(optimizer, self._names, self.model, self.plan.steps, self.plan.removed)
 
 
 def plan_pruning(
@@ -83,36 +81,30 @@ def plan_pruning(
     round_to: int | None = None,
     min_channels: int = 1,
 ) -> PruningPlan:
-    """Find out which channels of a BatchNorm network can go without a change of its output; changes nothing.
+    """Find the channels that `prune_channels` would remove; the model is not changed.
 
-    Channels are masked first: γ := 0 for those that a criterion chooses. What then is a constant, at every input and at
-    every size of it, is moved into the layers that read it, and the channel goes.
+    The parameters are those of `prune_channels`.
 
     Args:
-        model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled.
-        example_inputs: What the model is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
-        threshold: Channels with a score below it are masked; 1e-20 is published for ``criterion="gamma"``.
+        model: Any network with BatchNorm.
+        example_inputs: Arguments of a call: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        threshold: Channels with a score below it are masked.
         ratio: In place of a threshold: the share of channels to mask.
-        scope: Whether the share is of all channels together, ``"global"``, or of each ``"layer"``; the default for
-            criteria of filters, whose scores do not compare between layers.
+        scope: ``"global"`` or ``"layer"``: what ``ratio`` is a share of.
         max_ratio: The largest share of a layer that is masked.
-        criterion: What is scored: ``"gamma"``, abs(γ); ``"gamma_first"``, in a chain of depthwise layers that of
-            the first BatchNorm, and γ and β of the whole chain are masked with it; ``"l1_filter"`` and
-            ``"geometric_median"``, of the filter that makes the channel; or a function of the model that returns scores
-            by BatchNorm. Scores of filters are there for layers right before a BatchNorm only.
-        groups: Whether channels that can only go together, such as those that are summed, share their mean score.
-        bn_bias: ``"keep"`` leaves the shift β of masked channels, which become constants; ``"zero"`` masks it too.
-        keep: BatchNorm layers that must keep all channels: names, globs or modules.
-        round_to: Let the number of channels of every layer be a multiple of it, if possible.
-        min_channels: What every layer keeps at least.
+        criterion: The score of channels.
+        groups: Whether channels that can only go together share their mean score.
+        bn_bias: ``"keep"`` or ``"zero"``: what becomes of β of masked channels.
+        keep: Layers that keep all channels.
+        round_to: A number that widths are to be multiples of.
+        min_channels: The least number of channels of every layer.
 
     Returns:
-        The plan.
+        The plan, with its report.
 
     Raises:
-        PruningError: The model cannot be traced or cut: no BatchNorm, NaN weights, scripted, quantized or parametrized.
-        ValueError: Arguments that cannot be.
-        TypeError: Arguments of another kind.
+        PruningError: The model cannot be traced or cut.
+        ArgumentError: An argument is out of range.
 
     Example:
         >>> import timm, torch
@@ -143,25 +135,31 @@ def prune_channels(
     verify: bool = True,
     latency: bool = False,
 ) -> PruningResult:
-    """Remove channels of a BatchNorm network so that its output does not change, and prove it.
+    """Remove channels of a BatchNorm network so that its output does not change, and verify that.
 
-    The pruned network equals the masked one, γ := 0 for the channels that the criterion chooses, at every input size,
-    to rounding. In train mode it does too, but for what is random there, and for a BatchNorm that reads a constant: the
-    statistics of a batch make another constant of it than the running ones.
+    Channels are masked first: γ := 0 for those that a criterion chooses. Each is then a constant, at every input and
+    every size of it. The constants are moved into the layers that read them, and the channels are removed. The pruned
+    network equals the masked one at every input size, to rounding. In train mode it does too, except for random
+    operations, and for a BatchNorm that reads a constant: the statistics of a batch make another constant of it than
+    the running ones.
 
     Args:
         model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled, and is unwrapped.
-        example_inputs: As in `plan_pruning`.
-        threshold: As in `plan_pruning`.
-        ratio: As in `plan_pruning`.
-        scope: As in `plan_pruning`.
-        max_ratio: As in `plan_pruning`.
-        criterion: As in `plan_pruning`.
-        groups: As in `plan_pruning`.
-        bn_bias: As in `plan_pruning`.
-        keep: As in `plan_pruning`.
-        round_to: As in `plan_pruning`.
-        min_channels: As in `plan_pruning`.
+        example_inputs: Arguments of a call: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        threshold: Channels with a score below it are masked; 1e-20 is published for ``criterion="gamma"``.
+        ratio: In place of a threshold: the share of channels to mask.
+        scope: Whether the share is of all channels together, ``"global"``, or of each ``"layer"``; the default for
+            criteria of filters, whose scores do not compare between layers.
+        max_ratio: The largest share of a layer that is masked.
+        criterion: The score of channels: ``"gamma"``, abs(γ); ``"gamma_first"``, in a chain of depthwise layers that of
+            the first BatchNorm, and γ and β of the whole chain are masked with it; ``"l1_filter"`` and
+            ``"geometric_median"``, of the filter that makes the channel; or a function of the model that returns scores
+            by BatchNorm. Scores of filters exist for layers right before a BatchNorm only.
+        groups: Whether channels that can only go together, such as those that are summed, share their mean score.
+        bn_bias: ``"keep"`` leaves β of masked channels, which become constants; ``"zero"`` masks it too.
+        keep: BatchNorm layers that keep all channels: names, globs or modules.
+        round_to: Let the number of channels of every layer be a multiple of it, if possible.
+        min_channels: The least number of channels of every layer.
         inplace: Change the model itself; if anything goes wrong, it is as before, bit for bit.
         verify: Whether to compare the result with the masked network on random input and at a second size too, and not
             on the example only.
@@ -171,9 +169,9 @@ def prune_channels(
         The slim model, the plan and the report.
 
     Raises:
-        PruningError: As `plan_pruning`; or the result differs from the masked one, and the model is as it was.
-        ValueError: As `plan_pruning`.
-        TypeError: As `plan_pruning`.
+        PruningError: The model cannot be traced or cut: no BatchNorm, NaN weights, scripted, quantized or parametrized;
+            or the result differs from the masked network. The model is as it was.
+        ArgumentError: An argument is out of range, or of a wrong type.
 
     Example:
         >>> import timm, torch
@@ -203,7 +201,7 @@ def _changed(model: nn.Module, found: Found) -> nn.Module:
     try:
         found.plan.masks.apply(model, surgery)
         found.plan.cut(surgery)
-        with torch.no_grad(), quietly():
+        with torch.no_grad(), quiet():
             found.verifier.check(sharing_copy(model), found.plan.removed)
     except BaseException:
         surgery.roll_back()
@@ -212,24 +210,16 @@ def _changed(model: nn.Module, found: Found) -> nn.Module:
 
 
 def _times(found: Found, call: Call) -> tuple[float, float]:
-    """Return the median milliseconds of a forward pass before and after, measured in turns."""
-    copies = [copied(call)]
+    """Return the median milliseconds of a forward pass of the masked and of the slim model."""
+    sides = {"masked": found.masked.eval(), "slim": sharing_copy(found.slim).eval()}
     is_cuda = any(tensor.is_cuda for tensor in tensors_in(call))
 
-    def prepare() -> None:
-        copies[0] = copied(call)
+    def run(side: str) -> None:
+        args, keywords = copied(call)
+        sides[side](*args, **keywords)
         if is_cuda:
             torch.cuda.synchronize()
 
-    def run(model: nn.Module) -> None:
-        args, keywords = copies[0]
-        model(*args, **keywords)
-        if is_cuda:
-            torch.cuda.synchronize()
-
-    sides = {"before": found.masked.eval(), "after": sharing_copy(found.slim).eval()}
-    with torch.no_grad(), quietly():
-        timings = compare_timings(
-            {side: partial(run, model) for side, model in sides.items()}, rounds=8, warmup=1, prepare=prepare
-        )
-    return 1000 * timings.median("before"), 1000 * timings.median("after")
+    with torch.no_grad(), quiet():
+        timings = compare_timings({side: partial(run, side) for side in sides}, rounds=_ROUNDS, warmup=1)
+    return 1000 * timings.median("masked"), 1000 * timings.median("slim")

@@ -1,60 +1,137 @@
-"""Why a masked channel is no constant where a layer reads it: what it is summed with, multiplied by, or bordered by."""
+"""Reasons why a masked channel stays, as data; their text is made where it is shown."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from ._facts import Facts, Loss, Reader
+from .._checks import Spelling, in_python, spelled
 
-_SUMS = {"add", "sub", "rsub", "sum", "mean"}
-_PRODUCTS = {"mul", "multiply", "div", "divide", "matmul", "bmm"}
+_GAP = "…"
+_BETWEEN = " → "
+_PLACES = 4  # that are listed
+
+TEXTS = {
+    "live": "it is live where {layer} reads it",
+    "coupled": "coupled to {by}, still used by {layer}",
+    "sum": "{by} is live in the sum that {layer} reads",
+    "unknown_sum": "something that {by} adds is live, and {layer} reads the sum",
+    "product": "{by} multiplies it by something live, and {layer} reads the product",
+    "border": "a border of zeros in {by} makes it no constant, and {layer} reads that",
+    "varies": "{by} makes it no constant, and {layer} reads that",
+    "no_bias": "its constant cannot be moved into {layer}",
+    "representative": "it stands for the constants that {layer} reads",
+    "not_understood": "{by} in {layer} is not understood",
+    "mixed": "{by} in {layer} mixes it with other channels",
+    "joined": "{by} in {layer} joins it to something that must stay",
+    "size": "{by} in {layer} has a size that is not known to follow",
+    "size_of": "{by} in {layer} needs its size",
+    "counted": "{by} in {layer} computes with the number of channels",
+    "compared": "the number of channels is compared with another",
+    "fixed": "the code computes with {layer}.{by}",
+    "no_value": "{layer}.{by} has no value for it",
+    "balance": "balance: {by} in {layer}",
+    "computed": "{by} of {layer} is computed",
+    "reused": "{layer}.{by} is used in several ways",
+    "part": "it is part of {layer}.{by}",
+    "output": "the model returns it",
+    "outside": "it meets something that must stay",
+    "not_run": "it does not run",
+    "no_statistics": "it has no running statistics, so nothing is constant after it",
+    "unknown": "what it computes is not understood",
+    "differs": "the output differed without it, at {layer}",
+    "keep": "{{keep}} names {layer}",
+    "min_channels": "{{min_channels={by}}}",
+    "round_to": "{{round_to={by}}}",
+}
+"""The text of every kind, with arguments as `goctconv._checks.spelled` takes them."""
+_BY_LAYERS = {"coupled", "sum", "unknown_sum", "product", "border"}
+"""Kinds whose ``by`` is a layer; of the others it is an operation, an attribute or a value."""
 
 
-class Reasons:
-    """What is live in the classes of channels.
+@dataclass(frozen=True)
+class Reason:
+    """Why a masked channel stays.
 
-    Args:
-        facts: Of the masked network.
-        classes: The class of every label.
+    Attributes:
+        kind: What holds it, such as ``"sum"``, ``"border"`` or ``"balance"``.
+        layer: The path of the module where it is held; empty if there is none.
+        by: What holds it there: another module, an operation, an attribute or a number; empty if that is all.
+
+    Example:
+        >>> from goctconv.pruning import Reason
+        >>> print(Reason("sum", "layer1.1.conv1", by="layer1.0.bn2"))
+        layer1.0.bn2 is live in the sum that layer1.1.conv1 reads
     """
 
-    def __init__(self, facts: Facts, classes: NDArray[np.int64]) -> None:
-        self._facts, self._classes = facts, classes
-        self._live: dict[int, str] | None = None
-        self._losses: dict[int, list[tuple[int, Loss]]] | None = None
+    kind: str
+    layer: str = ""
+    by: str = ""
 
-    def of(self, reader: Reader, one: int) -> str:
-        """Return why channels of a class are no constants where they are read."""
-        live, loss = self._live_layers().get(one, ""), self._last_loss(reader, one)
-        if loss is None:
-            with_it = f"it goes only with {live}, which" if live else "it"
-            return f"{with_it} is live where {reader.module} reads it"
-        if loss.operation in _SUMS and live:
-            return f"{live} is live in the sum that {reader.module} reads"
-        if loss.operation in _SUMS:
-            return f"something that {loss.module} adds is live, and {reader.module} reads the sum"
-        if loss.operation in _PRODUCTS:
-            return f"{loss.module} multiplies it by what is live, and {reader.module} reads the product"
-        if "conv" in loss.operation or "pad" in loss.operation or "pool" in loss.operation:
-            return f"a border of zeros in {loss.module} makes it no constant, and {reader.module} reads that"
-        return f"{loss.operation} ({loss.module}) makes it no constant, and {reader.module} reads that"
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return it in words.
 
-    def _live_layers(self) -> dict[int, str]:
-        """Return the first BatchNorm that is live in a class."""
-        if self._live is None:
-            self._live = {}
-            for name, norm in self._facts.norms.items():
-                for one in self._classes[norm.labels[~norm.constant].numpy()]:
-                    self._live.setdefault(int(one), name)
-        return self._live
+        Args:
+            spelling: Writes an argument with its value, or with None; as in Python by default.
+        """
+        text = TEXTS.get(self.kind, self.kind).format(layer=self.layer or "the model", by=self.by or "the model")
+        return spelled(text, spelling or in_python)
 
-    def _last_loss(self, reader: Reader, one: int) -> Loss | None:
-        """Return what last made channels of a class live before they were read."""
-        if self._losses is None:
-            self._losses = {}
-            for index, loss in enumerate(self._facts.losses):
-                for found in np.unique(self._classes[loss.labels.numpy()]):
-                    self._losses.setdefault(int(found), []).append((index, loss))
-        before = [loss for index, loss in self._losses.get(one, []) if index < reader.losses]
-        return before[-1] if before else None
+    def __str__(self) -> str:
+        return self.text()
+
+
+@dataclass
+class ReasonGroup:
+    """Reasons of one kind.
+
+    Attributes:
+        text: The reason in words, with gaps where the names of layers differ.
+        places: How many channels are held, by what stands in the gaps.
+    """
+
+    text: str
+    places: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Channels of all places."""
+        return sum(self.places.values())
+
+    def __str__(self) -> str:
+        if len(self.places) == 1:
+            return self.text
+        most = sorted(self.places.items(), key=lambda item: -item[1])
+        listed = [f"{place} ({count:,})" for place, count in most[:_PLACES]]
+        more = [f"{len(most) - _PLACES} more"] if len(most) > _PLACES else []
+        return f"{self.text}: {', '.join(listed + more)}"
+
+
+def grouped(counts: Mapping[Reason, int], spelling: Spelling | None = None) -> list[ReasonGroup]:
+    """Group reasons by kind, the most frequent first.
+
+    Example:
+        >>> counts = {Reason("live", "fc"): 3, Reason("live", "layer1.conv"): 2, Reason("keep", "head"): 1}
+        >>> [str(group) for group in grouped(counts)]
+        ['it is live where … reads it: fc (3), layer1.conv (2)', 'keep names head']
+    """
+    kinds: dict[tuple[str, str], dict[Reason, int]] = {}
+    for reason, count in counts.items():
+        key = reason.kind, "" if reason.kind in _BY_LAYERS else reason.by
+        kinds.setdefault(key, {})[reason] = count
+    groups = [_group(reasons, spelling) for reasons in kinds.values()]
+    return sorted(groups, key=lambda group: -group.count)
+
+
+def _group(reasons: Mapping[Reason, int], spelling: Spelling | None) -> ReasonGroup:
+    first = next(iter(reasons))
+    if len(reasons) == 1:
+        return ReasonGroup(first.text(spelling), {first.layer or str(first): reasons[first]})
+    differ = {name for name in ("layer", "by") if len({getattr(reason, name) for reason in reasons}) > 1}
+    shown = Reason(first.kind, *(_GAP if name in differ else getattr(first, name) for name in ("layer", "by")))
+    ordered = sorted(differ, key=lambda name: TEXTS.get(first.kind, "").find(f"{{{name}}}"))
+    group = ReasonGroup(shown.text(spelling))
+    for reason, count in reasons.items():
+        place = _BETWEEN.join(getattr(reason, name) or "the model" for name in ordered)
+        group.places[place] = group.places.get(place, 0) + count
+    return group

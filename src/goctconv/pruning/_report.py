@@ -1,16 +1,21 @@
-"""What pruning changed, and why masked channels stayed."""
+"""The report of a pruning: what it changed, and why masked channels stayed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ._report_html import render_html
-from ._report_plot import render_png
-from ._report_text import render_text
+from .._checks import Spelling, in_python, spelled
+from ._reasons import Reason, ReasonGroup, grouped
+
+_LONGEST = 40  # layers that are listed
+_CURES = {
+    "{groups=True} masks channels together that can only go together": {"coupled", "sum"},
+    '{bn_bias="zero"} makes constants 0, which can go anywhere': {"product", "border", "representative"},
+}
+"""Options that let more go, by the kinds of reasons that they help against."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,17 @@ class PrunedLayer:
         held: Why the other masked ones stayed: the reason by channel.
 
     Example:
-        >>> from goctconv.pruning import PrunedLayer
-        >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: "keep= names it", 7: "keep= names it"})
+        >>> from goctconv.pruning import PrunedLayer, Reason
+        >>> reason = Reason("keep", "layer1.bn1")
+        >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: reason, 7: reason})
         >>> layer.left, layer.channels_by_reason()
-        (46, {'keep= names it': [3, 7]})
+        (46, {Reason(kind='keep', layer='layer1.bn1', by=''): [3, 7]})
     """
 
     channels: int
     masked: int
     removed: int
-    held: dict[int, str] = field(default_factory=dict)
+    held: dict[int, Reason] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
@@ -45,9 +51,9 @@ class PrunedLayer:
         """How many are gone that were not masked: what made them, or what read them, was."""
         return self.removed - (self.masked - len(self.held))
 
-    def channels_by_reason(self) -> dict[str, list[int]]:
+    def channels_by_reason(self) -> dict[Reason, list[int]]:
         """Return which masked channels each reason holds, the most frequent reason first."""
-        found: dict[str, list[int]] = {}
+        found: dict[Reason, list[int]] = {}
         for channel, reason in sorted(self.held.items()):
             found.setdefault(reason, []).append(channel)
         return dict(sorted(found.items(), key=lambda item: -len(item[1])))
@@ -55,14 +61,14 @@ class PrunedLayer:
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What pruning changes, by layer and in all; ``print`` shows it.
+    """The changes by pruning, by layer and in all; ``print`` shows them.
 
     Attributes:
         layers: By BatchNorm.
         parameters: Before and after.
         macs: Multiply-accumulate operations of convolutions and linear layers, before and after.
         activations: Bytes of all their outputs, before and after.
-        notes: What else is worth knowing.
+        notes: Further remarks.
         difference: Largest difference of the outputs of pruned and masked network, relative to the largest output, by
             what was put in; empty before verification.
         milliseconds: Of a forward pass, before and after; None if it was not asked for.
@@ -132,13 +138,76 @@ class PruningReport:
             [*self.notes, *second.notes],
         )
 
-    def reasons(self) -> dict[str, int]:
+    def reasons(self) -> dict[Reason, int]:
         """Return how many channels each reason holds, the most frequent first."""
         counted = Counter(reason for layer in self.layers.values() for reason in layer.held.values())
         return dict(counted.most_common())
 
+    def grouped_reasons(self, spelling: Spelling | None = None) -> list[ReasonGroup]:
+        """Return the reasons by kind, with all layers where they hold channels, the most frequent kind first.
+
+        Args:
+            spelling: Writes an argument that a reason names, as in `text`.
+        """
+        return grouped(self.reasons(), spelling)
+
+    def summary(self) -> str:
+        """Return the report in a line."""
+        if not self.masked:
+            return "no channel is masked, so none is removed: no score is below the threshold, or the ratio is 0"
+        dependent = self.removed - (self.masked - self.held)
+        more = f", and {dependent:,} that depend on them alone" if dependent else ""
+        return f"{self.masked - self.held:,} of {self.masked:,} masked channels removed{more}"
+
+    def proof(self) -> str:
+        """Return the result of verification in a line; empty before it."""
+        if not self.difference:
+            return ""
+        each = ", ".join(f"{name} {value:.1e}" for name, value in self.difference.items())
+        largest = max(self.difference.values())
+        return f"equal to the masked network to {largest:.1e} of the largest output ({each})"
+
+    def totals(self) -> list[tuple[str, float, float]]:
+        """Return the changes in all: name, before, after."""
+        rows: list[tuple[str, float, float]] = [
+            ("channels", self.channels, self.channels - self.removed),
+            ("parameters", *self.parameters),
+            ("MACs", *self.macs),
+            ("bytes of activations", *self.activations),
+        ]
+        return [*rows, *([("milliseconds", *self.milliseconds)] if self.milliseconds else [])]
+
+    def hints(self, spelling: Spelling | None = None) -> list[str]:
+        """Return options that may let more channels go.
+
+        Args:
+            spelling: Writes an argument, as in `text`.
+        """
+        kinds = {reason.kind for reason in self.reasons()}
+        found = [spelled(cure, spelling or in_python) for cure, against in _CURES.items() if kinds & against]
+        return [f"Another choice of channels may let more go: {'; '.join(found)}."] if found else []
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the report as lines of text.
+
+        Args:
+            spelling: Writes an argument of `goctconv.prune_channels` with its value, such as ``("bn_bias", '"zero"')``,
+                where the text suggests one; as in Python by default.
+        """
+        lines = [self.summary()]
+        rows = [(name, _number(before), _number(after), _share(before, after)) for name, before, after in self.totals()]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+        lines += [line for line in [self.proof()] if line]
+        lines += _layers({name: layer for name, layer in self.layers.items() if layer.masked or layer.removed})
+        if self.held:
+            lines.append(f"{self.held:,} masked {'channels stay' if self.held > 1 else 'channel stays'} because")
+            lines += [f"  {group.count:6,}  {group}" for group in self.grouped_reasons(spelling)]
+            lines += self.hints(spelling)
+        return "\n".join([*lines, *self.notes])
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data, ready for JSON; ``held`` then names the channels of each reason."""
+        """Return the report as plain data, ready for JSON; ``held`` lists reasons with their channels."""
         return {
             "channels": self.channels,
             "masked": self.masked,
@@ -154,7 +223,10 @@ class PruningReport:
                     "channels": layer.channels,
                     "masked": layer.masked,
                     "removed": layer.removed,
-                    "held": layer.channels_by_reason(),
+                    "held": [
+                        {**asdict(reason), "text": str(reason), "channels": channels}
+                        for reason, channels in layer.channels_by_reason().items()
+                    ],
                 }
                 for name, layer in self.layers.items()
             },
@@ -169,13 +241,8 @@ class PruningReport:
         """
         try:
             layers = {
-                name: PrunedLayer(
-                    one["channels"],
-                    one["masked"],
-                    one["removed"],
-                    {channel: reason for reason, held in one["held"].items() for channel in held},
-                )
-                for name, one in data["layers"].items()
+                name: PrunedLayer(layer["channels"], layer["masked"], layer["removed"], _held(layer["held"]))
+                for name, layer in data["layers"].items()
             }
             parameters, macs, activations = (_pair(data[key]) for key in ("parameters", "macs", "activations"))
             time = data["milliseconds"]
@@ -188,36 +255,47 @@ class PruningReport:
                 f"this is no pruning report, or a damaged one ({type(error).__name__}: {error})"
             ) from error
 
-    def to_html(self, title: str = "Removed channels") -> str:
-        """Return the report as one HTML page: every layer with a bar, and every masked channel that stayed.
-
-        Nothing is loaded from elsewhere, no scripts run, and it follows the reader's dark or light mode.
-
-        Args:
-            title: The heading.
-        """
-        return render_html(self, title)
-
-    def to_png(self) -> bytes:
-        """Return a picture of the channels of every layer, as the bytes of a PNG.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        return render_png(self)
-
-    def plot(self, path: str | Path) -> None:
-        """Write a picture of the channels of every layer as PNG.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        Path(path).write_bytes(self.to_png())
-
     def __str__(self) -> str:
-        return render_text(self)
+        return self.text()
+
+
+def _held(reasons: list[dict[str, Any]]) -> dict[int, Reason]:
+    found = {}
+    for data in reasons:
+        reason = Reason(data["kind"], data["layer"], data["by"])
+        found.update(dict.fromkeys(data["channels"], reason))
+    return found
 
 
 def _pair(values: Any) -> tuple[int, int]:
     before, after = values
     return int(before), int(after)
+
+
+def _number(value: float) -> str:
+    """Return a number as people write it."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _share(before: float, after: float) -> str:
+    """Return what is left, in percent."""
+    return f"{100 * after / before:.1f} %" if before else ""
+
+
+def _layers(layers: dict[str, PrunedLayer]) -> list[str]:
+    """Return a line for every layer; of many, for those that lost most, or where most was to go and stayed."""
+    most = sorted(layers, key=lambda name: -layers[name].removed - len(layers[name].held))[:_LONGEST]
+    shown = {name: layer for name, layer in layers.items() if name in set(most)}
+    if not shown:
+        return []
+    width = max(len("layer"), *map(len, shown))
+    digits = max(len(f"{layer.channels:,}") for layer in shown.values())
+    lines = [f"{'layer':{width}}  {'channels':>{2 * digits + 4}}  masked, stay"]
+    for name, layer in shown.items():
+        held = f"{len(layer.held):14,}" if layer.held else ""
+        lines.append(f"{name:{width}}  {layer.channels:{digits},} -> {layer.left:{digits},}{held}".rstrip())
+    rest = [layer for name, layer in layers.items() if name not in shown]
+    if rest:
+        gone, held_there = sum(layer.removed for layer in rest), sum(len(layer.held) for layer in rest)
+        lines.append(f"and {len(rest)} more, which lost {gone:,} channels and kept {held_there:,} masked ones")
+    return lines

@@ -1,4 +1,4 @@
-"""The search for a plan: mask a copy, look at it, decide, cut another copy, and compare the two."""
+"""The search for a plan: mask a copy, follow it, decide, cut another copy, and compare the two."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._torch import BatchNorm
-from ._account import account
+from .._checks import check_choice, check_integer, check_share
+from .._torch import BatchNorm, parameters_of
 from ._copies import sharing_copy
-from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
-from ._errors import PruningError
-from ._facts import Facts
-from ._fingerprint import fingerprint
-from ._groups import classes_of
-from ._heads import look, look_at_heads
-from ._inputs import Call, batch_norms, check_devices, check_finite
-from ._keep import Keep, named_norms
-from ._limits import Limits
+from ._criteria import Criterion, Keep, check_criterion, first_of_chain, masks, named_norms, scope_of, scores
+from ._groups import groups_of
+from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprint_of, quiet
 from ._metadata import new_numbers
-from ._plan import Masks, PruningPlan, channels_of
-from ._rounds import cut_all
-from ._verify import Verifier, quietly
+from ._plan import Masks, PruningPlan
+from ._rounds import cut_all, report_of
+from ._verify import Run, Verifier, traced
+from .propagate import Facts, trace, trace_heads
+from .solve import Limits
 
 BnBias: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
@@ -32,7 +28,7 @@ _MOST_ATTEMPTS = 6
 
 @dataclass(frozen=True)
 class Options:
-    """How channels are chosen; see `goctconv.pruning.plan_pruning`."""
+    """The choice of channels; see `goctconv.pruning.prune_channels`."""
 
     threshold: float | None
     ratio: float | None
@@ -47,17 +43,11 @@ class Options:
 
     def __post_init__(self) -> None:
         check_criterion(self.criterion, self.threshold, self.ratio, self.scope)
-        if self.bn_bias not in {"keep", "zero"}:
-            raise ValueError(f"bn_bias={self.bn_bias!r} must be 'keep' or 'zero'")
-        for name, value in (("round_to", self.round_to or 1), ("min_channels", self.min_channels)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name}={value!r} must be an integer of at least 1")
-            if value < 1 or getattr(self, name) == 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be an integer of at least 1")
-        if isinstance(self.max_ratio, bool) or not isinstance(self.max_ratio, int | float):
-            raise TypeError(f"max_ratio={self.max_ratio!r} must be a share from 0 to 1")
-        if not 0 <= self.max_ratio <= 1:
-            raise ValueError(f"max_ratio={self.max_ratio!r} must be a share from 0 to 1")
+        check_choice("bn_bias", self.bn_bias, ("keep", "zero"))
+        if self.round_to is not None:
+            check_integer("round_to", self.round_to, 1)
+        check_integer("min_channels", self.min_channels, 1)
+        check_share("max_ratio", self.max_ratio)
 
 
 @dataclass
@@ -75,43 +65,59 @@ def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = T
 
     Raises:
         PruningError: The model cannot be traced or cut.
-        ValueError: A layer to keep is not there.
-        TypeError: It is of another kind.
+        ArgumentError: A layer to keep is not there.
     """
     norms = batch_norms(model)
     kept = named_norms(norms, model, options.keep)
-    check_finite(model)
+    weights = check_finite(model)
     check_devices(model, call)
-    with torch.no_grad(), quietly():
-        return _Search(model, call, options, norms, kept).found(thorough)
+    with torch.no_grad(), quiet():
+        return _Search(model, call, options, norms, kept, weights).found(thorough)
 
 
 class _Search:
     def __init__(
-        self, model: nn.Module, call: Call, options: Options, norms: dict[str, BatchNorm], kept: set[str]
+        self,
+        model: nn.Module,
+        call: Call,
+        options: Options,
+        norms: dict[str, BatchNorm],
+        kept: set[str],
+        weights: dict[str, list[float]],
     ) -> None:
         self.model, self.call, self.options = model, call, options
         self.norms, self.kept = norms, kept
         self.notes: list[str] = []
         self.idle: list[str] = []
         self.has_heads = False
+        self._unmasked: Facts | None = None
         self.masks = self._masks()
-        scales = [norm._parameters[name] for norm in norms.values() for name in ("weight", "bias")]
-        self._scales = [one for one in scales if one is not None]
-        self.masked = self._copy()
-        self._weights = fingerprint(self.masked)
+        self.masked = self._copy().eval()
+        self._weights = {**weights, **self._masked_weights(weights)}
 
     def _copy(self) -> nn.Module:
         """Return a masked copy, which shares everything else."""
-        masked = sharing_copy(self.model, own=self._scales)
-        self.masks.apply(masked)
-        return masked.eval()
+        own = [parameters_of(norm).get(name) for norm in self.norms.values() for name in ("weight", "bias")]
+        copy = sharing_copy(self.model, own=[parameter for parameter in own if parameter is not None])
+        self.masks.apply(copy)
+        return copy
+
+    def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
+        """Return the fingerprints of what masking changes."""
+        names = [f"{path}.{name}" if path else name for path in self.norms for name in ("weight", "bias")]
+        return {name: fingerprint_of(self.masked.get_parameter(name)) for name in names if name in weights}
+
+    def _facts(self) -> Facts:
+        """Return what the model is like before it is masked; it is followed once."""
+        if self._unmasked is None:
+            self._unmasked = trace(sharing_copy(self.model).eval(), self.call).facts
+        return self._unmasked
 
     def _masks(self) -> Masks:
-        options, facts = self.options, _Once(self.model, self.call)
-        scored = scores(options.criterion, self.model, self.norms, facts)
+        options = self.options
+        scored = scores(options.criterion, self.model, self.norms, self._facts)
         if options.groups:
-            scored = classes_of(facts()).mean(scored)
+            scored = groups_of(self._facts()).mean(scored)
         chosen = masks(
             scored,
             threshold=options.threshold,
@@ -120,34 +126,35 @@ class _Search:
             max_ratio=options.max_ratio,
             excluded=self.kept,
         )
-        scales = {name: channels_of(mask) for name, mask in chosen.items() if mask.any()}
-        shifts: dict[str, list[int]] = {}
+        gammas = {name: mask.nonzero()[:, 0].tolist() for name, mask in chosen.items() if mask.any()}
+        biases: dict[str, list[int]] = {}
         if options.bn_bias == "zero":
-            shifts = scales
+            biases = gammas
         elif options.criterion == "gamma_first":
-            shifts = {name: scales[name] for name in first_of_chain(facts()) if name in scales}
-        return Masks(scales, shifts)
+            biases = {name: gammas[name] for name in first_of_chain(self._facts()) if name in gammas}
+        return Masks(gammas, biases)
 
-    def _facts(self, model: nn.Module) -> Facts:
-        facts, idle = look(model, self.call)
-        self.idle = idle
-        if not idle:
-            return facts
-        joined, problem = look_at_heads(model, self.call, facts)
+    def _look(self, model: nn.Module) -> tuple[Facts, Run]:
+        """Follow a model, which is one to be thrown away."""
+        found, run = traced(model, self.call)
+        facts, self.idle = found.facts, found.idle
+        if not self.idle:
+            return facts, run
+        joined, problem = trace_heads(model, self.call, facts)
         self.has_heads = joined is not facts
-        self.idle = [name for name in idle if name not in joined.norms]
         note = (
-            f"{', '.join(idle[:3])}{' and others' if len(idle) > 3 else ''} did not run in eval mode, and the "
-            f"model did not run in train mode ({problem}): whether they still fit is not known"
+            f"{', '.join(self.idle[:3])}{' and others' if len(self.idle) > 3 else ''} did not run in eval mode, and "
+            f"the model did not run in train mode ({problem}): whether they still fit is not known"
         )
+        self.idle = [name for name in self.idle if name not in joined.norms]
         if problem and note not in self.notes:
             self.notes.append(note)
-        return joined
+        return joined, run
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
-        facts = self._facts(self.masked)
-        verifier = Verifier(self.masked, self.call, with_heads=self.has_heads, thorough=thorough)
+        facts, run = self._look(self.masked)
+        verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
         first: PruningError | None = None
         for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
             fixed: tuple[str, ...] = ()
@@ -176,15 +183,16 @@ class _Search:
         Raises:
             PruningError: The result does not hold.
         """
-        slim = sharing_copy(self.model, own=self._scales)
-        self.masks.apply(slim)
-        cuts = cut_all(slim, self._masked_channels(), facts, self._facts, limits)
+        slim = self._copy()
+        cuts = cut_all(
+            slim, self._masked_channels(), facts, lambda cut: self._look(sharing_copy(cut).eval())[0], limits
+        )
         checked = verifier.check(sharing_copy(slim), cuts.removed)
         if cuts.steps:
-            cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.told, checked.told)))
+            cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.run.shapes, checked.run.shapes)))
         self.notes += [note for note in verifier.notes if note not in self.notes]
-        costs = (verifier.cost, checked.cost)
-        report = account(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
+        costs = (verifier.run.cost, checked.run.cost)
+        report = report_of(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
         plan = PruningPlan(
             self.masks, cuts.removed, cuts.steps, report, self._weights, cuts.moves, adds=any(cuts.moves)
@@ -192,26 +200,11 @@ class _Search:
         return Found(plan, slim, self.masked, verifier)
 
     def _masked_channels(self) -> dict[str, Tensor]:
-        return {name: _mask(channels, self.norms[name]) for name, channels in self.masks.scales.items()}
-
-
-class _Once:
-    """Looks at a model when first asked what it is like."""
-
-    def __init__(self, model: nn.Module, call: Call) -> None:
-        self._model, self._call = model, call
-        self._facts: Facts | None = None
-
-    def __call__(self) -> Facts:
-        if self._facts is None:
-            self._facts, _ = look(sharing_copy(self._model).eval(), self._call)
-        return self._facts
-
-
-def _mask(channels: list[int], norm: BatchNorm) -> Tensor:
-    mask = torch.zeros(norm.num_features, dtype=torch.bool)
-    mask[channels] = True
-    return mask
+        found = {}
+        for name, channels in self.masks.gammas.items():
+            found[name] = torch.zeros(self.norms[name].num_features, dtype=torch.bool)
+            found[name][channels] = True
+        return found
 
 
 def _as_pruning_error(error: Exception) -> PruningError:

@@ -1,15 +1,15 @@
-"""What a pruned network is tried on: random input, of other values of integers, other sizes and another batch size."""
+"""Inputs that a pruned network is tried on: random ones, other sizes and another batch size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from .._torch import map_tensors, tensors_in
 from ._inputs import Call
 
 _IMAGE = 4
@@ -19,26 +19,26 @@ _MOST_PIXELS = 128
 
 def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
     """Give random input of the shapes of a call; with other integers first, which a model may refuse."""
-    if any(_is_integer(leaf) for leaf in pytree.tree_leaves(call)):
-        yield _mapped(call, lambda one: _random(one, one.shape, generator))
-    yield _mapped(call, lambda one: one if _is_integer(one) else _random(one, one.shape, generator))
+    if any(_is_integer(tensor) for tensor in tensors_in(call)):
+        yield map_tensors(lambda tensor: _random(tensor, tensor.shape, generator), call)
+    yield map_tensors(lambda its: its if _is_integer(its) else _random(its, its.shape, generator), call)
 
 
 def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
     """Give random input of other sizes and another batch size, then of other sizes alone."""
-    images = [leaf for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor) and leaf.dim() >= _IMAGE - 1]
+    images = [tensor for tensor in tensors_in(call) if tensor.dim() >= _IMAGE - 1]
     if not images:
         return
-    least = min(min(one.shape[-2:]) if one.dim() >= _IMAGE else one.shape[-1] for one in images)
+    least = min(min(image.shape[-2:]) if image.dim() >= _IMAGE else image.shape[-1] for image in images)
     both = [(-64, -96)] if least > _MOST_PIXELS else [(-32, -64)] if least == _MOST_PIXELS else []
     for more, changes in ((1, [*both, (32, 64), (32, 32)]), (0, [(32, 0), (0, 32), (64, 64), (64, 0), (0, 64)])):
         for rows, columns in changes:
-            yield _mapped(call, partial(_resized, by=(more, rows, columns), generator=generator))
+            yield map_tensors(partial(_resized, by=(more, rows, columns), generator=generator), call)
 
 
 def other_batch(call: Call, generator: torch.Generator) -> Iterator[Call]:
     """Give random input of another batch size."""
-    yield _mapped(call, partial(_resized, by=(1, 0, 0), generator=generator))
+    yield map_tensors(partial(_resized, by=(1, 0, 0), generator=generator), call)
 
 
 def _resized(tensor: Tensor, by: tuple[int, int, int], generator: torch.Generator) -> Tensor:
@@ -53,12 +53,8 @@ def _resized(tensor: Tensor, by: tuple[int, int, int], generator: torch.Generato
     return _random(tensor, shape, generator) if all(size > 0 for size in shape) else tensor
 
 
-def _mapped(call: Call, change: Callable[[Tensor], Tensor]) -> Call:
-    return pytree.tree_map_only(Tensor, change, call)  # type: ignore[no-any-return]
-
-
-def _is_integer(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and not leaf.is_floating_point() and not leaf.is_complex()
+def _is_integer(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() and not tensor.is_complex()
 
 
 def _random(tensor: Tensor, shape: Any, generator: torch.Generator) -> Tensor:

@@ -1,24 +1,21 @@
-"""Does a pruned network give what the masked one gives, on other inputs and at another size too?"""
+"""Verification that a pruned network gives what the masked one gives, on other inputs and at another size too."""
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from .._torch import BatchNorm, DropoutNd
-from ..graph import Cost, evaluating, measuring_cost, undisturbed
-from ._errors import PruningError
-from ._inputs import Call, copied, tensors_in
-from ._metadata import Told, told
+from .._torch import BatchNorm, map_tensors, tensors_in
+from ..graph import Cost, measuring_cost
+from ._inputs import Call, PruningError, copied, set_mode, tensors_of
+from ._metadata import StageShapes, stage_shapes
 from ._trials import other_batch, other_sizes, random_inputs
+from .propagate import Pass, trace
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -29,7 +26,7 @@ _EXAMPLE = "the example"
 
 @dataclass(frozen=True)
 class _Trial:
-    """What the masked network gives for one input; ``with_heads`` runs auxiliary heads too."""
+    """An input and the masked network's outputs; ``with_heads`` runs auxiliary heads too."""
 
     name: str
     call: Call
@@ -37,18 +34,42 @@ class _Trial:
     with_heads: bool = False
 
 
+@dataclass
+class Run:
+    """A forward pass that is measured.
+
+    Attributes:
+        outputs: The tensors that the model returned.
+        cost: Of the pass.
+        shapes: Of the outputs that metadata describe.
+    """
+
+    outputs: list[Tensor]
+    cost: Cost
+    shapes: StageShapes
+
+
+def traced(model: nn.Module, call: Call) -> tuple[Pass, Run]:
+    """Follow a forward pass, and measure it; the model is one to be thrown away.
+
+    Raises:
+        PruningError: It does not run on the example.
+    """
+    with measuring_cost(model) as cost, stage_shapes(model) as shapes:
+        found = trace(model, call)
+    return found, Run(found.outputs, cost, shapes)
+
+
 class Checked(NamedTuple):
-    """What a pruned network is like.
+    """A comparison that held.
 
     Attributes:
         difference: The largest one, relative to the largest output, by what was put in.
-        cost: Of the pruned network.
-        told: Shapes of what it tells about.
+        run: Of the pruned network on the example.
     """
 
     difference: dict[str, float]
-    cost: Cost
-    told: Told
+    run: Run
 
 
 class Verifier:
@@ -57,27 +78,29 @@ class Verifier:
     Args:
         masked: The network.
         call: The example.
+        run: What it gave for that.
         with_heads: Whether to run it once with its auxiliary heads.
         thorough: Whether to look at more than the example.
 
     Attributes:
-        cost: Of the masked network.
+        run: That.
         notes: What could not be compared.
-        told: Shapes of what it tells about.
 
     Raises:
-        PruningError: It does not run on the example, or returns no tensor.
+        PruningError: It returns no tensor, or no number.
     """
 
-    def __init__(self, masked: nn.Module, call: Call, *, with_heads: bool = False, thorough: bool = True) -> None:
+    def __init__(
+        self, masked: nn.Module, call: Call, run: Run, *, with_heads: bool = False, thorough: bool = True
+    ) -> None:
         self._masked = masked
+        self.run = run
         self.notes: list[str] = []
-        with measuring_cost(masked) as self.cost, told(masked) as self.told:
-            self._trials = [_Trial(_EXAMPLE, call, _outputs(masked, call))]
-        if not self._trials[0].expected:
+        self._trials = [_Trial(_EXAMPLE, call, run.outputs)]
+        if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
-        numbers = [one for one in self._trials[0].expected if one.is_floating_point()]
-        if numbers and not any(torch.isfinite(one).any() for one in numbers):
+        numbers = [output for output in run.outputs if output.is_floating_point()]
+        if numbers and not any(torch.isfinite(output).any() for output in numbers):
             raise PruningError(
                 f"{type(masked).__name__} puts out no finite number on the example, so nothing could be compared: load "
                 "weights, or let BatchNorm see data in train mode first"
@@ -97,7 +120,8 @@ class Verifier:
             self._add("another batch size", other_batch(call, generator))
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
-        if any(one.name == "random input" and _equal(one.expected, self._trials[0].expected) for one in self._trials):
+        random = [trial for trial in self._trials if trial.name == "random input"]
+        if any(_equal(trial.expected, self._trials[0].expected) for trial in random):
             self.notes.append("the masked network gives the same for every input: too much is masked")
 
     def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
@@ -120,12 +144,13 @@ class Verifier:
             PruningError: They differ by more than rounding, or it does not run.
         """
         found: dict[str, float] = {}
-        with measuring_cost(slim) as cost, told(slim) as shapes:
+        run = Run([], Cost(), {})
+        with measuring_cost(slim) as run.cost, stage_shapes(slim) as run.shapes:
             found[_EXAMPLE] = self._compare(slim, self._trials[0], removed)
         precise = slim if self._precise is self._masked else _as_float(slim)
         for trial in self._trials[1:]:
             found[trial.name] = self._compare(precise, trial, removed)
-        return Checked(found, cost, shapes)
+        return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
         try:
@@ -136,13 +161,13 @@ class Verifier:
                 f"the pruned model does not run on {trial.name}: {where} raised {type(error).__name__}: {error}",
                 module=where,
             ) from error
-        shapes = [[tuple(one.shape) for one in its] for its in (actual, trial.expected)]
+        shapes = [[tuple(output.shape) for output in outputs] for outputs in (actual, trial.expected)]
         if shapes[0] != shapes[1]:
             raise PruningError(f"the pruned model puts out {shapes[0]} on {trial.name}, the masked one {shapes[1]}")
         noise: float | None = None
         worst = 0.0
-        for expected, its in zip(trial.expected, actual, strict=True):
-            difference, tolerance = _relative(expected, its), self._tolerance(expected)
+        for expected, output in zip(trial.expected, actual, strict=True):
+            difference, tolerance = _relative(expected, output), self._tolerance(expected)
             if not difference <= tolerance:
                 noise = self._noise(trial) if noise is None else noise
                 if not difference <= min(_NOISE_FACTOR * noise, tolerance**0.5):
@@ -178,7 +203,7 @@ class Verifier:
                 f"{type(model).__name__} gives other outputs when it is called again, in eval mode too, so nothing can "
                 "be compared: switch off what is random in it, such as dropout with training=True"
             )
-        call = pytree.tree_map_only(Tensor, shaken, trial.call)
+        call = map_tensors(shaken, trial.call)
         other = _outputs(model, call, with_heads=trial.with_heads)
         pairs = zip(trial.expected, other, strict=True)
         return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
@@ -186,13 +211,13 @@ class Verifier:
     def _first_difference(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> str:
         """Return the BatchNorm whose channels that are left differ first; empty if those of none do."""
         expected = _norm_outputs(self._masked if trial.name == _EXAMPLE else self._precise, trial)
-        for name, its in _norm_outputs(slim, trial).items():
+        for name, output in _norm_outputs(slim, trial).items():
             if name not in expected:
                 continue
             gone = set(removed.get(name, []))
             kept = [channel for channel in range(expected[name].shape[1]) if channel not in gone]
-            theirs = expected[name][:, kept]
-            if theirs.shape != its.shape or not _relative(theirs, its) <= self._tolerance(its):
+            wanted = expected[name][:, kept]
+            if wanted.shape != output.shape or not _relative(wanted, output) <= self._tolerance(output):
                 return name
         return ""
 
@@ -216,10 +241,11 @@ def _relative(a: Tensor, b: Tensor) -> float:
 
 def _lowest(model: nn.Module) -> torch.dtype:
     """Return the dtype of least precision that a model's parameters have."""
-    kinds = {one.dtype for one in model.parameters() if one.is_floating_point()}
-    return max(kinds, key=lambda one: torch.finfo(one).eps, default=torch.float32)
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float32)
 
 
+@torch.inference_mode()
 def _as_float(model: nn.Module) -> nn.Module:
     """Return a copy of a model of low precision that computes with the same weights in float32."""
     return copy.deepcopy(model).float()
@@ -229,24 +255,24 @@ def _floats(call: Call) -> Call:
     def changed(tensor: Tensor) -> Tensor:
         return tensor.float() if tensor.dtype in _OF_ROUNDED_WEIGHTS else tensor
 
-    return pytree.tree_map_only(Tensor, changed, call)  # type: ignore[no-any-return]
+    return map_tensors(changed, call)
 
 
 def _batch(call: Call) -> list[int]:
-    return [leaf.shape[0] for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor) and leaf.dim()]
+    return [tensor.shape[0] for tensor in tensors_in(call) if tensor.dim()]
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
-    """Return what a model puts out; one that is random gives the same again for a seed."""
+    """Return the outputs of a model; one that is random gives the same again for a seed."""
     torch.manual_seed(seed)
     set_mode(model, with_heads=with_heads)
     args, keywords = copied(call)
-    return list(tensors_in(model(*args, **keywords)))
+    return list(tensors_of(model(*args, **keywords)))
 
 
 def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:
-    """Return what every BatchNorm puts out, in the order of their calls."""
+    """Return the output of every BatchNorm, in the order of their calls."""
     found: dict[str, Tensor] = {}
 
     def remember(name: str, output: Any) -> None:
@@ -285,21 +311,3 @@ def _failing(model: nn.Module, trial: _Trial) -> str:
 
 def _drop(running: list[str]) -> None:
     running.pop()
-
-
-def set_mode(model: nn.Module, *, with_heads: bool) -> None:
-    """Let a model be in eval mode; with auxiliary heads, only what is random or learns statistics is."""
-    for module in model.modules():
-        module.training = with_heads and bool(module._modules) and not isinstance(module, BatchNorm | DropoutNd)
-
-
-@contextmanager
-def quietly(*models: nn.Module) -> Iterator[None]:
-    """Run models in eval mode without warnings, and leave their modes and the global random state as they were."""
-    with ExitStack() as stack:
-        stack.enter_context(undisturbed())
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        for model in models:
-            stack.enter_context(evaluating(model))
-        yield

@@ -14,8 +14,9 @@ from .._checks import ArgumentError, ArgumentTypeError, check_integer
 from .._torch import BatchNorm
 from ..pruning import PruningReport
 from ._data import named, vector
-from ._picture import Panel, Picture, Plot, panel_of
-from ._theme import compact
+from ._picture import Panel, Picture, panel_of
+from ._plot import Plot
+from ._theme import BACKDROP_LOOK, HELD_LOOK, compact
 
 _Widths: TypeAlias = dict[tuple[int, str], int]  # by scale and block, or by layer of scale 0
 _Heights: TypeAlias = dict[str, list[float]]  # of bars, by series
@@ -160,7 +161,7 @@ def _panels(
 def _draw_groups(
     plot: Plot, names: Sequence[str], heights: _Heights, held: list[float] | None, *, backdrop: bool
 ) -> None:
-    def draw(look: int | str, name: str, values: Sequence[float], left: float, width: float) -> None:
+    def draw(look: int, name: str, values: Sequence[float], left: float, width: float) -> None:
         starts = [index + left for index in range(len(names))]
         tips = [f"{thing}, {name}: {compact(value)}" for thing, value in zip(names, values, strict=True)]
         plot.bars(look, name, starts, [width] * len(names), values, tips)
@@ -168,7 +169,7 @@ def _draw_groups(
     first, *others = heights
     has_backdrop = backdrop and bool(others)
     if has_backdrop:
-        draw("backdrop", first, heights[first], -_GROUP / 2, _GROUP)
+        draw(BACKDROP_LOOK, first, heights[first], -_GROUP / 2, _GROUP)
     shown = others if has_backdrop else [first, *others]
     inner = _GROUP * (0.72 if has_backdrop else 1.0)
     width = inner / len(shown)
@@ -176,7 +177,7 @@ def _draw_groups(
         left = -inner / 2 + series * width
         draw(series, name, heights[name], left, width * (0.9 if len(shown) > 1 else 1.0))
     if held is not None:
-        draw("held", "masked, but stay", held, -inner / 2, inner)
+        draw(HELD_LOOK, "masked, but stay", held, -inner / 2, inner)
 
 
 def _scale_name(scale: int) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from .._checks import ArgumentError, ArgumentTypeError
 from ._data import Vector, column, columns, is_list, is_rows, named
-from ._picture import Panel, Picture, Plot
+from ._picture import Panel, Picture
+from ._plot import Plot
 from ._theme import compact
 
 

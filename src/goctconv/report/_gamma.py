@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from .._checks import ArgumentError, ArgumentTypeError, check_choice, check_number
 from ..optim import GammaHistory
 from ._data import Vector, column, columns, gammas_of, named, plain, vector
-from ._picture import Panel, Picture, Plot
+from ._picture import Panel, Picture
+from ._plot import Plot
 from ._spread import Spread, count_in, spread_of_counts, spread_of_values
 from ._theme import compact
 
@@ -20,7 +21,6 @@ SMALLEST = 1e-24  # smaller values count as this: the paper removes channels bel
 _BINS = (0.1, 0.2, 0.25, 0.5, 1.0)  # decades
 _MOST_BINS = 60
 _MOST_COLUMNS = 100
-_LEVELS = ((0.01, 0.2), (0.03, 0.35), (0.1, 0.53), (0.3, 0.75), (1.0, 1.0))  # shares up to which cells are so opaque
 _QUANTILES = (("median", 0.5), ("quarter and three quarters", 0.25), ("a tenth and nine tenths", 0.1))
 
 
@@ -197,7 +197,7 @@ def _read(
     quantiles: list[Any] | None = None
     levels = data.get("quantiles") if isinstance(data, Mapping) else None
     if isinstance(history, GammaHistory):
-        rows, times, x = list(history.scales()), vector(history.steps, "history"), "step"
+        rows, times, x = list(history.gammas()), vector(history.steps, "history"), "step"
     elif isinstance(data, Mapping) or (isinstance(data, Sequence) and data and isinstance(data[0], Mapping)):
         if isinstance(data, Mapping) and key in {None, "histogram"} and edges is None and "histogram_edges" in data:
             key, edges = "histogram", data["histogram_edges"]
@@ -255,7 +255,7 @@ def _draw_cells(plot: Plot, times: Vector, spreads: list[Spread], edges: Vector,
     half = (middles[0] - at[0], at[-1] - middles[-1]) if len(at) > 1 else (0.5, 0.5)
     x_edges = [float(end) for end in (at[0] - half[0], *middles, at[-1] + half[1])]
     shares = np.array([np.clip(spreads[index].shares(edges), 0, 1) for index in chosen])
-    plot.cells(x_edges, (10.0**edges).tolist(), shares, [tips[index] for index in chosen], _LEVELS)
+    plot.cells(x_edges, (10.0**edges).tolist(), shares, [tips[index] for index in chosen])
 
 
 def _draw_quantiles(plot: Plot, times: Vector, spreads: list[Spread], label: str) -> None:

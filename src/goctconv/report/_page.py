@@ -183,10 +183,10 @@ def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evalu
     if not scores:
         raise ArgumentError("scores", scores, "the scores of at least one data set")
     rows = {
-        name: [str(one.images), *(f"{value:.4f}" for value in one.scores().values())] for name, one in scores.items()
+        name: [str(data.images), *(f"{value:.4f}" for value in data.scores().values())] for name, data in scores.items()
     }
     first = next(iter(scores.values()))
-    runs = {name: one.curves for name, one in scores.items()}
+    runs = {name: data.curves for name, data in scores.items()}
     curves = learning_curves(runs, ("precision", "f"), x=("recall", "thresholds"), title="Precision, recall and F")
     columns = ["images", *(METRICS[key] for key in first.scores())]
     parts = [

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..pruning import PrunedLayer, PruningReport
-from ..pruning._report_text import Group, grouped, hints, number, proof, share, summary, totals
 from ._page import html_page, section
 from ._theme import escaped
 
@@ -71,12 +70,12 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         True
     """
     parts = [
-        f"<p>{escaped(summary(report))}</p>",
-        f"<p>{escaped(proof(report))}</p>" if proof(report) else "",
+        f"<p>{escaped(report.summary())}</p>",
+        f"<p>{escaped(report.proof())}</p>" if report.proof() else "",
         _totals(report),
-        _groups("Why masked channels stay", report.reasons(), counted=True),
-        *(f"<p>{escaped(hint)}</p>" for hint in hints(report)),
-        _groups("Notes", dict.fromkeys(report.notes, 1), counted=False),
+        _reasons(report),
+        *(f"<p>{escaped(hint)}</p>" for hint in report.hints()),
+        _notes(report.notes),
         section("Layers", [_KEY, _layers(report.layers)] if report.layers else []),
     ]
     return html_page(title, parts, _STYLE, _breakable(title).replace("/", "/<wbr>"))
@@ -84,8 +83,8 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
 
 def _totals(report: PruningReport) -> str:
     rows = [
-        _row(name, f"{number(before)} → {number(after)}", _bar(before, after, 0), share(before, after))
-        for name, before, after in totals(report)
+        _row(name, f"{_number(before)} → {_number(after)}", _bar(before, after, 0), _share(before, after))
+        for name, before, after in report.totals()
     ]
     return f'<div class="card list totals">{_head("", "before → after", "left")}{"".join(rows)}</div>'
 
@@ -140,24 +139,43 @@ def _ranges(channels: Sequence[int]) -> str:
     return ", ".join("–".join(map(str, run)) for run in runs)
 
 
-def _groups(heading: str, counts: Mapping[str, int], *, counted: bool) -> str:
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
+
+
+def _share(before: float, after: float) -> str:
+    return f"{100 * after / before:.1f} %" if before else ""
+
+
+def _reasons(report: PruningReport) -> str:
     """Return a list of reasons with all of their places; long ones open."""
-    items = "\n".join(_group(group, counted=counted) for group in grouped(counts))
-    return section(heading, [f'<ul class="card list{" why" if counted else ""}">{items}</ul>'] if counts else [])
+    items = [
+        f"<li><strong>{group.count:,}</strong>{_places(str(group), group.text, group.places)}</li>"
+        for group in report.grouped_reasons()
+    ]
+    return _list("Why masked channels stay", items, "card list why")
 
 
-def _group(group: Group, *, counted: bool) -> str:
-    count = f"<strong>{group.count:,}</strong>" if counted else ""
-    if len(group.places) == 1:
-        return f"<li>{count}<span>{_breakable(str(group))}</span></li>"
-    most = sorted(group.places.items(), key=lambda item: -item[1])
-    text = _breakable(group.text)
-    places = [_breakable(place) + (f" ({channels:,})" if counted else "") for place, channels in most]
+def _notes(notes: Sequence[str]) -> str:
+    return _list("Notes", [f"<li><span>{_breakable(note)}</span></li>" for note in notes], "card list")
+
+
+def _list(heading: str, items: Sequence[str], kind: str) -> str:
+    listed = "\n".join(items)
+    return section(heading, [f'<ul class="{kind}">{listed}</ul>'] if items else [])
+
+
+def _places(whole: str, text: str, counts: Mapping[str, int]) -> str:
+    """Return a reason with the places where it holds channels."""
+    if len(counts) == 1:
+        return f"<span>{_breakable(whole)}</span>"
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    places = [f"{_breakable(place)} ({channels:,})" for place, channels in most]
     if len(places) <= _SHORT:
-        return f"<li>{count}<span>{text}: {_listed(places)}</span></li>"
+        return f"<span>{_breakable(text)}: {_listed(places)}</span>"
     few = _listed([*places[:2], f"{len(places) - 2:,} more"])
-    opener = f'<summary>{text}<span class="few">: {few}</span><span class="more"></span></summary>'
-    return f"<li>{count}<details>{opener}<p>{_listed(places)}</p></details></li>"
+    opener = f'<summary>{_breakable(text)}<span class="few">: {few}</span><span class="more"></span></summary>'
+    return f"<details>{opener}<p>{_listed(places)}</p></details>"
 
 
 def _listed(places: Sequence[str]) -> str:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from ..training import TrainingResult, learn_channels
-from ..training import _distributed as distributed
-from ._options import check_options
-from ._resize import Size
-from .data import Batch, DataSet, DataSetError, ImagePair, SaliencyLoader, SkippedPairWarning, both_loaders, join_pairs
+from .. import _distributed as distributed
+from .._checks import check_choice
+from ..options import explains_options
+from ..training import Callback, TrainingResult, learn_channels
+from ._config import REDUCTIONS, SaliencyConfig
+from .data import (
+    Batch,
+    DataSet,
+    DataSetError,
+    ImagePair,
+    SaliencyLoader,
+    SkippedPairWarning,
+    both_loaders,
+    join_pairs,
+)
 from .inference import all_outputs
 from .losses import DeepSupervision, get_loss
-from .losses._basic import Reduction, check_reduction, reduced
+from .losses._basic import reduced
 from .losses._combine import tell_epoch
 from .metrics import SaliencyMetrics
+from .transforms._sample import Transform
 
 Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 """A folder or a list in a layout of `find_pairs`, or what that found."""
@@ -39,7 +52,7 @@ class SaliencyStep:
             images of a batch it is the mean in both cases.
 
     Raises:
-        ValueError: Another loss or reduction.
+        ArgumentError: Another loss or reduction.
 
     Example:
         >>> import torch
@@ -50,9 +63,9 @@ class SaliencyStep:
         torch.Size([])
     """
 
-    def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
+    def __init__(self, loss: SaliencyLoss, reduction: str = "mean") -> None:
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a model for a batch."""
@@ -116,67 +129,50 @@ class SaliencyValidation:
         return metrics.compute().scores()
 
 
-def learn_saliency(
+@explains_options(SaliencyConfig)
+def learn(
     model: nn.Module,
     train: Pairs,
     validation: Pairs | None = None,
+    config: SaliencyConfig | None = None,
     *,
-    epochs: int = 300,
-    finetune_epochs: int = 20,
-    size: Size = 224,
-    sizes: Sequence[Size] | None = None,
-    batch_size: int = 24,
-    workers: int = 2,
-    loss: SaliencyLoss = "bce",
-    reduction: Reduction = "mean",
-    transforms: Any = None,
-    shrink: int | None = None,
-    cache: str | os.PathLike[str] | None = None,
-    accumulate: int = 1,
-    seed: int = 0,
-    **options: Any,
+    transforms: Iterable[Transform] | None = None,
+    optimizer: Callable[[nn.Module], Optimizer] | Optimizer | None = None,
+    scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+    callbacks: Iterable[Callback] = (),
+    example_inputs: Any = None,
+    resume: bool | str | os.PathLike[str] = False,
 ) -> TrainingResult:
     """Train a saliency network with dynamic weight decay, remove the channels that faded, and fine-tune.
 
-    The defaults are the published ones: 300 epochs at 224×224 in batches of 24, Adam with lr 1e-4 that is divided by 10
-    at two thirds and five sixths, binary cross-entropy, random crops and flips; then 20 epochs of fine-tuning.
+    The options are the published ones where ``config`` is left out: 300 epochs at 224×224 in batches of 24, Adam with
+    lr 1e-4 that is divided by 10 at two thirds and five sixths, binary cross-entropy, random crops and flips; then 20
+    epochs of fine-tuning.
 
     Args:
         model: A network that gives logits (B, 1, H, W) of images (B, 3, H, W), with BatchNorm.
         train: Photographs with masks: a folder or list in a layout of `find_pairs`, or pairs.
         validation: The same, to compare maps with after each epoch.
-        epochs: With dynamic weight decay.
-        finetune_epochs: Of the slim network.
-        size: Of the images of a batch, (height, width) or one number for both, in pixels; or ``"own"``: every
-            photograph keeps its own, in batches of one.
-        sizes: Several sizes, one drawn for each batch.
-        batch_size: Images in a batch.
-        workers: Processes that read and change photographs.
-        loss: Of logits and masks.
-        reduction: Of the loss, over the pixels of an image, as in `SaliencyStep`.
-        transforms: Of photographs with their masks; None: the published crop and flips.
-        shrink: First shrink larger photographs until their shorter side has this many pixels; about twice ``size``.
-        cache: A folder for decoded copies of photographs and masks.
-        accumulate: Batches in a step of the optimizer.
-        seed: Of all that is random.
-        **options: Other arguments of `goctconv.learn_channels`: ``optimizer``, ``weight_decay``, ``threshold``,
-            ``scheduler``, ``checkpoints``, ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``,
-            ``freeze_batch_norm``, ... `csf_recipe`, `modern_recipe` and `scfnet_recipe` return all that other
-            ways to train need.
+        config: All options of the run; `get_preset` returns those of other ways to train.
+        transforms: Of photographs with their masks, in place of those that the options name.
+        optimizer: As in `goctconv.learn_channels`, in place of ``config.optimizer``.
+        scheduler: As in `goctconv.learn_channels`, in place of ``config.schedule``.
+        callbacks: As in `goctconv.learn_channels`.
+        example_inputs: As in `goctconv.learn_channels`.
+        resume: As in `goctconv.learn_channels`.
 
     Returns:
         The slim network, the report of what was removed, and the history with ``mae`` and ``max_f``.
 
     Raises:
         DataSetError: There are no pairs, or too few for a batch.
-        TypeError: An argument that there is not.
-        ValueError: As in `goctconv.learn_channels`.
+        ArgumentError: As in `goctconv.learn_channels`.
         TrainingError: As in `goctconv.learn_channels`.
 
     Example:
         >>> import pathlib, tempfile
         >>> import goctconv
-        >>> from goctconv.saliency import learn_saliency
+        >>> from goctconv import saliency
         >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for part in ("images", "masks"):
@@ -184,39 +180,29 @@ def learn_saliency(
         >>> for index, (photograph, mask) in enumerate(synthetic_images(4, seed=0)):
         ...     photograph.save(folder / "images" / f"{index}.png")
         ...     mask.save(folder / "masks" / f"{index}.png")
-        >>> result = learn_saliency(
-        ...     goctconv.create_model("test_csnet"), folder, folder, epochs=1, finetune_epochs=1, size=32, batch_size=2,
-        ...     workers=0, threshold=0.9999,
+        >>> config = saliency.SaliencyConfig(
+        ...     epochs=1, finetune_epochs=1, sizes=32, batch_size=2, workers=0, threshold=0.9999
         ... )
+        >>> result = saliency.learn(goctconv.create_model("test_csnet"), folder, folder, config)
         >>> sorted(result.history.epochs[-1].validation)
         ['mae', 'max_f']
 
     Source: Cheng et al., TPAMI 2021, Algorithm 1 and section 4.
     """
-    check_options(options, learn_saliency)
-    loaders = both_loaders(
-        _found(train),
-        None if validation is None else _found(validation),
-        sizes=[size] if sizes is None else sizes,
-        compared_at=size,
-        batch_size=batch_size,
-        workers=workers,
-        seed=seed,
-        transforms=transforms,
-        shrink=shrink,
-        cache=cache,
-        accumulate=accumulate,
-    )
+    config = SaliencyConfig() if config is None else config
+    options = config.loader_options() | ({} if transforms is None else {"transforms": transforms})
+    loaders = both_loaders(_found(train), None if validation is None else _found(validation), **options)
     result = learn_channels(
         model,
         loaders.train,
-        step=SaliencyStep(loss, reduction),
-        epochs=epochs,
-        finetune_epochs=finetune_epochs,
+        config=config,
+        step=SaliencyStep(config.loss, config.reduction),
+        optimizer=optimizer,
+        scheduler=scheduler,
         validate=None if loaders.validation is None else SaliencyValidation(loaders.validation),
-        accumulate=accumulate,
-        seed=seed,
-        **options,
+        callbacks=callbacks,
+        example_inputs=example_inputs,
+        resume=resume,
     )
     loaders.close()
     warn_of_skipped(loaders.skipped)

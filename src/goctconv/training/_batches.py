@@ -1,17 +1,21 @@
-"""Batches of any kind: what the loss of one is, how many images it has, what the model was called with."""
+"""Loaders and batches of any kind: checks, the loss of a batch, its images, and the inputs of the model."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
 
+from .. import _distributed as distributed
+from .._checks import ArgumentError, ArgumentTypeError
 from ._errors import TrainingError
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
@@ -73,7 +77,7 @@ def moved(batch: Any, device: torch.device, *, channels_last: bool) -> Any:
         if callable(to := getattr(leaf, "to", None)):
             return to(device)
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            names = [one.name for one in dataclasses.fields(leaf) if one.init]
+            names = [field.name for field in dataclasses.fields(leaf) if field.init]
             return dataclasses.replace(leaf, **{name: pytree.tree_map(move, getattr(leaf, name)) for name in names})
         return leaf
 
@@ -96,9 +100,8 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
         if isinstance(leaf, Tensor):
             yield leaf
         elif hasattr(leaf, "__dict__"):
-            yield from (
-                one for value in vars(leaf).values() for one in pytree.tree_leaves(value) if isinstance(one, Tensor)
-            )
+            inner = (found for value in vars(leaf).values() for found in pytree.tree_leaves(value))
+            yield from (found for found in inner if isinstance(found, Tensor))
 
 
 class _Called(Exception):  # noqa: N818  # it is no error
@@ -139,5 +142,47 @@ def _first_images(call: Any) -> Any:
     counts = {len(leaf) if leaf.dim() else 0 for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor)}
     count = _EXAMPLES if len(counts) == 1 and 0 not in counts else None
     return pytree.tree_map_only(
-        Tensor, lambda one: (one[:count] if one.dim() else one).detach().clone(), copy.copy(call)
+        Tensor, lambda tensor: (tensor[:count] if tensor.dim() else tensor).detach().clone(), copy.copy(call)
     )
+
+
+def length(loader: Any) -> int | None:
+    """Return the number of batches, if the loader tells."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):  # an iterable data set need not know
+        return None
+
+
+def check_loader(loader: object) -> None:
+    """Check that a loader gives batches, again in every epoch, and in every process its share.
+
+    Raises:
+        ArgumentTypeError: It cannot be iterated, or only once.
+        ArgumentError: It is empty.
+        TrainingError: Processes have different numbers of batches: some would wait for ever.
+    """
+    if not isinstance(loader, Iterable):
+        raise ArgumentTypeError("train_loader", loader, "a torch.utils.data.DataLoader, or a list of batches")
+    if isinstance(loader, Iterator):
+        problem, cure = "gives its batches only once", "pass what it iterates over"
+        raise ArgumentTypeError("train_loader", loader, problem=problem, cure=cure)
+    count = length(loader)
+    if count == 0:
+        problem = "is empty: it has no batch (fewer images than one batch, and drop_last=True?)"
+        raise ArgumentError("train_loader", loader, problem=problem)
+    counts = distributed.gathered(count)
+    if len(set(counts)) > 1:
+        raise TrainingError(
+            f"the processes have {', '.join(map(str, counts))} batches, and must have as many: use a "
+            "torch.utils.data.DistributedSampler"
+        )
+    sampler = getattr(loader, "sampler", None)
+    own = type(getattr(loader, "batch_sampler", None)) not in {BatchSampler, type(None)}  # which deals out the batches
+    is_whole = not own and type(sampler) in {RandomSampler, SequentialSampler}
+    if len(counts) > 1 and is_whole and not isinstance(getattr(loader, "dataset", None), IterableDataset):
+        warnings.warn(
+            f"every one of the {len(counts)} processes goes through the whole data set in an epoch (the loader's "
+            f"sampler is a {type(sampler).__name__}): use a torch.utils.data.DistributedSampler",
+            stacklevel=4,
+        )

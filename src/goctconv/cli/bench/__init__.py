@@ -1,21 +1,20 @@
-"""``goctconv bench``: its arguments."""
+"""``goctconv bench``."""
 
 import argparse
 from pathlib import Path
 
+from .._arguments import integer_from, network_size
 from .._command import Command
-from .._types import integer_from, network_size
 
 FORMS = ("eager", "channels_last", "deployed", "compiled", "onnx", "openvino")
 
 _DESCRIPTION = """\
-Measure how fast networks run on this machine, and tell what it is and what is installed: what a report of a problem
-needs too.
+Measure how fast networks run on this machine, and print what it is and what is installed, which a bug report needs too.
 
-Every form of a network takes its turn in every round, after rounds that do not count. Told are medians, and how many
-times faster than the network as it is ("eager") each form is; how long one image takes, images per second in batches,
-PyTorch's peak memory, how long the network takes to load and to be brought into each form, and how long a new process
-takes to its first map. On CUDA, batches from 1 to 256 are measured too, in float32 and bfloat16.
+All forms of a network are measured in turns in every round, after warm-up rounds. Reported are medians, and how many
+times faster each form is than the network as it is ("eager"): the time of one image, images per second in batches,
+PyTorch's peak memory, the time to load the network and to convert it to each form, and the time of a new process until
+its first map. On CUDA, batches from 1 to 256 are measured too, in float32 and bfloat16.
 Networks without weights get random ones, which take as long."""
 
 _EXAMPLES = """\

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._torch import cuda_event, cuda_stream, is_out_of_memory
 from ...deployment import Timings, deploy
-from .._memory import out_of_memory
 from .._model import channels_of
 from .._output import say
 
@@ -40,7 +40,7 @@ def measure_on_cuda(
             images = torch.randn(batch, channels_of(model), *size, device=device)
             found[str(batch)] = _measure(networks, images, rounds, compiled=compiled)
         except RuntimeError as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             found[str(batch)] = None
             torch.cuda.empty_cache()
@@ -74,21 +74,21 @@ def _measure(
             if compiled:
                 fast = torch.compile(network, dynamic=False)
                 calls[f"{name}, compiled"] = partial(fast, given)
-        figures = _turns(calls, rounds).to_dict("eager")
+        figures = _timings(calls, rounds).to_dict("eager")
     return {
-        name: {**one, "images_per_s": len(images) / one["median_s"], "peak_memory_bytes": memory.get(name)}
-        for name, one in figures.items()
+        name: {**form, "images_per_s": len(images) / form["median_s"], "peak_memory_bytes": memory.get(name)}
+        for name, form in figures.items()
     }
 
 
-def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> Timings:
-    """Take turns as `compare_timings` does, but measure by events, which see what the device does."""
+def _timings(calls: dict[str, Callable[[], object]], rounds: int) -> Timings:
+    """Measure in turns as `compare_timings` does, but by events, which time the device."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(-_WARMUP, rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            start, end = _event(), _event()
+            start, end = cuda_event(), cuda_event()
             start.record()
             calls[name]()
             end.record()
@@ -98,12 +98,8 @@ def _turns(calls: dict[str, Callable[[], object]], rounds: int) -> Timings:
     return Timings(seconds)
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch
-
-
 def _graph(call: Callable[[], object]) -> Callable[[], object]:
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch
+    side = cuda_stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARMUP):

@@ -1,21 +1,134 @@
-"""Speed and memory on the processor."""
+"""Speed and memory of a network's forms on the processor."""
 
+from __future__ import annotations
+
+import copy
+import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ...deployment import compare_timings
-from ...graph import Timings, peak_memory
+from ...deployment import (
+    Exported,
+    ExportError,
+    OnnxEngine,
+    OpenVINOEngine,
+    Timings,
+    compare_timings,
+    deploy,
+    write_openvino,
+)
+from ...graph import peak_memory
 from .._model import channels_of
 from .._output import say
-from ._forms import Form, Forms, torch_threads
+
+Call: TypeAlias = Callable[[Tensor], Tensor]
+Size: TypeAlias = tuple[int, int]
 
 _TORCH = ("eager", "channels_last", "deployed")  # whose memory PyTorch's profiler sees
+_PACKAGES = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
+}
+
+
+class Form(NamedTuple):
+    """A network, ready to be loaded with a number of threads.
+
+    Args:
+        seconds: The time to convert the network, for engines with the export that they share.
+        load: Takes the number of threads, and whether each computes an image of its own; returns the function to call.
+    """
+
+    seconds: float
+    load: Callable[[int, bool], Call]
+
+
+def installed_forms() -> list[str]:
+    """Return the forms that the installed packages can run, without the compiled one, which takes minutes."""
+    engines = [name for name, needed in _PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
+    return ["eager", "channels_last", "deployed", *engines]
+
+
+class Forms:
+    """A network's forms, made one by one; the engines share one export, which takes most of their time.
+
+    Args:
+        model: In eval mode.
+        size: Of the images.
+        folder: For files.
+    """
+
+    def __init__(self, model: nn.Module, size: Size, folder: Path) -> None:
+        self.model, self.size, self.folder = model, size, folder
+        self._exported: Exported | None = None
+        self._export_seconds = 0.0
+
+    def make(self, name: str) -> Form:
+        """Convert the network to a form."""
+        start, before = time.perf_counter(), self._export_seconds
+        if name == "onnx":
+            self._export().write_onnx(self.folder / "network.onnx")
+            load = _engine(OnnxEngine, self.folder / "network.onnx", self._export().size)
+        elif name == "openvino":
+            write_openvino(self._export(), self.folder / "network.xml")
+            load = _engine(OpenVINOEngine, self.folder / "network.xml", self.size)
+        else:
+            load = _torch(name, self.model)
+        shared = before if name in _PACKAGES else 0.0
+        return Form(time.perf_counter() - start + shared, load)
+
+    def _export(self) -> Exported:
+        if self._exported is None:
+            start = time.perf_counter()
+            try:
+                self._exported = Exported(self.model)
+            except ExportError:  # some networks take one size alone
+                self._exported = Exported(self.model, size=self.size)
+            self._export_seconds = time.perf_counter() - start
+        return self._exported
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Set the number of PyTorch's threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _torch(name: str, model: nn.Module) -> Callable[[int, bool], Call]:
+    if name in {"deployed", "compiled"}:
+        network: nn.Module = deploy(model, backend="compile" if name == "compiled" else "eager")
+    else:
+        network = copy.deepcopy(model)
+    last = name == "channels_last"
+    if last:
+        network.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def call(images: Tensor) -> Tensor:
+        output: Tensor = network(images.contiguous(memory_format=torch.channels_last) if last else images)
+        return output
+
+    return lambda _threads, _split: call
+
+
+def _engine(kind: type[OnnxEngine | OpenVINOEngine], file: Path, size: Size | None) -> Callable[[int, bool], Call]:
+    def load(threads: int, split: bool) -> Call:
+        engine = kind(file, threads=threads, split=split, size=size)
+        return lambda images: torch.from_numpy(engine(images.numpy()))
+
+    return load
 
 
 class Settings(NamedTuple):
@@ -51,28 +164,28 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
     for threads in settings.threads:
         say(f"  measuring with {threads} thread{'s' * (threads > 1)}")
         with torch_threads(threads):
-            latency[str(threads)] = _turns(forms, threads, batch[:1], settings, split=False)
-            throughput[str(threads)] = _turns(forms, threads, batch, settings, split=True)
+            latency[str(threads)] = _timings(forms, threads, batch[:1], settings, split=False)
+            throughput[str(threads)] = _timings(forms, threads, batch, settings, split=True)
     return {
         "forms": facts,
-        "latency": {threads: turns.to_dict(names[0]) for threads, turns in latency.items()},
+        "latency": {threads: timings.to_dict(names[0]) for threads, timings in latency.items()},
         "throughput": {
             threads: {
                 name: {**figures, "images_per_s": settings.batch_size / figures["median_s"]}
-                for name, figures in turns.to_dict(names[0]).items()
+                for name, figures in timings.to_dict(names[0]).items()
             }
-            for threads, turns in throughput.items()
+            for threads, timings in throughput.items()
         },
     }
 
 
-def _turns(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Timings:
+def _timings(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Timings:
     calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
-    turns = compare_timings(calls, rounds=settings.rounds, budget=settings.seconds)
-    done = len(next(iter(turns.seconds.values())))
+    timings = compare_timings(calls, rounds=settings.rounds, budget=settings.seconds)
+    done = len(next(iter(timings.seconds.values())))
     if done < settings.rounds:
         say(f"  only {done} of {settings.rounds} rounds in {settings.seconds} s: --seconds allows more")
-    return turns
+    return timings
 
 
 def _facts(name: str, form: Form, first: Form, image: Tensor) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Figures as text."""
+"""The figures of ``goctconv bench`` as text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +61,7 @@ def _cuda_table(batch: str, forms: dict[str, Any] | None) -> list[str]:
     header = [f"CUDA, {batch} at a time", "batch", "ratio", "speed"]
     if forms is None:
         return [f"{header[0]}: not enough memory"]
-    return _table([header, *([name, _milliseconds(one), _ratio(one), _speed(one)] for name, one in forms.items())])
+    return _table([header, *([name, _milliseconds(form), _ratio(form), _speed(form)] for name, form in forms.items())])
 
 
 def _fact_row(name: str, facts: dict[str, Any]) -> list[str]:

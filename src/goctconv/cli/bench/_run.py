@@ -4,6 +4,9 @@ import argparse
 import json
 import logging
 import os
+import statistics
+import subprocess
+import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,14 +19,27 @@ from torch import nn
 from ..._torch import BatchNorm
 from ...deployment import ExportError, describe_machine, keep_freed_memory, processors
 from ...saliency import calibrate_batch_norm
-from .._command import CommandError
+from .._command import CommandError, spelling
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
 from .._output import say, tell, write_file
-from ._cold_start import measure_cold_start
 from ._cuda import measure_on_cuda
-from ._forms import installed_forms
-from ._processor import Settings, measure_on_processor
+from ._processor import Settings, installed_forms, measure_on_processor
 from ._report import LEGEND, machine_lines, model_lines
+
+_CODE = """
+import time
+start = time.perf_counter()
+import torch
+torch.set_num_threads({threads})
+import_torch = time.perf_counter() - start
+import goctconv
+model = goctconv.create_model({name!r}, checkpoint_path={weights!r}).eval()
+loaded = time.perf_counter() - start
+with torch.inference_mode():
+    model(torch.zeros(1, getattr(model, "in_chans", 3), {height}, {width}))
+print(import_torch, loaded, time.perf_counter() - start)
+"""
+_TIMES = 3
 
 
 def run_bench(args: argparse.Namespace) -> int:
@@ -34,7 +50,7 @@ def run_bench(args: argparse.Namespace) -> int:
     """
     names = args.models or ["csnet_x1_l"]
     if args.weights is not None and len(names) > 1:
-        raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL.")
+        raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL")
     settings = Settings(
         size=input_size(args.size),
         batch_size=args.batch_size,
@@ -43,7 +59,7 @@ def run_bench(args: argparse.Namespace) -> int:
         seconds=args.seconds,
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would talk in between
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would print in between
     device = choose_device(args.device)
     keep_freed_memory()  # as a deployed network does, for all forms alike
     machine = describe_machine()
@@ -76,7 +92,9 @@ def _measure(
     with TemporaryDirectory(prefix="goctconv-") as folder:
         try:
             on_processor = measure_on_processor(model, forms, settings, Path(folder))
-        except (ExportError, ImportError) as error:
+        except ExportError as error:
+            raise CommandError(f"{name}: {error.text(spelling(args))}") from error
+        except ImportError as error:
             raise CommandError(f"{name}: {error}") from error
     on_cuda = None
     if device.type == "cuda":
@@ -99,7 +117,23 @@ def _forms(args: argparse.Namespace) -> list[str]:
 
 
 def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
-    """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
+    """Calibrate BatchNorm of random weights, as values that overflow take longer."""
     if any(isinstance(module, BatchNorm) for module in model.modules()):
         generator = torch.Generator().manual_seed(0)
         calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])
+
+
+def measure_cold_start(name: str, weights: str | None, size: tuple[int, int], threads: int) -> dict[str, float] | None:
+    """Return seconds to the import of PyTorch, to the loaded model and to its first output, medians of three processes.
+
+    None where the processes fail.
+    """
+    code = _CODE.format(name=name, weights=weights, height=size[0], width=size[1], threads=threads)
+    found = []
+    for _ in range(_TIMES):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603  (our own code)
+        if done.returncode:
+            return None
+        found.append([float(value) for value in done.stdout.split()[-3:]])
+    medians = [statistics.median(values) for values in zip(*found, strict=True)]
+    return dict(zip(("import_torch_s", "loaded_s", "first_output_s"), medians, strict=True))

@@ -3,14 +3,18 @@
 import argparse
 from pathlib import Path
 
-from .._command import Command
-from .._types import integer_from, network_size
+from .._arguments import integer_from, network_size
+from .._command import Command, CommandError
+
+_MODEL = "csnet_x1"
+_SIZES = {True: 64, False: 224}  # by whether it learns
+_IMAGES = {True: 300, False: 12}
 
 _DESCRIPTION = """\
-Let a small network learn which of its channels it needs, in a few minutes on a CPU, and write report.html about it.
+Train and prune a small network in a few minutes on a CPU, and write report.html about it.
 
-It goes through the whole of the paper's Algorithm 1: it trains with dynamic weight decay, removes the channels that
-have faded, proves that this changed nothing, and is fine-tuned. It learns from pictures that the command makes up, or
+It goes through the whole of the paper's Algorithm 1: it trains with dynamic weight decay, removes the channels
+below a threshold, proves that this changed nothing, and fine-tunes. It trains on pictures that the command makes up, or
 from photographs with masks in DIR, in a layout that `goctconv evaluate` knows. The folder of --output then holds
 report.html, the slim network (model/), the one before pruning (unpruned/), history.csv and plan.json.
 
@@ -60,10 +64,29 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     showing.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_demo  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+def _run(args: argparse.Namespace) -> int:
+    """Train, or show maps, and return the exit status.
 
-    return run_demo(args)
+    Raises:
+        CommandError: The arguments do not go together.
+    """
+    from .._model import is_trained  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
+    from ._learn import run_learn  # noqa: PLC0415
+    from ._show import run_show  # noqa: PLC0415
+
+    if args.output.exists() and not args.output.is_dir():
+        raise CommandError(f"--output {args.output}: this is a file: give a folder.")
+    is_default = args.model is None
+    args.model = args.model or _MODEL
+    learns = not (args.no_learn or is_trained(args))
+    args.size = args.size or _SIZES[learns]
+    args.images = args.images or _IMAGES[learns]
+    if learns:
+        return run_learn(args, is_small=is_default)
+    if args.epochs is not None or args.finetune_epochs is not None:
+        why = "--no-learn" if args.no_learn else "a network with weights, which is shown as it is"
+        raise CommandError(f"--epochs and --finetune-epochs are for learning, not for {why}: leave one of them out.")
+    return run_show(args)
 
 
 DEMO = Command(
@@ -71,5 +94,6 @@ DEMO = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_start,
+    run=_run,
+    names={"checkpoint_path": "--weights"},
 )

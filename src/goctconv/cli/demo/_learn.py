@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,30 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from ..._files import write_atomic
 from ...models import CSNet
-from ...pruning import PruningError
-from ...saliency import DataSetError, calibrate_batch_norm, validation_loader
-from ...saliency._learn import SaliencyValidation, learn_saliency
-from ...saliency.data import SaliencyLoader, Split
-from ...training import ThresholdError, TrainingError, TrainingResult
+from ...pruning import PruningError, PruningPlan
+from ...saliency import (
+    DataSet,
+    DataSetError,
+    ImagePair,
+    SaliencyConfig,
+    SaliencyValidation,
+    calibrate_batch_norm,
+    find_pairs,
+    learn,
+    split_pairs,
+    synthetic_images,
+    validation_loader,
+)
+from ...saliency.data import SaliencyLoader, Split, check_pairs
+from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError
 from .._learned import prove
 from .._model import create_model, input_size
-from .._output import plural, say, tell
-from ._data import take_pairs
-from ._judge import Baselines, measure_baselines
-from ._outcome import Outcome
-from ._progress import Lines
-from ._report import write_results
+from .._output import plural, say, tell, writing
+from .._predict_run import save_png
+from ._outcome import Baselines, Outcome, measure_baselines, write_results
 
 # Tried on made-up pictures, so that all of it takes two to three minutes on one core.
 _DEPTHS = (1, 1, 2, 3, 2)  # blocks of the stages: half of those of CSNet
@@ -45,6 +55,12 @@ _WEIGHT_DECAY = 5e-3
 _DYNAMIC_WEIGHT_DECAY = 3.0
 _THRESHOLD = 1e-3
 _CALIBRATED_ON = 128  # pictures
+_SIDES = (112, 176)  # of made-up pictures, in pixels: twice the input size
+_FEWEST = 4
+_VALIDATION = 0.16  # the share of pictures to compare with
+_LINES = 12  # about as many epochs are printed
+_NAMES = {"mae": "MAE", "max_f": "max F"}
+_PHASES = {"train": "training", "finetune": "fine-tuning"}
 
 
 def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
@@ -60,7 +76,7 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
     start = time.perf_counter()
     input_size(args.size)
     model = _make_model(args, is_small=is_small)
-    split = take_pairs(args)
+    split = _take_pairs(args)
     with (
         tempfile.TemporaryDirectory(prefix="goctconv-demo-") as copies,
         _as_command_errors(args),
@@ -77,9 +93,59 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
         outcome = _judged(args, loaders, model, result, baselines)
     write_results(args, split, outcome)
     tell(outcome.summary(time.perf_counter() - start, args.output / "report.html"))
-    if outcome.complaint():
-        say(f"goctconv: {outcome.complaint()}")
+    if outcome.warning():
+        say(f"goctconv: {outcome.warning()}")
     return 0 if outcome.is_good else 1
+
+
+def _take_pairs(args: argparse.Namespace) -> Split:
+    """Return the pictures to train on, and those to compare with.
+
+    Raises:
+        CommandError: There are too few, or no masks.
+    """
+    if args.images < _FEWEST:
+        raise CommandError(f"--images {args.images}: at least {_FEWEST} are needed to learn from.")
+    if args.data is None:
+        tell(f"drawing {plural(args.images, 'picture')} with masks")
+        found = _made_up(args.output / "data", args.images, args.seed)
+    else:
+        found = _own(args.data)
+    pairs = found.pairs
+    if len(pairs) < _FEWEST:
+        raise CommandError(f"--data {args.data}: {plural(len(pairs), 'pair')} found, at least {_FEWEST} are needed.")
+    if len(pairs) > args.images:
+        pairs = split_pairs(pairs, args.images, seed=args.seed).validation  # drawn by the seed
+    return split_pairs(pairs, max(1, round(_VALIDATION * len(pairs))), seed=args.seed)
+
+
+def _own(folder: Path) -> DataSet:
+    try:
+        found = find_pairs(folder)
+    except DataSetError as error:
+        raise CommandError(
+            f"--data {error}", "  to show maps of photographs without masks, add --no-learn or name weights."
+        ) from error
+    checked = check_pairs(found.pairs)
+    for pair in checked.skipped:
+        say(f"goctconv: {pair.name} is left out: {pair.reason}")
+    alone = len(found.lone_images) + len(found.lone_masks) + len(found.missing)
+    note = f"; {plural(alone, 'file')} without a partner left out" if alone else ""
+    tell(f"{plural(len(checked.pairs), 'photograph')} with masks in {folder}{note}")
+    return DataSet(found.name, tuple(checked.pairs))
+
+
+def _made_up(folder: Path, count: int, seed: int) -> DataSet:
+    """Write pictures and masks, and return them."""
+    pairs = []
+    with writing(f"--output {folder}"):
+        for index, (photograph, mask) in enumerate(synthetic_images(count, seed, sides=_SIDES), start=1):
+            name = f"{index:04d}"
+            pair = ImagePair(name, folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png")
+            write_atomic(pair.image, partial(save_png, photograph))
+            write_atomic(pair.mask, partial(save_png, mask))
+            pairs.append(pair)
+    return DataSet("made-up", tuple(pairs))
 
 
 def _make_model(args: argparse.Namespace, *, is_small: bool) -> CSNet:
@@ -114,27 +180,55 @@ def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor
     batch = min(_BATCH, len(split.train))
     epochs = args.epochs or max(1, round(_PRESENTATIONS / len(split.train)))
     finetune = args.finetune_epochs
-    return learn_saliency(
-        model,
-        split.train,
-        split.validation,
+    config = SaliencyConfig(
         epochs=epochs,
         finetune_epochs=max(1, round(_FINETUNE_SHARE * epochs)) if finetune is None else finetune,
-        size=args.size,
+        sizes=(args.size,),
         batch_size=batch,
         workers=0,
         shrink=_shrink(args),
         cache=copies,
         seed=args.seed,
-        optimizer=_optimizer,
         weight_decay=_DYNAMIC_WEIGHT_DECAY,
         threshold=_THRESHOLD,
         finetune_factor=_FINETUNE_FACTOR,
         channels_last=True,
-        example_inputs=example,
         pruning_options={"latency": True},
-        callbacks=[Lines()],
     )
+    return learn(
+        model,
+        split.train,
+        split.validation,
+        config,
+        optimizer=_optimizer,
+        callbacks=[_Lines()],
+        example_inputs=example,
+    )
+
+
+class _Lines(Callback):
+    """Prints a line about every few epochs, and about pruning."""
+
+    def on_epoch_end(self, run: TrainingRun, record: Any) -> None:
+        """Print the first epoch, the last, and every few."""
+        every = max(1, round(run.epochs / _LINES))
+        if record.epoch in {1, run.epochs} or record.epoch % every == 0:
+            scores = "".join(f", {_NAMES.get(name, name)} {value:.4f}" for name, value in record.validation.items())
+            below = (
+                f", {record.below_threshold} of {record.channels} γ below {record.threshold:g}"
+                if record.phase == "train"
+                else ""
+            )
+            tell(f"{_PHASES[record.phase]} {record.epoch}/{run.epochs}: loss {record.loss:.4f}{scores}{below}")
+
+    def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002  # the protocol's
+        """Print what was removed."""
+        report = plan.report
+        before, after = report.parameters
+        tell(
+            f"pruned: {report.removed} of {report.channels} channels removed, {before:,} -> {after:,} parameters "
+            f"({1 - after / before:.1%} went)"
+        )
 
 
 def _optimizer(model: nn.Module) -> Optimizer:

@@ -1,28 +1,75 @@
-"""What came of a demo's learning."""
+"""Outcome of a demo's training: baselines, the summary, the page, and the files."""
 
+import argparse
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from ...layers import ILBlock
 from ...models import CSNet
+from ...report import training_page
+from ...saliency.data import SaliencyLoader, Split
+from ...saliency.metrics import SaliencyMetrics
 from ...training import TrainingResult
-from .._learned import Proof
-from ._judge import CLEARLY, Baselines
+from .._learned import Proof, example_of, figures
+from .._model import input_size
+from .._output import plural, write_file, writing
+
+_CLEARLY = 0.8  # of the error of the best map for all pictures, which the network has to reach
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Mean absolute errors without a network.
+
+    Attributes:
+        constant: Of the best constant, the same for every pixel of every picture.
+        fixed: Of the best map for the training pictures, the same for every picture.
+    """
+
+    constant: float
+    fixed: float
+
+    def are_beaten_by(self, mae: float) -> bool:
+        """Return whether an error is clearly below both."""
+        return mae <= _CLEARLY * min(self.constant, self.fixed)
+
+
+def measure_baselines(training: SaliencyLoader, validation: SaliencyLoader) -> Baselines:
+    """Return the errors of one map for all pictures: medians, which minimise the absolute error."""
+    masks = _masks(validation)
+    median = _masks(training).median(dim=0, keepdim=True).values
+    return Baselines(_mae(masks.median().expand_as(masks), masks), _mae(median.expand_as(masks), masks))
+
+
+def _masks(loader: SaliencyLoader) -> Tensor:
+    return torch.cat([batch.masks for batch in loader])
+
+
+def _mae(maps: Tensor, masks: Tensor) -> float:
+    metrics = SaliencyMetrics(metrics=("mae",))
+    metrics.update(maps, masks)
+    return float(metrics.compute().scores()["mae"])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The networks before and after pruning, and how good they are.
+    """The networks before and after pruning, with their scores.
 
     Attributes:
         name: The model's.
         seed: Of everything.
         unpruned: The trained network.
         slim: The pruned and fine-tuned one.
-        result: Of learning.
+        result: Of training.
         scores: ``mae`` and ``max_f`` of both networks.
-        baselines: What has to be beaten.
-        proof: That cutting changed nothing.
+        baselines: Errors that the slim network has to beat.
+        proof: How exact pruning was.
     """
 
     name: str
@@ -39,22 +86,19 @@ class Outcome:
         """Whether the slim network is clearly better than one map for all pictures."""
         return self.baselines.are_beaten_by(self.scores[1]["mae"])
 
-    def complaint(self) -> str:
-        """Return what to say of what did not succeed; nothing if all did."""
-        complaints = []
+    def warning(self) -> str:
+        """Return what did not succeed; nothing if all did."""
+        warnings = []
         if not self.result.report.removed:
-            complaints.append("no channel has faded, so none was removed: give it more --epochs")
+            below = f"no γ is below the threshold {self.result.threshold:g}"
+            warnings.append(f"{below}, so no channel was removed: give it more --epochs")
         if not self.is_good:
-            complaints.append(self._not_better())
-        return "; ".join(complaints)
-
-    def _not_better(self) -> str:
-        least = min(self.baselines.constant, self.baselines.fixed)
-        return (
-            f"the slim network's MAE of {self.scores[1]['mae']:.4f} is not clearly better ({CLEARLY:g} times or less) "
-            f"than {least:.4f}, which one and the same map for all pictures has: give it more --epochs or "
-            "more pictures"
-        )
+            least = min(self.baselines.constant, self.baselines.fixed)
+            warnings.append(
+                f"the slim network's MAE of {self.scores[1]['mae']:.4f} is not clearly better ({_CLEARLY:g} times or "
+                f"less) than {least:.4f}, the MAE of one map for all pictures: give it more --epochs or more pictures"
+            )
+        return "; ".join(warnings)
 
     def verdict(self) -> str:
         """Return how the slim network compares, in a sentence."""
@@ -79,8 +123,8 @@ class Outcome:
             rows.insert(3, ("ms per picture", *(f"{time:.1f}" for time in report.milliseconds)))
         table = "\n".join(f"{name:<16}{before:>14}{after:>14}" for name, before, after in rows)
         return (
-            f"with BatchNorm's statistics measured anew for both:\n{table}\nsetting faded channels to 0 changed maps "
-            f"by {self.proof.masked:.1e} on average; removing them then changed outputs by at most "
+            f"with BatchNorm's statistics measured anew for both:\n{table}\nmasking channels below the threshold "
+            f"changed maps by {self.proof.masked:.1e} on average; removing them then changed outputs by at most "
             f"{self.proof.cut:.1e} of the largest (float64)\n{self.verdict()}\n{seconds:.0f} s in all: open {page}"
         )
 
@@ -88,3 +132,72 @@ class Outcome:
     def went(counts: tuple[int, int]) -> float:
         """Return the share that is gone."""
         return 1 - counts[1] / counts[0]
+
+
+def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> None:
+    """Write all files of a demo that trains.
+
+    Raises:
+        CommandError: They cannot be written.
+    """
+    folder = args.output
+    with writing(f"--output {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome.slim.save_pretrained(folder / "model")
+        outcome.unpruned.save_pretrained(folder / "unpruned")
+        outcome.result.history.to_csv(folder / "history.csv")
+        outcome.result.plan.save(folder / "plan.json")
+    write_file(folder / "report.html", _page(args, split, outcome))
+
+
+def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
+    kind = "photograph" if args.data else "made-up picture"
+    history = outcome.result.history
+    blocks = sum(isinstance(module, ILBlock) for module in outcome.unpruned.modules())
+    size = "x".join(map(str, input_size(args.size)))
+    networks = {"map before pruning": outcome.unpruned, "map after": outcome.slim}
+    return training_page(
+        "Training of a small network",
+        subtitle=(
+            f"{outcome.name} with {blocks} blocks and {outcome.result.report.parameters[0]:,} parameters, "
+            f"{len(history.epochs)} epochs of {plural(len(split.train), kind)} at {size}, compared on "
+            f"{len(split.validation)} others, seed {outcome.seed}"
+        ),
+        note=outcome.verdict() + _sentence(outcome.warning()),
+        warning=bool(outcome.warning()),
+        numbers=_numbers(outcome),
+        proof=outcome.proof.numbers(outcome.result.report),
+        command=_command(args, outcome),
+        pictures=figures(
+            outcome.name,
+            history,
+            outcome.unpruned,
+            {"before": outcome.unpruned, "after": outcome.slim},
+            outcome.result.threshold,
+        ),
+        examples=[example for pair in split.validation[:_SHOWN] if (example := example_of(pair, networks, args.size))],
+    )
+
+
+def _sentence(text: str) -> str:
+    return f" {text[0].upper()}{text[1:]}." if text else ""
+
+
+def _numbers(outcome: Outcome) -> dict[str, tuple[float | None, float | None]]:
+    report, (before, after) = outcome.result.report, outcome.scores
+    return {
+        "parameters": report.parameters,
+        "MACs": report.macs,
+        "channels of BatchNorm": (report.channels, report.channels - report.removed),
+        "milliseconds per picture": report.milliseconds or (None, None),
+        "MAE": (before["mae"], after["mae"]),
+        "max F": (before["max_f"], after["max_f"]),
+    }
+
+
+def _command(args: argparse.Namespace, outcome: Outcome) -> str:
+    folder = args.output
+    parts = ["goctconv", "prune", f"local-dir:{folder / 'unpruned'}", "--threshold", f"{outcome.result.threshold:g}"]
+    size = args.size if isinstance(args.size, int) else "x".join(map(str, args.size))
+    parts += ["--criterion", "gamma_first", "--size", str(size), "-o", str(folder / "again")]
+    return shlex.join(parts)

@@ -28,10 +28,10 @@ from ...saliency import (
 )
 from .._command import CommandError
 from .._learned import Example
-from .._model import create_asked_model, input_size, is_trained, unusable
-from .._output import plural, printable, say, tell
-from ..predict._inputs import find_photographs
-from ..predict._results import save_png
+from .._model import computing, create_asked_model, input_size, is_trained
+from .._output import plural, printable, say, tell, write_file
+from .._predict_files import find_photographs
+from .._predict_run import save_png
 
 _UNTRAINED = (
     "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "
@@ -42,8 +42,8 @@ _UNTRAINED = (
 _TRAINED = "Maps of a network of {parameters:,} parameters with the weights of `{weights}`. White is salient."
 _CALIBRATED_ON = 32  # pictures; of the others, one is in memory at a time
 _THUMBNAIL = 320  # pixels
-_MAX_BYTES = 1_000_000  # of the page
-_BYTES_EACH = 80_000  # of it, where there are many pictures
+_MAX_BYTES = 400_000  # of the page
+_BYTES_EACH = 40_000  # of it, where there are many pictures
 _LARGEST = 1024  # photographs are made smaller than this on reading: the page shows thumbnails
 
 
@@ -74,8 +74,8 @@ def run_show(args: argparse.Namespace) -> int:
         model=args.model, parameters=parameters, weights=args.weights or args.model
     )
     try:
-        cards = [_show(model, example, args) for example in chain(first, examples)]
-        page = args.output / "report.html"
+        with computing(args):
+            cards = [_show(model, example, args) for example in chain(first, examples)]
         kind = "photograph" if args.data else "made-up picture"
         named = args.weights.name if args.weights else args.model  # its widths are those of the file
         text = training_page(
@@ -86,11 +86,10 @@ def run_show(args: argparse.Namespace) -> int:
             examples=cards,
             max_bytes=max(_MAX_BYTES, _BYTES_EACH * len(cards)),
         )
-        write_atomic(page, lambda stream: stream.write(text.encode(errors="backslashreplace")))
     except OSError as error:
         raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
-    except ValueError as error:
-        raise unusable(error) from error
+    page = args.output / "report.html"
+    write_file(page, text)
     tell(note.replace("`", ""))
     tell(printable(f"{plural(len(cards), 'map')} in {time.perf_counter() - start:.1f} s: open {page}"))
     return 1 if failures else 0

@@ -246,10 +246,10 @@ def check_image(x: Tensor) -> None:
         ScaleError: It has not.
     """
     if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
-        raise ScaleError(
-            f"the image has {spatial_size(x)} pixels; the coarsest of CSNet's scales is 1/{_SMALLEST}, so it needs "
-            f"at least {_SMALLEST}x{_SMALLEST}: resize or pad it"
+        expected = (
+            f"the size of an image of at least {_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"
         )
+        raise ScaleError("x", spatial_size(x), expected, "resize or pad the image")
 
 
 _keep_whole: Callable[[Callable[..., None]], object] = register_notrace_function  # which timm does not annotate

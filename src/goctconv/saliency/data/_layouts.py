@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -167,3 +168,35 @@ def _below(path: Path) -> DataSet:
 
 def _alone(name: str, image: Path) -> ImagePair:
     return ImagePair(name, image, image)
+
+
+def pair_maps(data: DataSet, folder: Path) -> DataSet:
+    """Pair the masks of a data set with maps in a folder that have their names.
+
+    Raises:
+        DataSetError: No name agrees, or several do.
+    """
+    masks = {pair.name: pair.mask for pair in data.pairs} | {mask.stem: mask for mask in data.lone_masks}
+    paired = match(data.name, _name_maps(folder, masks), masks)
+    if not paired.pairs:
+        raise DataSetError(
+            f"no map in {folder} has the name of a mask of {data.name}, like {min(masks)}.png: names must agree"
+        )
+    return replace(paired, missing=data.missing)
+
+
+def _name_maps(folder: Path, masks: Iterable[str]) -> dict[str, Path]:
+    """Return maps by the names of pairs; a list's names may begin with folders that the maps do not have."""
+    named: dict[str, Path] = {}
+    known = set(masks)
+    for name, path in name_files(folder, files_below(folder)).items():
+        wanted = [name] if name in known else [mask for mask in known if Path(mask).name == name]
+        if len(wanted) > 1:
+            raise DataSetError(
+                f"{path} could belong to {' or '.join(sorted(wanted))}: put the maps into folders as the list does"
+            )
+        key = wanted[0] if wanted else name
+        if key in named:
+            raise DataSetError(f"{named[key]} and {path} are both maps of {key}: remove one")
+        named[key] = path
+    return named

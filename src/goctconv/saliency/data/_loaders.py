@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ...training import _distributed as distributed
+from ... import _distributed as distributed
 from .._resize import Size
 from ..transforms._geometry import published_transforms
 from ..transforms._sample import Transform

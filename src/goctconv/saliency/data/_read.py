@@ -140,14 +140,24 @@ def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
     )
 
 
+def header_sizes(pair: ImagePair) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the (width, height) of both files of a pair, upright, from their headers alone.
+
+    Raises:
+        ImageError: One cannot be read.
+    """
+    return _header_size(pair.image), _header_size(pair.mask)
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
+        height, width = image_size(opened)
+    return width, height
+
+
 def _problem(pair: ImagePair) -> str | None:
-    sizes = []
     try:
-        for path in (pair.image, pair.mask):
-            with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-                height, width = image_size(opened)
-                sizes.append((width, height))
-        check_same_size(pair, *sizes)
+        check_same_size(pair, *header_sizes(pair))
     except ImageError as error:
         return str(error)
     return None

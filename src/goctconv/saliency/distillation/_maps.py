@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ... import _distributed as distributed
 from ..._files import write_atomic
-from ...training import _distributed as distributed
 from .._resize import Size, check_size_or_own, resize_bilinear
 from ..data import DataSet, DataSetError, ImagePair, SkippedPairWarning, default_workers
 from ..inference import Map, Prepared, home, prepare, run_pipeline

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_choice
+from .._config import REDUCTIONS
 from ..data import Batch, DataSetError, SaliencyLoader
 from ..inference import all_outputs
 from ..losses import DeepSupervision, get_loss
-from ..losses._basic import Reduction, check_reduction, reduced
+from ..losses._basic import reduced
 from ..losses._combine import Loss, tell_epoch
 from ._teacher import Teacher
 
@@ -31,13 +33,13 @@ class DistillationStep:
         amp: Mixed precision of the teacher: ``"bf16"``, ``"fp16"`` or None.
 
     Raises:
-        TypeError: The teacher is no network.
-        ValueError: Another loss, reduction or ``amp``, or weights that cannot be.
+        ArgumentTypeError: The teacher is no network.
+        ArgumentError: Another loss, reduction or ``amp``, or weights that cannot be.
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency.data import Batch
         >>> from goctconv.saliency import DistillationStep
+        >>> from goctconv.saliency.data import Batch
         >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), ("a.jpg", "b.jpg"))
         >>> step = DistillationStep(torch.nn.Conv2d(3, 1, 1))
         >>> step(torch.nn.Conv2d(3, 1, 1), batch).requires_grad
@@ -52,13 +54,13 @@ class DistillationStep:
         *,
         loss: str | Loss = "dice",
         weights: Sequence[float] | None = None,
-        reduction: Reduction = "mean",
+        reduction: str = "mean",
         size: int | tuple[int, int] | None = None,
         amp: str | None = None,
     ) -> None:
         self.teacher = None if teacher is None else Teacher(teacher, size=size, amp=amp)
         self.loss = DeepSupervision(get_loss(loss) if isinstance(loss, str) else loss, weights)
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
         self.told = ""
 
     def targets(self, batch: Batch) -> Tensor:

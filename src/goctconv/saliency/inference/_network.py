@@ -76,7 +76,7 @@ def maps_of(logits: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
         raise ArgumentError("logits", logits, expected, "pass a {model} with a single output map")
     maps = torch.sigmoid(logits[:, 0].float()).cpu()
     if torch.isnan(maps).any():
-        cure = "load trained weights with {checkpoint_path}, or call goctconv.saliency.calibrate_batch_norm first"
+        cure = "load trained weights, or call goctconv.saliency.calibrate_batch_norm(model, batches) first"
         raise NotANumberError("logits", logits, problem="is not a number (NaN)", cure=cure)
     return np.asarray(maps.numpy(), dtype=np.float32)
 

@@ -1,0 +1,211 @@
+"""The activation behind a BatchNorm: functions of its output, and the steps that lead to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from .._torch import OpOverload
+from ..graph import LINEAR, PRODUCTS, name_of
+
+
+class Slot(NamedTuple):
+    """An operand: an earlier value; 0 is the BatchNorm's output."""
+
+    position: int
+
+
+class Learned(NamedTuple):
+    """An operand: a parameter, such as the slopes of PReLU, in the shape in which it was used."""
+
+    parameter: nn.Parameter
+    shape: tuple[int, ...]
+
+
+class Step(NamedTuple):
+    """One elementwise operation."""
+
+    operation: OpOverload
+    operands: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ActivationPath:
+    """The way from a BatchNorm's output to the activation: elementwise steps; none where the output itself is read.
+
+    Attributes:
+        steps: The operations, in order; the last gives the activation.
+        module: The module whose output is the activation, if one is called on the BatchNorm's output.
+        activation: Its name, for people.
+    """
+
+    steps: tuple[Step, ...]
+    module: nn.Module | None
+    activation: str
+
+    def reproduce(self, output: Tensor) -> Tensor:
+        """Return the activation, computed from the BatchNorm's output."""
+        values = [output]
+        for operation, operands, keywords in self.steps:
+            filled = []
+            for operand in operands:
+                if isinstance(operand, Slot):
+                    filled.append(values[operand.position])
+                elif isinstance(operand, Learned):
+                    filled.append(operand.parameter.detach().to(output.dtype).view(operand.shape))
+                else:
+                    filled.append(operand)
+            values.append(operation(*filled, **keywords))
+        return values[-1]
+
+    def reads_the_same(self, other: ActivationPath) -> bool:
+        """Whether both read the same function of the BatchNorm's output."""
+        return [_identity(step) for step in self.steps] == [_identity(step) for step in other.steps]
+
+
+def _identity(step: Step) -> tuple[Any, ...]:
+    operands = [
+        (id(operand.parameter), operand.shape) if isinstance(operand, Learned) else operand for operand in step.operands
+    ]
+    return step.operation, operands, step.keywords
+
+
+@dataclass(eq=False)
+class Value:
+    """An elementwise function of one BatchNorm's output; the output itself where there is no operation."""
+
+    call: Call
+    operation: OpOverload | None = None
+    operands: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the operation; empty for the output itself."""
+        return "" if self.operation is None else name_of(self.operation)
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The values that it is computed from."""
+        return [operand for operand in self.operands if isinstance(operand, Value)]
+
+    @property
+    def is_nonlinear(self) -> bool:
+        """Whether the operation itself is, in the BatchNorm's output."""
+        is_linear = self.name in LINEAR and (self.name not in PRODUCTS or len(self.inputs) < 2)
+        return self.operation is not None and not is_linear
+
+    def contains(self, other: Value, visited: set[Value]) -> bool:
+        """Whether the other one is a step on the way to this one."""
+        if self is other:
+            return True
+        fresh = [value for value in self.inputs if value not in visited]
+        visited.update(fresh)
+        return any(value.contains(other, visited) for value in fresh)
+
+
+class Seen(NamedTuple):
+    """A function of the output that came up in the forward pass, with its metric, (B, C), where it counts."""
+
+    value: Value
+    bit: int
+    measured: Tensor | None
+    measured_reproduced: Tensor | None
+
+
+Observe: TypeAlias = "Callable[[Call, Tensor, Value | None], tuple[Tensor | None, Tensor | None]]"
+"""Measures the output of a call, or a function of it, as read off a module and as reproduced."""
+
+
+def observe_nothing(*_: object) -> tuple[None, None]:
+    """Measure nothing."""
+    return None, None
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a BatchNorm: its output, and the functions of it that were seen since.
+
+    Attributes:
+        observe: Measures what is seen.
+        output: What the BatchNorm returned.
+        own: The metric of that, (B, C), where it counts.
+        bit: Tells in `Follower.reach_of` what depends on it.
+        is_internal: Whether the BatchNorm applies an activation itself.
+        seen: Functions of the output, in order.
+        modules: Modules called on the output alone, by what they returned.
+        writing_macs: Multiply-accumulate operations, per channel, of the convolution that is normalized.
+        reading_macs: The same of the convolutions that consume the channel.
+        shape: Of the output.
+        dtype: Of the output.
+        device: Of the output.
+    """
+
+    observe: Observe = observe_nothing
+    output: Tensor | None = None
+    own: Tensor | None = None
+    bit: int = 0
+    is_internal: bool = False
+    seen: list[Seen] = field(default_factory=list)
+    modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)
+    reading_macs: float = 0.0
+    writing_macs: float = 0.0
+    shape: torch.Size | None = None
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def activation(self, reached: int) -> Seen | None:
+        """Return the activation: the first nonlinear function of the output, or a combination that contains it.
+
+        Args:
+            reached: Bits of what the model's output depends on: checks and logging do not count.
+        """
+        if self.is_internal:
+            return None
+        found: Seen | None = None
+        is_combined = False
+        is_lost = not reached & (self.bit | sum(seen.bit for seen in self.seen))  # it leaves in a way that is not seen
+        for seen in self.seen if is_lost else [seen for seen in self.seen if seen.bit & reached]:
+            value = seen.value
+            if found is None:
+                found = seen if value.is_nonlinear else None
+            elif len(value.inputs) > 1 and value.contains(found.value, set()):
+                is_combined = is_combined or any(not part.contains(found.value, set()) for part in value.inputs)
+                found = seen if is_combined else found
+            elif is_combined and value.inputs == [found.value] and not value.is_nonlinear:
+                found = seen
+        return found
+
+    def path(self, value: Value | None) -> ActivationPath:
+        """Return the way to a function of the output; to the output itself if there is none."""
+        if value is None:
+            return ActivationPath((), None, "its own activation" if self.is_internal else "its output")
+        steps: list[Step] = []
+        _write(value, steps, {})
+        module, name = self.modules.get(value, (None, ""))
+        described = value.name if module is None else f"{name} ({type(module).__name__})"
+        return ActivationPath(tuple(steps), module, described)
+
+    def forget(self) -> None:
+        """Release tensors: values and calls refer to each other, and would keep them until garbage is collected."""
+        self.output = None
+        self.seen.clear()
+        self.modules.clear()
+
+
+def _write(value: Value, steps: list[Step], slots: dict[Value, Slot]) -> Slot:
+    """Append the steps that a value needs; return where it is among them."""
+    if value.operation is None:
+        return Slot(0)
+    if value not in slots:
+        operands = tuple(
+            _write(operand, steps, slots) if isinstance(operand, Value) else operand for operand in value.operands
+        )
+        steps.append(Step(value.operation, operands, value.keywords))
+        slots[value] = Slot(len(steps))
+    return slots[value]

@@ -1,0 +1,131 @@
+"""Rules for convolutions and linear layers: a depthwise one passes channels on, the others mix them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...graph import Operation
+from ._context import Propagation, rule
+from ._facts import Blocks, Consumer
+from ._shadows import NotUnderstood, Shadow, by_dimension
+from ._values import constants_of, only_where
+
+
+@rule("conv1d", "conv2d", "conv3d", "convolution", of_any_input=True)
+def convolution(t: Propagation, op: Operation) -> Shadow:
+    """A convolution."""
+    source, weight, groups = op.arguments["input"], op.arguments["weight"], op.arguments["groups"]
+    shadow = t.input(op)
+    labels = shadow.channels_along(1)
+    if op.arguments.get("transposed"):
+        raise NotUnderstood
+    if groups > 1 and groups == source.shape[1]:
+        return _depthwise(t, op, shadow, labels)
+    name, factor = t.weight_of(weight)
+    taint = t.taints.find(source)
+    constant, values = constants_of(source, shadow, 1) if taint is None else taint
+    outputs = t.row_labels(name, 0, weight.shape[0])
+    consumer = Consumer(
+        module=op.path,
+        weight=name,
+        bias=t.bind_bias(op.arguments.get("bias"), outputs, op.path),
+        inputs=labels,
+        outputs=outputs,
+        constant=constant,
+        values=values,
+        padded=taint is not None or _is_padded(op),
+        groups=groups,
+        factor=factor,
+    )
+    t.add_consumer(consumer, op.result)
+    if groups == 1:
+        t.bind(name, 1, labels)
+    else:
+        t.facts.grouped.setdefault(name, consumer)
+        for side in (labels, outputs):
+            t.facts.blocks.append(Blocks(list(side.chunk(groups)), t.reason("balance", op, f" with {groups} groups")))
+    return by_dimension(op.result.shape, 1, outputs)
+
+
+def _is_padded(op: Operation) -> bool:
+    padding = op.arguments["padding"]
+    if isinstance(padding, str):
+        return padding != "valid" and any(size > 1 for size in op.arguments["weight"].shape[2:])
+    return any(size != 0 for size in padding)
+
+
+def _depthwise(t: Propagation, op: Operation, shadow: Shadow, labels: Tensor) -> Shadow:
+    weight, groups = op.arguments["weight"], op.arguments["groups"]
+    outputs = labels.repeat_interleave(weight.shape[0] // groups)
+    named = t.stored.weight_of(weight)
+    if named is not None:
+        t.bind(named[0], 0, outputs)
+        t.facts.depthwise.setdefault(named[0], outputs)
+    elif weight.stride(0) != 0:  # else all channels have one filter
+        raise NotUnderstood
+    t.bind_bias(op.arguments.get("bias"), outputs, op.path)
+    if not t.is_plain(op.path):
+        t.note_size(labels, t.sources.of([groups])[0], t.reason("size", op))
+    if _is_padded(op):
+        shadow = only_where(op.arguments["input"], shadow, 0)
+    constant = shadow.flags_along(1).repeat_interleave(len(outputs) // groups)
+    return by_dimension(op.result.shape, 1, outputs, constant)
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", of_any_input=True)
+def transposed_convolution(t: Propagation, op: Operation) -> Shadow:
+    """A transposed convolution: kernels overlap in other ways at the border, and only zeros are constants after it."""
+    source, weight, groups = op.arguments["input"], op.arguments["weight"], op.arguments["groups"]
+    name, factor = t.weight_of(weight)
+    shadow = t.input(op)
+    labels = shadow.channels_along(1)
+    if groups > 1 and weight.shape[1] > 1:
+        raise NotUnderstood
+    if groups > 1:
+        t.bind(name, 0, labels)
+        t.bind_bias(op.arguments.get("bias"), labels, op.path)
+        t.facts.depthwise.setdefault(name, labels)
+        return by_dimension(op.result.shape, 1, labels, only_where(source, shadow, 0).flags_along(1))
+    constant, values = constants_of(source, shadow, 1)
+    outputs = t.row_labels(name, 1, weight.shape[1])
+    bias = t.bind_bias(op.arguments.get("bias"), outputs, op.path)
+    t.bind(name, 0, labels)
+    consumer = Consumer(
+        module=op.path,
+        weight=name,
+        bias=bias,
+        inputs=labels,
+        outputs=outputs,
+        constant=constant,
+        values=values,
+        padded=True,
+        factor=factor,
+        is_plain=False,
+    )
+    t.add_consumer(consumer, op.result)
+    return by_dimension(op.result.shape, 1, outputs)
+
+
+@rule("linear", of_any_input=True)
+def linear(t: Propagation, op: Operation) -> Shadow:
+    """A linear layer, which mixes the last dimension."""
+    source, weight = op.arguments["input"], op.arguments["weight"]
+    name, factor = t.weight_of(weight)
+    shadow = t.input(op)
+    labels = shadow.channels_along(-1)
+    constant, values = constants_of(source, shadow, source.dim() - 1)
+    outputs = t.row_labels(name, 0, weight.shape[0])
+    bias = t.bind_bias(op.arguments.get("bias"), outputs, op.path)
+    t.bind(name, 1, labels)
+    consumer = Consumer(
+        module=op.path,
+        weight=name,
+        bias=bias,
+        inputs=labels,
+        outputs=outputs,
+        constant=constant,
+        values=values,
+        factor=factor,
+    )
+    t.add_consumer(consumer, op.result)
+    return by_dimension(op.result.shape, op.result.dim() - 1, outputs)

@@ -1,0 +1,114 @@
+"""Rules for functions of elements: channels that meet live and die together; of constants alone comes a constant."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...graph import Operation
+from ._context import Propagation, rule
+from ._shadows import FIRST, NotUnderstood, Shadow, aligned, changes, compressed, tidy
+from ._values import only_where, tensors_in
+
+_PRODUCTS = {"mul", "multiply"}
+_QUOTIENTS = {"div", "divide", "true_divide"}
+
+
+@rule(
+    *("pointwise", "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "mish", "gelu", "leaky_relu"),
+    *("elu", "celu", "selu", "sigmoid", "tanh", "softplus", "threshold", "clamp", "clamp_min", "clamp_max", "rsub"),
+    *("multiply", "divide", "square", "log_sigmoid"),
+    of_any_input=True,
+)
+def elementwise(t: Propagation, op: Operation) -> Shadow:
+    """Any function of elements."""
+    if not isinstance(op.result, Tensor):
+        raise NotUnderstood
+    for labels in t.sources.counted:
+        t.facts.freeze(labels, t.reason("counted", op))
+    operands = [
+        (tensor, t.shadow_of(tensor))
+        for tensor in tensors_in((op.args, op.keywords))
+        if (tensor.dim() and tensor.numel() > 1) or t.known.get(id(tensor)) is not None
+    ]
+    shape = op.result.shape
+    if len(operands) == 1 and operands[0][1].labels.shape == shape:
+        return operands[0][1]
+    if not operands:
+        raise NotUnderstood
+    base = _base(op.result, operands)
+    _unite(t, op, operands, base)
+    constant, zero = torch.ones((), dtype=torch.bool), torch.zeros((), dtype=torch.bool)
+    for operand, shadow in operands:
+        flags = compressed(shadow.constant.expand(shape))
+        constant = constant & flags
+        is_factor = op.name in _PRODUCTS or (op.name in _QUOTIENTS and operand is op.args[0])
+        if is_factor and flags.any():
+            zero = zero | compressed(only_where(operand, shadow, 0).constant.expand(shape))
+    return Shadow(base.expand(shape), tidy(constant | zero).expand(shape))
+
+
+def _base(result: Tensor, operands: list[tuple[Tensor, Shadow]]) -> Tensor:
+    """Return the labels of the operand that says most simply which channel every element of the result belongs to."""
+    whole = [(operand, shadow.labels.expand(result.shape)) for operand, shadow in operands]
+    moving = {d for _, labels in whole for d in changes(labels)}
+    full = [labels for own, labels in whole if all(_extent(own, result, d) == result.shape[d] for d in moving)]
+    if full and moving:
+        return min(full, key=lambda labels: len(changes(labels)))
+    return max(
+        (labels for _, labels in whole),
+        key=lambda labels: (bool((compressed(labels) >= FIRST).any()), len(changes(labels))),
+    )
+
+
+def _extent(operand: Tensor, result: Tensor, dimension: int) -> int:
+    own = dimension - (result.dim() - operand.dim())
+    return operand.shape[own] if own >= 0 else 1
+
+
+def _unite(t: Propagation, op: Operation, operands: list[tuple[Tensor, Shadow]], base: Tensor) -> None:
+    """Unite the channels of operands; one map for all channels must stay.
+
+    Raises:
+        NotUnderstood: A map is for some of the channels.
+    """
+    for operand, shadow in operands:
+        labels = shadow.labels.expand(op.result.shape)
+        if labels.data_ptr() == base.data_ptr() and labels.stride() == base.stride():
+            continue
+        moving = changes(base)
+        across = [d for d in moving if _extent(operand, op.result, d) == 1]
+        if across and len(across) == len(moving):
+            t.freeze(labels, t.reason("mixed", op))
+        elif across:
+            raise NotUnderstood
+        else:
+            t.facts.unite(*aligned(base, labels), t.reason("joined", op))
+
+
+@rule("prelu")
+def prelu(t: Propagation, op: Operation) -> Shadow:
+    """PReLU, with one slope or one for every channel."""
+    shadow, slopes = t.input(op), op.args[1]
+    if slopes.numel() > 1:
+        name = t.stored.name_of(slopes)
+        if name is None:
+            raise NotUnderstood
+        t.bind(name, 0, shadow.channels_along(1))
+    return shadow
+
+
+@rule(
+    *("alias", "clone", "contiguous", "detach", "_to_copy", "to", "positive", "lift_fresh", "type_as"),
+    *("float", "double", "half"),
+)
+def same(t: Propagation, op: Operation) -> Shadow:
+    """A copy, as it is or with another type of numbers."""
+    return t.input(op)
+
+
+@rule("dropout", "native_dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+def dropout(t: Propagation, op: Operation) -> Shadow:
+    """Dropout; where it is at work, nothing is a constant after it."""
+    shadow = t.input(op)
+    return shadow.without_constants() if op.arguments.get("train", True) else shadow

@@ -1,0 +1,191 @@
+"""Shadows of tensors: the channel that every element belongs to, and whether it is provably constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...graph import Geometry, StorageMap, geometry_of
+
+NONE = 0
+"""Label of what belongs to no channel, such as a scalar."""
+FROZEN = 1
+"""Label of what comes out of an operation that is not understood, and of the model's inputs and outputs."""
+FIRST = 2
+NO = torch.tensor(False)
+YES = torch.tensor(True)
+
+
+class NotUnderstood(Exception):  # noqa: N818  # no error: what it costs is that channels stay
+    """An operation has a form that its rule does not handle: the channels that enter it must stay."""
+
+
+@dataclass(slots=True, eq=False)
+class Shadow:
+    """Labels (int32) and flags (bool) in the shape of a tensor; stride 0 along dimensions in which nothing changes.
+
+    Attributes:
+        labels: The channel of every element.
+        constant: Whether every element is a constant.
+        sizes: The shape with its sources, once it was asked for; see `goctconv.pruning.propagate._sizes`.
+    """
+
+    labels: Tensor
+    constant: Tensor
+    sizes: torch.Size | None = None
+
+    def flags_along(self, dimension: int) -> Tensor:
+        """Return which places along a dimension are constants as a whole."""
+        flags = tidy(self.constant)
+        found = along(flags, dimension)
+        return torch.zeros(flags.shape[dimension], dtype=torch.bool) if found is None else found
+
+    def channels_along(self, dimension: int) -> Tensor:
+        """Return the labels along a dimension, which must be the only one in which they change.
+
+        Raises:
+            NotUnderstood: They change along another one.
+        """
+        labels = along(self.labels, dimension)
+        if labels is None:
+            raise NotUnderstood
+        return labels
+
+    def without_constants(self, shape: Sequence[int] | None = None) -> Shadow:
+        """Return the shadow with no constant."""
+        return Shadow(self.labels, NO.expand(self.labels.shape if shape is None else tuple(shape)))
+
+
+def uniform(shape: Sequence[int], label: int, *, constant: bool = False) -> Shadow:
+    """Return a shadow that is the same everywhere."""
+    return Shadow(torch.tensor(label, dtype=torch.int32).expand(tuple(shape)), (YES if constant else NO).expand(shape))
+
+
+def by_dimension(shape: Sequence[int], dimension: int, labels: Tensor, constant: Tensor | None = None) -> Shadow:
+    """Return a shadow that changes along one dimension only; without constants if none are given."""
+    view = [1] * len(shape)
+    view[dimension] = -1
+    flags = NO if constant is None else constant.view(view)
+    return Shadow(labels.view(view).expand(shape), flags.expand(shape))
+
+
+def changes(tensor: Tensor) -> list[int]:
+    """Return the dimensions along which a tidy tensor changes."""
+    return [
+        d for d, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)) if size > 1 and stride
+    ]
+
+
+def tidy(tensor: Tensor) -> Tensor:
+    """Return an equal tensor whose stride is 0 along every dimension in which it does not change."""
+    for dimension in changes(tensor):
+        first = tensor.narrow(dimension, 0, 1)
+        if torch.equal(tensor, first.expand_as(tensor)):
+            tensor = first.expand_as(tensor)
+    return tensor
+
+
+def compressed(tensor: Tensor) -> Tensor:
+    """Return a tensor with size 1 along the dimensions in which it does not change, as strides tell."""
+    strides = tensor.stride()
+    sizes = [size if stride else min(size, 1) for size, stride in zip(tensor.shape, strides, strict=True)]
+    return tensor.as_strided(sizes, strides)
+
+
+def along(tensor: Tensor, dimension: int) -> Tensor | None:
+    """Return the values of a tidy tensor along one dimension; None if it changes along another one too."""
+    dimension %= tensor.dim()
+    if any(d != dimension for d in changes(tensor)):
+        return None
+    return tensor.as_strided((tensor.shape[dimension],), (tensor.stride(dimension),)).contiguous()
+
+
+def rows_along(tensor: Tensor, dimension: int) -> Tensor:
+    """Return the values of a tidy tensor along one dimension, a row for each place in the others that it changes in."""
+    dimension %= tensor.dim()
+    small = compressed(tensor).movedim(dimension, -1)
+    return small.expand(*small.shape[:-1], tensor.shape[dimension]).reshape(-1, tensor.shape[dimension])
+
+
+def reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor in another shape, with stride 0 along leading and last dimensions that are kept and had it."""
+    old, new = list(tensor.shape), list(shape)
+    first = 0
+    while first < min(len(old), len(new)) and old[first] == new[first] and _is_flat(tensor, first):
+        first += 1
+    last = 0
+    while last < min(len(old), len(new)) - first and old[-1 - last] == new[-1 - last] and _is_flat(tensor, -1 - last):
+        last += 1
+    for dimension in (*range(first), *range(-last, 0)):
+        tensor = tensor.narrow(dimension, 0, 1)
+    middle = new[first : len(new) - last]
+    return tensor.reshape([1] * first + middle + [1] * last).expand(new)
+
+
+def joined(tensors: Sequence[Tensor], dimension: int) -> Tensor:
+    """Return tensors one after the other, with stride 0 along the other dimensions in which none of them changes."""
+    dimension %= tensors[0].dim()
+    sizes = list(tensors[0].shape)
+    sizes[dimension] = sum(tensor.shape[dimension] for tensor in tensors)
+    for d in range(len(sizes)):
+        if d != dimension and all(_is_flat(tensor, d) for tensor in tensors):
+            tensors = [tensor.narrow(d, 0, 1) for tensor in tensors]
+    return torch.cat(list(tensors), dimension).expand(sizes)
+
+
+def aligned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pairs of labels of two tensors of equal shapes, each pair but once where strides tell."""
+    a, b = compressed(a), compressed(b)
+    shape = [max(sizes) for sizes in zip(a.shape, b.shape, strict=True)]
+    return a.expand(shape).reshape(-1), b.expand(shape).reshape(-1)
+
+
+def labels_where(shadow: Shadow, *, constant: bool) -> Tensor | None:
+    """Return the labels of the channels that are constant, or are not; None if there are none."""
+    flags = compressed(shadow.constant)
+    if flags.numel() == 1 and bool(flags) != constant:
+        return None
+    flags = flags if constant else ~flags
+    if not bool(flags.any()):
+        return None
+    labels, flags = aligned(shadow.labels, flags)
+    found = labels[flags]
+    found = found[found >= FIRST]
+    return found if len(found) else None
+
+
+def _is_flat(tensor: Tensor, dimension: int) -> bool:
+    return tensor.stride(dimension) == 0 or tensor.shape[dimension] == 1
+
+
+class Shadows:
+    """The shadows of all tensors that are alive, found by where a tensor lies and how it is laid out there."""
+
+    def __init__(self) -> None:
+        self._of: StorageMap[dict[Geometry, Shadow]] = StorageMap()
+
+    def find(self, tensor: Tensor) -> Shadow | None:
+        """Return a tensor's shadow, if it has one."""
+        shadows = self._of.get(tensor)
+        return None if shadows is None else shadows.get(geometry_of(tensor))
+
+    def set(self, tensor: Tensor, shadow: Shadow) -> None:
+        """Give a tensor a shadow."""
+        if tensor.layout != torch.strided or not tensor.numel():
+            return
+        shadows = self._of.get(tensor)
+        if shadows is None:
+            shadows = {}
+            self._of.set(tensor, shadows)
+        shadows[geometry_of(tensor)] = shadow
+
+    def disturb_others(self, tensor: Tensor) -> list[Shadow]:
+        """Let no other tensor in the same memory be a constant any more, and return their shadows."""
+        shadows, own = self._of.get(tensor) or {}, geometry_of(tensor)
+        for place, shadow in shadows.items():
+            if place != own:
+                shadows[place] = shadow.without_constants()
+        return [shadow for place, shadow in shadows.items() if place != own]

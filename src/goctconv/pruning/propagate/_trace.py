@@ -1,0 +1,109 @@
+"""Forward passes of a network, followed operation by operation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..._torch import map_tensors, parameters_of
+from ...graph import recording
+from .._copies import sharing_copy
+from .._inputs import Call, PruningError, copied, described, set_mode, tensors_of
+from . import _convolution, _indexing, _matmul, _normalization, _pointwise, _reduction, _view  # noqa: F401  # rules
+from ._context import Propagation
+from ._facts import Facts
+from ._shadows import FROZEN, uniform
+from ._sizes import sourced_attributes
+from ._values import tensors_in
+
+_ENLARGEMENTS = (1, 2, 3)  # some heads do not fit on small images
+
+
+class Pass(NamedTuple):
+    """A forward pass in eval mode.
+
+    Attributes:
+        facts: What it tells about channels.
+        idle: Modules with parameters that did not run.
+        outputs: The tensors that the model returned.
+    """
+
+    facts: Facts
+    idle: list[str]
+    outputs: list[Tensor]
+
+
+def trace(model: nn.Module, call: Call) -> Pass:
+    """Run a model once; it is one to be thrown away.
+
+    Raises:
+        PruningError: It does not run on the example inputs.
+    """
+    try:
+        propagation, outputs = _run(model, call, Facts())
+    except Exception as error:
+        raise PruningError(
+            f"the model does not run on {{example_inputs}} of shape {described(call)} ({type(error).__name__}: "
+            f"{error}): pass what it is called with, of a size that it takes"
+        ) from error
+    facts = propagation.facts
+    bound = facts.bound
+    names = {path: parameters_of(module) for path, module in model.named_modules()}
+    idle = [
+        path
+        for path, parameters in names.items()
+        if parameters
+        and path not in propagation.called
+        and not any((f"{path}.{name}" if path else name) in bound for name in parameters)
+    ]
+    return Pass(facts, idle, outputs)
+
+
+def trace_heads(model: nn.Module, call: Call, facts: Facts) -> tuple[Facts, str]:
+    """Add what a second pass tells: of auxiliary heads, which run in train mode only.
+
+    It runs containers in train mode, and what is random or learns statistics in eval mode.
+
+    Returns:
+        The facts, and why the heads could not be followed; empty if they could.
+    """
+    problem = ""
+    for factor in _ENLARGEMENTS:
+        copy = sharing_copy(model)
+        set_mode(copy, with_heads=True)
+        both = facts.continued()
+        try:
+            _run(copy, _enlarged(call, factor), both)
+        except Exception as error:  # noqa: BLE001  # whatever a network raises in train mode
+            problem = problem or f"{type(error).__name__}: {error}"
+        else:
+            return (both if both.bound - facts.bound else facts), ""
+    return facts, problem
+
+
+def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, list[Tensor]]:
+    t = Propagation(model, facts)
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        args, keywords = copied(call)
+        for tensor in tensors_in((args, keywords)):
+            t.shadows.set(tensor, uniform(tensor.shape, FROZEN))
+        with sourced_attributes(model, t.sources.uses), recording(model, t) as t.tracer, t.sources:
+            output: Any = model(*args, **keywords)
+        outputs = list(tensors_of(output))
+        for tensor in outputs:
+            t.note_output(tensor)
+        t.finish()
+    return t, outputs
+
+
+def _enlarged(call: Call, factor: int) -> Call:
+    def resized(tensor: Tensor) -> Tensor:
+        if factor == 1 or tensor.dim() != 4 or not tensor.is_floating_point():
+            return tensor
+        return F.interpolate(tensor, scale_factor=float(factor))
+
+    return map_tensors(resized, call)

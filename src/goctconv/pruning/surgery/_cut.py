@@ -1,0 +1,167 @@
+"""The cutting of a model's tensors, and of the numbers that count them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..._torch import BatchNorm, ConvNd, ConvTransposeNd, buffers_of, children_of, parameters_of
+from ._shapes import Moves, Shapes, cut_like
+
+
+class Surgery:
+    """Changes of a model, which can all be taken back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._undo: list[Callable[[], None]] = []
+
+    def roll_back(self) -> None:
+        """Return the model to the state before, bit for bit."""
+        while self._undo:
+            self._undo.pop()()
+
+    def apply(self, shapes: Shapes, moves: Moves | None = None) -> None:
+        """Cut tensors, add what is moved, and set attributes."""
+        moves = moves or Moves()
+        replaced: dict[int, Tensor] = {}
+        for name, length in shapes.biases.items():
+            self._add_bias(name, length)
+        touched = set(shapes.rows) | set(shapes.grouped) | set(moves.offsets) | set(moves.columns)
+        for name, module, attribute, tensor in _every_tensor(self._model):
+            if id(tensor) in replaced:
+                self._replace(module, attribute, replaced[id(tensor)])
+            elif name in touched:
+                value = self._cut(name, tensor.detach(), shapes, moves)
+                new: Tensor = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+                vars(new).update(vars(tensor))  # what users noted there
+                replaced[id(tensor)] = new
+                self._replace(module, attribute, new)
+        for path, module in self._model.named_modules():
+            self._measure(path, module, shapes)
+        for path, module in reversed(list(self._model.named_modules())):
+            if path in shapes.widths and shapes.rows:
+                self._resize(module, shapes.widths[path])
+        for path, attributes in shapes.attributes.items():
+            for attribute, number in attributes.items():
+                self._set_source(self._model.get_submodule(path), attribute, number)
+
+    def _cut(self, name: str, tensor: Tensor, shapes: Shapes, moves: Moves) -> Tensor:
+        """Return what is left of a tensor, with what is moved into it: added in float64, and rounded once."""
+        if name in moves.offsets:
+            cut = cut_like(name, tensor.double() + moves.offsets[name].to(tensor.device), shapes).to(tensor.dtype)
+        elif name in moves.columns and name in shapes.grouped:
+            precise = tensor.double()  # not the tensor itself: that would be a float64 one
+            precise = precise.clone() if precise is tensor else precise
+            for column, added in moves.columns[name]:
+                precise[:, column] += added.to(tensor.device)
+            cut = cut_like(name, precise, shapes).to(tensor.dtype)
+        else:
+            cut = cut_like(name, tensor, shapes)
+            rows = shapes.rows.get(name, {})
+            for column, added in moves.columns.get(name, []):
+                cut = cut.clone() if cut is tensor else cut
+                place = rows[1].index(column) if 1 in rows else column
+                more = added[rows[0]] if 0 in rows else added
+                cut[:, place] = (cut[:, place].double() + more.to(tensor.device)).to(tensor.dtype)
+        if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
+            return cut.contiguous(memory_format=torch.channels_last)
+        return cut.contiguous()
+
+    def _add_bias(self, name: str, length: int) -> None:
+        path, _, attribute = name.rpartition(".")
+        module = self._model.get_submodule(path)
+        like = next(module.parameters())
+        bias = nn.Parameter(torch.zeros(length, dtype=like.dtype, device=like.device), like.requires_grad)
+        self._replace(module, attribute, bias)
+
+    def _replace(self, module: nn.Module, attribute: str, tensor: Tensor) -> None:
+        store: dict[str, Any] = parameters_of(module) if attribute in parameters_of(module) else buffers_of(module)
+        old = store[attribute]
+        self._undo.append(lambda: store.__setitem__(attribute, old))
+        store[attribute] = tensor
+
+    def keep_values(self, tensor: Tensor) -> None:
+        """Remember the values of a tensor that is about to be changed in place."""
+        before = tensor.detach().clone()
+
+        def restore() -> None:
+            with torch.no_grad():
+                tensor.copy_(before)
+
+        self._undo.append(restore)
+
+    def _resize(self, module: nn.Module, widths: list[int]) -> None:
+        """Let a module that keeps account of its channels do so itself."""
+        containers = nn.ModuleDict | nn.ModuleList
+        places = [child for child in module.modules() if isinstance(child, containers) or child is module]
+        before = [
+            (place, {key: value for key, value in vars(place).items() if key != "_modules"}, dict(children_of(place)))
+            for place in places
+        ]
+
+        def restore() -> None:
+            for place, attributes, children in before:
+                vars(place).update(attributes)
+                children_of(place).clear()
+                children_of(place).update(children)
+
+        self._undo.append(restore)
+        resizable: Any = module
+        resizable.resize_channels(widths)
+
+    def _set(self, module: nn.Module, attribute: str, value: Any) -> None:
+        if attribute in vars(module) and vars(module)[attribute] != value:
+            old = vars(module)[attribute]
+            self._undo.append(lambda: vars(module).__setitem__(attribute, old))
+            vars(module)[attribute] = value
+
+    def _set_source(self, module: nn.Module, attribute: str, value: int | list[int]) -> None:
+        name, _, place = attribute.partition(".")
+        self._set(module, name, _replaced(vars(module)[name], place.split("."), value) if place else value)
+
+    def _measure(self, path: str, module: nn.Module, shapes: Shapes) -> None:
+        """Let a module's own numbers of channels be those of its tensors."""
+        weight = parameters_of(module).get("weight")
+        name = f"{path}.weight" if path else "weight"
+        if isinstance(module, ConvNd) and weight is not None:
+            groups = shapes.depthwise.get(name, module.groups)
+            self._set(module, "groups", groups)
+            first, second = weight.shape[0], weight.shape[1] * groups
+            is_transposed = isinstance(module, ConvTransposeNd)
+            self._set(module, "in_channels", first if is_transposed else second)
+            self._set(module, "out_channels", second if is_transposed else first)
+        elif isinstance(module, nn.Linear) and weight is not None:
+            self._set(module, "out_features", weight.shape[0])
+            self._set(module, "in_features", weight.shape[1])
+        elif isinstance(module, BatchNorm):
+            size = module.weight if module.weight is not None else module.running_mean
+            if size is not None:
+                self._set(module, "num_features", len(size))
+        elif isinstance(module, nn.PReLU) and weight is not None:
+            self._set(module, "num_parameters", len(weight))
+
+
+def _replaced(container: Any, place: list[str], value: Any) -> Any:
+    """Return a copy of a list, tuple or dict with another value at a place in it, or in what it holds."""
+    if not place:
+        return value
+    if isinstance(container, dict):
+        return {**container, place[0]: _replaced(container[place[0]], place[1:], value)}
+    items = list(container)
+    items[int(place[0])] = _replaced(items[int(place[0])], place[1:], value)
+    return type(container)(items)
+
+
+def _every_tensor(model: nn.Module) -> list[tuple[str, nn.Module, str, Tensor]]:
+    """Return every parameter and buffer with its full name and its place, tied ones at all of their places."""
+    found = []
+    for path, module in model.named_modules():
+        for store in (parameters_of(module), buffers_of(module)):
+            for attribute, tensor in store.items():
+                if tensor is not None:
+                    found.append((f"{path}.{attribute}" if path else attribute, module, attribute, tensor))
+    return found

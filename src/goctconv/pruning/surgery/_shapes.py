@@ -1,0 +1,124 @@
+"""Shapes of a cut model, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..propagate import Facts
+from ..solve import Decision, sliced_dimension, split_value
+
+
+@dataclass
+class Shapes:
+    """Changes of a model's shape, as data that can be saved and applied to a fresh model.
+
+    Attributes:
+        rows: Kept indices by tensor and dimension.
+        grouped: Kept input columns of every group, by weight of a grouped convolution.
+        depthwise: The number of groups by weight of a depthwise convolution.
+        biases: Lengths of biases that are new, by name.
+        attributes: New values by module and attribute; an item of a sequence as ``"attribute.index"``. A number may
+            become a list of numbers, of pieces that now differ.
+        widths: Channels that come in by module, for modules that have ``resize_channels``.
+        sizes: The sizes before cutting, by tensor and dimension.
+    """
+
+    rows: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    grouped: dict[str, list[list[int]]] = field(default_factory=dict)
+    depthwise: dict[str, int] = field(default_factory=dict)
+    biases: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, dict[str, int | list[int]]] = field(default_factory=dict)
+    widths: dict[str, list[int]] = field(default_factory=dict)
+    sizes: dict[str, dict[int, int]] = field(default_factory=dict)
+
+
+@dataclass
+class Moves:
+    """What is added to tensors in place of the constants that go.
+
+    Attributes:
+        offsets: What is added to a bias, or to a running mean.
+        columns: Which columns of a weight get something added, and what.
+    """
+
+    offsets: dict[str, Tensor] = field(default_factory=dict)
+    columns: dict[str, list[tuple[int, Tensor]]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.offsets or self.columns)
+
+
+def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
+    """Return the new shapes that a decision means."""
+    shapes = Shapes()
+    for (name, dimension), labels in facts.rows.items():
+        kept = decision.kept(labels)
+        if not kept.all() and not (name in facts.grouped and dimension == 1):
+            shapes.rows.setdefault(name, {})[dimension] = np.flatnonzero(kept).tolist()
+            shapes.sizes.setdefault(name, {})[dimension] = len(kept)
+    for path, calls in facts.inputs.items():
+        widths = [[decision.number_kept(labels) for labels in inputs] for inputs in calls]
+        shapes.widths[path] = [max(of_scale) for of_scale in zip_longest(*widths, fillvalue=0)]
+    for name, labels in facts.elements.items():
+        goes = ~decision.kept(labels).reshape(tuple(labels.shape))
+        sliced = sliced_dimension(goes) if goes.any() else None
+        if sliced is not None:
+            others = tuple(d for d in range(goes.ndim) if d != sliced)
+            shapes.rows.setdefault(name, {})[sliced] = np.flatnonzero(~goes.all(axis=others)).tolist()
+    _groups_into(shapes, facts, decision, model)
+    for (module, attribute), value in _attributes(facts, decision).items():
+        shapes.attributes.setdefault(module, {})[attribute] = value
+    return shapes
+
+
+def _groups_into(shapes: Shapes, facts: Facts, decision: Decision, model: nn.Module) -> None:
+    """Add what changes of grouped and depthwise convolutions."""
+    for name, consumer in facts.grouped.items():
+        kept = decision.kept(consumer.inputs).reshape(consumer.groups, -1)
+        if not kept.all():
+            shapes.grouped[name] = [np.flatnonzero(row).tolist() for row in kept]
+    for name, labels in facts.depthwise.items():
+        kept = decision.kept(labels)
+        groups = getattr(model.get_submodule(name.rpartition(".")[0]), "groups", 1)
+        if not kept.all() and groups > 1:
+            shapes.depthwise[name] = int(kept.sum()) * groups // len(kept)
+
+
+def _attributes(facts: Facts, decision: Decision) -> dict[tuple[str, str], int | list[int]]:
+    """Return attributes that get other values."""
+    found: dict[tuple[str, str], int | list[int]] = {}
+    for cut in facts.cuts:
+        value = cut.source.value_for(decision.number_kept(cut.labels))
+        if value is not None and value != cut.source.now:
+            found[cut.source.place] = value
+    for split in facts.splits:
+        lengths = split_value(split, decision)
+        if lengths != split.source.now:
+            found[split.source.place] = lengths
+    return found
+
+
+def cut_like(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
+    """Return the part that is left of a tensor of a name."""
+    if name in shapes.grouped:
+        return _cut_groups(tensor, shapes.rows.get(name, {}).get(0), shapes.grouped[name])
+    for dimension, kept in shapes.rows.get(name, {}).items():
+        tensor = tensor.index_select(dimension, torch.tensor(kept, device=tensor.device, dtype=torch.int64))
+    return tensor
+
+
+def _cut_groups(weight: Tensor, rows: list[int] | None, columns: list[list[int]]) -> Tensor:
+    """Return the weight of a grouped convolution with other columns kept in each group."""
+    groups = len(columns)
+    size = weight.shape[0] // groups
+    kept = set(range(weight.shape[0])) if rows is None else set(rows)
+    parts = [
+        weight[[row for row in range(group * size, (group + 1) * size) if row in kept]][:, columns[group]]
+        for group in range(groups)
+    ]
+    return torch.cat(parts)

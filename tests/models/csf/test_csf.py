@@ -267,7 +267,7 @@ def test_fixed_size_backbones_pad_up_to_it_and_refuse_more() -> None:
     )
     assert tuple(model.image_sizes) == (64, 64, 64)
     assert logits(model, image(2, 33, 50)).shape == (2, 1, 33, 50)
-    with pytest.raises(ScaleError, match=r"\(65, 97\) pixels.*64x64 only.*img_size"):
+    with pytest.raises(ScaleError, match=r"x=\(65, 97\) must be .* 64x64 .*img_size"):
         logits(model)
 
 

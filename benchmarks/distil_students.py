@@ -23,9 +23,7 @@ from torch import nn
 import goctconv
 from goctconv.saliency import (
     DistillationConfig,
-    ImagePair,
     SaliencyConfig,
-    SaliencyValidation,
     calibrate_batch_norm,
     distill,
     find_pairs,
@@ -35,6 +33,8 @@ from goctconv.saliency import (
     split_pairs,
     validation_loader,
 )
+from goctconv.saliency.data import ImagePair
+from goctconv.saliency.learning import SaliencyValidation
 
 TEACHER, TEACHER_SIZE = "csnet_x1_l", 224
 STUDENT: dict[str, Any] = {"base_width": 12}  # of csnet_x1, whose is 20

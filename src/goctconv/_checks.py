@@ -125,6 +125,16 @@ def check_choice(argument: str, value: T, choices: Collection[object], cure: str
     return value
 
 
+def check_instance(argument: str, value: object, kind: type) -> None:
+    """Check that a value is an object of a class.
+
+    Raises:
+        ArgumentTypeError: It is not.
+    """
+    if not isinstance(value, kind):
+        raise ArgumentTypeError(argument, value, f"a {kind.__name__}")
+
+
 def check_integer(
     argument: str, value: object, least: int | None = None, most: int | None = None, cure: str = ""
 ) -> int:

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 import goctconv
 from goctconv import saliency
 from goctconv.cli import main
-from goctconv.saliency import DistillationConfig, SaliencyConfig, SaliencyStep, find_pairs, get_preset
+from goctconv.saliency import DistillationConfig, SaliencyConfig, find_pairs, get_preset
+from goctconv.saliency.learning import SaliencyStep
 from goctconv.training import create_optimizer, create_schedule
-from goctconv.training._phases import optimizer_of
 from saliency.data_sets import make_data_set
 
 
@@ -44,7 +44,7 @@ def test_schedules_that_are_none(options):
 
 def test_the_backbone_learns_a_tenth_as_fast():
     model = goctconv.create_model("test_scfnet")
-    optimizer = optimizer_of(get_preset("scfnet", lr=0.5))(model)
+    optimizer = get_preset("scfnet", lr=0.5).make_optimizer(model)
     head, backbone = optimizer.param_groups
     assert (head["lr"], backbone["lr"], head["momentum"], head["weight_decay"]) == (0.5, 0.05, 0.9, 5e-4)
     assert (type(optimizer), head["nesterov"]) == (torch.optim.SGD, False)
@@ -52,14 +52,14 @@ def test_the_backbone_learns_a_tenth_as_fast():
     assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
     assert len(head["params"]) + len(backbone["params"]) == len(list(model.parameters()))
     assert (
-        len(optimizer_of(get_preset("scfnet", backbone_rate=1))(goctconv.create_model("test_csnet")).param_groups) == 1
+        len(get_preset("scfnet", backbone_rate=1).make_optimizer(goctconv.create_model("test_csnet")).param_groups) == 1
     )
 
 
 def test_a_run_by_the_preset_narrows_the_band(tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(
-        "goctconv.saliency._learn.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
+        "goctconv.saliency.learning._learn.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
     )
     seen = []
     monkeypatch.setattr(SaliencyStep, "set_epoch", lambda self, epoch: seen.append(epoch) or self.loss.set_epoch(epoch))

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
-from goctconv.saliency import SaliencyDataset, SaliencyStep
-from goctconv.saliency.data import Batch, EpochBatchSampler, collate
+from goctconv.saliency.data import Batch, EpochBatchSampler, SaliencyDataset, collate
 from goctconv.saliency.data._examples import Dropped
+from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.transforms import Resize, Sample
 from goctconv.training import Callback, TrainingError, create_optimizer, create_schedule
 from reference.learning import OPTIONS, learn, loader, network
@@ -139,11 +139,11 @@ def test_a_summed_loss_is_that_of_all_pixels() -> None:
 def test_images_of_their_own_size() -> None:
     sampler = EpochBatchSampler(3, 1, sizes=["own"])
     assert {key.size for batch in sampler for key in batch} == {None}
-    with pytest.raises(ValueError, match=r"'own' and batch_size is 2, but .* accumulate=10"):
+    with pytest.raises(ValueError, match=r"batch_size=2 does not go with size='own': .* accumulate=10"):
         EpochBatchSampler(3, 2, sizes=["own"])
-    with pytest.raises(ValueError, match="'own' leaves no other size"):
+    with pytest.raises(ValueError, match="'own', which goes with no other"):
         EpochBatchSampler(3, 1, sizes=["own", 64])
-    with pytest.raises(TypeError, match=r"size is 'native', expected one integer or \(height, width\), or 'own'"):
+    with pytest.raises(TypeError, match=r"size='native' must be "):
         SaliencyDataset([None], size="native")  # type: ignore[list-item,arg-type]
     rng = torch.Generator()
     image = torch.zeros(20, 50, 3, dtype=torch.uint8).numpy()

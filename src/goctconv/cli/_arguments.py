@@ -109,11 +109,7 @@ def _number(text: str, expected: str, is_valid: Callable[[float], bool]) -> floa
 
 
 def parse_model_args(text: str) -> dict[str, Any]:
-    """Return arguments of a network from a text such as ``norm=batch levels=[1,2,3]``; values are JSON or words.
-
-    Raises:
-        argparse.ArgumentTypeError: A part is no pair.
-    """
+    """Return arguments of a network from a text such as ``norm=batch levels=[1,2,3]``; values are JSON or words."""
     try:
         parts = shlex.split(text)
     except ValueError as error:

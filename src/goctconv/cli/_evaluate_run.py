@@ -17,8 +17,8 @@ from torch import nn
 
 from .._version import __version__
 from ..report import learning_curves
-from ..saliency import DataSet, DataSetError, ImageError, ImagePair, find_pairs
-from ..saliency.data import data_set_name, header_sizes, pair_folders, pair_maps
+from ..saliency import DataSet, DataSetError, ImageError, find_pairs
+from ..saliency.data import ImagePair, data_set_name, header_sizes, pair_folders, pair_maps
 from ..saliency.inference import available_metrics, score_pairs
 from ..saliency.metrics import METRICS, SaliencyMetrics, SaliencyScores
 from ._command import CommandError
@@ -47,11 +47,7 @@ class _Result(NamedTuple):
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
-    """Print and write the metrics that the arguments ask for, and return the exit status.
-
-    Raises:
-        CommandError: Nothing can be done: wrong arguments, sizes or weights, or no image is left.
-    """
+    """Print and write the metrics that the arguments ask for, and return the exit status."""
     metrics = _metrics(args)
     if args.plot is not None:
         check_picture(args.plot)
@@ -122,11 +118,7 @@ def _score(
 
 
 def _find_jobs(args: argparse.Namespace) -> list[_Job]:
-    """Return the data sets that the arguments mean.
-
-    Raises:
-        CommandError: The arguments contradict each other, or a data set is not found.
-    """
+    """Return the data sets that the arguments mean."""
     _check(args)
     try:
         if args.masks:
@@ -172,11 +164,7 @@ def _maps_of(folder: Path, name: str, *, alone: bool) -> Path:
 
 
 def _check_sizes(jobs: Iterable[_Job]) -> None:
-    """Compare the sizes in the files' headers; what cannot be read is reported later.
-
-    Raises:
-        CommandError: Some differ.
-    """
+    """Compare the sizes in the files' headers; what cannot be read is reported later."""
     different = [text for job in jobs for pair in job.data.pairs if (text := _compare_sizes(pair))]
     if different:
         raise CommandError(

@@ -43,11 +43,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Print the costs and widths of a network, and return the exit status.
-
-    Raises:
-        CommandError: There is no such network, its weights do not load, or it does not take images of this size.
-    """
+    """Print the costs and widths of a network, and return the exit status."""
     from ._model import create_model  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
 
     model = create_model(args.model, weights=args.weights, arguments=args.model_args)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..pruning import PruningPlan, PruningReport
 from ..report import Picture, channel_widths, gamma_distribution, gamma_over_time, learning_curves
-from ..saliency import ImageError, ImagePair, grey_map, predict, read_image
+from ..saliency import ImageError, grey_map, predict, read_image
+from ..saliency.data import ImagePair
 from ..saliency.inference import NotANumberError, Size
 from ..training import TrainingHistory
 

@@ -26,11 +26,7 @@ _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
 def load_trained_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``.
-
-    Raises:
-        CommandError: No weights are named, or a consent that they do not need, or they cannot be loaded.
-    """
+    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``."""
     if not is_trained(args):
         _check_name(args.model)
         ways = ["  --weights FILE   a checkpoint that you have"]
@@ -43,11 +39,7 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
 
 
 def _check_name(name: str) -> None:
-    """Refuse files and unknown names, before anything is said of weights.
-
-    Raises:
-        CommandError: It is one.
-    """
+    """Refuse files and unknown names, before anything is said of weights."""
     file = Path(name)
     if file.suffix in {".onnx", ".xml"}:
         raise CommandError(f"{name} is an exported network: name the one that it was made from")
@@ -64,11 +56,7 @@ def is_trained(args: argparse.Namespace) -> bool:
 
 
 def create_asked_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model``, with weights where the arguments name some.
-
-    Raises:
-        CommandError: They cannot be loaded, or there is a consent that they do not need.
-    """
+    """Build ``args.model``, with weights where the arguments name some."""
     if args.accept_license is not None and not args.pretrained:
         raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out")
     return create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
@@ -83,16 +71,7 @@ def create_model(
     arguments: Mapping[str, Any] | None = None,
     option: str = "--weights",
 ) -> nn.Module:
-    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message.
-
-    Args:
-        name: Of the model.
-        weights: A checkpoint, if there is one.
-        pretrained: Whether to download weights.
-        accept: The licence that is accepted.
-        arguments: Other arguments of the model.
-        option: The one that names the checkpoint.
-    """
+    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message."""
     arguments = arguments or {}
     taken = sorted(arguments.keys() & _HAVE_OPTIONS)
     if taken:
@@ -124,15 +103,7 @@ def create_model(
 
 @contextmanager
 def computing(args: argparse.Namespace, device: torch.device | None = None) -> Iterator[None]:
-    """Say what to do about a network whose output is not a number, or a device that has not enough memory.
-
-    Args:
-        args: What was typed.
-        device: Where the network runs, if it takes batches.
-
-    Raises:
-        CommandError: It is so.
-    """
+    """Say what to do about a network whose output is not a number, or a device that has not enough memory."""
     try:
         yield
     except NotANumberError as error:
@@ -179,11 +150,7 @@ def channels_of(model: nn.Module) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is CUDA where there is one.
-
-    Raises:
-        CommandError: There is no such device, or nothing can be computed on it.
-    """
+    """Return the device of that name; "auto" is CUDA where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -198,20 +165,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def input_size_or_own(size: int | tuple[int, int] | str) -> tuple[int, int] | None:
-    """Return ``--size`` as (height, width), or None for what each photograph has.
-
-    Raises:
-        CommandError: Not even one input of this size fits into memory.
-    """
+    """Return ``--size`` as (height, width), or None for what each photograph has."""
     return None if isinstance(size, str) else input_size(size)
 
 
 def input_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return ``--size`` as (height, width).
-
-    Raises:
-        CommandError: Not even one input of this size fits into memory.
-    """
+    """Return ``--size`` as (height, width)."""
     height, width = check_size(size)
     try:
         np.empty((height, width, 3))

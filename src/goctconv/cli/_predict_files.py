@@ -32,9 +32,6 @@ def find_photographs(inputs: Sequence[str], output: Path) -> tuple[list[Photogra
 
     Of a folder, the files with an image's suffix are taken, in sorted order; hidden files and folders and the output
     folder are not, nor is what links to folders lead to.
-
-    Raises:
-        CommandError: There is no photograph at all; the message says what is wrong with each argument.
     """
     search = _Search(output)
     for argument in inputs:
@@ -61,11 +58,7 @@ class Task(NamedTuple):
 
 
 def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequence[str]) -> list[Task]:
-    """Name the outputs of each photograph.
-
-    Raises:
-        CommandError: Two photographs would write the same file, or one would overwrite a photograph.
-    """
+    """Name the outputs of each photograph."""
     if output.exists() and not output.is_dir():
         raise CommandError(f"-o {output}: this is a file: give a folder")
     tasks = [

@@ -36,12 +36,7 @@ _NAME = "standard input"
 
 
 def run_predict(args: argparse.Namespace) -> int:
-    """Write the maps that the arguments ask for, and return the exit status.
-
-    Raises:
-        CommandError: Nothing can be done: wrong inputs, outputs, weights or device.
-        KeyboardInterrupt: With how far it came.
-    """
+    """Write the maps that the arguments ask for, and return the exit status."""
     if "-" in args.inputs:
         return _run_stream(args)
     if args.output is None:
@@ -115,11 +110,7 @@ def _describe(task: Task, error: Exception) -> str:
 
 
 def _run_stream(args: argparse.Namespace) -> int:
-    """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout.
-
-    Raises:
-        CommandError: The arguments contradict each other, the model cannot be used, or a stream is closed or broken.
-    """
+    """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout."""
     kind = _check_stream(args)
     predictor = _make_predictor(args)
     data = _read_stdin()
@@ -161,11 +152,7 @@ def _check_stream(args: argparse.Namespace) -> str:
 
 
 def _make_predictor(args: argparse.Namespace) -> Predictor:
-    """Load the model that the arguments ask for into the engine that they ask for.
-
-    Raises:
-        CommandError: There is no such model, device or engine, or they do not go together.
-    """
+    """Load the model that the arguments ask for into the engine that they ask for."""
     exported = Path(args.model).suffix in FILES
     if exported and (args.weights is not None or args.pretrained or args.accept_license is not None):
         raise CommandError(f"--model {args.model}: this file has its weights in it: leave out --weights and the like")
@@ -206,9 +193,6 @@ def _make_pictures(
 
     The photograph is read again where it is shown: keeping it since it was preprocessed would need memory for two
     batches of large photographs.
-
-    Raises:
-        ImageError: The photograph cannot be read any more.
     """
     grey = grey_map(probability, size, threshold=args.threshold)
     if _MAP in kinds:

@@ -22,11 +22,7 @@ _LISTED = 3
 
 
 def run_prune(args: argparse.Namespace) -> int:
-    """Prune a network, save it and report, and return the exit status.
-
-    Raises:
-        CommandError: The network cannot be made or pruned, or a file cannot be written.
-    """
+    """Prune a network, save it and report, and return the exit status."""
     _check_outputs(args)
     model = create_asked_model(args).eval()
     if not is_trained(args):
@@ -54,11 +50,7 @@ def run_prune(args: argparse.Namespace) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Find out what cannot be written before the work begins.
-
-    Raises:
-        CommandError: DIR is a file, or a folder of something else; or matplotlib is not installed.
-    """
+    """Find out what cannot be written before the work begins."""
     if args.output.exists() and not args.output.is_dir():
         raise CommandError(f"--output {args.output}: this is a file: name a folder.")
     if args.output.is_dir() and not args.overwrite:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ParamSpec, TypeVar
 
 from typing_extensions import Self
@@ -60,7 +60,8 @@ class Configuration:
 
 def documented(config: type[C]) -> type[C]:
     """Append the options that a configuration adds, with their help, to its docstring."""
-    inherited = {name for base in config.__mro__[1:] if is_dataclass(base) for name in options_of(base)}
+    bases = [base for base in config.__mro__[1:] if issubclass(base, Configuration)]
+    inherited = {name for base in bases for name in options_of(base)}
     lines = [
         f"    {name}: {spelled(found.help, in_python)}"
         for name, found in options_of(config).items()
@@ -91,7 +92,6 @@ def changed(config: type[Configuration], name: str, **described: Any) -> Any:
     return field(default=found.default, metadata={_KEY: found})
 
 
-@functools.cache
 def options_of(config: type[Configuration]) -> dict[str, Option]:
     """Return the options of a configuration by the names of its fields."""
     found: dict[str, Option] = {}

@@ -6,6 +6,7 @@ from ._callbacks import JSONLog as JSONLog
 from ._callbacks import TensorBoard as TensorBoard
 from ._callbacks import TrainingRun as TrainingRun
 from ._config import TrainingConfig as TrainingConfig
+from ._errors import ThresholdError as ThresholdError
 from ._errors import TrainingError as TrainingError
 from ._history import TrainingHistory as TrainingHistory
 from ._history import TrainingResult as TrainingResult
@@ -14,5 +15,4 @@ from ._optimizers import create_optimizer as create_optimizer
 from ._progress import ProgressBar as ProgressBar
 from ._schedules import create_schedule as create_schedule
 from ._threshold import Threshold as Threshold
-from ._threshold import ThresholdError as ThresholdError
 from ._threshold import find_threshold as find_threshold

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
 
 from .. import _distributed as distributed
 from .._checks import ArgumentError, ArgumentTypeError
+from .._torch import leaves_of, map_leaves, map_tensors
 from ._errors import TrainingError
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
@@ -78,10 +78,10 @@ def moved(batch: Any, device: torch.device, *, channels_last: bool) -> Any:
             return to(device)
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
             names = [field.name for field in dataclasses.fields(leaf) if field.init]
-            return dataclasses.replace(leaf, **{name: pytree.tree_map(move, getattr(leaf, name)) for name in names})
+            return dataclasses.replace(leaf, **{name: map_leaves(move, getattr(leaf, name)) for name in names})
         return leaf
 
-    return pytree.tree_map(move, batch)
+    return map_leaves(move, batch)
 
 
 def image_count(batch: Any) -> int:
@@ -96,11 +96,11 @@ def names_of(batch: Any) -> list[str]:
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
-    for leaf in pytree.tree_leaves(batch):
+    for leaf in leaves_of(batch):
         if isinstance(leaf, Tensor):
             yield leaf
         elif hasattr(leaf, "__dict__"):
-            inner = (found for value in vars(leaf).values() for found in pytree.tree_leaves(value))
+            inner = (found for value in vars(leaf).values() for found in leaves_of(value))
             yield from (found for found in inner if isinstance(found, Tensor))
 
 
@@ -139,11 +139,9 @@ def example_of(model: nn.Module, step: Step, batch: Any) -> tuple[Any, ...] | di
 
 def _first_images(call: Any) -> Any:
     """Return copies of the first images of all tensors, if all have as many."""
-    counts = {len(leaf) if leaf.dim() else 0 for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor)}
+    counts = {len(leaf) if leaf.dim() else 0 for leaf in leaves_of(call) if isinstance(leaf, Tensor)}
     count = _EXAMPLES if len(counts) == 1 and 0 not in counts else None
-    return pytree.tree_map_only(
-        Tensor, lambda tensor: (tensor[:count] if tensor.dim() else tensor).detach().clone(), copy.copy(call)
-    )
+    return map_tensors(lambda tensor: (tensor[:count] if tensor.dim() else tensor).detach().clone(), copy.copy(call))
 
 
 def length(loader: Any) -> int | None:

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import ArgumentError, ArgumentTypeError, check_keywords
 from ..optim import DynamicWeightDecay
@@ -30,8 +33,8 @@ from ..options import (
     shares,
 )
 from ..pruning import prune_channels
-from ._optimizers import OPTIMIZERS
-from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES
+from ._optimizers import OPTIMIZERS, create_optimizer
+from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES, create_schedule
 
 VALLEY = "valley"
 _COUNTED_BELOW = 1e-3  # as long as the threshold is not known
@@ -210,6 +213,21 @@ class TrainingConfig(Configuration):
         if self.threshold == VALLEY and not self._scores_gamma:
             problem = f"is in the histogram of γ, and {{criterion={self.criterion!r}}} scores something else"
             raise ArgumentError("threshold", VALLEY, problem=problem, cure="pass a number, or {criterion='gamma'}")
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Return the optimizer of a network."""
+        return create_optimizer(
+            model,
+            self.optimizer,
+            lr=self.lr,
+            weight_decay=self.ordinary_weight_decay,
+            betas=self.betas,
+            backbone_rate=self.backbone_rate,
+        )
+
+    def make_scheduler(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
+        """Return the schedule of an optimizer in a phase of so many epochs."""
+        return create_schedule(optimizer, epochs, self.schedule, milestones=self.milestones, warmup=self.warmup)
 
     @property
     def total(self) -> int:

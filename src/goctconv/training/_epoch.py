@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from typing_extensions import Self
 
 from .. import _distributed as distributed
-from ._batches import Step, check_loss, image_count, moved, names_of
+from ..graph import undisturbed
+from ._batches import Step, check_loss, example_of, image_count, moved, names_of
 from ._config import TrainingConfig
 from ._errors import TrainingError
 from ._network import Network
@@ -198,3 +199,14 @@ def _seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
     torch.manual_seed(seed)
+
+
+def example_of_epoch(model: nn.Module, step: Step, loader: Any, config: TrainingConfig, epoch: int) -> Any:
+    """Return what a step calls the model with in the first batch of an epoch, the same in all processes."""
+    device = next(model.parameters()).device
+    with undisturbed():
+        begin_epoch(loader, config.seed, epoch, 0)
+        batch = moved(next(iter(loader)), device, channels_last=config.channels_last)
+        example = example_of(model, step, batch)
+    first = distributed.gathered(moved(example, torch.device("cpu"), channels_last=False))[0]
+    return moved(first, device, channels_last=False)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .. import _distributed as distributed
-from .._checks import ArgumentError, ArgumentTypeError
+from .._checks import ArgumentError, ArgumentTypeError, check_instance
 from ..options import explains_options
 from ._batches import Loss, Step, check_loader, pair_step
 from ._callbacks import Callback
@@ -21,7 +21,7 @@ from ._history import TrainingResult
 from ._loop import Loop, Parts, Validate
 from ._network import bare
 from ._optimizers import OptimizerFactory
-from ._phases import SchedulerFactory
+from ._schedules import SchedulerFactory
 from ._state import Saved
 
 
@@ -100,8 +100,7 @@ def learn_channels(
     Source: Cheng et al., TPAMI 2021, Algorithm 1.
     """
     config = TrainingConfig() if config is None else config
-    if not isinstance(config, TrainingConfig):
-        raise ArgumentTypeError("config", config, "a goctconv.training.TrainingConfig")
+    check_instance("config", config, TrainingConfig)
     model = bare(model)
     check_loader(train_loader)
     if validate is not None and not callable(validate):

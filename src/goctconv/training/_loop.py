@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,33 +12,25 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .. import _distributed as distributed
-from .._checks import ArgumentWarning
+from .._torch import mark_stepped
 from ..graph import evaluating, set_random_states, undisturbed
 from ..optim import DynamicWeightDecay
 from ..options import describe
-from ..pruning import PruningPlan, prune_channels
-from ._batches import Step, example_of, length, moved
+from ..pruning import PruningPlan
+from ._batches import Step, length, moved
 from ._callbacks import Callback, TrainingRun
 from ._checkpoint import Checkpoints, stored
 from ._config import TrainingConfig
-from ._epoch import Interruption, Totals, Training, begin_epoch
-from ._errors import TrainingError
+from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
+from ._errors import ThresholdError, TrainingError
 from ._histogram import gammas, histogram, joined, quantiles
 from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
-from ._network import frozen_layers, keeping, network, placed, set_trained, untrained
+from ._network import frozen_layers, network, placed, set_trained, untrained
 from ._optimizers import OptimizerFactory, make_optimizer, rebind
-from ._phases import (
-    SchedulerFactory,
-    decayed,
-    for_finetuning,
-    make_scheduler,
-    optimizer_of,
-    rewind,
-    scheduler_of,
-    step_schedule,
-)
+from ._phases import decayed, for_finetuning, pruned, rewind
+from ._schedules import SchedulerFactory, make_scheduler, step_schedule
 from ._state import Progress, Saved, check_same_model, check_same_run, save, shapes_of
-from ._threshold import Threshold, ThresholdError, find_threshold
+from ._threshold import Threshold, find_threshold
 
 TRAIN, FINETUNE = "train", "finetune"
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
@@ -107,21 +98,13 @@ class Loop:
             raise TrainingError("the run ended before pruning")  # it cannot, but for a fault of ours
         model = self.training.network.model.eval()
         report = progress.plan.report
-        return TrainingResult(
-            model,
-            report,
-            progress.plan,
-            progress.history,
-            progress.threshold,
-            progress.valley,
-            progress.unpruned,
-            self.config,
-        )
+        found = (progress.plan, progress.history, progress.threshold, progress.valley, progress.unpruned)
+        return TrainingResult(model, report, *found, self.config)
 
     def _begin(self, saved: Saved | None) -> None:
         """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
         given = self.parts.optimizer
-        inner = make_optimizer(optimizer_of(self.config) if given is None else given, self.model)
+        inner = make_optimizer(self.config.make_optimizer if given is None else given, self.model)
         self.described = {
             **self.config.described(),
             "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}{_rates(inner)}",
@@ -166,13 +149,13 @@ class Loop:
         if self.progress.totals.steps:
             self._begun = saved.random()
             # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
-            vars(self.training.optimizer)["_opt_called"] = True
+            mark_stepped(self.training.optimizer)
 
     def _note_layers(self, decay: DynamicWeightDecay) -> None:
         self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
 
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
-        scheduler = make_scheduler(self.parts.scheduler or scheduler_of(self.config), optimizer, epochs)
+        scheduler = make_scheduler(self.parts.scheduler or self.config.make_scheduler, optimizer, epochs)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
         self.training = Training(
             net, optimizer, scheduler, scaler, self.parts.step, self.config, lambda: self.interruption.is_asked
@@ -261,11 +244,7 @@ class Loop:
         distributed.share_state(model)
         valley = self._find_valley() if isinstance(wanted, str) else None
         threshold = valley.value if valley else float(wanted)
-        criterion = config.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
-        options = keeping(config.pruning_options, model, self.frozen)
-        result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
-        if threshold and not result.report.masked:
-            self._warn_of_nothing(threshold)
+        result = pruned(model, self._example(), threshold, config, self.frozen)
         if config.keep_unpruned:
             progress.unpruned = {name: stored(tensor) for name, tensor in model.state_dict().items()}
         progress.plan, progress.threshold, progress.valley = result.plan, threshold, valley
@@ -281,16 +260,6 @@ class Loop:
         if not config.finetune_epochs:
             self._save()
 
-    def _warn_of_nothing(self, threshold: float) -> None:
-        smallest = float(joined(gammas(self.model)).min())
-        cure = "short runs need a larger {threshold}, or {threshold='valley'}"
-        if smallest < threshold:
-            cure = "those below it are of layers that are frozen or kept"
-        elif not self.config.weight_decay:
-            cure = "with {weight_decay=0} no γ fades: pass 3, say"
-        problem = f"removed nothing, as no γ is below it (the smallest is {smallest:.1g})"
-        warnings.warn(ArgumentWarning("threshold", threshold, problem=problem, cure=cure), stacklevel=6)
-
     def _find_valley(self) -> Threshold:
         try:
             return find_threshold(self.model, layers=self.layers)
@@ -301,12 +270,7 @@ class Loop:
         """Return what the model is called with, the same in all processes."""
         if self.parts.example_inputs is not None:
             return moved(self.parts.example_inputs, self.device, channels_last=False)
-        with undisturbed():
-            begin_epoch(self.parts.loader, self.config.seed, self.progress.done, 0)
-            batch = moved(next(iter(self.parts.loader)), self.device, channels_last=self.config.channels_last)
-            example = example_of(self.model, self.parts.step, batch)
-        first = distributed.gathered(moved(example, torch.device("cpu"), channels_last=False))[0]
-        return moved(first, self.device, channels_last=False)
+        return example_of_epoch(self.model, self.parts.step, self.parts.loader, self.config, self.progress.done)
 
     def _save(self) -> None:
         if self.parts.checkpoints is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
@@ -138,15 +138,6 @@ def set_eval(model: nn.Module, names: Iterable[str]) -> None:
     for name in names:
         if name in modules:
             modules[name].eval()
-
-
-def keeping(options: Mapping[str, Any], model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
-    """Return options of pruning by which layers keep their channels too."""
-    norms = named_batch_norms(model)
-    kept = [name for name in names if name in norms]
-    given = options.get("keep", ())
-    given = [given] if isinstance(given, str | nn.Module) else list(given)
-    return {**options, "keep": [*given, *kept]} if kept else dict(options)
 
 
 @contextmanager

@@ -1,69 +1,20 @@
-"""Optimizers and schedules of the two phases: with dynamic weight decay, and of the slim network without it."""
+"""Between the two phases: dynamic weight decay, pruning, and the optimizer of the slim network."""
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable, Collection
-from typing import TypeAlias, cast
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, cast
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from .._checks import ArgumentError, ArgumentTypeError
+from .._checks import ArgumentError, ArgumentWarning
 from ..graph import named_batch_norms
 from ..optim import DynamicWeightDecay
-from ..pruning import PruningResult
+from ..pruning import PruningResult, prune_channels
 from ._config import TrainingConfig
-from ._optimizers import create_optimizer
-from ._schedules import create_schedule
-
-SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
-"""A function of an optimizer and the number of epochs of its phase; its scheduler steps once an epoch."""
-
-
-def optimizer_of(config: TrainingConfig) -> Callable[[nn.Module], Optimizer]:
-    """Return the function that makes the optimizer of a configuration."""
-    return functools.partial(
-        create_optimizer,
-        name=config.optimizer,
-        lr=config.lr,
-        weight_decay=config.ordinary_weight_decay,
-        betas=config.betas,
-        backbone_rate=config.backbone_rate,
-    )
-
-
-def scheduler_of(config: TrainingConfig) -> SchedulerFactory:
-    """Return the function that makes the schedule of a configuration."""
-    return functools.partial(create_schedule, name=config.schedule, milestones=config.milestones, warmup=config.warmup)
-
-
-def make_scheduler(factory: SchedulerFactory, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
-    """Return the schedule of a phase, if it has epochs.
-
-    Raises:
-        ArgumentTypeError: It is none, or one that needs validation.
-    """
-    if not epochs:
-        return None
-    made = factory(optimizer, epochs)
-    if isinstance(made, ReduceLROnPlateau) or not isinstance(made, LRScheduler):
-        raise ArgumentTypeError(
-            "scheduler",
-            factory,
-            problem=f"gave a {type(made).__name__}",
-            expected="a torch.optim.lr_scheduler whose step() needs no argument",
-        )
-    return made
-
-
-def step_schedule(scheduler: LRScheduler) -> None:
-    """Go on to the next epoch, also where a scaler has skipped all steps of this one, of which torch warns."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-        scheduler.step()
+from ._histogram import gammas, joined
 
 
 def decayed(
@@ -120,3 +71,39 @@ def rewind(optimizer: Optimizer, config: TrainingConfig) -> None:
     """Set the learning rates to those that training began with, times the factor of fine-tuning."""
     for group in optimizer.param_groups:
         group["lr"] = group.pop("initial_lr", group["lr"]) * config.finetune_factor
+
+
+def pruned(
+    model: nn.Module, example_inputs: Any, threshold: float, config: TrainingConfig, frozen: Iterable[str]
+) -> PruningResult:
+    """Return the slim network; warn where no channel is below the threshold.
+
+    Args:
+        model: The trained network.
+        example_inputs: What it is called with.
+        threshold: Of the scores.
+        config: Of the run.
+        frozen: BatchNorm layers that were not trained, and keep their channels.
+    """
+    criterion = config.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
+    options = _keeping(config.pruning_options, model, frozen)
+    result = prune_channels(model, example_inputs, threshold=threshold, criterion=criterion, **options)
+    if threshold and not result.report.masked:
+        smallest = float(joined(gammas(model)).min())
+        cure = "short runs need a larger {threshold}, or {threshold='valley'}"
+        if smallest < threshold:
+            cure = "those below it are of layers that are frozen or kept"
+        elif not config.weight_decay:
+            cure = "with {weight_decay=0} no γ fades: pass 3, say"
+        problem = f"removed nothing, as no γ is below it (the smallest is {smallest:.1g})"
+        warnings.warn(ArgumentWarning("threshold", threshold, problem=problem, cure=cure), stacklevel=7)
+    return result
+
+
+def _keeping(options: Mapping[str, Any], model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
+    """Return options of pruning by which layers keep their channels too."""
+    norms = named_batch_norms(model)
+    kept = [name for name in names if name in norms]
+    given = options.get("keep", ())
+    given = [given] if isinstance(given, str | nn.Module) else list(given)
+    return {**options, "keep": [*given, *kept]} if kept else dict(options)

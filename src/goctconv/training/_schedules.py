@@ -1,14 +1,19 @@
-"""Schedules of the learning rate, by name."""
+"""Schedules of the learning rate: by name, or given as functions."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 
-from .._checks import check_choice, check_integer, check_number
+from .._checks import ArgumentTypeError, check_choice, check_integer, check_number
+
+SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
+"""A function of an optimizer and the number of epochs of its phase; its scheduler steps once an epoch."""
 
 PUBLISHED_MILESTONES = (2 / 3, 5 / 6)  # 200 and 250 of 300 epochs
 PUBLISHED_WARMUP = 5  # epochs of 69, of KD-SCFNet
@@ -102,3 +107,29 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "constant": _constant,
 }
 """Functions of an optimizer, the number of epochs and the options of all schedules, of which each takes its own."""
+
+
+def make_scheduler(factory: SchedulerFactory, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
+    """Return the schedule of a phase, if it has epochs.
+
+    Raises:
+        ArgumentTypeError: It is none, or one that needs validation.
+    """
+    if not epochs:
+        return None
+    made = factory(optimizer, epochs)
+    if isinstance(made, ReduceLROnPlateau) or not isinstance(made, LRScheduler):
+        raise ArgumentTypeError(
+            "scheduler",
+            factory,
+            problem=f"gave a {type(made).__name__}",
+            expected="a torch.optim.lr_scheduler whose step() needs no argument",
+        )
+    return made
+
+
+def step_schedule(scheduler: LRScheduler) -> None:
+    """Go on to the next epoch, also where a scaler has skipped all steps of this one, of which torch warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        scheduler.step()

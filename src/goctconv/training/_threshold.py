@@ -6,44 +6,15 @@ import math
 from bisect import bisect_left
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
 from .._checks import ArgumentError
+from ._errors import ThresholdError
 from ._histogram import SMALLEST, find_valley, gammas, joined
 
 _STRAY_DECADES = 0.5  # by which a channel inside a valley must widen it, else it belongs to the edge
 _FEWEST = 2  # channels on either side: one alone is an outlier, not a group
-
-
-class ThresholdError(ValueError):
-    """No threshold separates the γ that have faded from the others.
-
-    Attributes:
-        problem: What the histogram is like.
-        checkpoint: From where a run can go on, if there is a checkpoint.
-
-    Example:
-        >>> from goctconv.training import ThresholdError
-        >>> raise ThresholdError("there is no valley in the histogram of 64 γ")
-        Traceback (most recent call last):
-        goctconv.training._threshold.ThresholdError: there is no valley in the histogram of 64 γ
-    """
-
-    def __init__(self, problem: str, *, checkpoint: Path | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.checkpoint = checkpoint
-
-    def at(self, checkpoint: Path | None) -> ThresholdError:
-        """Return the error of a run whose last checkpoint is known."""
-        cure = "the model that you passed is trained; prune it with goctconv.prune_channels"
-        if checkpoint is not None:
-            cure = f"go on from {checkpoint} with resume=True and a number as threshold"
-        error = ThresholdError(f"{self.problem}; {cure}", checkpoint=checkpoint)
-        error.problem = self.problem
-        return error
 
 
 @dataclass(frozen=True)

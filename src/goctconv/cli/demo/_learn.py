@@ -20,9 +20,7 @@ from ...pruning import PruningError, PruningPlan
 from ...saliency import (
     DataSet,
     DataSetError,
-    ImagePair,
     SaliencyConfig,
-    SaliencyValidation,
     calibrate_batch_norm,
     find_pairs,
     learn,
@@ -30,7 +28,8 @@ from ...saliency import (
     synthetic_images,
     validation_loader,
 )
-from ...saliency.data import SaliencyLoader, Split, check_pairs
+from ...saliency.data import ImagePair, SaliencyLoader, Split, check_pairs
+from ...saliency.learning import SaliencyValidation
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError
 from .._learned import prove

@@ -171,11 +171,7 @@ def _alone(name: str, image: Path) -> ImagePair:
 
 
 def pair_maps(data: DataSet, folder: Path) -> DataSet:
-    """Pair the masks of a data set with maps in a folder that have their names.
-
-    Raises:
-        DataSetError: No name agrees, or several do.
-    """
+    """Pair the masks of a data set with maps in a folder that have their names."""
     masks = {pair.name: pair.mask for pair in data.pairs} | {mask.stem: mask for mask in data.lone_masks}
     paired = match(data.name, _name_maps(folder, masks), masks)
     if not paired.pairs:

@@ -14,14 +14,7 @@ class DataSetError(ValueError):
 
 
 class ImagePair(NamedTuple):
-    """A photograph and its mask; where there is none, the photograph stands for it, and counts as an empty mask.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from goctconv.saliency import ImagePair
-        >>> ImagePair("0001", Path("images/0001.jpg"), Path("masks/0001.png")).name
-        '0001'
-    """
+    """A photograph and its mask; where there is none, the photograph stands for it, and counts as an empty mask."""
 
     name: str
     image: Path
@@ -59,11 +52,7 @@ class DataSet:
 
 
 def pair_folders(images: Path, masks: Path, name: str) -> DataSet:
-    """Pair the files of two folders (and their subfolders) by their names without suffix.
-
-    Raises:
-        DataSetError: A folder is missing or empty, a name occurs twice, or no names agree.
-    """
+    """Pair the files of two folders (and their subfolders) by their names without suffix."""
     photographs, truths = name_files(images, files_below(images)), name_files(masks, files_below(masks))
     if not photographs.keys() & truths.keys():
         raise DataSetError(
@@ -84,11 +73,7 @@ def match(name: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> D
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices.
-
-    Raises:
-        DataSetError: It is not a folder.
-    """
+    """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices."""
     if not folder.is_dir():
         raise DataSetError(f"{folder}: there is no such folder: check the path.")
     found = []
@@ -100,11 +85,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    """Return files by their path below the folder, without suffix.
-
-    Raises:
-        DataSetError: There are none, or two have the same name.
-    """
+    """Return files by their path below the folder, without suffix."""
     found: dict[str, Path] = {}
     for path in paths:
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -120,11 +101,7 @@ def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_list(path: Path) -> DataSet:
-    """Read a list: a photograph and its mask on each line, relative to the list; blank lines are skipped.
-
-    Raises:
-        DataSetError: The list is malformed, or none of its files exist.
-    """
+    """Read a list: a photograph and its mask on each line, relative to the list; blank lines are skipped."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

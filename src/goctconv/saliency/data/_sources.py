@@ -13,13 +13,7 @@ from ._pairs import DataSet, DataSetError, ImagePair
 
 
 class Split(NamedTuple):
-    """The pairs to train with, and those to validate with.
-
-    Example:
-        >>> from goctconv.saliency import split_pairs
-        >>> split_pairs([], validation=0)
-        Split(train=(), validation=())
-    """
+    """The pairs to train with, and those to validate with."""
 
     train: tuple[ImagePair, ...]
     validation: tuple[ImagePair, ...]
@@ -38,7 +32,8 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import DataSet, ImagePair, join_pairs
+        >>> from goctconv.saliency import DataSet, join_pairs
+        >>> from goctconv.saliency.data import ImagePair
         >>> birds = DataSet("Birds", (ImagePair("robin", Path("b/robin.jpg"), Path("b/robin.png")),))
         >>> cats = DataSet("Cats", (ImagePair("tom", Path("c/tom.jpg"), Path("c/tom.png")),))
         >>> [pair.name for pair in join_pairs(birds, cats)]
@@ -93,7 +88,8 @@ def split_pairs(pairs: DataSet | Sequence[ImagePair], validation: float = 0.1, *
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import ImagePair, split_pairs
+        >>> from goctconv.saliency.data import ImagePair
+        >>> from goctconv.saliency import split_pairs
         >>> pairs = [ImagePair(name, Path(f"{name}.jpg"), Path(f"{name}.png")) for name in "abcde"]
         >>> train, validation = split_pairs(pairs, 2, seed=1)
         >>> [pair.name for pair in train], [pair.name for pair in validation]

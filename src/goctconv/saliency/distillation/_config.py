@@ -9,7 +9,8 @@ from typing import Any
 
 from ..._checks import ArgumentTypeError
 from ...options import Kind, changed, choice, documented, option, path
-from .._config import SIZE, SaliencyConfig
+from ..learning import SIZE, SaliencyConfig
+from ..losses._basic import Reduction
 
 
 def _check_teacher_size(name: str, value: Any) -> Any:
@@ -59,5 +60,5 @@ class DistillationConfig(SaliencyConfig):
         SaliencyConfig, "weight_decay", default=0.0, help="λ of dynamic weight decay; 3 is published, 0: none"
     )
     threshold: float | str | None = changed(SaliencyConfig, "threshold", default=None)
-    loss: str = changed(SaliencyConfig, "loss", default="dice", in_presets=False)
-    reduction: str = changed(SaliencyConfig, "reduction", in_presets=False)
+    loss: Any = changed(SaliencyConfig, "loss", default="dice", in_presets=False)
+    reduction: Reduction = changed(SaliencyConfig, "reduction", in_presets=False)

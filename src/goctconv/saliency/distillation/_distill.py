@@ -15,7 +15,6 @@ from ..._checks import ArgumentTypeError
 from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
-from .._learn import Pairs, SaliencyValidation, warn_of_skipped
 from .._resize import Size, check_size_or_own
 from ..data import (
     BothLoaders,
@@ -27,6 +26,7 @@ from ..data import (
     join_pairs,
     validation_loader,
 )
+from ..learning import Pairs, SaliencyValidation, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
 from ._maps import with_maps
@@ -183,9 +183,8 @@ def distill(
 
 
 def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
-    is_found = isinstance(pairs, str | os.PathLike | DataSet)
     return validation_loader(
-        join_pairs(pairs) if is_found else DataSet("validation", tuple(pairs)),
+        join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs)),
         size=config.sizes[0],
         batch_size=config.batch_size,
         workers=config.workers,

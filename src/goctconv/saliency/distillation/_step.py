@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import check_choice
-from .._config import REDUCTIONS
 from ..data import Batch, DataSetError, SaliencyLoader
 from ..inference import all_outputs
+from ..learning import REDUCTIONS
 from ..losses import DeepSupervision, get_loss
-from ..losses._basic import reduced
+from ..losses._basic import Reduction, reduced
 from ..losses._combine import Loss, tell_epoch
 from ._teacher import Teacher
 
@@ -32,19 +32,6 @@ class DistillationStep:
         size: What images are resized to for the teacher; by default they stay as they are.
         amp: Mixed precision of the teacher: ``"bf16"``, ``"fp16"`` or None.
 
-    Raises:
-        ArgumentTypeError: The teacher is no network.
-        ArgumentError: Another loss, reduction or ``amp``, or weights that cannot be.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency import DistillationStep
-        >>> from goctconv.saliency.data import Batch
-        >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), ("a.jpg", "b.jpg"))
-        >>> step = DistillationStep(torch.nn.Conv2d(3, 1, 1))
-        >>> step(torch.nn.Conv2d(3, 1, 1), batch).requires_grad
-        True
-
     Source: KD-SCFNet (Zhang et al., 2022): the dice loss between the student's outputs and the teacher's first.
     """
 
@@ -54,7 +41,7 @@ class DistillationStep:
         *,
         loss: str | Loss = "dice",
         weights: Sequence[float] | None = None,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         size: int | tuple[int, int] | None = None,
         amp: str | None = None,
     ) -> None:
@@ -98,11 +85,7 @@ class TeacherAgreement:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return ``teacher_mae``, the mean over photographs.
-
-        Raises:
-            DataSetError: No photograph can be read.
-        """
+        """Return ``teacher_mae``, the mean over photographs."""
         parameter = next(model.parameters())
         total, images = 0.0, 0
         for given in self.loader:

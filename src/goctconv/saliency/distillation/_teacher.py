@@ -23,10 +23,6 @@ class Teacher:
             It is in eval mode while it runs, and gets its flags back.
         size: Images are resized to this one for it, and its maps back; by default they stay as they are.
         amp: Mixed precision: ``"bf16"``, or ``"fp16"``; by default it runs in its own.
-
-    Raises:
-        ArgumentTypeError: It is no network.
-        ArgumentError: Another ``amp``, or a size below 32.
     """
 
     def __init__(
@@ -42,11 +38,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (B, 1, H, W) of images (B, 3, H, W), in float32, or in float64 where images are.
-
-        Raises:
-            ValueError: The network returned something else than a map, or no numbers.
-        """
+        """Return probabilities (B, 1, H, W) of images (B, 3, H, W), in float32, or in float64 where images are."""
         given = images if self.size is None else _resized(images, self.size)
         precision = _PRECISIONS.get(self.amp or "", torch.bfloat16)
         with evaluating(self.network), torch.autocast(images.device.type, precision, enabled=self.amp is not None):

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .. import _distributed as distributed
-from .._checks import check_choice
-from ..options import explains_options
-from ..training import Callback, TrainingResult, learn_channels
-from ._config import REDUCTIONS, SaliencyConfig
-from .data import (
+from ... import _distributed as distributed
+from ..._checks import check_choice
+from ...options import explains_options
+from ...training import Callback, TrainingResult, learn_channels
+from ..data import (
     Batch,
     DataSet,
     DataSetError,
@@ -27,12 +26,13 @@ from .data import (
     both_loaders,
     join_pairs,
 )
-from .inference import all_outputs
-from .losses import DeepSupervision, get_loss
-from .losses._basic import reduced
-from .losses._combine import tell_epoch
-from .metrics import SaliencyMetrics
-from .transforms._sample import Transform
+from ..inference import all_outputs
+from ..losses import DeepSupervision, get_loss
+from ..losses._basic import Reduction, reduced
+from ..losses._combine import tell_epoch
+from ..metrics import SaliencyMetrics
+from ..transforms._sample import Transform
+from ._config import REDUCTIONS, SaliencyConfig
 
 Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 """A folder or a list in a layout of `find_pairs`, or what that found."""
@@ -50,20 +50,9 @@ class SaliencyStep:
         loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
         reduction: "mean" over pixels, or "sum" over those of an image, which is the mean times their number; over the
             images of a batch it is the mean in both cases.
-
-    Raises:
-        ArgumentError: Another loss or reduction.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.data import Batch
-        >>> from goctconv.saliency import SaliencyStep
-        >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8), ("a.jpg", "b.jpg"))
-        >>> SaliencyStep("bce + iou")(torch.nn.Conv2d(3, 1, 1), batch).shape
-        torch.Size([])
     """
 
-    def __init__(self, loss: SaliencyLoss, reduction: str = "mean") -> None:
+    def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
@@ -90,20 +79,6 @@ class SaliencyValidation:
 
     Args:
         loader: Gives the pairs to compare with, as `goctconv.saliency.validation_loader` does.
-
-    Example:
-        >>> import pathlib, tempfile, torch
-        >>> from goctconv.saliency import SaliencyValidation, find_pairs, validation_loader
-        >>> from goctconv.saliency import synthetic_images
-        >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for part in ("images", "masks"):
-        ...     (folder / part).mkdir()
-        >>> for index, (photograph, mask) in enumerate(synthetic_images(2, seed=0)):
-        ...     photograph.save(folder / "images" / f"{index}.png")
-        ...     mask.save(folder / "masks" / f"{index}.png")
-        >>> validate = SaliencyValidation(validation_loader(find_pairs(folder), size=32, batch_size=2, workers=0))
-        >>> sorted(validate(torch.nn.Conv2d(3, 1, 1)))
-        ['mae', 'max_f']
     """
 
     def __init__(self, loader: SaliencyLoader) -> None:
@@ -111,11 +86,7 @@ class SaliencyValidation:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return ``mae`` and ``max_f``; lower and higher are better.
-
-        Raises:
-            DataSetError: No pair can be read.
-        """
+        """Return ``mae`` and ``max_f``; lower and higher are better."""
         metrics = SaliencyMetrics(metrics=("mae", "max_f"))
         parameter = next(model.parameters())
         images = 0

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from .._checks import ArgumentError, ArgumentTypeError, check_integer
-from ..options import FREE, Kind, choice, documented, integer, number, option, path, several
-from ..training import TrainingConfig
-from ._resize import MIN_SIZE, OWN
-from .losses import get_loss
-from .losses._basic import Reduction
-from .transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
-from .transforms._sample import Transform
+from ..._checks import ArgumentError, ArgumentTypeError, check_integer
+from ...options import FREE, Kind, choice, documented, integer, number, option, path, several
+from ...training import TrainingConfig
+from .._resize import MIN_SIZE, OWN
+from ..losses import get_loss
+from ..losses._basic import Reduction
+from ..transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
+from ..transforms._sample import Transform
 
 _FLIPS = ("both", "horizontal", "none")
 REDUCTIONS = get_args(Reduction)
@@ -75,7 +75,7 @@ class SaliencyConfig(TrainingConfig):
          = 8
     """
 
-    sizes: tuple[Any, ...] = option(
+    sizes: Any = option(
         (224,),
         "of images: a number or height and width; of several, each batch has one; own: each photograph keeps its own, "
         "in batches of 1",
@@ -110,7 +110,7 @@ class SaliencyConfig(TrainingConfig):
         "bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim; in Python also a function",
         Kind(_check_loss, str, "NAME"),
     )
-    reduction: str = option(
+    reduction: Reduction = option(
         "mean", "of the loss over an image's pixels: mean or sum", choice(*REDUCTIONS, metavar="KIND")
     )
 

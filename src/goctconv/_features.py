@@ -21,20 +21,11 @@ Size: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
 
 
-class _TextError(ArgumentError):  # until models/ passes data
-    def __init__(self, argument: str, value: object = None, expected: str = "", cure: str = "", **more: str) -> None:
-        super().__init__(argument, value, expected, cure, **more)
-
-    def text(self, spelling: Any = None) -> str:
-        is_text = self.value is None and not (self.expected or self.problem)
-        return self.argument if is_text else super().text(spelling)
-
-
-class ScaleError(_TextError):
+class ScaleError(ArgumentError):
     """The number of scales, or the spatial sizes of the scales, do not fit together."""
 
 
-class ChannelError(_TextError):
+class ChannelError(ArgumentError):
     """A number of channels is impossible, or is not what the layer was made for."""
 
 
@@ -49,14 +40,6 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
     if not any(widths):
         raise ChannelError(name, channels, problem="has no channels", cure="at least one scale must have some")
     return widths
-
-
-def width_of(value: object, context: str) -> int:  # until models/ uses check_integer
-    """Return an integer, having refused bools and floats."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        hint = "; round a ratio to channels first" if isinstance(value, float) else ""
-        raise TypeError(f"{context}: expected an integer, got {value!r} ({type(value).__name__}){hint}")
-    return value.__index__()
 
 
 def _width(width: object, name: str, channels: object) -> int:

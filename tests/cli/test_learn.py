@@ -124,7 +124,7 @@ def test_mixed_precision_goes_on_bit_for_bit(amp, shapes, finished, tmp_path, mo
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*command, "-o", str(whole)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main([*command, "-o", str(broken)])
     assert main(["learn", "--resume", "-o", str(broken)]) == 0
@@ -147,7 +147,7 @@ def test_a_compiled_run_learns_the_same_and_goes_on(shapes, finished, tmp_path, 
     monkeypatch.setattr("goctconv.training._network.torch.compile", quickly)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main(["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--compile", "-o", str(run)])
     assert main(["learn", "--resume", "-o", str(run)]) == 0
@@ -474,7 +474,7 @@ def test_sigterm_in_the_middle_of_an_epoch(shapes, finished, tmp_path, capsys, m
     run = tmp_path / "run"
     command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3"]
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit) as caught:
             main([*command, "-o", str(run)])
     assert caught.value.code == 143

@@ -24,7 +24,6 @@ import goctconv
 from goctconv.saliency import (
     DistillationConfig,
     SaliencyConfig,
-    SaliencyValidation,
     calibrate_batch_norm,
     distill,
     find_pairs,
@@ -35,6 +34,7 @@ from goctconv.saliency import (
     validation_loader,
 )
 from goctconv.saliency.data import ImagePair
+from goctconv.saliency.learning import SaliencyValidation
 
 TEACHER, TEACHER_SIZE = "csnet_x1_l", 224
 STUDENT: dict[str, Any] = {"base_width": 12}  # of csnet_x1, whose is 20

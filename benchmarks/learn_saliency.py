@@ -30,8 +30,6 @@ import goctconv
 from goctconv.report import gamma_over_time
 from goctconv.saliency import (
     SaliencyConfig,
-    SaliencyStep,
-    SaliencyValidation,
     calibrate_batch_norm,
     find_pairs,
     learn,
@@ -40,6 +38,7 @@ from goctconv.saliency import (
     validation_loader,
 )
 from goctconv.saliency.data import Split
+from goctconv.saliency.learning import SaliencyStep, SaliencyValidation
 from goctconv.training import ProgressBar, ThresholdError, TrainingHistory, TrainingResult, create_schedule
 
 # Chosen before the first run on photographs that came to its end, after trials with `goctconv demo` on made-up ones,

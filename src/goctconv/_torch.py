@@ -25,6 +25,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
@@ -489,3 +490,10 @@ def cuda_event() -> torch.cuda.Event:
 def cuda_stream() -> torch.cuda.Stream:
     """Return a new stream of the current device."""
     return cast("Callable[..., torch.cuda.Stream]", torch.cuda.Stream)()
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End the worker processes of a loader; another pass starts new ones."""
+    iterator, loader._iterator = getattr(loader, "_iterator", None), None
+    if iterator is not None:
+        iterator._shutdown_workers()

@@ -14,7 +14,8 @@ import goctconv
 from goctconv import saliency
 from goctconv.cli import main
 from goctconv.cli._learn import LearnConfig
-from goctconv.saliency import PRESETS, find_pairs, get_preset, split_pairs, synthetic_images
+from goctconv.saliency import find_pairs, get_preset, split_pairs, synthetic_images
+from goctconv.saliency.learning import PRESETS
 from goctconv.training import Callback
 
 from .test_learn import configured, error_of

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 import goctconv
 from goctconv import saliency
 from goctconv.cli import main
-from goctconv.saliency import DistillationConfig, SaliencyConfig, SaliencyStep, find_pairs, get_preset
+from goctconv.saliency import DistillationConfig, SaliencyConfig, find_pairs, get_preset
+from goctconv.saliency.learning import SaliencyStep
 from goctconv.training import create_optimizer, create_schedule
 from saliency.data_sets import make_data_set
 
@@ -58,7 +59,7 @@ def test_the_backbone_learns_a_tenth_as_fast():
 def test_a_run_by_the_preset_narrows_the_band(tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(
-        "goctconv.saliency._learn.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
+        "goctconv.saliency.learning._learn.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
     )
     seen = []
     monkeypatch.setattr(SaliencyStep, "set_epoch", lambda self, epoch: seen.append(epoch) or self.loss.set_epoch(epoch))

@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import TEXT, changed, option, path, paths
-from ..saliency import (
-    PRESETS,
-    DataSet,
-    DistillationConfig,
-    SaliencyValidation,
-    find_images,
-    find_pairs,
-    grey_map,
-    predict,
-    split_pairs,
-)
+from ..saliency import DataSet, DistillationConfig, find_images, find_pairs, grey_map, predict, split_pairs
 from ..saliency.data import ImagePair
 from ..saliency.distillation import DistillationTask, TeacherAgreement
+from ..saliency.learning import PRESETS, SaliencyValidation
 from ._command import Command, CommandError
 from ._run_options import RunKind, RunOptions, add_options
 

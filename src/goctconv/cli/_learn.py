@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from .. import _distributed as distributed
 from ..options import TEXT, option, paths
-from ..saliency import PRESETS, DataSet, SaliencyConfig, SaliencyStep, SaliencyValidation, join_pairs, split_pairs
+from ..saliency import DataSet, SaliencyConfig, join_pairs, split_pairs
 from ..saliency.data import ImagePair, both_loaders
+from ..saliency.learning import PRESETS, SaliencyStep, SaliencyValidation
 from ._command import Command, CommandError
 from ._output import plural, say, shorten
 from ._run_options import RunKind, RunOptions, add_options

@@ -71,16 +71,7 @@ def create_model(
     arguments: Mapping[str, Any] | None = None,
     option: str = "--weights",
 ) -> nn.Module:
-    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message.
-
-    Args:
-        name: Of the model.
-        weights: A checkpoint, if there is one.
-        pretrained: Whether to download weights.
-        accept: The licence that is accepted.
-        arguments: Other arguments of the model.
-        option: The one that names the checkpoint.
-    """
+    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message."""
     arguments = arguments or {}
     taken = sorted(arguments.keys() & _HAVE_OPTIONS)
     if taken:
@@ -112,12 +103,7 @@ def create_model(
 
 @contextmanager
 def computing(args: argparse.Namespace, device: torch.device | None = None) -> Iterator[None]:
-    """Say what to do about a network whose output is not a number, or a device that has not enough memory.
-
-    Args:
-        args: What was typed.
-        device: Where the network runs, if it takes batches.
-    """
+    """Say what to do about a network whose output is not a number, or a device that has not enough memory."""
     try:
         yield
     except NotANumberError as error:

@@ -64,11 +64,7 @@ def _writing_stdout() -> Iterator[None]:
 
 @contextmanager
 def writing(what: object) -> Iterator[None]:
-    """Turn errors of the system into messages.
-
-    Args:
-        what: The file or folder, or the option that names it.
-    """
+    """Turn errors of the system into messages."""
     try:
         yield
     except OSError as error:

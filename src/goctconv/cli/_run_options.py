@@ -25,7 +25,7 @@ from ..options import (
     path,
     read_toml,
 )
-from ..saliency import PRESETS
+from ..saliency.learning import PRESETS
 from ._arguments import parse_model_args
 from ._command import CommandError
 

@@ -1,10 +1,5 @@
 """Salient object detection in photographs: training data, losses, learning, maps and their metrics."""
 
-from ._config import SaliencyConfig as SaliencyConfig
-from ._learn import SaliencyStep, SaliencyValidation  # noqa: F401  (of the command line, not public)
-from ._learn import learn as learn
-from ._presets import PRESETS  # noqa: F401  (likewise)
-from ._presets import get_preset as get_preset
 from .data import DataSet as DataSet
 from .data import DataSetError as DataSetError
 from .data import ImageError as ImageError
@@ -26,3 +21,6 @@ from .inference import grey_map as grey_map
 from .inference import overlay as overlay
 from .inference import predict as predict
 from .inference import preprocess as preprocess
+from .learning import SaliencyConfig as SaliencyConfig
+from .learning import get_preset as get_preset
+from .learning import learn as learn

@@ -43,14 +43,6 @@ def resize_bilinear(image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeL
     Pixel centres lie at half-integers; positions outside the outermost centres are mirrored about them. The values
     are those of ``skimage.transform.resize(order=1, mode="reflect", anti_aliasing=False)`` (but are
     not rescaled: 8-bit values stay between 0 and 255).
-
-    Args:
-        image: An array of shape (H, W) or (H, W, C), of any real type.
-        size: The (height, width) to resize to.
-        dtype: The floating point type of the computation and of the result.
-
-    Returns:
-        An array of shape (height, width) or (height, width, C).
     """
     result = np.empty((*size, *image.shape[2:]), dtype=dtype)
     for rows, block in resized_blocks(image, size, dtype=dtype):

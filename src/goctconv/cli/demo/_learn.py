@@ -21,7 +21,6 @@ from ...saliency import (
     DataSet,
     DataSetError,
     SaliencyConfig,
-    SaliencyValidation,
     calibrate_batch_norm,
     find_pairs,
     learn,
@@ -30,6 +29,7 @@ from ...saliency import (
     validation_loader,
 )
 from ...saliency.data import ImagePair, SaliencyLoader, Split, check_pairs
+from ...saliency.learning import SaliencyValidation
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError
 from .._learned import prove

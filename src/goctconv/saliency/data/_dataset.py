@@ -77,9 +77,6 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
 
         Copies of the data set in worker processes that are already running do not learn of it: `EpochBatchSampler`,
         which `training_loader` uses, tells them with each index.
-
-        Args:
-            epoch: 0 or more.
         """
         self.epoch = check_epoch(epoch)
 

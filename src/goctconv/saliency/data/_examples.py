@@ -103,11 +103,7 @@ class Batch(NamedTuple):
 
 
 def collate(examples: Sequence[TensorPair | Dropped]) -> Batch:
-    """Join the examples of a `SaliencyDataset` to a batch.
-
-    Args:
-        examples: At least one; all of one size.
-    """
+    """Join the examples of a `SaliencyDataset` to a batch."""
     kept = [example for example in examples if isinstance(example, TensorPair)]
     skipped = tuple(pair for example in examples for pair in example.skipped)
     if not kept:

@@ -28,15 +28,7 @@ class ImageError(ValueError):
 
 @contextmanager
 def open_path(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """Open an image file, without decoding it.
-
-    Args:
-        path: The file.
-        max_pixels: Images of more pixels are refused from their header alone.
-
-    Yields:
-        Pillow's image, valid inside the ``with`` block.
-    """
+    """Open an image file, without decoding it."""
     name = str(path)
     try:
         stream = path.open("rb")
@@ -59,14 +51,6 @@ def open_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     ``PIL.Image.open`` warns above one fixed number of pixels and raises above another; both can only be
     changed for the whole process. So the registered plugins are asked here in the same order, and
     the size is checked against ``max_pixels``.
-
-    Args:
-        stream: A seekable stream at any position.
-        name: What to call the image in error messages.
-        max_pixels: Images of more pixels are refused.
-
-    Returns:
-        Pillow's image, which reads from ``stream`` when its pixels are asked for.
     """
     with damaged_data(name):
         stream.seek(0)

@@ -32,10 +32,8 @@ class Pixels(NamedTuple):
 def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
     """Read a photograph and its mask, upright; where the mask is the photograph itself, there is none: it is empty.
 
-    Args:
-        pair: The files.
-        shrink: Larger photographs are shrunk until their shorter side has this many pixels, JPEG files in part while
-            they are decoded, which is much faster. Their masks are shrunk alike.
+    Larger photographs are shrunk until their shorter side has ``shrink`` pixels, JPEG files in part while they are
+    decoded, which is much faster; their masks are shrunk alike.
     """
     image, size = _read_photograph(pair.image, shrink)
     if pair.mask == pair.image:
@@ -104,12 +102,6 @@ def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
     """Find the pairs whose files are missing, empty, not images, or of different sizes.
 
     Only headers are read. Damage further on shows when an image is decoded: data sets and loaders deal with that.
-
-    Args:
-        pairs: The pairs.
-
-    Returns:
-        The good ones in their order, and the others with what is wrong with them.
     """
     pairs = tuple(pairs)
     with ThreadPoolExecutor(default_workers(), thread_name_prefix="goctconv") as executor:

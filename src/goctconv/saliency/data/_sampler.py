@@ -61,12 +61,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.total = self._count()
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch of the next pass.
-
-        Args:
-            epoch: 0 or more.
-            start: How many batches of it (of this process) to leave out, to go on in the middle of an epoch.
-        """
+        """Choose the epoch of the next pass, and how many batches of it (of this process) to leave out."""
         self.epoch = check_epoch(epoch)
         self.start = check_integer("start", start, 0, self._mine(), cure=f"an epoch has {self._mine()} batches")
 

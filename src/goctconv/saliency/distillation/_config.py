@@ -9,7 +9,7 @@ from typing import Any
 
 from ..._checks import ArgumentTypeError
 from ...options import Kind, changed, choice, documented, option, path
-from .._config import SIZE, SaliencyConfig
+from ..learning import SIZE, SaliencyConfig
 from ..losses._basic import Reduction
 
 

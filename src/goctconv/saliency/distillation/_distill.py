@@ -15,7 +15,6 @@ from ..._checks import ArgumentTypeError
 from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
-from .._learn import Pairs, SaliencyValidation, warn_of_skipped
 from .._resize import Size, check_size_or_own
 from ..data import (
     BothLoaders,
@@ -27,6 +26,7 @@ from ..data import (
     join_pairs,
     validation_loader,
 )
+from ..learning import Pairs, SaliencyValidation, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
 from ._maps import with_maps

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import check_choice
-from .._config import REDUCTIONS
 from ..data import Batch, DataSetError, SaliencyLoader
 from ..inference import all_outputs
+from ..learning import REDUCTIONS
 from ..losses import DeepSupervision, get_loss
 from ..losses._basic import Reduction, reduced
 from ..losses._combine import Loss, tell_epoch

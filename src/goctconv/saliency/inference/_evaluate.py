@@ -143,18 +143,7 @@ def score_pairs(
     device: str | torch.device = "auto",
     resize: bool = False,
 ) -> Iterator[ScoredPair]:
-    """Yield the metrics of each pair, in order; an image that cannot be read or compared is reported in it.
-
-    Args:
-        pairs: Photographs and masks; without a model, maps and masks.
-        like: Names the protocol and the metrics.
-        model: Makes the maps.
-        size: As for `evaluate`; so are the others.
-        batch_size: As for `evaluate`.
-        workers: As for `evaluate`.
-        device: As for `evaluate`.
-        resize: As for `evaluate`.
-    """
+    """Yield the metrics of each pair, in order; an image that cannot be read or compared is reported in it."""
     make = partial(SaliencyMetrics, like.protocol, like.metrics)
     workers = workers or default_workers()
     if model is None:

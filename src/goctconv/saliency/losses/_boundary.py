@@ -44,11 +44,7 @@ def boundary_dice_loss(logits: Tensor, masks: Tensor, *, width: int = _WIDEST, s
 
 
 def boundary_width(epoch: int) -> int:
-    """Return the width of the band in an epoch, as published: 13 pixels at first, 2 fewer every 10 epochs, at least 1.
-
-    Args:
-        epoch: From 0.
-    """
+    """Return the published width of the band in an epoch: 13 pixels at first, 2 fewer every 10 epochs, at least 1."""
     return max(1, _WIDEST - 2 * ((check_integer("epoch", epoch, least=0) + 1) // _EPOCHS))
 
 

@@ -40,10 +40,6 @@ def weighted_f(chance: Floats, foreground: NDArray[np.bool_]) -> float:
     Errors inside the object count less where the surroundings are right (a Gaussian mean, to which a pixel outside
     brings the error of the nearest pixel inside), errors outside count more, the farther from the object. Of pixels
     that are equally near, scipy's distance transform decides. Without foreground it is 0.
-
-    Args:
-        chance: The map: probabilities of shape (H, W).
-        foreground: The binary mask.
     """
     size = int(np.count_nonzero(foreground))
     if size == 0:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .._checks import check_choice
-from ..options import options_of
+from ..._checks import check_choice
+from ...options import options_of
 from ._config import SaliencyConfig
 
 C = TypeVar("C", bound=SaliencyConfig)

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .. import _distributed as distributed
-from .._checks import check_choice
-from ..options import explains_options
-from ..training import Callback, TrainingResult, learn_channels
-from ._config import REDUCTIONS, SaliencyConfig
-from .data import (
+from ... import _distributed as distributed
+from ..._checks import check_choice
+from ...options import explains_options
+from ...training import Callback, TrainingResult, learn_channels
+from ..data import (
     Batch,
     DataSet,
     DataSetError,
@@ -27,12 +26,13 @@ from .data import (
     both_loaders,
     join_pairs,
 )
-from .inference import all_outputs
-from .losses import DeepSupervision, get_loss
-from .losses._basic import Reduction, reduced
-from .losses._combine import tell_epoch
-from .metrics import SaliencyMetrics
-from .transforms._sample import Transform
+from ..inference import all_outputs
+from ..losses import DeepSupervision, get_loss
+from ..losses._basic import Reduction, reduced
+from ..losses._combine import tell_epoch
+from ..metrics import SaliencyMetrics
+from ..transforms._sample import Transform
+from ._config import REDUCTIONS, SaliencyConfig
 
 Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 """A folder or a list in a layout of `find_pairs`, or what that found."""

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from .._checks import ArgumentError, ArgumentTypeError, check_integer
-from ..options import FREE, Kind, choice, documented, integer, number, option, path, several
-from ..training import TrainingConfig
-from ._resize import MIN_SIZE, OWN
-from .losses import get_loss
-from .losses._basic import Reduction
-from .transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
-from .transforms._sample import Transform
+from ..._checks import ArgumentError, ArgumentTypeError, check_integer
+from ...options import FREE, Kind, choice, documented, integer, number, option, path, several
+from ...training import TrainingConfig
+from .._resize import MIN_SIZE, OWN
+from ..losses import get_loss
+from ..losses._basic import Reduction
+from ..transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
+from ..transforms._sample import Transform
 
 _FLIPS = ("both", "horizontal", "none")
 REDUCTIONS = get_args(Reduction)

@@ -28,6 +28,7 @@ from goctconv.cli._run_options import add_options, make_config
 from goctconv.options import FREE, number, option, options_of, read_toml
 from goctconv.pruning import load_plan
 from goctconv.saliency import synthetic_images
+from goctconv.training import TrainingError
 
 OPTIONS = {option.spelling: option for option in options_of(LearnConfig).values() if option.is_spelled}
 TINY = ["--model", "test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2"]
@@ -437,7 +438,29 @@ def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):
     assert "the loss is nan" in error_of(capsys, shapes, *TINY, "--lr", "1e29", "-o", run)
 
 
-def test_no_gap(shapes, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("problem", "can_resume", "told"),
+    [
+        ("epoch 1, step 2: the loss is nan", False, "to go on would come to the same: lower --lr"),
+        (
+            "epoch 1: conv.weight is not finite, though the loss was",
+            False,
+            "to go on would come to the same: lower --lr",
+        ),
+        ("the checkpoint cannot be written, go on with {resume=True}", True, "go on with: goctconv learn --resume -o"),
+    ],
+)
+def test_only_what_may_end_otherwise_is_resumed(problem, can_resume, told, shapes, tmp_path, capsys, monkeypatch):
+    def failing(*_, **__):
+        raise TrainingError(problem, can_resume=can_resume)
+
+    monkeypatch.setattr("goctconv.cli._run.learn_channels", failing)
+    error = error_of(capsys, shapes, *TINY, "-o", tmp_path / "run")
+    assert told in error
+    assert ("--resume" in error) == can_resume
+
+
+def test_no_valley(shapes, tmp_path, capsys):
     run = tmp_path / "run"
     error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--threshold", "valley", "--val", 0, "-o", run)
     assert "there is no valley" in error

@@ -177,7 +177,7 @@ class _Run:
 
 
 def make_network(config: Any) -> nn.Module:
-    """Return the network that the options ask for; one that goes on from a checkpoint needs no weights to begin with."""
+    """Return the network that the options ask for; one that goes on from a checkpoint needs no weights."""
     arguments = parse_model_args(config.model_args)
     return create_model(config.model, weights=config.weights, arguments={**arguments, **_backbone(config, arguments)})
 

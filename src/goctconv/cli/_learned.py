@@ -133,6 +133,12 @@ def example_of(
             pictures[caption] = Image.fromarray(grey_map(predict(network, [photograph], size=size)[0]))
     except (ImageError, NotANumberError):
         return None
-    for picture in pictures.values():
+    return pair.name, thumbnails(pictures)
+
+
+def thumbnails(pictures: Mapping[str, Image.Image]) -> dict[str, NDArray[np.uint8]]:
+    """Return pictures for a page, as small arrays."""
+    small = {caption: picture.copy() for caption, picture in pictures.items()}
+    for picture in small.values():
         picture.thumbnail((_SIDE, _SIDE))
-    return pair.name, {caption: np.asarray(picture) for caption, picture in pictures.items()}
+    return {caption: np.asarray(picture) for caption, picture in small.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CHARACTER = 0.6 * FONT_SIZE  # width of most characters
 _ROOM = WIDTH - 40.0  # for names on an axis
+Numbers: TypeAlias = Sequence[float] | NDArray[Any]
+
 LONGEST_LABEL = 24  # characters
 _MOST_MARKERS = 40  # of a line
 _TARGET = 4.0  # points around a mark where its tooltip shows
@@ -75,52 +77,36 @@ class Plot:
         self.axes.set_xlabel(shorten(x_label, 60))
 
     def bars(
-        self,
-        look: int,
-        name: str,
-        left: Sequence[float],
-        width: Sequence[float],
-        height: Sequence[float],
-        tips: Sequence[str],
+        self, series: int, name: str, left: Numbers, right: Numbers, heights: Numbers, things: Sequence[str]
     ) -> None:
-        """Draw upright bars that look like a series; a height of NaN draws none."""
-        color, _, _, hatch = look_of(look)
+        """Draw an upright bar for each thing; a height of NaN draws none."""
+        color, _, _, hatch = look_of(series)
         style: dict[str, Any] = {"color": color}
         if hatch:
             style = {"facecolor": (color, 0.25), "edgecolor": color, "linewidth": 0.5, "hatch": hatch}
-        self.entries.setdefault(name, self.axes.bar(left, height, width, align="edge", **style))
-        for start, step, rise, tip in zip(left, width, height, tips, strict=True):
-            self.tips.append(Tip(self.axes, start, start + step, 0, rise, tip))
+        bars = self.axes.bar(left, heights, np.subtract(right, left), align="edge", **style)
+        self.entries.setdefault(name, bars)
+        for start, end, height, thing in zip(left, right, heights, things, strict=True):
+            self.tips.append(Tip(self.axes, start, end, 0, height, f"{thing}, {name}: {compact(height)}"))
 
     def line(
-        self,
-        series: int,
-        name: str,
-        x: Sequence[float],
-        y: Sequence[float],
-        tips: Sequence[str],
-        *,
-        joined: bool = True,
+        self, series: int, name: str, x: Numbers, y: Numbers, *, labels: Sequence[str] = (), joined: bool = True
     ) -> None:
         """Draw points of a series, joined except where a value is NaN, or not joined at all."""
         color, dash, marker, _ = look_of(series)
         step = max(1, math.ceil(len(x) / _MOST_MARKERS)) if joined else 1
-        shown = sorted({*range(0, len(x), step), len(x) - 1}) if x else []
+        shown = sorted({*range(0, len(x), step), len(x) - 1}) if len(x) else []
         style = ((0, dash) if dash else "-") if joined else "none"
         (line,) = self.axes.plot(
             x, y, color=color, linestyle=style, linewidth=1.6, marker=marker, markersize=4.5, markevery=shown
         )
         self.entries.setdefault(name, line)
         for index in shown:
-            self.tips.append(Tip(self.axes, x[index], x[index], y[index], y[index], tips[index]))
+            label = f"{labels[index]}, " if labels and labels[index] else ""
+            text = f"{label}{name}, {self.axes.get_xlabel()} {compact(x[index])}: {compact(y[index])}"
+            self.tips.append(Tip(self.axes, x[index], x[index], y[index], y[index], text))
 
-    def cells(
-        self,
-        x_edges: Sequence[float],
-        y_edges: Sequence[float],
-        shares: NDArray[np.float64],
-        tips: Sequence[str],
-    ) -> None:
+    def cells(self, x_edges: Numbers, y_edges: Numbers, shares: NDArray[np.float64], tips: Sequence[str]) -> None:
         """Draw a heat map of shares (columns, rows), with a tooltip for each column; empty cells are 0."""
         from matplotlib.patches import PathPatch  # noqa: PLC0415  # an extra
         from matplotlib.path import Path  # noqa: PLC0415

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 
 from markdown_blocks import ROOT
-from structure import exception_texts
+from structure import exception_texts, private_names
 from structure.tree import FILES, IMPORTS, TREES, Import, is_package, part
 
 # Who may import whom: a module imports parts of its own rank or a lower one.
@@ -140,6 +140,11 @@ def test_no_text_of_an_exception_is_searched_or_changed() -> None:
 
 def test_readers_of_messages_exist() -> None:
     assert set(READERS_OF_MESSAGES) <= {use[:2] for use in exception_texts.uses()}
+
+
+def test_private_names_of_torch_are_used_in_two_places() -> None:
+    found = [use for use in private_names.uses() if part(use[0]) not in {"_torch", "graph"}]
+    assert [f"{module}:{line} uses {name}" for module, line, name in found] == []
 
 
 def names_given(tree: ast.AST) -> Iterator[tuple[str, int]]:

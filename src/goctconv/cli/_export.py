@@ -52,12 +52,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Write the files, and return the exit status.
-
-    Raises:
-        CommandError: No file is asked for, the network has no weights or cannot be exported, or a file cannot be
-            written.
-    """
+    """Write the files, and return the exit status."""
     import torch  # noqa: PLC0415  (--help needs neither torch nor the networks)
 
     from ..deployment import ExportError, export_onnx, export_openvino  # noqa: PLC0415

@@ -24,11 +24,7 @@ _PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
 
 
 def need(purpose: str, extra: str, names: Sequence[str]) -> Any:
-    """Import the last of some packages of an extra.
-
-    Raises:
-        ImportError: One is missing.
-    """
+    """Import the last of some packages of an extra."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"{purpose} needs {', '.join(missing)}: install them with pip install 'goctconv[{extra}]'")
@@ -38,10 +34,8 @@ def need(purpose: str, extra: str, names: Sequence[str]) -> Any:
 class Engine:
     """A network that an engine runs: float32 images (B, C, H, W) to float32 outputs.
 
-    Args:
-        threads: To compute with.
-        split: Whether every thread takes an image of the batch, which is faster for many; otherwise all take part in
-            each image, which is faster for one.
+    With ``split``, every thread takes an image of the batch, which is faster for many; otherwise all take part in each
+    image, which is faster for one. A given ``size`` is the only (height, width) of the images.
     """
 
     def __init__(self, threads: int | None, *, split: bool) -> None:
@@ -64,18 +58,7 @@ class Engine:
 
 
 class OnnxEngine(Engine):
-    """A network in ONNX Runtime, on the processor.
-
-    Args:
-        file: The ONNX file.
-        threads: To compute with; by default one for each processor.
-        split: See `Engine`.
-        size: The only (height, width) that it will be given; None: any.
-
-    Raises:
-        ImportError: onnxruntime is missing.
-        ValueError: The file takes other sizes.
-    """
+    """A network in ONNX Runtime, on the processor."""
 
     def __init__(
         self,
@@ -107,19 +90,7 @@ class OnnxEngine(Engine):
 
 
 class OpenVINOEngine(Engine):
-    """A network in OpenVINO, on the processor.
-
-    Args:
-        file: The ``.xml`` or ``.onnx`` file.
-        threads: To compute with; by default one for each processor.
-        split: See `Engine`.
-        size: The only (height, width) that it will be given, which makes it faster; None: any.
-        precision: "f32", or "bf16" where the processor has it.
-
-    Raises:
-        ImportError: openvino is missing.
-        ValueError: The file takes other sizes.
-    """
+    """A network in OpenVINO, on the processor."""
 
     def __init__(
         self,

@@ -83,11 +83,7 @@ class PerScale(ScaleLayer):
         return 1 not in shapes and all(shape.numel() == 1 for shape in first)
 
     def resize_channels(self, in_widths: Sequence[int]) -> None:
-        """Take other widths over, after channels have been cut out of the modules; those of empty scales go.
-
-        Args:
-            in_widths: Channels of every scale; the largest ones where the layer is used at several places.
-        """
+        """Take other widths over, after channels have been cut out of the modules; those of empty scales go."""
         self.in_widths = self.out_widths = tuple(in_widths)
         for scale, width in enumerate(self.in_widths):
             if not width and str(scale) in self._modules:

@@ -39,12 +39,7 @@ _PACKAGES = {
 
 
 class Form(NamedTuple):
-    """A network, ready to be loaded with a number of threads.
-
-    Args:
-        seconds: The time to convert the network, for engines with the export that they share.
-        load: Takes the number of threads, and whether each computes an image of its own; returns the function to call.
-    """
+    """A network, ready to be loaded with a number of threads."""
 
     seconds: float
     load: Callable[[int, bool], Call]
@@ -57,13 +52,7 @@ def installed_forms() -> list[str]:
 
 
 class Forms:
-    """A network's forms, made one by one; the engines share one export, which takes most of their time.
-
-    Args:
-        model: In eval mode.
-        size: Of the images.
-        folder: For files.
-    """
+    """A network's forms, made one by one; the engines share one export, which takes most of their time."""
 
     def __init__(self, model: nn.Module, size: Size, folder: Path) -> None:
         self.model, self.size, self.folder = model, size, folder
@@ -143,12 +132,6 @@ class Settings(NamedTuple):
 
 def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Settings, folder: Path) -> dict[str, Any]:
     """Measure the forms of a network.
-
-    Args:
-        model: In eval mode.
-        names: Of the forms; the first is what the others are compared with.
-        settings: What is measured.
-        folder: For files.
 
     Returns:
         All figures, as JSON holds them.

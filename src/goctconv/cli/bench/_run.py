@@ -43,11 +43,7 @@ _TIMES = 3
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """Measure, print and write the figures, and return the exit status.
-
-    Raises:
-        CommandError: There is no such network, or a form of it cannot be made.
-    """
+    """Measure, print and write the figures, and return the exit status."""
     names = args.models or ["csnet_x1_l"]
     if args.weights is not None and len(names) > 1:
         raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL")

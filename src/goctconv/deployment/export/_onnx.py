@@ -69,19 +69,7 @@ def export_onnx(
 
 
 class Exported:
-    """An exported network that can be written for several engines; the export is what takes time.
-
-    Args:
-        model: As in `export_onnx`, and so are the others.
-        size: See there.
-        in_chans: See there.
-        dtype: See there.
-
-    Raises:
-        ImportError: See there.
-        ExportError: See there.
-        ValueError: See there.
-    """
+    """An exported network that can be written for several engines; the export is what takes time."""
 
     def __init__(
         self,
@@ -160,14 +148,7 @@ def _exported_graph(network: nn.Module, reference: Reference, dtype: torch.dtype
 
 
 def tidy(model: Any, *, keep_prelu: bool) -> None:
-    """Make the graph of an ``onnx_ir.Model`` small and fast; what it computes stays.
-
-    Args:
-        model: The model, which is changed.
-        keep_prelu: Leave PRelu as it is. ONNX Runtime takes three times as long for it as for the maximum of x and
-            slope times x, which is the same where no slope exceeds 1 (1.32, AVX-512); OpenVINO computes PRelu
-            within the convolution before it.
-    """
+    """Make the graph of an ``onnx_ir.Model`` small and fast; what it computes stays."""
     _forget_sources(model)
     _size_by_axes(model)
     if not keep_prelu:

@@ -78,9 +78,5 @@ def write_openvino(
 
 
 def _need_openvino() -> Any:
-    """Return the package.
-
-    Raises:
-        ImportError: It, or one that it takes to get there, is missing.
-    """
+    """Return the package."""
     return need("OpenVINO export", "openvino", (*FOR_ONNX, "openvino"))

@@ -32,10 +32,9 @@ class ImageSizes(NamedTuple):
             ScaleError: There is none.
         """
         if self.most is not None and checks_enabled() and max(size) > self.most:
-            raise ScaleError(
-                f"the image has {tuple(size)} pixels, and the backbone takes {self.most}x{self.most} only: resize the "
-                f"image, or make the model with backbone_args={{'img_size': SIDE}}"
-            )
+            expected = f"the size of an image of at most {self.most}x{self.most} pixels, which the backbone takes"
+            cure = "resize it, or make the model with another img_size in {backbone_args}"
+            raise ScaleError("x", tuple(size), expected, cure)
         return self._side(size[0]), self._side(size[1])
 
     def _side(self, side: int) -> int:

@@ -13,7 +13,7 @@ from torch import nn
 from ..._checks import ArgumentError
 from ...layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
 from ._files import StateDict, read_checkpoint
-from ._model import MapModel
+from ._model import HubModel
 from ._released import PUBLISHED_LICENSE, RELEASED_SHA256, download, require_license
 
 _HUBS = ("hf-hub", "local-dir")
@@ -38,7 +38,7 @@ def map_cfg(**overrides: Any) -> dict[str, Any]:
 
 
 def build_model(
-    model_cls: type[MapModel], variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
+    model_cls: type[HubModel], variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
 ) -> nn.Module:
     """Build a registered model as timm does, reading weights from files and addresses with our own checks.
 
@@ -77,7 +77,7 @@ def build_model(
     )
     for attribute in ("pretrained_cfg", "default_cfg"):
         getattr(model, attribute).pop("state_dict", None)
-    if isinstance(model, MapModel) and license_name:
+    if isinstance(model, HubModel) and license_name:
         model.weights_license = license_name
     return model
 

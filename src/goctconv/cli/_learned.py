@@ -111,7 +111,8 @@ def figures(
     if any(epoch.channels for epoch in history.epochs):
         found.append(gamma_over_time(history, events=pruned, threshold=threshold or None))
     if before is not None:
-        names = before.dynamic_decay_names() if hasattr(before, "dynamic_decay_names") else None  # type: ignore[operator]
+        decayed = getattr(before, "dynamic_decay_names", None)
+        names = decayed() if callable(decayed) else None
         found.append(
             gamma_distribution(
                 {"before pruning": before}, layers=names, threshold=threshold or None, title="Before pruning"

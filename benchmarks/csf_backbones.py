@@ -9,6 +9,7 @@ are the medians of the process's own time, which does not count what other progr
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import time
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from goctconv import create_model
+from goctconv.deployment import compare_timings
 from goctconv.models import count_macs
 
 BACKBONES = (
@@ -40,15 +42,11 @@ def parameters(module: nn.Module) -> int:
 
 @torch.inference_mode()
 def times(models: dict[str, nn.Module], size: int, rounds: int) -> dict[str, list[float]]:
-    """Return the milliseconds of every network in every round, the first of which does not count."""
+    """Return the milliseconds of every network in every round."""
     image = torch.randn(1, 3, size, size)
-    taken: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(rounds + 1):
-        for name, model in models.items():
-            start = time.process_time()
-            model(image)
-            taken[name].append(1000 * (time.process_time() - start))
-    return {name: values[1:] for name, values in taken.items()}
+    sides = {name: functools.partial(model, image) for name, model in models.items()}
+    timings = compare_timings(sides, rounds=rounds, warmup=1, clock=time.process_time)
+    return {name: [1000 * seconds for seconds in values] for name, values in timings.seconds.items()}
 
 
 def main() -> None:

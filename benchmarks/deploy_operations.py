@@ -1,6 +1,6 @@
 """The operations of a deployed block, one by one: PyTorch's own in both memory layouts, and those that blocks run.
 
-All forms of an operation take turns in one process; printed are the medians by the clock.
+All forms of an operation are measured in turns in one process; printed are the medians of wall-clock time.
 
     python benchmarks/deploy_operations.py --channels 10 --size 224
     python benchmarks/deploy_operations.py --threads 2
@@ -9,16 +9,15 @@ All forms of an operation take turns in one process; printed are the medians by 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goctconv.deployment import _kernels, keep_freed_memory
+from goctconv.deployment import _kernels, compare_timings, keep_freed_memory
 from goctconv.layers import _resample
 
 LAST = torch.channels_last
@@ -71,13 +70,9 @@ def main() -> None:
         for name, (usual, ours, x) in forms(options.channels, options.size).items():
             last = x.contiguous(memory_format=LAST)
             torch.testing.assert_close(ours(last), usual(x), rtol=1e-4, atol=1e-4)
-            seconds: list[list[float]] = [[], [], []]
-            for _ in range(options.rounds):
-                for taken, form, given in zip(seconds, (usual, usual, ours), (x, last, last), strict=True):
-                    start = time.perf_counter()
-                    form(given)
-                    taken.append(time.perf_counter() - start)
-            print(f"| {name} | " + " | ".join(f"{1e6 * statistics.median(taken):.0f}" for taken in seconds) + " |")
+            sides = {"usual": partial(usual, x), "channels_last": partial(usual, last), "ours": partial(ours, last)}
+            timings = compare_timings(sides, rounds=options.rounds, warmup=0)
+            print(f"| {name} | " + " | ".join(f"{1e6 * timings.median(side):.0f}" for side in sides) + " |")
 
 
 if __name__ == "__main__":

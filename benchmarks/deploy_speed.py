@@ -1,12 +1,12 @@
 """Deployed CSNets against their plain form, side by side, on a processor.
 
 All sides have the same parameters, BatchNorm statistics of random images where no weights are given, and outputs that
-are compared first. They take turns, the one that comes first changing with every round, and so do numbers of threads;
-printed is a table of medians, with quartiles of the ratios plain over side, and of the fewest threads over the others,
-by the clock, beside what is asked for and the goal. Where other programs run too, believe the process's own time, of
-one thread. All sides share one process, so the allocator is the same: as it is set, and as a deployed network leaves it
-(see `goctconv.deploy`). Memory is the peak of PyTorch's own allocations in a forward pass, counted by its profiler. A
-training step is training_speed.py's matter.
+are compared first. They are measured in turns, the first one changing with every round, and so are numbers of
+threads. The table gives medians, with quartiles of the ratios plain over side, and of the fewest threads over the
+others, by wall-clock time. Where other programs run too, use the process's own time, of one thread. All sides share
+one process, so the allocator is the same: as it is set, and as a deployed network leaves it (see `goctconv.deploy`).
+Memory is the peak of PyTorch's own allocations in a forward pass, counted by its profiler. A training step is
+training_speed.py's matter.
 
     python benchmarks/deploy_speed.py --weights csnet_x1_l=csnet-L-x1.pth.tar --threads 1 2
     python benchmarks/deploy_speed.py --models csnet_x1_l --threads 1 2 --compile
@@ -36,15 +36,6 @@ MIB = 2**20
 CEILING = "one large convolution"  # what threads give on this machine, where there is nothing but arithmetic
 TOLERANCE = 1e-4
 HALF = {"bfloat16": 0.2, "float16": 0.05}  # and their tolerances, of the largest output
-GOALS = {  # of the ratio to the plain form with one thread: asked for, and the goal
-    ("csnet_x1_l", "deployed"): (1.8, 2.0),
-    ("csnet_x2_l", "deployed"): (2.1, 2.4),
-    ("csnet_x1_l", "deployed, compiled"): (1.85, 2.2),  # of the best of both
-    ("csnet_x2_l", "deployed, compiled"): (2.2, 2.6),
-    ("csnet_x1_l", "goctconv, eval"): (1.2, 1.2),
-    ("csnet_x2_l", "goctconv, eval"): (1.2, 1.2),
-}
-TWO_THREADS = (1.35, 1.7)  # of a deployed network's ratio to one thread
 
 Seconds: TypeAlias = dict[int, dict[str, list[float]]]
 """By number of threads and side."""
@@ -64,7 +55,7 @@ def main() -> None:
     )
     parser.add_argument("--process-time", action="store_true", help="not the clock; with one thread")
     options = parser.parse_args()
-    weights = dict(one.split("=", 1) for one in options.weights if "=" in one)
+    weights = dict(text.split("=", 1) for text in options.weights if "=" in text)
     if options.rounds < 2:
         parser.error(f"--rounds {options.rounds}: quartiles need at least 2")
     if len(weights) != len(options.weights) or not set(weights) <= set(options.models):
@@ -180,8 +171,8 @@ def measured(
 
 
 HEAD = (
-    "| network | form | threads | ms | × plain | asked, goal | × fewest threads | asked, goal | memory (goal 0.6) |",
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    "| network | form | threads | ms | × plain | × fewest threads | memory |",
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
 )
 
 
@@ -191,9 +182,7 @@ def table(name: str, seconds: Seconds, memory: dict[str, int]) -> list[str]:
     for threads, taken in seconds.items():
         for side, each in taken.items():
             cells = [name, side, str(threads), f"{1000 * statistics.median(each):.1f}", ratio(taken["plain"], each)]
-            cells.append(told(GOALS.get((name, side)) if threads == 1 else None))
             cells.append(ratio(seconds[fewest][side], each) if threads > fewest else "")
-            cells.append(told(TWO_THREADS if (fewest, threads) == (1, 2) and side.startswith("deployed") else None))
             cells.append(f"{memory[side] / memory['plain']:.2f} ({memory[side] / MIB:.1f} MiB)")
             rows.append(f"| {' | '.join(cells)} |")
     return rows
@@ -203,11 +192,6 @@ def ratio(baseline: list[float], each: list[float]) -> str:
     """Return the ratio of the medians, and quartiles of the single rounds' ratios."""
     low, _, high = statistics.quantiles([a / b for a, b in zip(baseline, each, strict=True)], n=4)
     return f"{statistics.median(baseline) / statistics.median(each):.2f} ({low:.2f}–{high:.2f})"
-
-
-def told(goal: tuple[float, float] | None) -> str:
-    """Return what is asked for, and the goal."""
-    return "" if goal is None else ", ".join(f"{one:g}" for one in dict.fromkeys(goal))
 
 
 if __name__ == "__main__":

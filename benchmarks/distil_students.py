@@ -10,7 +10,6 @@ photographs that neither has seen: by their distance to the teacher's maps, and 
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import tempfile
 import time
@@ -23,17 +22,19 @@ from torch import nn
 
 import goctconv
 from goctconv.saliency import (
-    ImagePair,
-    SaliencyValidation,
+    DistillationConfig,
+    SaliencyConfig,
     calibrate_batch_norm,
     distill,
     find_pairs,
     grey_map,
-    learn_saliency,
+    learn,
     predict,
     split_pairs,
     validation_loader,
 )
+from goctconv.saliency.data import ImagePair
+from goctconv.saliency.learning import SaliencyValidation
 
 TEACHER, TEACHER_SIZE = "csnet_x1_l", 224
 STUDENT: dict[str, Any] = {"base_width": 12}  # of csnet_x1, whose is 20
@@ -132,7 +133,7 @@ class Run:
         return {
             "epochs": max(1, self.setting.steps // (images // self.setting.batch)),
             "finetune_epochs": 0,
-            "size": self.setting.size,
+            "sizes": self.setting.size,
             "batch_size": self.setting.batch,
             "channels_last": self.setting.channels_last,
             "workers": 0,
@@ -140,7 +141,9 @@ class Run:
             "shrink": SHRINK,
             "cache": self.work / "cache",
             "seed": seed,
-            "optimizer": functools.partial(torch.optim.Adam, lr=LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY),
+            "lr": LEARNING_RATE,
+            "betas": BETAS,
+            "ordinary_weight_decay": WEIGHT_DECAY,
             "weight_decay": 0.0,
             "threshold": 0.0,
         }
@@ -148,20 +151,16 @@ class Run:
     def distilled(self, seed: int) -> dict[str, float]:
         """Learn from the teacher's maps of all photographs but those held out; no mask is read."""
         images = [pair.image for pair in self.pairs.train]
-        model = distill(
-            made(seed),
-            self.teacher,
-            images,
-            maps=self.work / "maps",
-            teacher_size=TEACHER_SIZE,
-            **self._options(len(images), seed),
-        ).model
+        config = DistillationConfig(
+            maps=self.work / "maps", teacher_size=TEACHER_SIZE, **self._options(len(images), seed)
+        )
+        model = distill(made(seed), self.teacher, images, config=config).model
         return self._judged(model, self.pairs.train)
 
     def with_masks(self, seed: int) -> dict[str, float]:
         """Learn from a few photographs with masks."""
         few = split_pairs(self.pairs.train, MASKS, seed=seed).validation
-        model = learn_saliency(made(seed), few, **self._options(len(few), seed)).model
+        model = learn(made(seed), few, config=SaliencyConfig(**self._options(len(few), seed))).model
         return self._judged(model, few)
 
     def _judged(self, model: nn.Module, learned: tuple[ImagePair, ...]) -> dict[str, float]:

@@ -98,7 +98,7 @@ def train(
         )
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [round(share * steps) for share in MILESTONES])
     feed = batches(*(part[:TRAINING] for part in data), torch.Generator().manual_seed(seed))
-    losses, recorded, start = [], [scales(model, names)], time.perf_counter()
+    losses, recorded, start = [], [gammas(model, names)], time.perf_counter()
     for step, (images, masks) in zip(range(1, steps + 1), feed, strict=False):
         optimizer.zero_grad()
         loss = F.binary_cross_entropy_with_logits(model(images), masks)
@@ -107,7 +107,7 @@ def train(
         schedule.step()
         losses.append(loss.item())
         if arm == "ordinary" and step % EVERY == 0:
-            recorded.append(scales(model, names))
+            recorded.append(gammas(model, names))
         if step % 100 == 0 or step == steps:
             seconds = time.perf_counter() - start
             print(f"{arm} {seed}: step {step}, loss {statistics.mean(losses[-100:]):.3f}, {seconds:.0f} s", flush=True)
@@ -119,7 +119,7 @@ def train(
     return model, {"history": history, "training_loss": last, "seconds": time.perf_counter() - start}
 
 
-def scales(model: nn.Module, names: list[str]) -> Tensor:
+def gammas(model: nn.Module, names: list[str]) -> Tensor:
     """Return γ of all named layers, one behind the other."""
     return torch.cat([model.get_submodule(name).weight.detach().clone() for name in names])
 
@@ -196,7 +196,7 @@ def run(
     names = model.dynamic_decay_names()
     measured: dict[str, Any] = {"arm": arm, "seed": seed, "steps": steps, **trained}
     for group, chosen in (("all", names), ("first", [name for name in names if ".norm1." in name])):
-        values = scales(model, chosen)
+        values = gammas(model, chosen)
         below = {f"{one:g}": (values.abs() < one).double().mean().item() for one in THRESHOLDS}
         measured[group] = {"channels": len(values), "below": below, "gap": gap(values)}
     measured["layers"] = {name: model.get_submodule(name).num_features for name in names}

@@ -60,20 +60,20 @@ def main() -> None:
     sides: dict[str, Callable[[], object]] = {
         name: (lambda engine=engine: engine(image)) for name, engine in engines.items()
     }
-    turns = compare_timings(sides, rounds=options.rounds, clock=time.process_time)
+    timings = compare_timings(sides, rounds=options.rounds, clock=time.process_time)
     expected = maps(engines["ONNX Runtime, float32"], images[options.calibrate :])
     distances = {
         name: float(np.abs(maps(engine, images[options.calibrate :]) - expected).mean())
         for name, engine in engines.items()
     }
     for engine in ("ONNX Runtime", "OpenVINO"):
-        ratios = turns.ratios(f"{engine}, float32")
+        ratios = timings.ratios(f"{engine}, float32")
         for name in (f"{engine}, float32", f"{engine}, int8"):
             low, middle, high = ratios[name]
-            figures = f"{1000 * turns.median(name):.2f} ms, {middle:.2f} ({low:.2f}-{high:.2f}) of its float32"
+            figures = f"{1000 * timings.median(name):.2f} ms, {middle:.2f} ({low:.2f}-{high:.2f}) of its float32"
             print(f"{name}: {figures}; maps differ by {distances[name]:.4f} in the mean")
     if options.json:
-        found = {"machine": describe_machine(), "distances": distances, "seconds": turns.seconds}
+        found = {"machine": describe_machine(), "distances": distances, "seconds": timings.seconds}
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

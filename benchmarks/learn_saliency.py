@@ -19,6 +19,7 @@ import json
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,17 @@ from torch import Tensor, nn
 import goctconv
 from goctconv.report import gamma_over_time
 from goctconv.saliency import (
-    SaliencyStep,
-    SaliencyValidation,
+    SaliencyConfig,
     calibrate_batch_norm,
     find_pairs,
-    learn_saliency,
+    learn,
     split_pairs,
     training_loader,
     validation_loader,
 )
 from goctconv.saliency.data import Split
-from goctconv.training import ProgressBar, ThresholdError, TrainingHistory, TrainingResult, published_schedule
+from goctconv.saliency.learning import SaliencyStep, SaliencyValidation
+from goctconv.training import ProgressBar, ThresholdError, TrainingHistory, TrainingResult, create_schedule
 
 # Chosen before the first run on photographs that came to its end, after trials with `goctconv demo` on made-up ones,
 # and not changed after it. (With another setting, λ = 10 and one learning rate of 3e-3, runs were begun and broken off
@@ -116,32 +117,31 @@ def judge(pairs: Split, model: nn.Module, cache: str, *, calibrated: bool = True
 def learned(pairs: Split, seed: int) -> dict[str, Any]:
     """Train with dynamic weight decay, prune, fine-tune."""
     with tempfile.TemporaryDirectory() as folder:
-        run = functools.partial(
-            learn_saliency,
-            train=pairs.train,
-            validation=pairs.validation,
+        config = SaliencyConfig(
             epochs=EPOCHS,
             finetune_epochs=FINETUNE_EPOCHS,
-            size=SIZE,
+            sizes=SIZE,
             batch_size=BATCH,
             workers=0,
             shrink=SHRINK,
             cache=f"{folder}/cache",
             seed=seed,
-            optimizer=adam,
             weight_decay=DYNAMIC_WEIGHT_DECAY,
+            threshold="valley",
             finetune_factor=FINETUNE_FACTOR,
             channels_last=True,
             keep_unpruned=True,
-            callbacks=[ProgressBar()],
             checkpoints=f"{folder}/checkpoints",
+        )
+        run = functools.partial(
+            learn, train=pairs.train, validation=pairs.validation, optimizer=adam, callbacks=[ProgressBar()]
         )
         valley = "found"
         try:
-            result = run(made(seed), threshold="valley")
+            result = run(made(seed), config=config)
         except ThresholdError as error:
             valley = str(error)
-            result = run(made(seed), threshold=FALLBACK, resume=True)
+            result = run(made(seed), config=replace(config, threshold=FALLBACK), resume=True)
         unpruned = made(seed)
         unpruned.load_state_dict(result.unpruned or {})
         found = judged(pairs, unpruned, result, f"{folder}/cache")
@@ -157,15 +157,15 @@ def condensed(history: TrainingHistory) -> list[dict[str, Any]]:
     """Return what a history tells of each epoch; the counts of γ's histogram as one text."""
     return [
         {
-            "phase": one.phase,
-            "loss": one.loss,
-            **one.validation,
-            "dead": one.dead,
-            "channels": one.channels,
-            "quantiles": one.quantiles,
-            "histogram": " ".join(map(str, one.histogram)),
+            "phase": epoch.phase,
+            "loss": epoch.loss,
+            **epoch.validation,
+            "dead": epoch.below_threshold,
+            "channels": epoch.channels,
+            "quantiles": epoch.quantiles,
+            "histogram": " ".join(map(str, epoch.histogram)),
         }
-        for one in history.epochs
+        for epoch in history.epochs
     ]
 
 
@@ -206,7 +206,7 @@ def ordinary(pairs: Split, seed: int) -> dict[str, Any]:
             pairs.train, size=SIZE, batch_size=BATCH, workers=0, shrink=SHRINK, cache=folder, seed=seed
         )
         optimizer, step = adam(model), SaliencyStep("bce")
-        schedule = published_schedule(optimizer, EPOCHS + FINETUNE_EPOCHS)
+        schedule = create_schedule(optimizer, EPOCHS + FINETUNE_EPOCHS)
         for epoch in range(EPOCHS + FINETUNE_EPOCHS):
             loader.set_epoch(epoch)
             for batch in loader:

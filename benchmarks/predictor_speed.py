@@ -60,17 +60,17 @@ def main() -> None:
         sides = {
             name: partial(run, one, photographs, Path(temporary), options.workers) for name, one in predictors.items()
         }
-        turns = compare_timings(sides, rounds=options.rounds, warmup=0, clock=clock)
+        timings = compare_timings(sides, rounds=options.rounds, warmup=0, clock=clock)
     for name, parts in shares.items():
         whole = sum(parts.values())
         told = ", ".join(
             f"{part} {1000 * value / len(photographs):.2f} ms ({value / whole:.0%})" for part, value in parts.items()
         )
-        speed = len(photographs) / turns.median(name)
+        speed = len(photographs) / timings.median(name)
         kind = "second of processor time" if options.process_time else "second"
         print(f"{name}: {speed:.1f} photographs per {kind}; each on one thread: {told}")
     if options.json:
-        found = {"machine": describe_machine(), "shares": shares, "turns": turns.to_dict(options.backends[0])}
+        found = {"machine": describe_machine(), "shares": shares, "timings": timings.to_dict(options.backends[0])}
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 

@@ -17,7 +17,6 @@ import multiprocessing
 import resource
 import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from pruning_networks import EXACT, PEER, remove_by_peer
 
+from goctconv.deployment import compare_timings
 from goctconv.pruning import prune_channels
 from reference.masking import largest_difference, mask_, masked_channels, prepared
 from reference.networks import NETWORKS, images
@@ -98,13 +98,8 @@ def timed(masked: nn.Module, chosen: dict[str, Tensor], example: Tensor, rounds:
         "the example compared alone": lambda: prune_channels(masked, example, verify=False, **options),
         PEER: lambda: remove_by_peer(copies.pop(), chosen, example),
     }
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            found[name].append(time.perf_counter() - start)
-    return {name: round(min(values), 4) for name, values in found.items()}
+    timings = compare_timings(runs, rounds=rounds, warmup=0)
+    return {name: round(min(seconds), 4) for name, seconds in timings.seconds.items()}
 
 
 def memory() -> str:

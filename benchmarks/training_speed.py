@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from plain_csnet import PlainCSNet
 from torch import Tensor, nn
 
 import goctconv
+from goctconv.deployment import compare_timings
 
 
 def main() -> None:
@@ -47,33 +47,33 @@ def main() -> None:
     }
     if options.compile:
         sides["goctconv, channels_last, compiled"] = (torch.compile(copy.deepcopy(model)), images.to(**last))
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for index in range(options.rounds + 1):
-        for name, (network, given) in sides.items():
-            start = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in name):
-                loss = F.binary_cross_entropy_with_logits(network(given).float(), masks)
-            loss.backward()
-            if index:  # the first one warms up
-                seconds[name].append(time.perf_counter() - start)
+
+    def step(name: str) -> None:
+        network, given = sides[name]
+        with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in name):
+            loss = F.binary_cross_entropy_with_logits(network(given).float(), masks)
+        loss.backward()
+
+    def prepare() -> None:
+        for network, _ in sides.values():
             network.zero_grad()
-    baseline = statistics.median(seconds["plain"])
-    for name, values in seconds.items():
-        ratios = sorted(a / b for a, b in zip(seconds["plain"], values, strict=True))
-        print(
-            f"{name}: {1000 * statistics.median(values):.0f} ms, {baseline / statistics.median(values):.2f} x "
-            f"({ratios[len(ratios) // 4]:.2f}-{ratios[3 * len(ratios) // 4]:.2f})"
-        )
+
+    steps = {name: partial(step, name) for name in sides}
+    timings = compare_timings(steps, rounds=options.rounds, warmup=1, prepare=prepare)
+    baseline = timings.median("plain")
+    for name, (low, _, high) in timings.ratios("plain").items():
+        median = timings.median(name)
+        print(f"{name}: {1000 * median:.0f} ms, {baseline / median:.2f} x ({low:.2f}-{high:.2f})")
 
 
 def difference(model: nn.Module, plain: nn.Module, images: Tensor, masks: Tensor) -> float:
     """Return the largest difference of gradients of two networks, relative to the largest of each parameter."""
     size = 64
     found = []
-    for one in (copy.deepcopy(model).double(), copy.deepcopy(plain).double()):
-        logits = one(images[:, :, :size, :size].double())
+    for network in (copy.deepcopy(model).double(), copy.deepcopy(plain).double()):
+        logits = network(images[:, :, :size, :size].double())
         F.binary_cross_entropy_with_logits(logits, masks[:, :, :size, :size].double()).backward()
-        found.append(sorted(((tuple(p.shape), p.grad) for p in one.parameters()), key=order))
+        found.append(sorted(((tuple(p.shape), p.grad) for p in network.parameters()), key=order))
     return max(
         float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for (_, a), (_, b) in zip(*found, strict=True)
     )

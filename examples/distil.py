@@ -10,17 +10,18 @@ masks, then a student learns from the teacher alone. With your own photographs a
 from __future__ import annotations
 
 import argparse
-import functools
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import nn
 
 import goctconv
-from goctconv.saliency import distill, find_images, learn_saliency, synthetic_images
+from goctconv import saliency
+from goctconv.saliency import DistillationConfig, SaliencyConfig, distill, find_images, synthetic_images
 
-ADAM = functools.partial(torch.optim.Adam, lr=5e-3)
+ADAM: dict[str, Any] = {"lr": 5e-3, "betas": (0.9, 0.999), "ordinary_weight_decay": 0.0}
 
 
 def make_photographs(folder: Path, count: int) -> None:
@@ -34,18 +35,17 @@ def make_photographs(folder: Path, count: int) -> None:
 def trained_teacher(name: str, folder: Path, size: int) -> nn.Module:
     """Return a teacher that has learned from masks."""
     teacher = goctconv.create_model(name)
-    return learn_saliency(
-        teacher,
-        folder,
+    config = SaliencyConfig(
         epochs=10,
         finetune_epochs=0,
-        size=size,
+        sizes=size,
         batch_size=8,
         workers=0,
-        optimizer=ADAM,
+        **ADAM,
         weight_decay=0.0,
-        threshold=0.0,
-    ).model
+        threshold=None,
+    )
+    return saliency.learn(teacher, folder, config=config).model
 
 
 def main() -> None:
@@ -73,22 +73,19 @@ def main() -> None:
         print(f"{len(images)} photographs without masks, {len(held_out)} more to compare with the teacher")
 
         student = goctconv.create_model(args.student)
-        result = distill(
-            student,
-            teacher,
-            images,
-            held_out=held_out,
+        config = DistillationConfig(
             epochs=args.epochs,
             finetune_epochs=max(1, args.epochs // 4),
-            size=args.size,
+            sizes=args.size,
             batch_size=4,
             workers=0,
             loss="bce+dice",
             maps=folder / "maps",  # the teacher sees every photograph once, not in every epoch
-            optimizer=ADAM,
+            **ADAM,
             weight_decay=0.02,  # channels fade while the student learns; 3.0 is published, for long runs
             threshold=0.94,
         )
+        result = distill(student, teacher, images, config=config, held_out=held_out)
     for record in (result.history.epochs[0], *result.history.epochs[-2:]):
         print(f"{record.phase} epoch {record.epoch}: {record.validation['teacher_mae']:.3f} from the teacher's maps")
     before, after = result.report.parameters

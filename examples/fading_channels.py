@@ -44,7 +44,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Ite
         yield step
 
 
-def scales(model: nn.Module) -> Tensor:
+def gammas(model: nn.Module) -> Tensor:
     """Return γ of all channels."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     return torch.cat([norm.weight.detach() for norm in norms])
@@ -68,7 +68,7 @@ def with_ordinary_decay(steps: int) -> tuple[nn.Module, Tensor]:
     """Return the same of a training without dynamic weight decay."""
     model = make_model()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-2, weight_decay=1e-4)
-    recorded = [scales(model).clone() for step in train(model, optimizer, steps) if step % RECORDED == 0]
+    recorded = [gammas(model).clone() for step in train(model, optimizer, steps) if step % RECORDED == 0]
     return model, torch.stack(recorded)
 
 
@@ -112,7 +112,7 @@ def main() -> None:
     ):
         torch.manual_seed(0)
         model, histories[title] = training(args.steps)
-        faded = (scales(model).abs() < FADED).double().mean().item()
+        faded = (gammas(model).abs() < FADED).double().mean().item()
         before = accuracy(model.eval())
         switch_off(model, FADED)
         print(f"{title}: {faded:.1%} of γ below {FADED:g}, accuracy {before:.1%}, without these {accuracy(model):.1%}")

@@ -74,6 +74,14 @@ class ArgumentTypeError(ArgumentError, TypeError):
     """An argument is of a type that cannot be used; an `ArgumentError` that is a TypeError too."""
 
 
+class ArgumentWarning(UserWarning):
+    """Warns of an argument; its ``error`` is the `ArgumentError` that it is no reason for."""
+
+    def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
+        self.error = ArgumentError(argument, value, expected, cure, problem=problem)
+        super().__init__(str(self.error))
+
+
 def _rebuilt(
     kind: type[ArgumentError], argument: str, value: object, expected: str, cure: str, problem: str
 ) -> ArgumentError:
@@ -115,6 +123,16 @@ def check_choice(argument: str, value: T, choices: Collection[object], cure: str
         near = nearest(value, [choice for choice in choices if isinstance(choice, str)])
         raise ArgumentError(argument, value, f"one of {', '.join(map(repr, choices))}{near}", cure)
     return value
+
+
+def check_instance(argument: str, value: object, kind: type) -> None:
+    """Check that a value is an object of a class.
+
+    Raises:
+        ArgumentTypeError: It is not.
+    """
+    if not isinstance(value, kind):
+        raise ArgumentTypeError(argument, value, f"a {kind.__name__}")
 
 
 def check_integer(

@@ -21,34 +21,16 @@ Size: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
 
 
-class _TextError(ArgumentError):  # until models/ passes data
-    def __init__(self, argument: str, value: object = None, expected: str = "", cure: str = "", **more: str) -> None:
-        super().__init__(argument, value, expected, cure, **more)
-
-    def text(self, spelling: Any = None) -> str:
-        is_text = self.value is None and not (self.expected or self.problem)
-        return self.argument if is_text else super().text(spelling)
-
-
-class ScaleError(_TextError):
+class ScaleError(ArgumentError):
     """The number of scales, or the spatial sizes of the scales, do not fit together."""
 
 
-class ChannelError(_TextError):
+class ChannelError(ArgumentError):
     """A number of channels is impossible, or is not what the layer was made for."""
 
 
 def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
-    """Return the widths of all scales as a tuple, having checked them.
-
-    Args:
-        channels: One width, or one per scale; zero means that the scale is absent.
-        name: The argument's name, for the error.
-
-    Raises:
-        ArgumentTypeError: A width is not an integer.
-        ChannelError: A width is negative, all are zero, or there is no scale.
-    """
+    """Return the widths of all scales as a tuple, having checked them."""
     if not isinstance(channels, (Sequence, SupportsIndex)):
         raise ArgumentTypeError(name, channels, "an integer, or a tuple or list of integers, one per scale")
     given = tuple(channels) if isinstance(channels, Sequence) else (channels,)
@@ -58,18 +40,6 @@ def parse_channels(channels: Channels, name: str) -> tuple[int, ...]:
     if not any(widths):
         raise ChannelError(name, channels, problem="has no channels", cure="at least one scale must have some")
     return widths
-
-
-def width_of(value: object, context: str) -> int:  # until models/ uses check_integer
-    """Return an integer, having refused bools and floats.
-
-    Raises:
-        TypeError: It is no integer.
-    """
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        hint = "; round a ratio to channels first" if isinstance(value, float) else ""
-        raise TypeError(f"{context}: expected an integer, got {value!r} ({type(value).__name__}){hint}")
-    return value.__index__()
 
 
 def _width(width: object, name: str, channels: object) -> int:
@@ -91,12 +61,7 @@ def octaves(scales: int, start: tuple[int, ...] = (1,)) -> tuple[int, ...]:
 
 
 def parse_reductions(reductions: Sequence[int], scales: int, name: str) -> tuple[int, ...]:
-    """Return the stride of every scale with respect to the finest resolution.
-
-    Raises:
-        ArgumentTypeError: They are no sequence of integers.
-        ScaleError: Their number is not that of the scales, or they are not strictly increasing from 1 or more.
-    """
+    """Return the stride of every scale with respect to the finest resolution."""
     if not isinstance(reductions, Sequence):
         raise ArgumentTypeError(name, reductions, "a sequence of strides, one per scale")
     parsed = tuple(_width(reduction, name, reductions) for reduction in reductions)
@@ -108,18 +73,7 @@ def parse_reductions(reductions: Sequence[int], scales: int, name: str) -> tuple
 
 
 def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None], *, plain: bool) -> Features:
-    """Return the input of a layer as a tuple of tensors, having checked kind, number of scales and channels.
-
-    Args:
-        features: A tensor if ``plain``, else one tensor per scale.
-        widths: The channels that the layer expects at each scale; None: any.
-        plain: Whether the layer was made with a plain integer of channels.
-
-    Raises:
-        ArgumentTypeError: A tensor where a tuple is expected, or the reverse.
-        ScaleError: The wrong number of scales.
-        ChannelError: The wrong number of channels at a scale.
-    """
+    """Return the input of a layer as a tuple of tensors, having checked kind, number of scales and channels."""
     if plain:
         if not isinstance(features, Tensor):
             cure = f"make the layer with channels=({widths[0]},) to take a tuple, or choose one scale with SelectScale"
@@ -146,7 +100,7 @@ def _check_shapes(features: Sequence[Tensor], widths: Sequence[int | None]) -> N
             problem, expected = f"has {x.dim()} dimensions", "4 (batch, channels, height, width)"
             raise _scale_error(ScaleError, features, scale, problem, expected)
         if width is not None and x.shape[1] != width:
-            cure = f"this layer was made for {tuple(widths)}"
+            cure = f"this layer was made for {tuple('any' if width is None else width for width in widths)}"
             raise _scale_error(ChannelError, features, scale, f"has {x.shape[1]} channels", str(width), cure)
         if x.shape[0] != features[0].shape[0]:
             expected, cure = f"{features[0].shape[0]} as at scale 0", "pass features of the same images"
@@ -177,11 +131,7 @@ def reduced_size(size: Size, reduction: int, target: int) -> Size:
 
 
 def check_pooled_sizes(features: Sequence[Tensor], reductions: tuple[int, ...]) -> None:
-    """Check that every scale has the size that pooling would give it.
-
-    Raises:
-        ScaleError: Scale i is not floor(finest / 2**i).
-    """
+    """Check that every scale has the size that pooling would give it."""
     finest = spatial_size(features[0])
     for scale, (x, reduction) in enumerate(zip(features, reductions, strict=True)):
         expected = reduced_size(finest, reductions[0], reduction)
@@ -198,16 +148,7 @@ def check_pooled_sizes(features: Sequence[Tensor], reductions: tuple[int, ...]) 
 
 
 def check_at_least_a_pixel(kind: str, sizes: Sequence[Size], features: Sequence[Tensor]) -> None:
-    """Check that no scale vanishes.
-
-    Args:
-        kind: "input" or "output", for the error.
-        sizes: Of the scales.
-        features: What the user passed, for the error.
-
-    Raises:
-        ScaleError: A scale has no pixel.
-    """
+    """Check that no scale vanishes."""
     for scale, size in enumerate(sizes):
         if size[0] < 1 or size[1] < 1:
             raise ScaleError(

@@ -25,6 +25,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils.data import DataLoader
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
@@ -433,6 +434,11 @@ def leaves_of(tree: Any) -> list[Any]:
     return _pytree.tree_leaves(tree)
 
 
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Return a copy of nested lists, tuples, dicts and what else is a pytree, with a function of every leaf."""
+    return _pytree.tree_map(function, tree)
+
+
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """Give the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
     for leaf in _pytree.tree_leaves(tree):
@@ -466,6 +472,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def mark_stepped(optimizer: Optimizer) -> None:
+    """Note that an optimizer has taken steps, in another process, lest its schedule warns that it has not."""
+    vars(optimizer)["_opt_called"] = True
+
+
+def worker_was_killed(error: Exception) -> bool:
+    """Whether an error says that a process of a DataLoader has died, which only its text does (torch 2.6 to 2.15)."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
 def cuda_event() -> torch.cuda.Event:
     """Return an event that keeps the time."""
     return cast("Callable[..., torch.cuda.Event]", torch.cuda.Event)(enable_timing=True)
@@ -474,3 +490,10 @@ def cuda_event() -> torch.cuda.Event:
 def cuda_stream() -> torch.cuda.Stream:
     """Return a new stream of the current device."""
     return cast("Callable[..., torch.cuda.Stream]", torch.cuda.Stream)()
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """End the worker processes of a loader; another pass starts new ones."""
+    iterator, loader._iterator = getattr(loader, "_iterator", None), None
+    if iterator is not None:
+        iterator._shutdown_workers()

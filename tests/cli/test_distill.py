@@ -9,11 +9,9 @@ from safetensors.torch import load_file
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.distill import DISTILL
-from goctconv.cli.distill._options import OPTIONS
-from goctconv.cli.distill._run import KIND, DistillConfig
-from goctconv.cli.learn._config import make_config
-from goctconv.cli.learn._toml import read_options
+from goctconv.cli._distill import DISTILL, KIND, DistillConfig
+from goctconv.cli._run_options import make_config
+from goctconv.options import options_of, read_toml
 from goctconv.saliency import synthetic_images
 
 TINY = ["test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2", "--quiet"]
@@ -61,8 +59,8 @@ def test_a_run_writes_everything(finished):
     student = goctconv.create_model(f"local-dir:{finished / 'model'}")
     assert sum(p.numel() for p in student.parameters()) == summary["parameters"][0]
     assert len(list((finished.parent / "maps").rglob("*.png"))) == 6
-    options = read_options(finished / "config.toml", OPTIONS)
-    assert (options["student"], options["loss"], options["teacher-amp"]) == ("test_csnet", "dice", "none")
+    options = read_toml(finished / "config.toml", options_of(DistillConfig))
+    assert (options["student"], options["loss"], options["teacher_amp"]) == ("test_csnet", "dice", None)
 
 
 def test_a_run_goes_on_with_its_teacher_alone(finished, capsys):
@@ -105,8 +103,8 @@ def test_the_page_shows_the_teachers_maps_where_there_are_no_masks(photographs, 
     assert "distance to the teacher's maps" in page.replace("&#x27;", "'")
     assert "true mask" not in page
     state = json.loads(next((tmp_path / "checkpoints").glob("00002/state.json")).read_text())
-    assert ", sum" in state["settings"]["step"]
-    assert "nesterov: False" in state["settings"]["optimizer"]
+    assert ", sum" in state["config"]["step"]
+    assert "nesterov: False" in state["config"]["optimizer"]
 
 
 def test_the_published_way_with_the_loss_of_distillation(photographs, teacher, tmp_path):
@@ -116,7 +114,7 @@ def test_the_published_way_with_the_loss_of_distillation(photographs, teacher, t
     config = make_config(parser.parse_args([*command, "--preset", "scfnet"]), KIND)
     assert (config.model, config.loss, config.reduction) == ("scfnet_mobilenetv3_050", "dice", "mean")
     assert (config.optimizer, config.schedule, config.backbone_rate) == ("sgd", "warmup-cosine", 0.1)
-    assert (config.size, config.epochs) == ((224, 256, 288, 320, 352), 69)
+    assert (config.sizes, config.epochs) == ((224, 256, 288, 320, 352), 69)
     assert make_config(parser.parse_args([*command, "--preset", "csf"]), KIND).reduction == "mean"
 
 
@@ -130,7 +128,7 @@ def test_what_is_missing_is_named(photographs, teacher, tmp_path, capsys):
     assert "an untrained csnet_x1 teaches nothing" in error_of(capsys, *untrained)
     assert "no such folder" in error_of(capsys, "test_csnet", *teacher, "--images", tmp_path / "none", *output)
     few = ["test_csnet", *teacher, *images, *output, "--workers", "0"]
-    assert "needs 24 photographs for an optimizer step" in error_of(capsys, *few)
+    assert "needs 24 pairs for an optimizer step" in error_of(capsys, *few)
     assert not (tmp_path / "run").exists()
 
 
@@ -146,7 +144,8 @@ def test_networks_are_refused_before_the_teacher_makes_maps(photographs, teacher
     assert not list(tmp_path.iterdir())
 
 
-def test_every_option_is_stored():
-    fields = {option.field for option in OPTIONS.values()}
-    assert fields == set(DistillConfig.__dataclass_fields__)
+def test_its_own_options_and_those_of_learn():
+    spelled = {option.spelling for option in options_of(DistillConfig).values() if option.is_spelled}
+    assert {"student", "images", "teacher", "teacher-weights", "teacher-size", "teacher-amp", "maps"} <= spelled
+    assert not {"data", "model"} & spelled
     assert "student" in DISTILL.description

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from goctconv.cli._command import CommandError
-from goctconv.cli.predict._inputs import find_photographs
-from goctconv.cli.predict._outputs import plan_outputs
+from goctconv.cli._predict_files import find_photographs, plan_outputs
 from saliency.pictures import save
 
 KINDS = ["", "_cutout", "_overlay"]
@@ -42,7 +41,7 @@ def test_pipes_are_not_read(photographs, tmp_path):
 
 def test_the_cure_for_equal_names_fits(photographs, tmp_path):
     (photographs / "a.jpeg").write_bytes((photographs / "b.JPG").read_bytes())
-    with pytest.raises(CommandError, match=r"a\.jpeg and .*a\.png would both .* or rename one\.$"):
+    with pytest.raises(CommandError, match=r"a\.jpeg and .*a\.png would both .* or rename one$"):
         planned([photographs], tmp_path / "maps")
 
 
@@ -120,9 +119,7 @@ def test_unreadable_folders_are_named(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", deny)
     found_ones, problems = find_photographs([str(photographs)], tmp_path / "maps")
     assert len(found_ones) == 2
-    assert problems == [
-        f"{photographs / 'sub'}: this folder cannot be read (Permission denied): check its permissions."
-    ]
+    assert problems == [f"{photographs / 'sub'}: this folder cannot be read (Permission denied): check its permissions"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs links")

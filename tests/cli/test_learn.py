@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,16 @@ from safetensors.torch import load_file
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.learn import LEARN
-from goctconv.cli.learn._config import Config, make_config
-from goctconv.cli.learn._options import FREE, OPTIONS
-from goctconv.cli.learn._toml import read_options
+from goctconv.cli._command import CommandError
+from goctconv.cli._learn import KIND, LEARN, LearnConfig, make_task
+from goctconv.cli._run import run_training
+from goctconv.cli._run_options import add_options, make_config
+from goctconv.options import FREE, number, option, options_of, read_toml
 from goctconv.pruning import load_plan
 from goctconv.saliency import synthetic_images
+from goctconv.training import TrainingError
 
+OPTIONS = {option.spelling: option for option in options_of(LearnConfig).values() if option.is_spelled}
 TINY = ["--model", "test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2"]
 SHORT = ["--epochs", "2", "--finetune-epochs", "1", "--weight-decay", "0.02", "--threshold", "0.999"]
 
@@ -122,7 +125,7 @@ def test_mixed_precision_goes_on_bit_for_bit(amp, shapes, finished, tmp_path, mo
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*command, "-o", str(whole)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main([*command, "-o", str(broken)])
     assert main(["learn", "--resume", "-o", str(broken)]) == 0
@@ -145,7 +148,7 @@ def test_a_compiled_run_learns_the_same_and_goes_on(shapes, finished, tmp_path, 
     monkeypatch.setattr("goctconv.training._network.torch.compile", quickly)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main(["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--compile", "-o", str(run)])
     assert main(["learn", "--resume", "-o", str(run)]) == 0
@@ -185,7 +188,7 @@ def test_dynamic_decay_is_for_the_blocks_only(finished):
 
 def test_options_follow_the_published_ones(tmp_path):
     config = configured("photos", "-o", tmp_path)
-    assert (config.epochs, config.finetune_epochs, config.size, config.batch_size) == (300, 20, (224,), 24)
+    assert (config.epochs, config.finetune_epochs, config.sizes, config.batch_size) == (300, 20, (224,), 24)
     assert (config.lr, config.weight_decay, config.ordinary_weight_decay) == (1e-4, 3.0, 5e-3)
     assert (config.threshold, config.loss, config.model) == (1e-20, "bce", "csnet_x2")
 
@@ -193,7 +196,7 @@ def test_options_follow_the_published_ones(tmp_path):
 def configured(*arguments):
     parser = argparse.ArgumentParser()
     LEARN.add_arguments(parser)
-    return make_config(parser.parse_args(list(map(str, arguments))))
+    return make_config(parser.parse_args(list(map(str, arguments))), KIND)
 
 
 OTHER_VALUES = {
@@ -220,6 +223,8 @@ OTHER_VALUES = {
     "freeze-batch-norm": True,
     "epochs": 5,
     "finetune-epochs": 0,
+    "finetune-optimizer": "fresh",
+    "finetune-factor": 0.5,
     "batch-size": 4,
     "accumulate": 2,
     "optimizer": "sgd",
@@ -246,20 +251,57 @@ OTHER_VALUES = {
 
 def test_every_option_comes_back_from_toml(tmp_path):
     assert set(OTHER_VALUES) == set(OPTIONS)
-    assert [field.name for field in fields(Config)] == [option.field for option in OPTIONS.values()]
     given = tmp_path / "given.toml"
     lines = [f"{name} = {json.dumps(value)}".replace("\x7f", "\\u007f") for name, value in OTHER_VALUES.items()]
     given.write_text("\n".join(lines))
     config = configured("--config", given)
-    assert (config.size, config.val, config.cache.name) == ((64, (96, 128)), 0.25, 'a "folder"\n\x7f')
+    assert (config.sizes, config.val, config.cache.name) == ((64, (96, 128)), 0.25, 'a "folder"\n\x7f')
     plain = configured("photos", "-o", tmp_path)
-    same = {name for name, option in OPTIONS.items() if getattr(config, option.field) == getattr(plain, option.field)}
+    same = {name for name, option in OPTIONS.items() if getattr(config, option.name) == getattr(plain, option.name)}
     assert same == {"preset"}
     written = tmp_path / "written.toml"
-    for one in (config, plain):
-        written.write_text(one.to_toml())
-        assert configured("--config", written) == one
+    for made in (config, plain):
+        written.write_text(made.to_toml())
+        assert configured("--config", written) == made
         assert all(name in written.read_text() for name in OPTIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreConfig(LearnConfig):
+    """With a field that no other line of the package knows."""
+
+    mixup_share: float = option(0.25, "share of the batches that are mixed", number(0, 1))
+    plain: int = 3
+
+
+def test_an_option_is_one_field(shapes, tmp_path, capsys):
+    """Of a subclass: the field is in the help, in files, in checkpoints, in what may change, and in the summary."""
+    kind = replace(KIND, config=MoreConfig)
+    parser = argparse.ArgumentParser(prog="more")
+    add_options(parser, kind)
+    assert re.search(r"--mixup-share X\s+share of the batches that are mixed \(default: 0.25\)", parser.format_help())
+    assert re.search(r"--plain N\s", parser.format_help())
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--mixup-share", "1.5"])
+    assert "argument --mixup-share: 1.5 must be a number from 0 to 1" in capsys.readouterr().err
+    file, run = tmp_path / "more.toml", tmp_path / "run"
+    file.write_text("mixup_share = 0.75")
+    names = {"parser": parser, "names": {}}
+    command = [str(shapes), *TINY, *SHORT, "--epochs", "1", "--quiet", "--json", "-o", str(run), "--config", str(file)]
+    args = parser.parse_args(command, argparse.Namespace(**names))
+    assert run_training(args, kind, make_task) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["options"]["mixup-share"], summary["options"]["plain"]) == ("0.75", "3")
+    assert "mixup-share = 0.75\nplain = 3" in (run / "config.toml").read_text()
+    state = json.loads((run / "checkpoints" / "00002" / "state.json").read_text())
+    assert state["config"]["mixup_share"] == "0.75"
+    args = parser.parse_args(["--resume", "-o", str(run), "--no-json"], argparse.Namespace(**names))
+    assert run_training(args, kind, make_task) == 0
+    assert "mixup-share 0.75" in capsys.readouterr().out.splitlines()[-1]
+    args = parser.parse_args(["--resume", "-o", str(run), "--mixup-share", "0.5"], argparse.Namespace(**names))
+    with pytest.raises(CommandError) as refused:
+        run_training(args, kind, make_task)
+    assert "  mixup-share is 0.75 there, 0.5 here" in refused.value.args
 
 
 def test_the_command_line_beats_the_file_which_beats_the_defaults(tmp_path):
@@ -267,33 +309,32 @@ def test_the_command_line_beats_the_file_which_beats_the_defaults(tmp_path):
     file.write_text('batch_size = 8\nlr = 1e-2\nchannels-last = true\nval = "masks"\nsize = "64,96"')
     config = configured("photos", "--config", file, "--lr", "0.1", "--no-channels-last", "-o", tmp_path)
     assert (config.batch_size, config.lr, config.channels_last, config.epochs) == (8, 0.1, False, 300)
-    assert (config.val, config.size) == (Path("masks").absolute(), (64, 96))
+    assert (config.val, config.sizes) == (Path("masks").absolute(), (64, 96))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("batch-sise = 3", "there is no option 'batch-sise', the nearest is 'batch-size'"),
-        ("[learning]\nlr = 1", "there is no option 'learning'"),
-        ("lr = -1", "lr: '-1' is not a number above 0"),
-        ("epochs = 1.5", "epochs: '1.5' is not an integer of at least 1"),
-        ('epochs = "²"', "epochs: '²' is not an integer of at least 1"),
-        (
-            "epochs = 9999999999999999999",
-            "epochs: '9999999999999999999' is not an integer of at least 1, at most 1e+18",
-        ),
-        ("epochs = true", "epochs: True is neither a text nor a number"),
-        ("compile = 1", "compile is 1, expected true or false"),
-        ("val = 1.5", "val: '1.5' is not a share"),
-        ('amp = "fp8"', "amp: 'fp8' is none of none, bf16, fp16"),
-        ('loss = "bcee"', "loss: "),
+        ("batch-sise = 3", "batch-sise = 3 is no option; did you mean 'batch-size'?"),
+        ("[learning]\nlr = 1", "learning = {'lr': 1} is no option"),
+        ("lr = -1", "lr = -1.0 must be a number above 0"),
+        ("epochs = 1.5", "epochs = '1.5' must be an integer of at least 1"),
+        ('epochs = "²"', "epochs = '²' must be an integer of at least 1"),
+        ("epochs = 9999999999999999999", "epochs = 9999999999999999999 must be an integer from 1 to 1e+18"),
+        ("epochs = true", "epochs = True must be an integer of at least 1"),
+        ("epochs = [3]", "epochs = [3] must be a text or a number"),
+        ("compile = 1", "compile = 1 must be True, False or the name of a backend"),
+        ("quiet = 1", "quiet = 1 must be True or False"),
+        ("val = 1.5", "val = 1.5 must be a share"),
+        ('amp = "fp8"', "amp = 'fp8' must be one of 'bf16', 'fp16'"),
+        ('loss = "bcee"', "loss = 'bcee' is no loss: "),
         ("lr = 1\nlr = 2", "this is not TOML"),
-        ('size = "own,64"', "size: 'own' is not a size"),
-        ("milestones = [0.5, 1]", "milestones: '1' is not a share between 0 and 1"),
-        ("milestones = [0.5, 0.3]", "milestones: '0.5,0.3' must rise"),
-        ("betas = 0.9", "betas: '0.9' is not two numbers"),
-        ('model-args = "batch"', "model-args: 'batch' in 'batch' is no argument"),
-        ("batch-size = 2\nbatch_size = 3", "batch-size is given twice"),
+        ('size = "own,64"', "size = ('own', 64) must be sizes of at least 32 pixels, or 'own' alone"),
+        ("milestones = [0.5, 1]", "milestones = (0.5, 1.0) must be rising shares between 0 and 1"),
+        ("milestones = [0.5, 0.3]", "milestones = (0.5, 0.3) must be rising shares"),
+        ("betas = 0.9", "betas = (0.9,) must be two numbers"),
+        ('model-args = "batch"', "model-args = 'batch' is no list of arguments: 'batch' in 'batch' is no argument"),
+        ("batch-size = 2\nbatch_size = 3", "batch-size = 3 is given twice"),
     ],
 )
 def test_mistakes_in_files(text, message, tmp_path, capsys):
@@ -327,17 +368,19 @@ def test_a_run_is_resumed_as_it_was_only(shapes, finished, tmp_path, capsys):
     folder = shutil.copytree(finished, tmp_path / "run")
     assert "add --resume to go on with it" in error_of(capsys, shapes, "-o", folder)
     error = error_of(capsys, "--resume", "-o", folder, "--lr", "0.5", "--size", "64,32x48", "--threads", "1")
-    assert [line.split(" is ")[0].strip() for line in error.splitlines()[1:]] == ["size", "lr", "threads"]
+    assert [line.split(" is ")[0].strip() for line in error.splitlines()[1:]] == ["threads", "lr", "size"]
     assert "lr is 0.001 there, 0.5 here" in error
-    assert "size is 32 there, 64, 32x48 here" in error
-    assert "threshold is 0.999 there, 0.5 here" in error_of(capsys, "--resume", "-o", folder, "--threshold", "0.5")
+    assert "size is 32 there, 64,32x48 here" in error
+    options = (folder / "config.toml").read_text()
+    assert "threshold=0.999 there, 0.5 here" in error_of(capsys, "--resume", "-o", folder, "--threshold", "0.5")
+    assert (folder / "config.toml").read_text() == options
     (folder / "pairs.json").write_text(json.dumps({"train": ["0", "old"], "validation": []}))
     error = error_of(capsys, "--resume", "-o", folder)
     assert "pairs gone (0, old), 6 pairs new (1, " in error
 
 
 def test_options_that_change_no_number_may_change():
-    assert {name for name, option in OPTIONS.items() if option.changes == FREE} == {
+    assert {name for name, option in OPTIONS.items() if option.resume == FREE} == {
         "output", "tensorboard", "quiet", "json", "cache", "workers", "device"
     }  # fmt: skip
 
@@ -395,13 +438,35 @@ def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):
     assert "the loss is nan" in error_of(capsys, shapes, *TINY, "--lr", "1e29", "-o", run)
 
 
-def test_no_gap(shapes, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("problem", "can_resume", "told"),
+    [
+        ("epoch 1, step 2: the loss is nan", False, "to go on would come to the same: lower --lr"),
+        (
+            "epoch 1: conv.weight is not finite, though the loss was",
+            False,
+            "to go on would come to the same: lower --lr",
+        ),
+        ("the checkpoint cannot be written, go on with {resume=True}", True, "go on with: goctconv learn --resume -o"),
+    ],
+)
+def test_only_what_may_end_otherwise_is_resumed(problem, can_resume, told, shapes, tmp_path, capsys, monkeypatch):
+    def failing(*_, **__):
+        raise TrainingError(problem, can_resume=can_resume)
+
+    monkeypatch.setattr("goctconv.cli._run.learn_channels", failing)
+    error = error_of(capsys, shapes, *TINY, "-o", tmp_path / "run")
+    assert told in error
+    assert ("--resume" in error) == can_resume
+
+
+def test_no_valley(shapes, tmp_path, capsys):
     run = tmp_path / "run"
     error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--threshold", "valley", "--val", 0, "-o", run)
     assert "there is no valley" in error
     assert f"goctconv learn --resume -o {run} --threshold X" in error
     assert main(["learn", "--resume", "-o", str(run), "--threshold", "0.9999", "--finetune-epochs", "0"]) == 0
-    assert read_options(run / "config.toml")["threshold"] == 0.9999
+    assert read_toml(run / "config.toml", options_of(LearnConfig))["threshold"] == 0.9999
     assert "channels went" in capsys.readouterr().out
 
 
@@ -432,7 +497,7 @@ def test_sigterm_in_the_middle_of_an_epoch(shapes, finished, tmp_path, capsys, m
     run = tmp_path / "run"
     command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3"]
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit) as caught:
             main([*command, "-o", str(run)])
     assert caught.value.code == 143

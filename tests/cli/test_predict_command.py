@@ -123,7 +123,7 @@ def test_missing_files_fail_alone(photographs, maps, model_options, files, capsy
     assert main(["predict", *arguments, "-o", str(maps), *model_options]) == 1
     assert files(maps) == ["a.png"]
     missing, long_name, summary = capsys.readouterr().err.splitlines()
-    assert missing == f"goctconv: {arguments[0]}: there is no such file or folder: check the path."
+    assert missing == f"goctconv: {arguments[0]}: there is no such file or folder: check the path"
     assert long_name.startswith("goctconv: xxx")
     assert summary.startswith(f"1 map written to {maps} (2 failed) in ")
 
@@ -193,7 +193,7 @@ def test_batches_beyond_memory(photographs, maps, model_options, monkeypatch, ca
         torch.empty(10**14)
 
     monkeypatch.setattr(network, "probabilities", allocate)
-    fails([photographs, "-o", maps, *model_options], "lower --batch-size or --size.", capsys=capsys)
+    fails([photographs, "-o", maps, *model_options], "lower --batch-size or --size\n", capsys=capsys)
 
 
 def test_photographs_keep_their_size(photographs, maps, model_options, weights, monkeypatch):
@@ -297,7 +297,7 @@ def test_failed_writes_leave_nothing(photographs, maps, model_options, files, mo
         stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("goctconv.cli.predict._run.save_png", disk_full)
+    monkeypatch.setattr("goctconv.cli._predict_run.save_png", disk_full)
     maps.mkdir()
     (maps / "a.png").write_bytes(b"the old map")
     assert main(["predict", str(photographs), "-o", str(maps), *model_options]) == 1

@@ -11,19 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 import goctconv
+from goctconv import saliency
 from goctconv.cli import main
-from goctconv.cli.learn._options import OPTIONS
-from goctconv.cli.learn._presets import PRESETS
-from goctconv.cli.learn._recipe import transforms
-from goctconv.saliency import (
-    csf_recipe,
-    find_pairs,
-    learn_saliency,
-    modern_recipe,
-    scfnet_recipe,
-    split_pairs,
-    synthetic_images,
-)
+from goctconv.cli._learn import LearnConfig
+from goctconv.saliency import find_pairs, get_preset, split_pairs, synthetic_images
+from goctconv.saliency.learning import PRESETS
 from goctconv.training import Callback
 
 from .test_learn import configured, error_of
@@ -77,7 +69,9 @@ def assert_equal_weights(one, other):
 
 
 @pytest.mark.parametrize("preset", ["csf", "modern"])
-def test_a_preset_trains_goes_on_bit_for_bit_and_is_the_recipe(preset, shapes, backbone, tmp_path, monkeypatch, capsys):
+def test_a_preset_trains_goes_on_bit_for_bit_and_is_that_of_python(
+    preset, shapes, backbone, tmp_path, monkeypatch, capsys
+):
     command = ["learn", str(shapes), *TINY, *STEPS[preset], "--preset", preset, "--epochs", "3"]
     command += ["--backbone-weights", str(backbone)]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -88,7 +82,7 @@ def test_a_preset_trains_goes_on_bit_for_bit_and_is_the_recipe(preset, shapes, b
     assert not (whole / "report.html").exists()
 
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli.learn._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main([*command, "-o", str(broken)])
     assert main(["learn", "--resume", "-o", str(broken)]) == 0
@@ -97,9 +91,9 @@ def test_a_preset_trains_goes_on_bit_for_bit_and_is_the_recipe(preset, shapes, b
     split = split_pairs(find_pairs(shapes), 2, seed=0)
     torch.manual_seed(0)
     model = goctconv.create_model("test_csf_resnet", pretrained_backbone=backbone)
-    recipe = {"csf": csf_recipe, "modern": modern_recipe}[preset](lr=1e-3) | {"epochs": 3, "workers": 0}
-    recipe |= {"accumulate": 2} if preset == "csf" else {"size": 32, "batch_size": 2}
-    result = learn_saliency(model, split.train, split.validation, **recipe)
+    changes = {"accumulate": 2} if preset == "csf" else {"sizes": 32, "batch_size": 2}
+    config = get_preset(preset, lr=1e-3, epochs=3, workers=0, **changes)
+    result = saliency.learn(model, split.train, split.validation, config)
     assert_equal_weights({k: v.contiguous() for k, v in result.model.state_dict().items()}, weights(whole))
     assert all(one.requires_grad for one in result.model.parameters())
 
@@ -116,22 +110,18 @@ def test_values_of_presets(tmp_path):
     assert (csf.model, csf.epochs, csf.lr, csf.milestones, csf.ordinary_weight_decay) == (
         "csf_res2net50", 24, 5e-5, (15 / 24,), 5e-4
     )  # fmt: skip
-    assert (csf.size, csf.batch_size, csf.accumulate, csf.reduction) == (("own",), 1, 10, "sum")
+    assert (csf.sizes, csf.batch_size, csf.accumulate, csf.reduction) == (("own",), 1, 10, "sum")
     assert (csf.freeze_batch_norm, csf.backbone_rate, csf.backbone_weights) == (True, 1.0, "timm")
     modern = configured("photos", "--preset", "modern", "--backbone-rate", "0.2", "-o", tmp_path)
     assert (modern.optimizer, modern.schedule, modern.amp, modern.backbone_rate) == ("adamw", "cosine", "bf16", 0.2)
     scfnet = configured("photos", "--preset", "scfnet", "--warmup", 3, "-o", tmp_path)
     assert (scfnet.optimizer, scfnet.schedule, scfnet.warmup) == ("sgd", "warmup-cosine", 3)
     assert (scfnet.epochs, scfnet.batch_size, scfnet.lr, scfnet.backbone_rate) == (69, 128, 0.064, 0.1)
-    assert (scfnet.size, scfnet.loss, scfnet.threshold) == ((224, 256, 288, 320, 352), "dice+boundary_dice", "none")
-    for preset in PRESETS.values():
-        for name, value in preset.defaults.items():
-            option = OPTIONS[name]
-            if option.parse is not None:
-                text = ",".join(map(str, value)) if option.is_list else str(value)
-                assert option.parse(text) == value
-            else:
-                assert isinstance(value, bool)
+    assert (scfnet.sizes, scfnet.loss, scfnet.threshold) == ((224, 256, 288, 320, 352), "dice+boundary_dice", None)
+    for name, preset in PRESETS.items():
+        made = configured("photos", "--preset", name, "-o", tmp_path)
+        assert {key: getattr(made, key) for key in preset.values_for(LearnConfig)} == preset.values_for(LearnConfig)
+        assert made.model == preset.model
 
 
 def test_the_head_of_a_frozen_backbone_learns_its_channels(shapes, backbone, tmp_path):
@@ -160,12 +150,12 @@ def test_the_head_of_a_frozen_backbone_learns_its_channels(shapes, backbone, tmp
 def test_mistakes(shapes, tmp_path, capsys):
     run = tmp_path / "run"
     base = [shapes, *TINY, "-o", run]
-    assert "does not go with --size own" in (error := error_of(capsys, *base, "--size", "own"))
+    assert "--size own gives images" in (error := error_of(capsys, *base, "--size", "own"))
     assert "pass --batch-size 1, and --accumulate 10" in error
     error = error_of(capsys, *base, "--preset", "csf", "--accumulate", 2, "--model", "test_csnet")
     assert "test_csnet has no backbone: add --backbone-weights none" in error
     error = error_of(capsys, *base, "--size", 32, "--batch-size", 2, "--model", "test_csnet", "--freeze-batch-norm")
-    assert "--freeze-batch-norm freezes those of a pretrained backbone, and this CSNet has no attribute" in error
+    assert "--freeze-batch-norm is for a pretrained backbone, and this CSNet has no attribute" in error
     error = error_of(capsys, *base, "--size", 32, "--batch-size", 2, "--model", "test_csnet", "--backbone-rate", 0.1)
     assert "--backbone-rate 0.1 is for a pretrained backbone" in error
     assert "pass --backbone-rate 1" in error
@@ -182,12 +172,12 @@ def test_mistakes(shapes, tmp_path, capsys):
 
 
 def test_photographs_are_changed_as_options_say(tmp_path) -> None:
-    plain = transforms(configured("data", "--crop", 0, "--flip", "none", "-o", tmp_path))
+    plain = configured("data", "--crop", 0, "--flip", "none", "-o", tmp_path).transforms()
     assert plain == ()
-    all_of_them = transforms(configured("data", "--color", 0.3, "--blur", 0.5, "-o", tmp_path))
+    all_of_them = configured("data", "--color", 0.3, "--blur", 0.5, "-o", tmp_path).transforms()
     assert [type(one).__name__ for one in all_of_them] == ["RandomCrop", "RandomFlip", "ColorJitter", "GaussianBlur"]
     assert "0.3, 0.3, 0.3" in repr(all_of_them[2])
     assert "probability=0.5" in repr(all_of_them[3])
-    assert "0.3, 0.0, 1.0" in repr(transforms(configured("data", "--color", "0.3,0,1", "-o", tmp_path))[2])
-    published = transforms(configured("data", "--preset", "scfnet", "-o", tmp_path))
-    assert list(map(repr, published)) == list(map(repr, scfnet_recipe()["transforms"]))
+    assert "0.3, 0.0, 1.0" in repr(configured("data", "--color", "0.3,0,1", "-o", tmp_path).transforms()[2])
+    published = configured("data", "--preset", "scfnet", "-o", tmp_path).transforms()
+    assert list(map(repr, published)) == list(map(repr, get_preset("scfnet").transforms()))

@@ -15,7 +15,7 @@ from torch import nn
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.prune import _CRITERIA
+from goctconv.cli._prune import _CRITERIA
 from goctconv.models import CSNet
 from goctconv.pruning._criteria import CRITERIA
 from reference.conditioning import calibrated
@@ -205,7 +205,7 @@ def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     def refuse(*_: object) -> None:
         raise ValueError("conv1.weight differs")
 
-    monkeypatch.setattr("goctconv.cli.prune._run.save_pruned", refuse)
+    monkeypatch.setattr("goctconv.cli._prune_run.save_pruned", refuse)
     assert main(["prune", "test_resnet", "--ratio", "0.1", "--size", "64", "-o", str(tmp_path / "slim")]) == 2
     assert "nothing was written, for conv1.weight differs" in capsys.readouterr().err
 
@@ -342,6 +342,6 @@ def test_no_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_help_imports_no_timm() -> None:
-    code = "import sys; from goctconv.cli.prune import PRUNE; print({'timm', 'PIL'} & {*sys.modules})"
+    code = "import sys; from goctconv.cli._prune import PRUNE; print({'timm', 'PIL'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -97,7 +97,7 @@ def test_input_that_cannot_be_read(monkeypatch, model_options, capsys):
 
     monkeypatch.setattr(sys, "stdin", Folder())
     assert main(["predict", "-", *model_options]) == 2
-    assert capsys.readouterr().err == "goctconv: error: standard input cannot be read (Is a directory).\n"
+    assert capsys.readouterr().err == "goctconv: error: standard input cannot be read (Is a directory)\n"
 
 
 def test_a_real_process(model_options):

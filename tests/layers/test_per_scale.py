@@ -187,3 +187,8 @@ def test_modules_with_width_check_it(make, widths):
     layer = PerScale(make, widths)
     with pytest.raises(ChannelError, match=rf"scale 1 has 2 channels, expected {widths[1]}"):
         layer(random_features((widths[0], 2), SIZES[:2], dtype=torch.float32))
+
+
+def test_lazy_modules():
+    layer = PerScale(lambda _: nn.LazyBatchNorm2d(), (3, 5))
+    assert [x.shape[1] for x in layer(random_features((3, 5), SIZES[:2], dtype=torch.float32))] == [3, 5]

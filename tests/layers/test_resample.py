@@ -1,4 +1,4 @@
-"""Pooling by rows gives what PyTorch's pooling gives, and PyTorch's own runs where something looks on."""
+"""Pooling by rows gives what PyTorch's pooling gives, and PyTorch's own runs where anything follows the operations."""
 
 from __future__ import annotations
 

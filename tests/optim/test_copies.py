@@ -15,7 +15,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from goctconv import DynamicWeightDecay
+from goctconv import DynamicWeightDecay, prune_channels
+from goctconv.graph import OwnedHook, drop_copied_hooks
 from reference.decay import DECAY, Batch, assert_same, batches, loss_of, singly, tiny_network, train
 from reference.zoo.tiny import TinyNetwork
 
@@ -289,3 +290,51 @@ def test_state_dict_of_a_plain_optimizer_is_loaded_before_wrapping() -> None:
     for one, network in zip(optimizers, (model, twin), strict=True):
         train(network, one, *singly(DATA[2:]))
     assert_same(twin, model, tolerance=0)
+
+
+def hooks_of(model: nn.Module) -> list[Any]:
+    return [
+        hook
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for hook in hooks.values()
+    ]
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_copy_of_the_model_has_none_of_the_hooks(steps: int) -> None:
+    model, optimizer = made()
+    train(model, optimizer, *singly(DATA[:steps]))
+    assert hooks_of(model)
+    twin = copy.deepcopy(model)
+    assert not any(isinstance(hook, OwnedHook) for hook in hooks_of(twin))
+    drop_copied_hooks(twin)
+    assert hooks_of(twin) == []
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_pruning_leaves_the_hooks_where_they_are(steps: int) -> None:
+    """The pruned model has the hooks of others and no more; training of the original goes on to the last bit."""
+    model, optimizer = made(activation="function")
+    alone, plain = made(activation="function")
+    calls: list[Tensor] = []
+
+    def own(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        calls.append(output)
+        return 2 * output
+
+    for network in (model, alone):
+        network.bn2.register_forward_hook(own)
+        with torch.no_grad():
+            network.bn1.weight[1] = 0
+    train(model, optimizer, *singly(DATA[:steps]))
+    train(alone, plain, *singly(DATA[:steps]))
+    slim = prune_channels(model, DATA[0][0], ratio=0.25).model
+    assert hooks_of(slim) == [own]
+    calls.clear()
+    slim(DATA[0][0])
+    assert len(calls) == 1
+    train(model, optimizer, *singly(DATA[steps:]))
+    train(alone, plain, *singly(DATA[steps:]))
+    assert optimizer.metrics()["bn1"].images == len(DATA[-1][0])
+    assert_same(model, alone, tolerance=0)

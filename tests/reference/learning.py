@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from goctconv import learn_channels
+from goctconv.training import TrainingConfig, TrainingResult
 
 EPOCHS, FINETUNE_EPOCHS = 3, 2
 IMAGES, BATCH = 13, 4  # the last batch has one image
@@ -72,3 +76,20 @@ def check_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert set(found) == set(expected)
     different = [name for name in expected if not torch.equal(found[name], expected[name])]
     assert different == [], different
+
+
+def split(options: dict[str, Any], *functions: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return which options are parameters of functions, and which are fields of a configuration."""
+    own = {name for function in functions for name in inspect.signature(function).parameters} - {"config"}
+    passed = {
+        name: value
+        for name, value in options.items()
+        if name in own and not (name == "optimizer" and isinstance(value, str))
+    }
+    return passed, {name: value for name, value in options.items() if name not in passed}
+
+
+def learn(model: Any, train_loader: Any, loss_fn: Any = None, **options: Any) -> TrainingResult:
+    """Call `learn_channels` with options of all kinds."""
+    passed, config = split(options, learn_channels)
+    return learn_channels(model, train_loader, loss_fn, TrainingConfig(**config), **passed)

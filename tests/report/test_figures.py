@@ -25,7 +25,8 @@ from goctconv.report import (
     output_deviation,
 )
 from goctconv.report._theme import compact, shorten
-from goctconv.training import EpochRecord, TrainingHistory
+from goctconv.training import TrainingHistory
+from goctconv.training._history import EpochRecord
 
 from .pictures import FADING, ROWS, axes_of, bars, cells, curves, heights, rules, texts, ticks, tips
 

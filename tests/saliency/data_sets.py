@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from goctconv.saliency import ImagePair, find_pairs
+from goctconv.saliency import find_pairs
+from goctconv.saliency.data import ImagePair
 
 
 def photograph(index, height, width):

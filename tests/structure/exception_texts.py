@@ -82,7 +82,8 @@ class _Reader:
             for node in ast.walk(self.node):
                 for target, value in _bindings(node):
                     if kind := self.kind(value):
-                        names = [name.id for name in ast.walk(target) if isinstance(name, ast.Name)]
+                        parts = [part for part in ast.walk(target) if isinstance(part, ast.Name)]
+                        names = [part.id for part in parts if isinstance(part.ctx, ast.Store)]
                         self.names |= {name: kind for name in names if name not in self.names}
             if len(self.names) == before:
                 return
@@ -127,7 +128,10 @@ class _Reader:
             if isinstance(node, ast.Return) and self.kind(node.value) == TEXT:
                 self.knowledge.texts.add(self.node.name)
             if isinstance(node, ast.Call) and any(map(self.kind, [*node.args, *(k.value for k in node.keywords)])):
-                for function in self.functions.get(_called(node), []):
+                is_search = (
+                    isinstance(node.func, ast.Attribute) and node.func.attr in MATCHING
+                )  # not a function of ours
+                for function in [] if is_search else self.functions.get(_called(node), []):
                     self._learn_call(node, function)
 
     def _learn_call(self, call: ast.Call, function: FunctionNode) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import timm
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import goctconv
+from goctconv import ArgumentError
 from goctconv.saliency import calibrate_batch_norm
 from goctconv.study import measure_output_deviation
 from reference.zoo.wiring import ThreeActivations
+
+BATCH = torch.zeros(1, 3, 8, 8)
 
 
 def lively(model: nn.Module) -> nn.Module:
@@ -88,15 +92,19 @@ def test_layers_that_no_input_reaches_are_absent() -> None:
     assert "unused" not in measure_output_deviation(model, [torch.rand(2, 3, 4, 4)])
 
 
-def test_bad_input_is_named() -> None:
-    model = ThreeActivations()
-    with pytest.raises(TypeError, match=r"batches is one tensor of shape \(1, 3, 8, 8\)"):
-        measure_output_deviation(model, torch.zeros(1, 3, 8, 8))
-    with pytest.raises(TypeError, match="model is 3"):
-        measure_output_deviation(3, [torch.zeros(1, 3, 8, 8)])
-    with pytest.raises(ValueError, match="there are no batches"):
-        measure_output_deviation(model, [])
-    with pytest.raises(ValueError, match="layers names 'act'"):
-        measure_output_deviation(model, [torch.zeros(1, 3, 8, 8)], layers=["act"])
-    with pytest.raises(ValueError, match="no BatchNorm with a scale"):
-        measure_output_deviation(nn.Conv2d(3, 1, 1), [torch.zeros(1, 3, 8, 8)])
+@pytest.mark.parametrize(
+    ("model", "batches", "options", "error", "message"),
+    [
+        (ThreeActivations(), BATCH, {}, TypeError, r"batches=<Tensor \(1, 3, 8, 8\)> must be several batches"),
+        (3, [BATCH], {}, TypeError, "model=3 must be a torch.nn.Module"),
+        (ThreeActivations(), [], {}, ValueError, r"batches=\[\] must be at least one tensor"),
+        (ThreeActivations(), [BATCH], {"layers": ["act"]}, ValueError, "layers='act' must be the name of a BatchNorm"),
+        (nn.Conv2d(3, 1, 1), [BATCH], {}, ValueError, "must be a network that has a BatchNorm with γ"),
+    ],
+)
+def test_bad_input_is_named(
+    model: Any, batches: Any, options: dict[str, Any], error: type[ArgumentError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        measure_output_deviation(model, batches, **options)
+    assert isinstance(caught.value, ArgumentError)

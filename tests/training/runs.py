@@ -22,9 +22,8 @@ import torch._dynamo  # in the parent, once, what every child would import
 from safetensors.torch import save_file
 from torch import nn
 
-from goctconv import learn_channels
 from goctconv.training import Callback, TrainingHistory
-from reference.learning import OPTIONS, loader, network, state_of
+from reference.learning import OPTIONS, learn, loader, network, state_of
 
 MOST_EVENTS = 26  # until a child kills itself: an epoch has about ten
 ATTEMPTS = 60
@@ -58,8 +57,8 @@ class Killer(Callback):
         os.fsync, Path.rename = counted_flush, counted_rename  # type: ignore[method-assign,assignment]
 
 
-def learn(folder: Path, callbacks: Any = (), **options: Any) -> tuple[nn.Module, TrainingHistory]:
-    result = learn_channels(
+def attempt_run(folder: Path, callbacks: Any = (), **options: Any) -> tuple[nn.Module, TrainingHistory]:
+    result = learn(
         network(), loader(), nn.CrossEntropyLoss(), checkpoints=folder, resume=True, callbacks=callbacks,
         **{**OPTIONS, **options},
     )  # fmt: skip
@@ -73,7 +72,7 @@ def attempt(folder: Path, events: int, number: signal.Signals) -> int:
         if number == signal.SIGKILL:
             killer.also_in_checkpoints()
         try:
-            model, history = learn(folder / "checkpoints", [killer])
+            model, history = attempt_run(folder / "checkpoints", [killer])
             save_file(state_of(model), folder / "final.safetensors")
             (folder / "history.json").write_text(json.dumps(history.to_dict()), encoding="utf-8")
         except SystemExit as stop:

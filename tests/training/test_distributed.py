@@ -19,9 +19,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from goctconv import learn_channels
 from goctconv.training import TrainingError
-from reference.learning import EPOCHS, FINETUNE_EPOCHS, OPTIONS, Pictures, check_equal, network, state_of
+from reference.learning import EPOCHS, FINETUNE_EPOCHS, OPTIONS, Pictures, check_equal, learn, network, state_of
 
 RANKS = 2
 TIMEOUT = 120
@@ -36,9 +35,9 @@ def shards() -> list[list[tuple[Tensor, Tensor]]]:
     return [batches[rank::RANKS] for rank in range(RANKS)]
 
 
-def learn(batches: Any, **options: Any) -> Any:
+def learned(batches: Any, **options: Any) -> Any:
     run = {**OPTIONS, "threshold": 0.195, **options}
-    return learn_channels(network(0).double(), batches, LOSS, **run)
+    return learn(network(0).double(), batches, LOSS, **run)
 
 
 def poisoned(rank: int, folder: Path) -> str:
@@ -47,7 +46,7 @@ def poisoned(rank: int, folder: Path) -> str:
     if rank:
         batches[1] = (batches[1][0] * float("nan"), batches[1][1])
     try:
-        learn(batches, checkpoints=folder / "poisoned")
+        learned(batches, checkpoints=folder / "poisoned")
     except TrainingError as error:
         return str(error)
     return "nothing happened"
@@ -58,13 +57,13 @@ def main(rank: int, folder: Path) -> None:
     store = dist.FileStore(str(folder / "store"), RANKS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=TIMEOUT))
     batches = shards()[rank]
-    result = learn(batches, checkpoints=folder / "checkpoints")
+    result = learned(batches, checkpoints=folder / "checkpoints")
     save_file(state_of(result.model), folder / f"{rank}.safetensors")
-    again = learn(batches, checkpoints=folder / "checkpoints", resume=folder / "checkpoints" / f"{EPOCHS + 1:05d}")
+    again = learned(batches, checkpoints=folder / "checkpoints", resume=folder / "checkpoints" / f"{EPOCHS + 1:05d}")
     save_file(state_of(again.model), folder / f"again-{rank}.safetensors")
     found = {"steps": [one.loss for one in result.history.steps], "images": result.history.series("images")}
     try:
-        learn(batches[: 2 + rank])
+        learned(batches[: 2 + rank])
     except TrainingError as error:
         found["uneven"] = str(error)
     found["poisoned"] = poisoned(rank, folder)
@@ -100,7 +99,7 @@ def found_by(folder: Path, rank: int) -> dict[str, Any]:
 
 def test_two_processes_equal_one_that_accumulates(folder: Path) -> None:
     together = [batch for pair in zip(*shards(), strict=True) for batch in pair]
-    expected = learn(together, accumulate=RANKS)
+    expected = learned(together, accumulate=RANKS)
     assert 0 < expected.report.removed < 24
     parameters = dict(expected.model.named_parameters())
     for rank in range(RANKS):

@@ -13,11 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from goctconv import learn_channels
 from goctconv.training import (
     Callback,
     CSVLog,
-    EpochRecord,
     JSONLog,
     ProgressBar,
     TensorBoard,
@@ -25,9 +23,10 @@ from goctconv.training import (
     TrainingResult,
     TrainingRun,
 )
-from goctconv.training._encoding import decode, encode
-from goctconv.training._gammas import HISTOGRAM_EDGES, histogram
-from reference.learning import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, loader, network
+from goctconv.training._checkpoint import decode, encode
+from goctconv.training._histogram import HISTOGRAM_EDGES, histogram
+from goctconv.training._history import EpochRecord
+from reference.learning import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 TOTAL = EPOCHS + FINETUNE_EPOCHS
@@ -35,29 +34,31 @@ TOTAL = EPOCHS + FINETUNE_EPOCHS
 
 def run(*callbacks: Callback, **options: Any) -> TrainingResult:
     options = {**OPTIONS, "validate": lambda _: {"mae": 0.25}, **options}
-    return learn_channels(network(), loader(), LOSS, callbacks=callbacks, **options)
+    return learn(network(), loader(), LOSS, callbacks=callbacks, **options)
 
 
 def test_what_is_recorded() -> None:
     result = run()
     history = result.history
-    assert [(one.phase, one.epoch, one.images) for one in history.epochs] == [
+    assert [(epoch.phase, epoch.epoch, epoch.images) for epoch in history.epochs] == [
         *(("train", epoch, IMAGES) for epoch in range(1, EPOCHS + 1)),
         *(("finetune", epoch, IMAGES) for epoch in range(EPOCHS + 1, TOTAL + 1)),
     ]
-    assert [(one.epoch, one.step) for one in history.steps] == [
+    assert [(step.epoch, step.step) for step in history.steps] == [
         (epoch, step) for epoch in range(1, TOTAL + 1) for step in range(1, STEPS + 1)
     ]
     for epoch in history.epochs:
-        steps = [one for one in history.steps if one.epoch == epoch.epoch]
+        steps = [step for step in history.steps if step.epoch == epoch.epoch]
         images = [4, 4, 4, 1]
-        mean = sum(one.loss * count for one, count in zip(steps, images, strict=True)) / IMAGES
+        mean = sum(step.loss * count for step, count in zip(steps, images, strict=True)) / IMAGES
         assert epoch.loss == pytest.approx(mean, rel=1e-12)
         assert sum(epoch.histogram) == epoch.channels
         assert epoch.images_per_second == pytest.approx(IMAGES / epoch.seconds)
         assert epoch.quantiles == sorted(epoch.quantiles)
-    assert history.epochs[EPOCHS - 1].dead == result.report.masked
-    assert [one.channels for one in history.epochs] == [24] * EPOCHS + [24 - result.report.removed] * FINETUNE_EPOCHS
+    assert history.epochs[EPOCHS - 1].below_threshold == result.report.masked
+    assert [epoch.channels for epoch in history.epochs] == [24] * EPOCHS + [
+        24 - result.report.removed
+    ] * FINETUNE_EPOCHS
     assert history.series("mae", "finetune") == [0.25] * FINETUNE_EPOCHS
     with pytest.raises(KeyError, match="no epoch has 'f1': there are phase, epoch, loss"):
         history.series("f1")
@@ -68,7 +69,7 @@ def test_histories_are_plain_data() -> None:
     data = json.loads(json.dumps(history.to_dict()))
     assert TrainingHistory.from_dict(data) == history
     assert len(data["histogram_edges"]) == len(data["epochs"][0]["histogram"]) + 1
-    with pytest.raises(ValueError, match="this is no history of learning"):
+    with pytest.raises(ValueError, match="this is no history of a run"):
         TrainingHistory.from_dict({"epochs": []})
 
 
@@ -95,7 +96,7 @@ def test_files(resumed: bool, tmp_path: Path) -> None:
         rows = list(csv.DictReader(stream))
     assert [int(row["epoch"]) for row in rows] == list(range(1, TOTAL + 1))
     assert float(rows[-1]["loss"]) == result.history.epochs[-1].loss
-    assert {"phase", "dead", "images_per_second", "scale_50", "validation_mae"} <= set(rows[0])
+    assert {"phase", "below_threshold", "threshold", "images_per_second", "gamma_50", "validation_mae"} <= set(rows[0])
     lines = [json.loads(line) for line in (tmp_path / "logs" / "log.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == [*["step"] * STEPS, "epoch"] * TOTAL
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["epochs.csv", "log.jsonl"]
@@ -108,7 +109,7 @@ def test_plain_lines() -> None:
     assert [line.partition(":")[0] for line in lines] == [
         "train 1/5", "train 2/5", "train 3/5", "pruned", "finetune 4/5", "finetune 5/5",
     ]  # fmt: skip
-    for part in ("loss 0.", "mae 0.2500", "dead ", "images/s", "lr 0.05", "left"):
+    for part in ("loss 0.", "mae 0.2500", "γ below 0.06", "images/s", "lr 0.05", "left"):
         assert part in lines[0]
 
 
@@ -152,7 +153,7 @@ def test_tensorboard(tmp_path: Path) -> None:
 
     result = run(TensorBoard(tmp_path))
     events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
-    assert {"loss", "dead channels", "validation/mae"} <= set(events.Tags()["scalars"])
+    assert {"loss", "channels below the threshold", "validation/mae"} <= set(events.Tags()["scalars"])
     assert [one.value for one in events.Scalars("loss")] == pytest.approx(result.history.series("loss"))
     assert len(events.Histograms("log10 abs(γ)")) == TOTAL
 

@@ -12,10 +12,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import goctconv
-from goctconv import DynamicWeightDecay, learn_channels, prune_channels
+from goctconv import DynamicWeightDecay, prune_channels
 from goctconv.models import CSNet
-from goctconv.training import Callback, TrainingError, published_optimizer, published_schedule
-from reference.learning import BATCH, EPOCHS, FINETUNE_EPOCHS, OPTIONS, Pictures, check_equal, loader, network, state_of
+from goctconv.training import Callback, TrainingConfig, TrainingError, create_optimizer, create_schedule
+from reference.learning import (
+    BATCH,
+    EPOCHS,
+    FINETUNE_EPOCHS,
+    OPTIONS,
+    Pictures,
+    check_equal,
+    learn,
+    loader,
+    network,
+    state_of,
+)
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -29,7 +40,7 @@ def plainly(model: nn.Module, batches: list[tuple[Tensor, Tensor]], threshold: f
     """Algorithm 1 written out: no rooms, no options."""
 
     def train(model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int) -> None:
-        schedule = published_schedule(optimizer, epochs)
+        schedule = create_schedule(optimizer, epochs)
         for _ in range(epochs):
             for images, labels in batches:
                 optimizer.zero_grad()
@@ -53,9 +64,7 @@ def plainly(model: nn.Module, batches: list[tuple[Tensor, Tensor]], threshold: f
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_it_equals_a_plain_loop(fresh: bool) -> None:
-    result = learn_channels(
-        network(0), fixed_batches(), LOSS, **OPTIONS, finetune_optimizer="fresh" if fresh else "transferred"
-    )
+    result = learn(network(0), fixed_batches(), LOSS, **OPTIONS, finetune_optimizer="fresh" if fresh else "transferred")
     assert 0 < result.report.removed < result.report.masked <= 24
     assert result.report.channels == 24
     alone = prune_channels(network(0), torch.zeros(1, *fixed_batches()[0][0].shape[1:]), threshold=0.0)
@@ -65,17 +74,20 @@ def test_it_equals_a_plain_loop(fresh: bool) -> None:
 
 
 def test_published_defaults() -> None:
-    optimizer = published_optimizer(network())
+    config = TrainingConfig()
+    optimizer = create_optimizer(
+        network(), config.optimizer, lr=config.lr, betas=config.betas, weight_decay=config.ordinary_weight_decay
+    )
     assert {key: optimizer.defaults[key] for key in ("lr", "betas", "weight_decay")} == {
         "lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 5e-3,
     }  # fmt: skip
-    assert sorted(published_schedule(optimizer, 300).milestones.elements()) == [200, 250]  # type: ignore[attr-defined]
-    assert sorted(published_schedule(optimizer, 1).milestones.elements()) == [1, 1]  # type: ignore[attr-defined]
+    assert sorted(create_schedule(optimizer, 300).milestones.elements()) == [200, 250]  # type: ignore[attr-defined]
+    assert sorted(create_schedule(optimizer, 1).milestones.elements()) == [1, 1]  # type: ignore[attr-defined]
 
 
 def test_learning_rates_of_both_phases() -> None:
     options = {**OPTIONS, "epochs": 6, "finetune_epochs": 3, "finetune_factor": 0.5, "threshold": 0.003}
-    history = learn_channels(network(), loader(), LOSS, **options).history
+    history = learn(network(), loader(), LOSS, **options).history
     expected = [0.05] * 4 + [0.005, 0.0005] + [0.025] * 2 + [0.0025]
     assert history.series("learning_rate") == pytest.approx(expected)
 
@@ -88,27 +100,27 @@ def test_only_the_first_phase_decays_dynamically() -> None:
 
     seen: list[tuple[str, bool]] = []
     model = network()
-    learn_channels(model, loader(), LOSS, callbacks=[Watch()], **OPTIONS)
+    learn(model, loader(), LOSS, callbacks=[Watch()], **OPTIONS)
     assert set(seen) == {("train", True), ("finetune", False)}
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_nothing_fades_and_a_warning_says_so() -> None:
-    with pytest.warns(UserWarning, match=r"no γ is below threshold=1e-20.* or threshold='valley'"):
-        result = learn_channels(network(), loader(), LOSS, epochs=1, finetune_epochs=1)
+    with pytest.warns(UserWarning, match=r"threshold=1e-20 removed nothing, as no γ .* or threshold='valley'"):
+        result = learn(network(), loader(), LOSS, epochs=1, finetune_epochs=1)
     assert (result.report.removed, result.threshold) == (0, 1e-20)
-    with pytest.warns(UserWarning, match=r"threshold=1e-09 \(the smallest is .*\), .* with weight_decay=0 no γ fades"):
-        learn_channels(network(), loader(), LOSS, epochs=1, finetune_epochs=1, weight_decay=0.0, threshold=1e-9)
+    with pytest.warns(UserWarning, match=r"threshold=1e-09 .* \(the smallest is .*\): with weight_decay=0 no γ fades"):
+        learn(network(), loader(), LOSS, epochs=1, finetune_epochs=1, weight_decay=0.0, threshold=1e-9)
     model = network()
     norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
     kept = {"keep": norms}
     with pytest.warns(UserWarning, match=r"those below it are of layers that are frozen or kept"):
-        learn_channels(model, loader(), LOSS, epochs=1, finetune_epochs=1, threshold=10.0, pruning_options=kept)
+        learn(model, loader(), LOSS, epochs=1, finetune_epochs=1, threshold=10.0, pruning_options=kept)
 
 
 def test_only_pruning() -> None:
     model = network()
-    result = learn_channels(model, loader(), LOSS, **{**OPTIONS, "finetune_epochs": 0}, keep_unpruned=True)
+    result = learn(model, loader(), LOSS, **{**OPTIONS, "finetune_epochs": 0}, keep_unpruned=True)
     assert len(result.history.epochs) == EPOCHS
     assert result.unpruned is not None
     check_equal(result.unpruned, state_of(model))
@@ -130,7 +142,7 @@ def test_csnet_decays_the_published_layers_and_is_pruned_by_chains() -> None:
     batches = [(torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32))] * 2
     loss = nn.BCEWithLogitsLoss()
     run = {"epochs": 1, "finetune_epochs": 0, "threshold": 0.99985, "pruning_options": {"verify": False}}
-    result = learn_channels(model, batches, loss, **run, callbacks=[Watch()])
+    result = learn(model, batches, loss, **run, callbacks=[Watch()])
     assert counts == [expected]
     firsts = [name for name in decayed if ".norm1." in name]
     for name in firsts:  # where the first layer of a block has a γ above the threshold, all three keep the channel
@@ -139,7 +151,7 @@ def test_csnet_decays_the_published_layers_and_is_pruned_by_chains() -> None:
         for follower in (name.replace("norm1", "norm2"), name.replace("norm1", "norm3")):
             assert result.plan.masked.get(follower, []) == result.plan.masked.get(name, [])
     counts.clear()
-    learn_channels(CSNet(base_width=10, depths=(1, 1, 1, 1, 1)), batches, loss, **run, include="*", callbacks=[Watch()])
+    learn(CSNet(base_width=10, depths=(1, 1, 1, 1, 1)), batches, loss, **run, include="*", callbacks=[Watch()])
     assert counts[0] > expected
 
 
@@ -153,11 +165,11 @@ def test_optimizers_are_given_in_three_ways(give: str) -> None:
         options["optimizer"] = lambda model: torch.optim.Adam(model.parameters())
     else:
         options["optimizer"] = torch.optim.Adam(model.parameters())
-    expected = learn_channels(network(), loader(), LOSS, **{**OPTIONS, "threshold": 0.1, "optimizer": torch.optim.Adam})
-    check_equal(state_of(learn_channels(model, loader(), LOSS, **options).model), state_of(expected.model))
+    expected = learn(network(), loader(), LOSS, **{**OPTIONS, "threshold": 0.1, "optimizer": torch.optim.Adam})
+    check_equal(state_of(learn(model, loader(), LOSS, **options).model), state_of(expected.model))
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:no γ is below")  # where fading is not the point
+pytestmark = pytest.mark.filterwarnings("ignore:.*removed nothing")  # where fading is not the point
 
 
 class Pair(NamedTuple):
@@ -189,19 +201,19 @@ def test_batches_of_any_kind(kind: str) -> None:
         "named tuple": lambda x, y: Pair(x, y, ["a"]),
         "dataclass": lambda x, y: Batch(x, y, ["a"]),
     }
-    batches = [make[kind](*one) for one in fixed_batches()]
+    batches = [make[kind](*batch) for batch in fixed_batches()]
     function = {"step": step} if kind in {"dict", "named tuple", "dataclass"} else {"loss_fn": LOSS}
-    result = learn_channels(network(0), batches, **function, **OPTIONS, channels_last=True)
-    expected = learn_channels(network(0), fixed_batches(), LOSS, **OPTIONS, channels_last=True)
+    result = learn(network(0), batches, **function, **OPTIONS, channels_last=True)
+    expected = learn(network(0), fixed_batches(), LOSS, **OPTIONS, channels_last=True)
     check_equal(state_of(result.model), state_of(expected.model))
     assert result.history.series("images") == [13] * (EPOCHS + FINETUNE_EPOCHS)
 
 
 def test_accumulation_takes_the_mean_of_the_gradients() -> None:
     """The last step of an epoch has one batch only: 4 batches, 3 a step."""
-    options = {**OPTIONS, "epochs": 1, "finetune_epochs": 0, "scheduler": None, "clip_grad": 0.2}
+    options = {**OPTIONS, "epochs": 1, "finetune_epochs": 0, "schedule": "constant", "clip_grad": 0.2}
     model = network(0)
-    learn_channels(model, fixed_batches(), LOSS, accumulate=3, **options)
+    learn(model, fixed_batches(), LOSS, accumulate=3, **options)
     plain = network(0).train()
     optimizer = DynamicWeightDecay(torch.optim.SGD(plain.parameters(), 0.05, momentum=0.9, weight_decay=5e-3), plain)
     batches = fixed_batches()
@@ -225,11 +237,11 @@ def test_accumulation_takes_the_mean_of_the_gradients() -> None:
     ids=str,
 )
 def test_faster_ways_learn_about_the_same(options: dict[str, Any]) -> None:
-    expected = learn_channels(network(0), fixed_batches(), LOSS, **OPTIONS)
-    result = learn_channels(network(0), fixed_batches(), LOSS, **OPTIONS, **options)
+    expected = learn(network(0), fixed_batches(), LOSS, **OPTIONS)
+    result = learn(network(0), fixed_batches(), LOSS, **OPTIONS, **options)
     losses = result.history.series("loss", "train")
     assert losses == pytest.approx(expected.history.series("loss", "train"), rel=0.03)
-    assert [one.channels for one in result.history.epochs[:EPOCHS]] == [24] * EPOCHS
+    assert [epoch.channels for epoch in result.history.epochs[:EPOCHS]] == [24] * EPOCHS
     assert result.report.removed > 0
     assert all(parameter.dtype == torch.float32 for parameter in result.model.parameters())
 
@@ -245,7 +257,7 @@ def test_data_order_depends_on_seed_and_epoch_alone() -> None:
 
         torch.manual_seed(len(options))  # which must not matter
         run = {**OPTIONS, "epochs": 2, "finetune_epochs": 1, "threshold": 0.3, "seed": seed, **options}
-        learn_channels(network(), loader(generator=torch.Generator()), step=step, **run)
+        learn(network(), loader(generator=torch.Generator()), step=step, **run)
         return seen
 
     noisy = {"validate": lambda model: float(torch.rand(()) + sum(p.sum() for p in model.parameters()))}
@@ -274,7 +286,7 @@ def test_set_epoch_is_called_wherever_it_is() -> None:
         "threshold": 0.5,
         "example_inputs": torch.zeros(1, 3, 7, 5),
     }
-    learn_channels(network(), DataLoader(data, BATCH, sampler=Sampler(data)), LOSS, **options)
+    learn(network(), DataLoader(data, BATCH, sampler=Sampler(data)), LOSS, **options)
     assert sorted(told) == [("data set", 0), ("data set", 1), ("sampler", 0), ("sampler", 1)]
 
 
@@ -282,7 +294,7 @@ def test_random_numbers_of_others_go_on_as_before() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    learn_channels(network(), loader(), LOSS, **OPTIONS)
+    learn(network(), loader(), LOSS, **OPTIONS)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -292,7 +304,7 @@ def test_validation_sees_the_model_in_eval_mode() -> None:
         return {"width": model[0].out_channels}  # type: ignore[index,union-attr,dict-item,return-value]
 
     seen: list[tuple[bool, bool]] = []
-    result = learn_channels(network(), loader(), LOSS, validate=validate, **OPTIONS)
+    result = learn(network(), loader(), LOSS, validate=validate, **OPTIONS)
     assert set(seen) == {(False, False)}
     widths = result.history.series("width")
     assert widths[:EPOCHS] == [13] * EPOCHS
@@ -300,5 +312,5 @@ def test_validation_sees_the_model_in_eval_mode() -> None:
 
 
 def test_the_name_in_the_package() -> None:
-    assert goctconv.learn_channels is learn_channels
+    assert goctconv.learn_channels is goctconv.training.learn_channels
     assert issubclass(TrainingError, RuntimeError)

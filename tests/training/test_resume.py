@@ -16,9 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from goctconv import learn_channels
 from goctconv.training import Callback, TrainingError, TrainingHistory
-from reference.learning import BATCH, EPOCHS, OPTIONS, STEPS, Pictures, check_equal, loader, network, state_of
+from reference.learning import BATCH, EPOCHS, OPTIONS, STEPS, Pictures, check_equal, learn, loader, network, state_of
 
 SCRIPT = Path(__file__).with_name("runs.py")
 LOSS = nn.CrossEntropyLoss()
@@ -27,13 +26,13 @@ LOSS = nn.CrossEntropyLoss()
 @pytest.fixture(scope="module")
 def whole() -> tuple[dict[str, Tensor], TrainingHistory]:
     """The final weights and the history of a run without interruptions or checkpoints."""
-    result = learn_channels(network(), loader(), LOSS, **OPTIONS)
+    result = learn(network(), loader(), LOSS, **OPTIONS)
     return state_of(result.model), result.history
 
 
 def without_time(history: TrainingHistory) -> dict[str, Any]:
     data = history.to_dict()
-    return {**data, "epochs": [{**one, "seconds": 0} for one in data["epochs"]]}
+    return {**data, "epochs": [{**epoch, "seconds": 0} for epoch in data["epochs"]]}
 
 
 def killed_runs(folder: Path, seed: int, number: signal.Signals) -> list[list[str]]:
@@ -92,11 +91,11 @@ def test_terminated_in_an_epoch(
     run = {"train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path, **OPTIONS}
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as stopped:
-        learn_channels(network(), callbacks=[Terminate()], **run)
+        learn(network(), callbacks=[Terminate()], **run)
     assert stopped.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert any("-" in path.name for path in tmp_path.iterdir()) or where == (3, 4)
-    result = learn_channels(network(), resume=True, **run)
+    result = learn(network(), resume=True, **run)
     check_equal(state_of(result.model), whole[0])
     assert without_time(result.history) == without_time(whole[1])
 
@@ -124,15 +123,15 @@ def resumed(folder: Path, stop: StopAfter, **options: Any) -> dict[str, Tensor]:
     """Stop a run, and go on with it."""
     options = {**OPTIONS, "train_loader": loader(), "loss_fn": LOSS, "checkpoints": folder, **options}
     with pytest.raises(Stop):
-        learn_channels(network(), callbacks=[stop], **options)
-    return state_of(learn_channels(network(), resume=True, **options).model)
+        learn(network(), callbacks=[stop], **options)
+    return state_of(learn(network(), resume=True, **options).model)
 
 
 @pytest.mark.parametrize(
     "options",
     [
         pytest.param({"finetune_optimizer": "fresh"}, id="fresh optimizer"),
-        pytest.param({"scheduler": None, "threshold": 0.394}, id="no scheduler"),
+        pytest.param({"schedule": "constant", "threshold": 0.394}, id="no scheduler"),
         pytest.param(
             {"scheduler": lambda o, n: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, n), "threshold": 0.075},
             id="one cycle",
@@ -148,7 +147,7 @@ def test_across_the_prune_step(options: dict[str, Any], tmp_path: Path, monkeypa
     if options.get("threshold") == "valley":
         make_a_gap(monkeypatch)
     run = {**OPTIONS, **options}
-    expected = state_of(learn_channels(network(), loader(), LOSS, **run).model)
+    expected = state_of(learn(network(), loader(), LOSS, **run).model)
     for index, stop in enumerate([StopAfter(EPOCHS), StopAfter(pruning=True), StopAfter(EPOCHS + 2)]):
         check_equal(resumed(tmp_path / str(index), stop, **options), expected)
 
@@ -169,9 +168,9 @@ def make_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHistory]) -> None:
-    first = learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, keep_unpruned=True, **OPTIONS)
+    first = learn(network(), loader(), LOSS, checkpoints=tmp_path, keep_unpruned=True, **OPTIONS)
     check_equal(state_of(first.model), whole[0])
-    again = learn_channels(
+    again = learn(
         network(), loader(), LOSS, checkpoints=tmp_path, resume=True, keep_unpruned=True,
         callbacks=[StopAfter(EPOCHS + 2)], **OPTIONS,
     )  # fmt: skip
@@ -184,72 +183,73 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, whole: tuple[dict[s
 
 
 def test_an_earlier_checkpoint_can_be_named(tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHistory]) -> None:
-    learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, **OPTIONS)
-    result = learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, resume=tmp_path / "00004", **OPTIONS)
+    learn(network(), loader(), LOSS, checkpoints=tmp_path, **OPTIONS)
+    result = learn(network(), loader(), LOSS, checkpoints=tmp_path, resume=tmp_path / "00004", **OPTIONS)
     check_equal(state_of(result.model), whole[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00004", "00005"]
 
 
 def test_checkpoints_hold_data_only(tmp_path: Path) -> None:
-    learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, **OPTIONS)
+    learn(network(), loader(), LOSS, checkpoints=tmp_path, **OPTIONS)
     files = sorted(path.name for path in (tmp_path / "00005").iterdir())
     assert files == ["state.json", "tensors.safetensors"]
-    assert json.loads((tmp_path / "00005" / "state.json").read_text())["format"] == "goctconv-learning"
+    assert json.loads((tmp_path / "00005" / "state.json").read_text())["format"] == "goctconv-training"
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"epochs": 4}, r"epochs=3 there, 4 here"),
-        ({"seed": 1, "accumulate": 2}, r"accumulate=1 there, 2 here; seed=0 there, 1 here"),
+        ({"seed": 1, "accumulate": 2}, r"seed=0 there, 1 here; accumulate=1 there, 2 here"),
         ({"optimizer": torch.optim.Adam}, r"optimizer=SGD .* there, Adam .* here"),
-        ({"scheduler": None}, r"scheduler=published_schedule there, None here"),
+        ({"schedule": "constant"}, r"schedule='step' there, 'constant' here"),
+        ({"scheduler": torch.optim.lr_scheduler.CosineAnnealingLR}, r"scheduler=None there, CosineAnnealingLR here"),
         ({"train_loader": loader(drop_last=True)}, r"batches=4 there, 3 here"),
         (
             {"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))},
-            r"another model: 0.weight is \(13, 3, 3, 3\)",
+            r"another model: 0.weight=\(13, 3, 3, 3\)",
         ),
     ],
 )
 def test_another_run_is_refused(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
     run = {**OPTIONS, "model": network(), "train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path}
     with pytest.raises(Stop):
-        learn_channels(**run, callbacks=[StopAfter(2)])
+        learn(**run, callbacks=[StopAfter(2)])
     with pytest.raises(TrainingError, match=message):
-        learn_channels(**{**run, "model": network(), "resume": True, **changed})
+        learn(**{**run, "model": network(), "resume": True, **changed})
 
 
 def test_what_comes_later_may_change_before_it_does(tmp_path: Path) -> None:
     run = {"train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path, **OPTIONS}
     with pytest.raises(Stop):
-        learn_channels(network(), callbacks=[StopAfter(pruning=True)], **run)
+        learn(network(), callbacks=[StopAfter(pruning=True)], **run)
     changed = {**run, "threshold": 0.065, "finetune_epochs": 1}
-    result = learn_channels(network(), resume=True, **changed)
+    result = learn(network(), resume=True, **changed)
     assert result.threshold == 0.065
     with pytest.raises(TrainingError, match=r"finetune_epochs=1 there, 2 here; threshold=0.065 there, 0.06 here"):
-        learn_channels(network(), resume=True, **run)
+        learn(network(), resume=True, **run)
 
 
 def test_a_folder_with_checkpoints_is_not_written_over(tmp_path: Path) -> None:
     run = {"train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path, **OPTIONS}
-    learn_channels(network(), **run)
+    learn(network(), **run)
     with pytest.raises(TrainingError, match=r"earlier run, the last of them 00005: pass resume=True"):
-        learn_channels(network(), **run)
+        learn(network(), **run)
     with pytest.raises(TrainingError, match="is no checkpoint, nor a folder"):
-        learn_channels(network(), **run, resume=tmp_path / "none")
-    with pytest.raises(ValueError, match="resume=True needs checkpoints="):
-        learn_channels(network(), **{**run, "checkpoints": None}, resume=True)
+        learn(network(), **run, resume=tmp_path / "none")
+    with pytest.raises(ValueError, match="resume=True needs the folder to go on from: pass checkpoints"):
+        learn(network(), **{**run, "checkpoints": None}, resume=True)
 
 
 @pytest.mark.parametrize("file", ["state.json", "tensors.safetensors"])
 def test_a_damaged_checkpoint_is_named(file: str, tmp_path: Path) -> None:
     run = {"train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path, **OPTIONS}
-    learn_channels(network(), **run)
+    learn(network(), **run)
     path = tmp_path / "00005" / file
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrainingError, match=r"00005 is no checkpoint of learn_channels, or a damaged one"):
-        learn_channels(network(), **run, resume=True)
-    assert len(learn_channels(network(), **run, resume=tmp_path / "00004").history.epochs) == EPOCHS + 2
+        learn(network(), **run, resume=True)
+    assert len(learn(network(), **run, resume=tmp_path / "00004").history.epochs) == EPOCHS + 2
 
 
 def test_a_full_disk(tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHistory]) -> None:
@@ -266,12 +266,12 @@ def test_a_full_disk(tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHis
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with pytest.raises(TrainingError, match=r"00003 cannot be written: .*too large; the last good one is .*00002"):
-            learn_channels(network(), callbacks=[Fill()], **run)
+            learn(network(), callbacks=[Fill()], **run)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001", "00002"]
-    check_equal(state_of(learn_channels(network(), resume=True, **run).model), whole[0])
+    check_equal(state_of(learn(network(), resume=True, **run).model), whole[0])
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
@@ -294,14 +294,16 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     data = Pictures()
     batches = [Named(image=data.images[:BATCH], label=data.labels[:BATCH]) for _ in range(STEPS)]
     run = {"train_loader": batches, "step": step, "checkpoints": tmp_path, **OPTIONS}
-    expected = state_of(learn_channels(network(), batches, step=step, **OPTIONS).model)
+    expected = state_of(learn(network(), batches, step=step, **OPTIONS).model)
     message = (
         r"phase finetune, epoch 4 of 5, step 2: the loss is nan for the batch cat.jpg, dog.jpg; the last good .*00003"
     )
-    with pytest.raises(TrainingError, match=message):
-        learn_channels(network(), callbacks=[Poison()], **run)
+    with pytest.raises(TrainingError, match=message) as failed:
+        learn(network(), callbacks=[Poison()], **run)
+    assert not failed.value.can_resume
+    assert failed.value.checkpoint == tmp_path / "00003"
     poisoned = False
-    check_equal(state_of(learn_channels(network(), resume=True, **run).model), expected)
+    check_equal(state_of(learn(network(), resume=True, **run).model), expected)
 
 
 def test_weights_that_are_spoilt_get_into_no_checkpoint(tmp_path: Path) -> None:
@@ -318,8 +320,9 @@ def test_weights_that_are_spoilt_get_into_no_checkpoint(tmp_path: Path) -> None:
             spoilt = (record.epoch, record.step) == (2, STEPS - 1)
 
     message = r"phase train, epoch 2 of 5: 0.weight is not finite, though the loss was; the last good .*00001"
-    with pytest.raises(TrainingError, match=message):
-        learn_channels(network(), loader(), step=step, callbacks=[Spoil()], checkpoints=tmp_path, **OPTIONS)
+    with pytest.raises(TrainingError, match=message) as failed:
+        learn(network(), loader(), step=step, callbacks=[Spoil()], checkpoints=tmp_path, **OPTIONS)
+    assert not failed.value.can_resume
     assert [path.name for path in tmp_path.iterdir()] == ["00001"]
 
 
@@ -331,7 +334,7 @@ def test_fine_tuning_goes_on_with_the_scale_of_training(tmp_path: Path) -> None:
 
     slow = functools.partial(torch.optim.SGD, lr=5e-5)
     options = {"amp": "fp16", "threshold": 1.0, "epochs": 3, "finetune_epochs": 1, "optimizer": slow}
-    learn_channels(network(), loader(), step=step, checkpoints=tmp_path, **options)
+    learn(network(), loader(), step=step, checkpoints=tmp_path, **options)
     before, after = (
         dict(json.loads((tmp_path / name / "state.json").read_text())["scaler"]["dict"])["scale"]
         for name in ("00003", "00004")
@@ -346,4 +349,4 @@ def test_state_that_is_no_data_is_refused(tmp_path: Path) -> None:
         return made
 
     with pytest.raises(TypeError, match=r"scheduler.secret holds a builtins.object, and checkpoints hold data only"):
-        learn_channels(network(), loader(), LOSS, checkpoints=tmp_path, **{**OPTIONS, "scheduler": scheduler})
+        learn(network(), loader(), LOSS, checkpoints=tmp_path, **{**OPTIONS, "scheduler": scheduler})

@@ -50,7 +50,7 @@ def test_zeros_have_faded() -> None:
 def test_only_named_layers_count() -> None:
     model = network(torch.tensor([1e-5, 1e-5, 1.0, 1.0]), torch.tensor([0.01, 0.02, 0.03]))
     assert find_threshold(model, layers=["0"]).channels == 4
-    with pytest.raises(ValueError, match="no BatchNorm with a scale"):
+    with pytest.raises(ValueError, match="no BatchNorm with γ"):
         find_threshold(model, layers=["2"])
 
 
@@ -109,7 +109,7 @@ def test_chance_makes_no_valley(count: int, seeds: int) -> None:
 
 
 def test_broken_scales() -> None:
-    with pytest.raises(ValueError, match="1 of 3 γ are NaN or infinite"):
+    with pytest.raises(ValueError, match="1 of 3 γ that are NaN or infinite"):
         find_threshold(network(torch.tensor([1.0, float("nan"), 1e-9])))
 
 

@@ -41,11 +41,7 @@ def in_options(error: ArgumentError, args: argparse.Namespace) -> str:
 
 
 def spelling(args: argparse.Namespace) -> Spelling:
-    """Return how the command writes an argument with its value, as `ArgumentError.text` takes it.
-
-    Args:
-        args: What was parsed, with the command's ``parser`` and ``names``.
-    """
+    """Return how the command writes an argument with its value, as `ArgumentError.text` takes it."""
     options = {action.dest: _label(action) for action in actions_of(args.parser)} | dict(args.names)
     switches = {label for action in actions_of(args.parser) for label in action.option_strings if action.nargs == 0}
 

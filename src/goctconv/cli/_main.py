@@ -10,6 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from .._checks import ArgumentError
@@ -79,9 +80,9 @@ def _run(args: argparse.Namespace) -> int:
     except ArgumentError as error:
         lines = in_options(error, args).splitlines()
     except (MemoryError, RuntimeError) as error:
-        from ._memory import out_of_memory  # noqa: PLC0415  (needs torch, which the command has loaded by now)
+        from .._torch import is_out_of_memory  # noqa: PLC0415  (needs torch, which the command has loaded by now)
 
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         lines = ["there is not enough memory: lower --size, --batch-size or --workers"]
     except KeyboardInterrupt as interrupt:
@@ -112,7 +113,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def load_command(name: str) -> Command:
     """Import a subcommand."""
-    found: Command = getattr(importlib.import_module(f".{name}", __package__), name.upper())
+    is_file = Path(__file__).with_name(f"_{name}.py").is_file()
+    found: Command = getattr(importlib.import_module(f".{'_' * is_file}{name}", __package__), name.upper())
     return found
 
 

@@ -1,7 +1,8 @@
 """The model that the arguments ask for."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from .. import models
 from .._checks import ArgumentError, Spelling, in_python
+from .._torch import is_out_of_memory
 from ..saliency.inference import NotANumberError, check_size
 from ._command import CommandError
 from ._output import plural, shorten
@@ -24,11 +26,7 @@ _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
 def load_trained_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``.
-
-    Raises:
-        CommandError: No weights are named, or a consent that they do not need, or they cannot be loaded.
-    """
+    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``."""
     if not is_trained(args):
         _check_name(args.model)
         ways = ["  --weights FILE   a checkpoint that you have"]
@@ -41,18 +39,14 @@ def load_trained_model(args: argparse.Namespace) -> nn.Module:
 
 
 def _check_name(name: str) -> None:
-    """Refuse files and unknown names, before anything is said of weights.
-
-    Raises:
-        CommandError: It is one.
-    """
+    """Refuse files and unknown names, before anything is said of weights."""
     file = Path(name)
     if file.suffix in {".onnx", ".xml"}:
-        raise CommandError(f"{name} is an exported network: name the one that it was made from.")
+        raise CommandError(f"{name} is an exported network: name the one that it was made from")
     if timm.is_model(name):
         return
     if file.is_file():
-        raise CommandError(f"{name} is a file: name the network that it holds weights of, and add --weights {name}.")
+        raise CommandError(f"{name} is a file: name the network that it holds weights of, and add --weights {name}")
     create_model(name)  # which tells what there is
 
 
@@ -62,13 +56,9 @@ def is_trained(args: argparse.Namespace) -> bool:
 
 
 def create_asked_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model``, with weights where the arguments name some.
-
-    Raises:
-        CommandError: They cannot be loaded, or there is a consent that they do not need.
-    """
+    """Build ``args.model``, with weights where the arguments name some."""
     if args.accept_license is not None and not args.pretrained:
-        raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out.")
+        raise CommandError("--accept-license goes with --pretrained; other weights need no consent: leave it out")
     return create_model(args.model, weights=args.weights, pretrained=args.pretrained, accept=args.accept_license)
 
 
@@ -79,15 +69,16 @@ def create_model(
     pretrained: bool = False,
     accept: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    option: str = "--weights",
 ) -> nn.Module:
     """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message."""
     arguments = arguments or {}
     taken = sorted(arguments.keys() & _HAVE_OPTIONS)
     if taken:
-        raise CommandError(f"--model-args: {taken[0]} is no argument of the network; there are options for it.")
+        raise CommandError(f"--model-args: {taken[0]} is no argument of the network; there are options for it")
     if weights is not None and not weights.is_file():
         what = "this is a folder" if weights.is_dir() else "there is no such file"
-        raise CommandError(f"--weights {weights}: {what}: check the path.")
+        raise CommandError(f"{option} {weights}: {what}: check the path")
     try:
         return models.create_model(name, pretrained, checkpoint_path=weights, accept_license=accept, **arguments)
     except models.LicenseError as error:
@@ -95,7 +86,7 @@ def create_model(
         raise CommandError(
             f"the weights of {name} are the work of others, licensed CC BY-NC-SA 4.0 (not for commercial use). "
             f"Read the licence; if you accept it, add --accept-license cc-by-nc-sa-4.0{instead}. "
-            "A file that you have loads with --weights."
+            "A file that you have loads with --weights"
         ) from error
     except models.CheckpointError as error:
         raise _misfit(name, weights, error) from error
@@ -110,14 +101,24 @@ def create_model(
         raise CommandError(first, *(f"  {line.strip()}" for line in rest[:_LISTED]), *more) from error
 
 
-def unusable(error: ValueError) -> CommandError:
-    """Return what to say of a model whose output is no map."""
-    if isinstance(error, NotANumberError):
-        return CommandError(
+@contextmanager
+def computing(args: argparse.Namespace, device: torch.device | None = None) -> Iterator[None]:
+    """Say what to do about a network whose output is not a number, or a device that has not enough memory."""
+    try:
+        yield
+    except NotANumberError as error:
+        raise CommandError(
             "the model's output is not a number (NaN): its weights are untrained or damaged: give trained ones with "
-            "--weights FILE."
-        )
-    return CommandError(str(error))
+            "--weights FILE"
+        ) from error
+    except RuntimeError as error:
+        if device is None or not is_out_of_memory(error):
+            raise
+        elsewhere = "" if device.type == "cpu" else ", or take --device cpu"
+        raise CommandError(
+            f"{device} has not enough memory for {plural(args.batch_size, 'photograph')} at size {args.size}: lower "
+            f"--batch-size or --size{elsewhere}"
+        ) from error
 
 
 def _spelling(arguments: Mapping[str, Any]) -> Spelling:
@@ -149,11 +150,7 @@ def channels_of(model: nn.Module) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" is CUDA where there is one.
-
-    Raises:
-        CommandError: There is no such device, or nothing can be computed on it.
-    """
+    """Return the device of that name; "auto" is CUDA where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -161,30 +158,22 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise CommandError(f"--device {name}: this device cannot be used ({reason}): try --device cpu.") from error
+        raise CommandError(f"--device {name}: this device cannot be used ({reason}): try --device cpu") from error
     if device.type == "meta":
-        raise CommandError("--device meta: this device computes nothing: try --device cpu.")
+        raise CommandError("--device meta: this device computes nothing: try --device cpu")
     return device
 
 
 def input_size_or_own(size: int | tuple[int, int] | str) -> tuple[int, int] | None:
-    """Return ``--size`` as (height, width), or None for what each photograph has.
-
-    Raises:
-        CommandError: Not even one input of this size fits into memory.
-    """
+    """Return ``--size`` as (height, width), or None for what each photograph has."""
     return None if isinstance(size, str) else input_size(size)
 
 
 def input_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Return ``--size`` as (height, width).
-
-    Raises:
-        CommandError: Not even one input of this size fits into memory.
-    """
+    """Return ``--size`` as (height, width)."""
     height, width = check_size(size)
     try:
         np.empty((height, width, 3))
     except (MemoryError, ValueError) as error:  # ValueError: more bytes than can be addressed
-        raise CommandError(f"--size {height}x{width}: there is not enough memory for this: lower it.") from error
+        raise CommandError(f"--size {height}x{width}: there is not enough memory for this: lower it") from error
     return height, width

@@ -31,11 +31,7 @@ def say(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print lines on standard output, if there is one; characters that it cannot encode are escaped too.
-
-    Raises:
-        CommandError: It cannot be written.
-    """
+    """Print lines on standard output, if there is one; characters that it cannot encode are escaped too."""
     if sys.stdout is not None:
         encoding = sys.stdout.encoding or "utf-8"
         text = "\n".join(map(printable, text.split("\n")))
@@ -44,11 +40,7 @@ def tell(text: str) -> None:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write data to standard output.
-
-    Raises:
-        CommandError: It cannot be written.
-    """
+    """Write data to standard output."""
     with _writing_stdout():
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
@@ -72,14 +64,7 @@ def _writing_stdout() -> Iterator[None]:
 
 @contextmanager
 def writing(what: object) -> Iterator[None]:
-    """Turn errors of the system into messages.
-
-    Args:
-        what: The file or folder, or the option that names it.
-
-    Raises:
-        CommandError: It cannot be written.
-    """
+    """Turn errors of the system into messages."""
     try:
         yield
     except OSError as error:
@@ -87,26 +72,16 @@ def writing(what: object) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        CommandError: It cannot be written.
-    """
+    """Write a file, whole or not at all."""
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     with writing(path):
         write_atomic(path, lambda stream: stream.write(data))
 
 
-def check_picture(path: Path) -> None:
-    """Find out whether a picture can be written, before the work begins.
-
-    Raises:
-        CommandError: matplotlib is not installed, or the file's name has another ending.
-    """
+def check_picture() -> None:
+    """Find out whether pictures can be drawn, before the work begins."""
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out")
-    if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
-        raise CommandError(f"--plot {path}: the name must end in .png, .svg or .pdf")
 
 
 class Progress(Protocol):

@@ -31,38 +31,38 @@ def deploy(
     dtype: torch.dtype | None = None,
     example_inputs: Tensor | tuple[Any, ...] | None = None,
 ) -> DeployedModel:
-    """Return a network that computes the same as another one, faster, and can no longer be trained.
+    """Return a faster, numerically equivalent inference model.
 
-    BatchNorm and constant factors of weights become part of the convolutions before them, computed in float64 and
-    rounded once; weights too small for a normal number become zero; paths that only add zero go. On a processor, blocks
-    of this package then run as a sequence of operations in their fastest forms, and add up in place. Wherever something
-    looks on (export, compilation, gradients of the input) and on other devices they compute the same with PyTorch's own
-    operations. ``deployment`` of what is returned tells what was done.
+    BatchNorm and constant factors of weights are folded into the convolutions before them, in float64 with one
+    rounding; weights too small for a normal number become zero; paths that only add zero are removed. On a processor,
+    the layers of this package then compute with faster kernels, in place. In export and compilation, if a gradient is
+    needed, and on other devices they use PyTorch's own operations, with the same result. The attribute ``deployment``
+    of the returned model reports what was done.
 
-    Works with any network. In blocks of this package the order of the layers is known; elsewhere, a BatchNorm is
+    Any network can be deployed. In blocks of this package the order of the layers is known; elsewhere, a BatchNorm is
     folded only if a pass with ``example_inputs`` shows that it alone takes the output of a convolution, and if the
-    output of the network stays the same; a network whose way depends on the size of the image needs an image of the
-    size that it will see.
+    output of the network stays the same. If control flow depends on the input size, pass an example of the size that
+    the network will get.
 
-    From the first call of a block of this package on, a process with glibc keeps up to 64 MiB of freed memory instead
-    of asking the system for it at every call.
+    After the first call of a block of this package, a process with glibc keeps up to 64 MiB of freed memory instead of
+    requesting it from the system at every call.
 
     Args:
-        model: The network, in training mode or not; it is left as it is.
+        model: The network, in training mode or not; it is not changed.
         backend: "eager", or "compile" for `torch.compile`, whose first call for a size takes minutes.
-        dtype: What to compute in: torch.float32, float64, bfloat16 or float16. Inputs are converted then, and outputs
-            converted back to the type of the input. None: inputs have to be of the type of the parameters, which stays.
-            On processors, float16 is many times slower than float32.
-        example_inputs: A tensor or a tuple of arguments that the network takes; by default an image of 64×64 pixels.
-            Only networks with BatchNorm outside of this package's blocks need it.
+        dtype: Type of the computation: torch.float32, float64, bfloat16 or float16. Inputs are converted to it, and
+            outputs back to the type of the input. None: that of the parameters, which inputs must have too. On
+            processors, float16 is many times slower than float32.
+        example_inputs: A tensor or a tuple of arguments of the network; by default an image of 64×64 pixels. Used only
+            for networks with BatchNorm outside of this package's blocks.
 
     Returns:
         A module in eval mode that is called like ``model``.
 
     Raises:
-        TypeError: ``model`` is no module, or one that is compiled, scripted or deployed already; a ``dtype`` that is
-            none of those; ``example_inputs`` that are neither a tensor nor a tuple.
-        ValueError: Another ``backend``; weights without values; ``example_inputs`` that the network does not take.
+        ArgumentTypeError: ``model`` is no module, or one that is compiled, scripted or deployed already; a ``dtype``
+            that is none of those; ``example_inputs`` that are neither a tensor nor a tuple.
+        ArgumentError: Another ``backend``; weights without values; ``example_inputs`` that the network does not take.
 
     Example:
         >>> import torch
@@ -123,7 +123,7 @@ def _check(model: object, backend: str, dtype: object, example_inputs: object) -
 
 @torch.no_grad()
 def _put_channels_last(network: nn.Module) -> None:
-    """Bring convolutions on a processor to the memory layout that they are fastest in; features follow."""
+    """Convert convolutions on a processor to the memory layout in which they are fastest; features follow."""
     for conv in network.modules():
         is_computed = parametrize.is_parametrized(conv) or not isinstance(getattr(conv, "weight", None), nn.Parameter)
         if isinstance(conv, nn.Conv2d) and not is_computed and conv.weight.device.type == "cpu":
@@ -139,7 +139,7 @@ def _dtype_of(network: nn.Module) -> torch.dtype:
 def _fold_elsewhere(
     network: nn.Module, example_inputs: Tensor | tuple[Any, ...] | None, folded: Folded, notes: list[str]
 ) -> nn.Module:
-    """Return the network with what a pass proves foldable folded, if that leaves its output as it is."""
+    """Return the network after folding what a pass shows to be foldable, if its output stays the same."""
     call = _example(network, example_inputs)
     try:
         with torch.no_grad():
@@ -189,7 +189,7 @@ def _are_close(found: Any, expected: Any) -> bool:
 
 
 def _left(network: nn.Module) -> list[str]:
-    """Say which normalisation layers are still there, and why."""
+    """Return notes on the normalisation layers that are left, and why."""
     norms = [name for name, module in network.named_modules() if isinstance(module, BatchNorm)]
     others = [name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
     notes = []

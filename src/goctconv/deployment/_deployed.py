@@ -26,12 +26,12 @@ class DeploymentReport:
     Attributes:
         network: Class of the network.
         backend: "eager" or "compile".
-        dtype: What it computes in, such as "float32".
+        dtype: Type of the computation, such as "float32".
         folded: Names of the normalisation layers that are part of convolutions now.
-        scaled: Names of the convolutions that multiplied their weight by a constant in every pass.
+        scaled: Names of the convolutions whose constant factor is part of their weight now.
         dropped: Names of the convolutions that only added zero.
         flushed: Number of weights that were set to zero because they were too small for a normal number.
-        rewritten: Names of the blocks that run in a form made for speed.
+        rewritten: Names of the blocks and layers that run with kernels.
         notes: What was not done, and why.
 
     Example:
@@ -73,15 +73,15 @@ def _counted(names: Iterable[str], what: str) -> str:
 
 
 class DeployedModel(ObservedModule):
-    """A network that `deploy` made: called like the one it was made from, faster, and no longer to be trained.
+    """The inference model that `deploy` returns: called like the original network, faster, and not trainable.
 
     Attributes:
-        network: What runs.
-        deployment: What was done.
-        dtype: What inputs are converted to; None for nothing.
+        network: The network that runs.
+        deployment: What was done to it.
+        dtype: The type that inputs are converted to; None: they are not converted.
 
-    It stays in eval mode. Weights that are changed in place by hand, or given by `torch.func.functional_call`, may have
-    no effect; those of ``load_state_dict`` have.
+    It stays in eval mode. Weights that are changed in place, or passed by `torch.func.functional_call`, may have no
+    effect; those that ``load_state_dict`` loads have.
 
     Example:
         >>> import torch
@@ -117,7 +117,7 @@ class DeployedModel(ObservedModule):
         """Stay in eval mode.
 
         Raises:
-            ValueError: Training mode is asked for.
+            ValueError: ``mode`` is True.
         """
         if mode:
             raise ValueError("a deployed network cannot be trained: train the one it was made from, and deploy that")

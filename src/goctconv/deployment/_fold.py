@@ -122,13 +122,7 @@ def _activates(norm: nn.Module) -> bool:
 
 @torch.no_grad()
 def fold(conv: Foldable, affine: Affine | None, *, adds_shift: bool = True) -> None:
-    """Multiply a following scale and shift, and a constant factor, into a convolution; afterwards it is a plain one.
-
-    Args:
-        conv: The convolution, which is changed.
-        affine: Of its outputs; None for none.
-        adds_shift: Whether this one of several convolutions, the sum of which is normalised, takes the shift.
-    """
+    """Multiply a following scale and shift, and a constant factor, into a convolution; afterwards it is a plain one."""
     weight = conv.weight.detach()
     dtype, device, layout = weight.dtype, weight.device, memory_format(weight)
     weight = weight.cpu().double() * getattr(conv, "weight_scale", 1.0)

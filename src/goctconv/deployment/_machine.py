@@ -72,8 +72,8 @@ def describe_machine() -> dict[str, Any]:
         },
         "allocator": {
             "library": " ".join(platform.libc_ver()).strip() or None,
-            "told_to_keep_freed_memory": keep_freed_memory.cache_info().currsize
-            > 0,  # by a deployed network; only glibc heeds it
+            # after the first call of a deployed network, and only with glibc
+            "told_to_keep_freed_memory": keep_freed_memory.cache_info().currsize > 0,
             **{name: os.environ[name] for name in _ALLOCATOR if name in os.environ},
         },
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -54,7 +54,7 @@ def parts_of(layer: nn.Module, scale: int) -> list[Part]:
 
 
 class Plain:
-    """Tells of modules whether they are what they seem: called nowhere else, not hooked, not parametrized."""
+    """Finds modules that do what their class says: used at one place, not hooked, not parametrized."""
 
     def __init__(self, network: nn.Module) -> None:
         self._uses = Counter(id(module) for _, module in network.named_modules(remove_duplicate=False))

@@ -1,4 +1,4 @@
-"""Blocks and layers that run with kernels on a processor, and as they are everywhere else."""
+"""Blocks and layers that use kernels on a processor, and PyTorch's own operations elsewhere."""
 
 from __future__ import annotations
 

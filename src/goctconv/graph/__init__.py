@@ -2,7 +2,6 @@
 
 from ._cost import Cost as Cost
 from ._cost import MacsCounter as MacsCounter
-from ._cost import Product as Product
 from ._cost import measuring_cost as measuring_cost
 from ._cost import peak_memory as peak_memory
 from ._cost import product_of as product_of
@@ -14,10 +13,8 @@ from ._modules import OwnedHook as OwnedHook
 from ._modules import Selection as Selection
 from ._modules import drop_copied_hooks as drop_copied_hooks
 from ._modules import gamma_parameters as gamma_parameters
-from ._modules import has_gamma as has_gamma
 from ._modules import is_wrapped as is_wrapped
 from ._modules import named_batch_norms as named_batch_norms
-from ._modules import plain_name as plain_name
 from ._modules import select as select
 from ._modules import unwrapped as unwrapped
 from ._operators import IDENTITIES as IDENTITIES

@@ -79,7 +79,7 @@ def undrawn_conv2d(
 
 
 def with_parameters_of(base: Callable[..., None], without: Sequence[str] = ()) -> Callable[[F], F]:
-    """Let `inspect.signature` of a method list what its ``*args`` and ``**options`` pass on to another one."""
+    """Add the parameters that a method passes on by ``*args`` and ``**options`` to its `inspect.signature`."""
 
     def decorate(method: F) -> F:
         own = inspect.signature(method).parameters
@@ -92,11 +92,7 @@ def with_parameters_of(base: Callable[..., None], without: Sequence[str] = ()) -
 
 
 def as_pair(value: IntPair, name: str) -> tuple[int, int]:
-    """Return height and width of an argument that may be one integer for both.
-
-    Raises:
-        ArgumentError: It is neither an integer nor two, or one is below 1.
-    """
+    """Return height and width of an argument that may be one integer for both."""
     return _pair(value, name, 1, "a positive integer, or a pair of them (height, width)")
 
 
@@ -110,11 +106,7 @@ def _pair(value: object, name: str, least: int, expected: str) -> tuple[int, int
 
 
 def check_stride(stride: IntPair) -> int:
-    """Return the stride as 1 or 2.
-
-    Raises:
-        ArgumentError: It is anything else.
-    """
+    """Return the stride as 1 or 2."""
     pair = as_pair(stride, "stride")
     if pair not in {(1, 1), (2, 2)}:
         cure = "a stride of 2 average-pools every input 2x2 before the convolutions; for more, stack layers"
@@ -125,12 +117,7 @@ def check_stride(stride: IntPair) -> int:
 def resolve_padding(
     padding: Padding, kernel_size: tuple[int, int], dilation: tuple[int, int], *, single_scale: bool
 ) -> tuple[int, int] | Literal["same"]:
-    """Return the padding for `torch.nn.Conv2d`: integers wherever it is symmetric, "same" for even kernels.
-
-    Raises:
-        ArgumentError: The padding is neither "same", "valid", an integer >= 0 nor a pair of them.
-        ScaleError: It changes the size while there are several scales, whose sizes then no longer fit together.
-    """
+    """Return the padding for `torch.nn.Conv2d`: integers wherever it is symmetric, "same" for even kernels."""
     needed = tuple(d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True))
     if padding == "same":
         return "same" if any(n % 2 for n in needed) else (needed[0] // 2, needed[1] // 2)
@@ -148,11 +135,7 @@ def resolve_padding(
 
 
 def convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    """Convolve, having checked that a padding made of the image itself finds enough of it.
-
-    Raises:
-        ScaleError: Reflection needs more pixels than its width, circular padding as many; there are fewer.
-    """
+    """Convolve, having checked that a padding made of the image itself finds enough of it."""
     layer = cast("nn.Conv2d", conv)
     if layer.padding_mode in {"reflect", "circular"} and checks_enabled():
         needed = tuple(d * (k - 1) - d * (k - 1) // 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
@@ -170,11 +153,7 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def halve(x: Tensor, width: int) -> Tensor:
-    """Average-pool 2x2 with stride 2, the stride of all layers here; a scale without channels only shrinks.
-
-    Raises:
-        ScaleError: Height or width is below 2.
-    """
+    """Average-pool 2x2 with stride 2, the stride of all layers here; a scale without channels only shrinks."""
     height, length = spatial_size(x)
     if checks_enabled() and min(height, length) < 2:
         raise ScaleError("stride", 2, problem=f"needs every scale to have at least 2x2 pixels, got {(height, length)}")

@@ -177,11 +177,7 @@ class GOctConv(ScaleLayer):
                 conv.bias.copy_(whole_bias[block])
 
     def resize_channels(self, in_widths: Sequence[int]) -> None:
-        """Take other widths over, after channels have been cut out of the paths; paths without channels go.
-
-        Args:
-            in_widths: Channels of every input scale now; those of the outputs are read off the paths.
-        """
+        """Take other widths over, after channels have been cut out of the paths; paths without channels go."""
         self.in_widths = tuple(in_widths)
         outputs = {int(name.rpartition("_")[2]): len(cast("Tensor", conv.weight)) for name, conv in self.paths.items()}
         self.out_widths = tuple(outputs.get(scale, 0) for scale in range(len(self.out_widths)))

@@ -1,9 +1,9 @@
-"""Base classes of the layers and blocks for features of several scales."""
+"""Base class of the layers for features of several scales."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
@@ -80,36 +80,3 @@ def finished(x: Tensor, scale: int, ends: Ends | None) -> Tensor:
     """Return an output scale after what follows there."""
     end = None if ends is None else ends[scale]
     return x if end is None else end(x)
-
-
-class Block(nn.Module):
-    """Three layers, each followed by its normalisation (``norm1`` to ``norm3``) and activation (``act1`` to ``act3``).
-
-    Attributes:
-        layer_names: Names of the layers.
-    """
-
-    layer_names: ClassVar[tuple[str, str, str]]
-
-    def steps(self) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield every layer with its normalisation and its activation."""
-        for number, name in enumerate(self.layer_names, 1):
-            yield getattr(self, name), getattr(self, f"norm{number}"), getattr(self, f"act{number}")
-
-    def forward(self, features: Tensor | Features) -> Tensor | Features:
-        """Return what the last activation gives: a plain tensor or a tuple, depending on the channels."""
-        for layer, norm, activation in self.steps():
-            features = activation(norm(layer(features)))
-        return features
-
-    @property
-    def in_widths(self) -> tuple[int, ...]:
-        """Channels of every input scale."""
-        widths: tuple[int, ...] = getattr(self, self.layer_names[0]).in_widths
-        return widths
-
-    @property
-    def out_widths(self) -> tuple[int, ...]:
-        """Channels of every output scale."""
-        widths: tuple[int, ...] = getattr(self, self.layer_names[-1]).out_widths
-        return widths

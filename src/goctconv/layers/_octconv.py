@@ -65,7 +65,7 @@ class OctConv(GOctConv):
 
 
 def _split(channels: int, alpha: float, side: str) -> Channels:
-    """Return channels at high and low resolution, or the integer itself where no share is asked for."""
+    """Return channels at high and low resolution, or the integer itself for a share of 0."""
     if not isinstance(channels, int) or isinstance(channels, bool):
         raise ArgumentTypeError(f"{side}_channels", channels, "an integer: all channels of both scales together")
     parse_channels(channels, f"{side}_channels")

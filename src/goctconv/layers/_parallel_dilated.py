@@ -98,11 +98,7 @@ class ParallelDilatedConv(ScaleLayer):
             self.branches[str(scale)] = convs
 
     def resize_channels(self, in_widths: Sequence[int]) -> None:
-        """Take other widths over, after channels have been cut out of the branches; empty ones go.
-
-        Args:
-            in_widths: Channels of every scale now; those of the branches are read off them.
-        """
+        """Take other widths over, after channels have been cut out of the branches; empty ones go."""
         self.in_widths = tuple(in_widths)
         branches = []
         for scale in range(len(self.in_widths)):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from .._checks import ArgumentTypeError, check_integer
 from .._features import Channels, Features, ScaleError, as_features, checks_enabled
@@ -34,8 +35,8 @@ class PerScale(ScaleLayer):
     Raises:
         ChannelError: A negative width or no channels at all; at the call, the wrong number of channels at a scale.
         ScaleError: At the call, the wrong number of scales.
-        TypeError: ``make`` is a module, an activation that takes no channels, or returns no module; at the call, a
-            tensor where a tuple is expected or the reverse.
+        ArgumentTypeError: ``make`` is a module, an activation that takes no channels, or returns no module; at the
+            call, a tensor where a tuple is expected or the reverse.
 
     Example:
         >>> import torch
@@ -70,6 +71,8 @@ class PerScale(ScaleLayer):
 
     def _are_free_of_width(self) -> bool:
         """Whether no parameter or buffer depends on the width: those of different widths, if any, are alike."""
+        if any(map(is_lazy, (*self.parameters(), *self.buffers()))):
+            return False
         shapes: dict[int, list[torch.Size]] = {}
         for scale, module in self.named_children():
             found = [tensor.shape for tensor in (*module.parameters(), *module.buffers())]
@@ -83,7 +86,7 @@ class PerScale(ScaleLayer):
         """Take other widths over, after channels have been cut out of the modules; those of empty scales go."""
         self.in_widths = self.out_widths = tuple(in_widths)
         for scale, width in enumerate(self.in_widths):
-            if not width and str(scale) in self._modules and not self.takes_any_width:
+            if not width and str(scale) in self._modules:
                 del self._modules[str(scale)]
 
     def check_inputs(self, features: Tensor | Features) -> Features:

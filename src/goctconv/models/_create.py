@@ -15,7 +15,7 @@ from .csnet import CSNet
 from .hub import (
     MODULES,
     CheckpointError,
-    MapModel,
+    HubModel,
     UnknownModelError,
     create_planned,
     load_strictly,
@@ -24,7 +24,7 @@ from .hub import (
 )
 from .scfnet import SCFNet
 
-_FAMILIES: dict[str, type[MapModel]] = {"csf": CSF, "csnet": CSNet, "scfnet": SCFNet}
+_FAMILIES: dict[str, type[HubModel]] = {"csf": CSF, "csnet": CSNet, "scfnet": SCFNet}
 _SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
 _WRAPPER = ("features_only", "out_indices", "feature_cls")
 _WIDTHS = {"channels", "fuse_stages", "base_width", "split", "depths", "fuse_channels", "norm", "width"}
@@ -135,7 +135,7 @@ def _create(
     return model
 
 
-def _family(name: str) -> type[MapModel] | None:
+def _family(name: str) -> type[HubModel] | None:
     """Return the class of a name of this package's models, None for others and for saved networks."""
     architecture = name.partition(".")[0]
     families = (family for module, family in _FAMILIES.items() if architecture in timm.list_models(module=module))
@@ -161,7 +161,7 @@ def _check_name(name: object) -> None:
     raise UnknownModelError.of("name", name, "known model", close, "goctconv.list_models() lists this package's models")
 
 
-def _create_from_checkpoint(family: type[MapModel], name: str, file: str, kwargs: dict[str, Any]) -> nn.Module:
+def _create_from_checkpoint(family: type[HubModel], name: str, file: str, kwargs: dict[str, Any]) -> nn.Module:
     """Return the model with the widths of its name or, if those do not fit, with the widths that the tensors have."""
     state = read_checkpoint(file)
     layout = family.layout
@@ -171,7 +171,7 @@ def _create_from_checkpoint(family: type[MapModel], name: str, file: str, kwargs
     learned = None if _WIDTHS & set(kwargs) else layout.widths(state)
     errors = []
     for widths in ({}, learned) if learned else ({},):
-        model = cast("MapModel", timm.create_model(name, **kwargs, **widths))
+        model = cast("HubModel", timm.create_model(name, **kwargs, **widths))
         try:
             load_strictly(model, layout.converted(state, model, file) if published else state, file)
         except CheckpointError as error:
@@ -182,7 +182,7 @@ def _create_from_checkpoint(family: type[MapModel], name: str, file: str, kwargs
         if wrapped.get("features_only"):
             overlay = {"state_dict": model.state_dict()}
             features = timm.create_model(name, True, pretrained_cfg_overlay=overlay, **kwargs, **widths, **wrapped)
-            cast("MapModel", features.model).weights_license = model.weights_license
+            cast("HubModel", features.model).weights_license = model.weights_license
             return features
         return model
     raise min(errors, key=lambda error: sum(len(names) for names in error.problems.values()))

@@ -18,6 +18,18 @@ from ._checks import warn
 _FROM_SCALER = ("grad_scale", "found_inf")
 
 
+def _of_the_wrapped(name: str) -> Any:
+    """Return a property that is an attribute of the wrapped optimizer."""
+
+    def get(self: OptimizerWrapper) -> Any:
+        return getattr(self.optimizer, name)
+
+    def change(self: OptimizerWrapper, value: Any) -> None:
+        setattr(self.optimizer, name, value)
+
+    return property(get, change, doc=f"The {name} of the wrapped optimizer.")
+
+
 class OptimizerWrapper(Optimizer):
     """What schedulers, scalers and training frameworks see: the wrapped optimizer, but for `step`.
 
@@ -43,34 +55,9 @@ class OptimizerWrapper(Optimizer):
             raise AttributeError(name)
         return getattr(self.optimizer, name)
 
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Those of the wrapped optimizer."""
-        groups: list[dict[str, Any]] = self.optimizer.param_groups
-        return groups
-
-    @param_groups.setter
-    def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        self.optimizer.param_groups = groups
-
-    @property
-    def state(self) -> Any:
-        """That of the wrapped optimizer."""
-        return self.optimizer.state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self.optimizer.state = state
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """Those of the wrapped optimizer."""
-        defaults: dict[str, Any] = self.optimizer.defaults
-        return defaults
-
-    @defaults.setter
-    def defaults(self, defaults: dict[str, Any]) -> None:
-        self.optimizer.defaults = defaults
+    param_groups = _of_the_wrapped("param_groups")
+    state = _of_the_wrapped("state")
+    defaults = _of_the_wrapped("defaults")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset gradients, as the wrapped optimizer does."""

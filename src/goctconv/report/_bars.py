@@ -8,20 +8,23 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+import numpy as np
 from torch import nn
 
 from .._checks import ArgumentError, ArgumentTypeError, check_integer
 from .._torch import BatchNorm
 from ..pruning import PruningReport
 from ._data import named, vector
-from ._picture import Panel, Picture, Plot, panel_of
-from ._theme import compact
+from ._picture import Panel, Picture, panel_of
+from ._plot import Plot
+from ._theme import BACKDROP_LOOK, HELD_LOOK, compact
 
 _Widths: TypeAlias = dict[tuple[int, str], int]  # by scale and block, or by layer of scale 0
 _Heights: TypeAlias = dict[str, list[float]]  # of bars, by series
 _BLOCK = re.compile(r"\d+\.\d+")
 _BLOCK_NORM = re.compile(r"stages\.(\d+)\.(\d+)\.norm1\.(\d+)")
 _SCALES = ("high resolution", "low resolution")
+_HELD = "masked, but stay"
 _MOST_NAMES = 50  # on the axis of a panel
 _GROUP = 0.84  # of the room of a name, which its bars take
 
@@ -62,21 +65,23 @@ def channel_widths(
         raise ArgumentTypeError("networks", networks, "CSNets alone, or other networks alone", "draw two pictures")
     if not any(any(widths.values()) for widths in found.values()):
         raise ArgumentError("networks", networks, "networks that have channels")
-    scales = sorted({scale for widths in found.values() for scale, _ in widths})
     layers = list(dict.fromkeys(layer for widths in found.values() for _, layer in widths))
     is_blocks = kinds == {True}
     if is_blocks:
         layers.sort(key=lambda block: [int(part) for part in block.split(".")])
+    scales = {
+        scale: _scale_name(scale) for scale in sorted({scale for widths in found.values() for scale, _ in widths})
+    }
     panels = []
-    for scale in scales:
-        heights = {name: [float(widths.get((scale, layer), 0)) for layer in layers] for name, widths in found.items()}
-        masked = [float(held.get((scale, layer), 0)) for layer in layers] if any(held.values()) else None
-        heading = f"{_scale_name(scale)}: channels" if is_blocks else "channels"
-        panels += _panels(layers, heights, heading, "stage.block" if is_blocks else "BatchNorm layer", masked)
+    for scale, scale_name in scales.items():
+        shown = {**found, **({_HELD: held} if any(held.values()) else {})}
+        heights = {name: [float(widths.get((scale, layer), 0)) for layer in layers] for name, widths in shown.items()}
+        heading = f"{scale_name}: channels" if is_blocks else "channels"
+        panels += _panels(layers, heights, heading, "stage.block" if is_blocks else "BatchNorm layer", backdrop=True)
     totals = ", ".join(f"{name} {sum(widths.values())}" for name, widths in found.items())
     totals += f", of which {sum(held.values())} are masked" if any(held.values()) else ""
     what = f"{len(layers)} {'block' if is_blocks else 'BatchNorm layer'}{'s' * (len(layers) > 1)}"
-    where = f", at {' and '.join(_scale_name(scale) for scale in scales)}" if is_blocks else ""
+    where = f", at {' and '.join(scales.values())}" if is_blocks else ""
     return Picture(title, f"Channels of {what}{where}: {totals}.", tuple(panels))
 
 
@@ -107,21 +112,15 @@ def output_deviation(
     heights = {name: [values.get(layer, math.nan) for layer in layers] for name, values in measured.items()}
     if not any(math.isfinite(value) for values in heights.values() for value in values):
         raise ArgumentError("networks", networks, "networks with a finite number for some layer")
-    means = ", ".join(f"{name} {compact(_mean(list(values.values())))}" for name, values in measured.items())
+    means = ", ".join(
+        f"{name} {compact(float(np.nanmean(list(values.values()) or [0.0])))}" for name, values in measured.items()
+    )
     count = f"{len(layers)} layer{'s' * (len(layers) > 1)} of {len(measured)} network{'s' * (len(measured) > 1)}"
     panels = _panels(layers, heights, "standard deviation", "layer", backdrop=False)
     return Picture(title, f"A number for each of {count}; on average {means}.", tuple(panels))
 
 
-def _panels(
-    names: Sequence[str],
-    heights: _Heights,
-    heading: str,
-    x_label: str,
-    held: list[float] | None = None,
-    *,
-    backdrop: bool = True,
-) -> list[Panel]:
+def _panels(names: Sequence[str], heights: _Heights, heading: str, x_label: str, *, backdrop: bool) -> list[Panel]:
     """Return panels with a group of bars for each name; many are spread evenly, so that bars stay wide enough.
 
     Args:
@@ -129,54 +128,39 @@ def _panels(
         heights: Of the bars, by series; NaN where there is none.
         heading: What heights are.
         x_label: What names are.
-        held: Of these, the lower ends that look different.
         backdrop: Whether the first series stands behind the others.
     """
+    series = [name for name in heights if name != _HELD]
+    looks = {name: look for look, name in enumerate(series, start=-1 if backdrop and len(series) > 1 else 0)}
+    looks |= {_HELD: HELD_LOOK} if _HELD in heights else {}
     rows = math.ceil(len(names) / _MOST_NAMES)
     ends = [round(len(names) * row / rows) for row in range(rows + 1)]
     tallest = max(value for values in heights.values() for value in values if math.isfinite(value))
-    panels = []
-    for start, end in pairwise(ends):
-        part = {name: values[start:end] for name, values in heights.items()}
-        masked = None if held is None else held[start:end]
 
-        def draw(
-            plot: Plot,
-            names: Sequence[str] = names[start:end],
-            part: _Heights = part,
-            masked: list[float] | None = masked,
-            label: str = x_label if end == len(heights) or end == ends[-1] else "",
-        ) -> None:
-            plot.heading(heading, x_label=label)
-            _draw_groups(plot, names, part, masked, backdrop=backdrop)
-            plot.categories(names)
+    def panel(start: int, end: int) -> Panel:
+        shown, places = names[start:end], np.arange(end - start)
+
+        def draw(plot: Plot) -> None:
+            plot.heading(heading, x_label=x_label if end == len(names) else "")
+            for name, look in looks.items():
+                left, right = _sides(look, list(looks.values()))
+                plot.bars(look, name, places + left, places + right, heights[name][start:end], shown)
+            plot.categories(shown)
             plot.axes.set_ylim(0, 1.05 * tallest or 1)
             plot.linear("y")
 
-        panels.append(panel_of(names[start:end], draw))
-    return panels
+        return panel_of(shown, draw)
+
+    return [panel(start, end) for start, end in pairwise(ends)]
 
 
-def _draw_groups(
-    plot: Plot, names: Sequence[str], heights: _Heights, held: list[float] | None, *, backdrop: bool
-) -> None:
-    def draw(look: int | str, name: str, values: Sequence[float], left: float, width: float) -> None:
-        starts = [index + left for index in range(len(names))]
-        tips = [f"{thing}, {name}: {compact(value)}" for thing, value in zip(names, values, strict=True)]
-        plot.bars(look, name, starts, [width] * len(names), values, tips)
-
-    first, *others = heights
-    has_backdrop = backdrop and bool(others)
-    if has_backdrop:
-        draw("backdrop", first, heights[first], -_GROUP / 2, _GROUP)
-    shown = others if has_backdrop else [first, *others]
-    inner = _GROUP * (0.72 if has_backdrop else 1.0)
-    width = inner / len(shown)
-    for series, name in enumerate(shown):
-        left = -inner / 2 + series * width
-        draw(series, name, heights[name], left, width * (0.9 if len(shown) > 1 else 1.0))
-    if held is not None:
-        draw("held", "masked, but stay", held, -inner / 2, inner)
+def _sides(look: int, looks: list[int]) -> tuple[float, float]:
+    """Return the ends of a bar, from the middle of its group."""
+    if look == BACKDROP_LOOK:
+        return -_GROUP / 2, _GROUP / 2
+    total, inner = max(looks) + 1, _GROUP * (0.72 if BACKDROP_LOOK in looks else 1.0)
+    left, width = inner * (max(look, 0) / total - 0.5), inner / total
+    return left, left + width * (0.9 if total > 1 else 1.0)
 
 
 def _scale_name(scale: int) -> str:
@@ -221,12 +205,6 @@ def _of_report(report: PruningReport) -> tuple[dict[str, _Widths], _Widths]:
 
 
 def _by_layer(layers: Mapping[str, float] | Sequence[float], name: str) -> dict[str, float]:
-    argument = f"networks[{name!r}]"
-    if isinstance(layers, Mapping):
-        return dict(zip(map(str, layers), vector(list(layers.values()), argument).tolist(), strict=True))
-    return {str(index): value for index, value in enumerate(vector(layers, argument).tolist(), start=1)}
-
-
-def _mean(values: list[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+    values = vector(list(layers.values()) if isinstance(layers, Mapping) else layers, f"networks[{name!r}]").tolist()
+    names = map(str, layers) if isinstance(layers, Mapping) else map(str, range(1, len(values) + 1))
+    return dict(zip(names, values, strict=True))

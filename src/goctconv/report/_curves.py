@@ -10,7 +10,8 @@ import numpy as np
 
 from .._checks import ArgumentError, ArgumentTypeError
 from ._data import Vector, column, columns, is_list, is_rows, named
-from ._picture import Panel, Picture, Plot
+from ._picture import Panel, Picture
+from ._plot import Plot
 from ._theme import compact
 
 
@@ -107,8 +108,7 @@ def _panel(curves: list[_Curve], key: str, x: str, events: Mapping[str, float], 
         for name, place in events.items():
             plot.rule(float(place), name)
         for curve in curves:
-            tips = [f"{curve.name}, {x} {compact(a)}: {compact(b)}" for a, b in zip(curve.x, curve.y, strict=True)]
-            plot.line(curve.series, curve.name, curve.x, curve.y, tips)
+            plot.line(curve.series, curve.name, curve.x, curve.y)
         plot.linear("x", whole=whole)
         if log:
             plot.logarithmic("y", min(finite) / 1.2, max(finite) * 1.2)
@@ -170,12 +170,8 @@ def complexity(
         plot.logarithmic("x", min(costs) / margin, max(costs) * margin)
         plot.axes.margins(y=0.12)
         for index, (name, points) in enumerate(found.items()):
-            tips = [
-                f"{f'{point.label}, ' if point.label else ''}{name}: {compact(point.score)} at {compact(point.cost)}"
-                for point in points
-            ]
             x, y = [point.cost for point in points], [point.score for point in points]
-            plot.line(index, name, x, y, tips, joined=joined)
+            plot.line(index, name, x, y, labels=[point.label for point in points], joined=joined)
         plot.linear("y")
         plot.labels([point for point in every if point.label])
 

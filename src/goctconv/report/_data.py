@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,12 +21,7 @@ _ROWS = ("epochs", "rows")  # keys under which a history may have its rows
 
 
 def named(things: Any, argument: str, what: str) -> dict[str, Any]:
-    """Return things by name.
-
-    Raises:
-        ArgumentTypeError: It is no mapping, or its keys are no names.
-        ArgumentError: It is empty.
-    """
+    """Return things by name."""
     expected = f"{what} by name, such as {{'mine': …}}"
     if not isinstance(things, Mapping) or not all(isinstance(name, str) for name in things):
         raise ArgumentTypeError(argument, things, expected)
@@ -35,11 +31,7 @@ def named(things: Any, argument: str, what: str) -> dict[str, Any]:
 
 
 def vector(values: Any, argument: str) -> Vector:
-    """Return numbers as a flat array; None is NaN.
-
-    Raises:
-        ArgumentTypeError: They are not numbers.
-    """
+    """Return numbers as a flat array; None is NaN."""
     given = values
     if isinstance(values, Tensor):
         values = values.detach().double().cpu().numpy()
@@ -63,10 +55,6 @@ def columns(history: Any, argument: str) -> dict[str, list[Any]]:
         history: Lists by key; or a list of rows, each a mapping; or a mapping that has such rows as "epochs" or "rows";
             or an object whose ``to_dict()`` gives one of these. Mappings within rows count as part of the row.
         argument: What errors call it.
-
-    Raises:
-        ArgumentTypeError: It is something else.
-        ArgumentError: It is empty, or its lists differ in length.
     """
     data = plain(history)
     if isinstance(data, Mapping):
@@ -96,24 +84,14 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def column(data: Mapping[str, list[Any]], key: str, argument: str) -> Vector:
-    """Return the numbers of a key.
-
-    Raises:
-        ArgumentError: There is none.
-        ArgumentTypeError: They are not numbers.
-    """
+    """Return the numbers of a key."""
     if key not in data:
         raise ArgumentError(argument, data, problem=f"has no {key!r}: it has {', '.join(data)}")
     return vector(data[key], f"{argument}[{key!r}]")
 
 
 def gammas_of(source: Any, layers: Sequence[str] | None, argument: str) -> Vector:
-    """Return abs(γ) of all BatchNorms of a network, or of those named; or the absolute values of given numbers.
-
-    Raises:
-        ArgumentTypeError: It is neither a network nor numbers.
-        ArgumentError: There is no such BatchNorm, or there are no numbers.
-    """
+    """Return abs(γ) of all BatchNorms of a network, or of those named; or the absolute values of given numbers."""
     numbers = source
     if isinstance(source, nn.Module):
         numbers = torch.cat(list(_gammas(source, layers, argument).values()))
@@ -149,3 +127,56 @@ def is_rows(values: Any) -> bool:
 def is_list(values: Any) -> bool:
     """Whether it is a list, an array or a tensor."""
     return isinstance(values, Sequence | np.ndarray | Tensor) and not isinstance(values, str)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Spread of abs(γ) at one time.
+
+    Attributes:
+        logarithms: To base 10, of all channels; of a histogram, as if spread evenly within its bins.
+        is_exact: Whether they are those of the channels.
+        levels: Shares whose quantiles were recorded.
+        quantiles: The logarithms of these.
+    """
+
+    logarithms: Vector
+    is_exact: bool = True
+    levels: Vector = field(default_factory=lambda: np.empty(0))
+    quantiles: Vector = field(default_factory=lambda: np.empty(0))
+
+    def shares(self, edges: Vector) -> Vector:
+        """Return the share of channels in each bin."""
+        return count_in(self.logarithms, edges) / len(self.logarithms)
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which a share of the channels lies: between recorded ones, where there are any."""
+        if len(self.levels):
+            return float(10 ** np.interp(share, self.levels, self.quantiles))
+        return float(10 ** np.quantile(self.logarithms, share))
+
+    def below(self, limit: float) -> str:
+        """Return how many channels lie below a value, in words."""
+        return f"{'' if self.is_exact else 'about '}{(self.logarithms < math.log10(limit)).sum()}"
+
+
+def count_in(logarithms: Vector, edges: Vector) -> NDArray[np.int64]:
+    """Return how many lie in each bin; those a little outside, by rounding, are in the outermost ones."""
+    return np.histogram(np.clip(logarithms, edges[0], edges[-1]), edges)[0].astype(np.int64)
+
+
+def spread_of_counts(entry: Any, edges: Sequence[float], recorded: tuple[Any, Any], argument: str) -> Spread:
+    """Return the spread of γ known as counts between logarithms, and as quantiles (levels, values) where recorded."""
+    counts, ends = vector(entry, argument), vector(edges, "edges")
+    if len(ends) != len(counts) + 1 or not (np.diff(ends) > 0).all():
+        expected = f"{len(counts) + 1} rising logarithms of abs(γ), one more than {argument} has counts"
+        raise ArgumentError("edges", edges, expected)
+    if not (counts >= 0).all() or not 0 < counts.sum() < np.inf:
+        raise ArgumentError(argument, entry, "counts of channels between the edges, at least one of them above 0")
+    whole = counts.astype(int)
+    within = np.concatenate([(np.arange(count) + 0.5) / count for count in whole if count])
+    logarithms = np.repeat(ends[:-1], whole) + np.repeat(np.diff(ends), whole) * within
+    levels, values = (vector([] if part is None else part, argument) for part in recorded)
+    if len(levels) != len(values):
+        levels = values = np.empty(0)
+    return Spread(logarithms, False, levels, np.log10(np.maximum(values, 10.0 ** ends[0])))

@@ -7,20 +7,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._checks import ArgumentError, ArgumentTypeError, check_choice, check_number
 from ..optim import GammaHistory
-from ._data import Vector, column, columns, gammas_of, named, plain, vector
-from ._picture import Panel, Picture, Plot
-from ._spread import Spread, count_in, spread_of_counts, spread_of_values
+from ._data import (
+    Spread,
+    Vector,
+    column,
+    columns,
+    count_in,
+    gammas_of,
+    named,
+    plain,
+    spread_of_counts,
+    vector,
+)
+from ._picture import Panel, Picture
+from ._plot import Plot
 from ._theme import compact
 
 SMALLEST = 1e-24  # smaller values count as this: the paper removes channels below 1e-20
 _BINS = (0.1, 0.2, 0.25, 0.5, 1.0)  # decades
 _MOST_BINS = 60
 _MOST_COLUMNS = 100
-_LEVELS = ((0.01, 0.2), (0.03, 0.35), (0.1, 0.53), (0.3, 0.75), (1.0, 1.0))  # shares up to which cells are so opaque
 _QUANTILES = (("median", 0.5), ("quarter and three quarters", 0.25), ("a tenth and nine tenths", 0.1))
 
 
@@ -67,7 +76,10 @@ def gamma_distribution(
         plot.heading("channels", x_label="abs(γ)", above=threshold is not None)
         plot.logarithmic("x", *_ends(edges), smallest)
         for series, (name, heights) in enumerate(counts.items()):
-            _draw_bars(plot, series, name, heights, edges, len(counts))
+            kept, step = np.flatnonzero(heights), (edges[1] - edges[0]) / len(counts)
+            left, right = (10.0 ** (edges[kept] + step * (series + part)) for part in (0, 0.92))
+            ranges = [f"{10.0 ** edges[index]:.2g} to {10.0 ** edges[index + 1]:.2g}" for index in kept]
+            plot.bars(series, name, left, right, heights[kept], ranges)
         if log_counts:
             plot.logarithmic("y", 0.7, 1.5 * max(int(heights.max()) for heights in counts.values()))
         else:
@@ -134,13 +146,13 @@ def gamma_over_time(
         if kind == "histogram":
             _draw_cells(plot, times, spreads, bins, tips)
         else:
-            _draw_quantiles(plot, times, spreads, label)
+            _draw_quantiles(plot, times, spreads)
         for name, place in (events or {}).items():
             plot.rule(place, name)
 
     ends = (spreads[0], spreads[-1])
-    first, last = (compact(10 ** spread.quantile(0.5)) for spread in ends)
-    channels = " to ".join(dict.fromkeys(str(spread.channels) for spread in ends))
+    first, last = (compact(spread.quantile(0.5)) for spread in ends)
+    channels = " to ".join(dict.fromkeys(str(len(spread.logarithms)) for spread in ends))
     description = (
         f"abs(γ) of {channels} channels by {label}, from {compact(times[0])} to {compact(times[-1])}: the median goes "
         f"from {first} to {last}."
@@ -165,20 +177,6 @@ def _decade_edges(values: Vector) -> Vector:
 
 def _ends(edges: Vector) -> tuple[float, float]:
     return float(10.0 ** edges[0]), float(10.0 ** edges[-1])
-
-
-def _draw_bars(plot: Plot, series: int, name: str, counts: NDArray[np.int64], edges: Vector, total: int) -> None:
-    """Draw the bars of one network, beside those of the others."""
-    width = float(edges[1] - edges[0])
-    kept = np.flatnonzero(counts).tolist()
-    left = [10.0 ** (edges[index] + width * series / total) for index in kept]
-    right = [10.0 ** (edges[index] + width * (series + 0.92) / total) for index in kept]
-    tips = [
-        f"{name}: {counts[index]} channels from {10.0 ** edges[index]:.2g} to {10.0 ** edges[index + 1]:.2g}"
-        for index in kept
-    ]
-    widths = [end - start for start, end in zip(left, right, strict=True)]
-    plot.bars(series, name, left, widths, [float(counts[index]) for index in kept], tips)
 
 
 def _share(values: Vector, threshold: float | None) -> str:
@@ -221,27 +219,28 @@ def _read(
     for index in known:
         argument = f"history[{index}]"
         if edges is None:
-            spreads.append(spread_of_values(rows[index], smallest, argument))
+            gammas = np.maximum(gammas_of(rows[index], None, argument), smallest)
+            spreads.append(Spread(np.log10(gammas)))
         else:
-            recorded = quantiles[index] if quantiles else None
-            spreads.append(spread_of_counts(rows[index], edges, levels, recorded, argument))
+            recorded = (levels, quantiles[index] if quantiles else None)
+            spreads.append(spread_of_counts(rows[index], edges, recorded, argument))
     return times[known], spreads, x, edges
 
 
 def _bins(spreads: list[Spread], edges: Sequence[float] | None) -> Vector:
     """Return edges of bins, as logarithms: of those given, the ones around values."""
     if edges is None:
-        return _decade_edges(10 ** np.array([spread.quantile(share) for spread in spreads for share in (0, 1)]))
+        return _decade_edges(np.array([spread.quantile(share) for spread in spreads for share in (0, 1)]))
     given = vector(edges, "edges")
     used = np.flatnonzero(sum(spread.shares(given) for spread in spreads))
     return given[used[0] : used[-1] + 2]
 
 
 def _tip(label: str, time: float, spread: Spread, threshold: float | None) -> str:
-    below = f", {spread.below(math.log10(threshold))} below the threshold {threshold:g}" if threshold else ""
-    low, middle, high = (compact(10 ** spread.quantile(share)) for share in (0.1, 0.5, 0.9))
+    below = f", {spread.below(threshold)} below the threshold {threshold:g}" if threshold else ""
+    low, middle, high = (compact(spread.quantile(share)) for share in (0.1, 0.5, 0.9))
     return (
-        f"{label} {compact(time)}: {spread.channels} channels{below}; a tenth ≤ {low}, half ≤ {middle}, "
+        f"{label} {compact(time)}: {len(spread.logarithms)} channels{below}; a tenth ≤ {low}, half ≤ {middle}, "
         f"nine tenths ≤ {high}"
     )
 
@@ -255,16 +254,11 @@ def _draw_cells(plot: Plot, times: Vector, spreads: list[Spread], edges: Vector,
     half = (middles[0] - at[0], at[-1] - middles[-1]) if len(at) > 1 else (0.5, 0.5)
     x_edges = [float(end) for end in (at[0] - half[0], *middles, at[-1] + half[1])]
     shares = np.array([np.clip(spreads[index].shares(edges), 0, 1) for index in chosen])
-    plot.cells(x_edges, (10.0**edges).tolist(), shares, [tips[index] for index in chosen], _LEVELS)
+    plot.cells(x_edges, (10.0**edges).tolist(), shares, [tips[index] for index in chosen])
 
 
-def _draw_quantiles(plot: Plot, times: Vector, spreads: list[Spread], label: str) -> None:
+def _draw_quantiles(plot: Plot, times: Vector, spreads: list[Spread]) -> None:
     """Draw a line for the median, and two for each pair of quantiles around it."""
     for series, (name, share) in enumerate(_QUANTILES):
         for quantile in dict.fromkeys((share, 1 - share)):
-            values = [10.0 ** spread.quantile(quantile) for spread in spreads]
-            tips = [
-                f"{label} {compact(time)}: {quantile:.0%} of the channels ≤ {compact(value)}"
-                for time, value in zip(times.tolist(), values, strict=True)
-            ]
-            plot.line(series, name, times.tolist(), values, tips)
+            plot.line(series, name, times.tolist(), [spread.quantile(quantile) for spread in spreads])

@@ -12,12 +12,8 @@ import re
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.patches import PathPatch
 
 SERIES = ("#0068a8", "#c4500c", "#00795a", "#a34486", "#7d6608", "#3f4a56")
 BACKDROP, HELD, INK, SOFT, LINE, PAPER = "#c9ced4", "#d98a1f", "#1c1e21", "#5f6670", "#dfe2e6", "#ffffff"
@@ -39,7 +35,7 @@ _DASHES = ((), (6, 3), (2, 2.5), (8, 2.5, 2, 2.5), (4, 2))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "*")
 _HATCHES = ("", "////", "\\\\\\\\", "----", "||||", "++++")
 
-FONT_SIZE = 11.0  # points, in pictures of 360 points: large enough on a phone, where they are as wide as the screen
+WIDTH, FONT_SIZE = 360, 11.0  # points; a picture is as wide as a phone, where the letters have to be large enough
 _SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that pictures are alike everywhere
@@ -66,6 +62,9 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+BACKDROP_LOOK, HELD_LOOK = -1, -2  # in place of a series
+
+
 class Look(NamedTuple):
     """Look of a series, in matplotlib's words; series differ without colour too."""
 
@@ -76,7 +75,9 @@ class Look(NamedTuple):
 
 
 def look_of(series: int) -> Look:
-    """Return how a series is drawn; thousands of series differ in some way."""
+    """Return how a series is drawn; thousands of them differ in some way."""
+    if series < 0:
+        return Look(BACKDROP if series == BACKDROP_LOOK else HELD, (), "", "")
     color, dash = SERIES[series % len(SERIES)], _DASHES[series % len(_DASHES)]
     return Look(color, dash, _MARKERS[series % len(_MARKERS)], _HATCHES[series % len(_HATCHES)])
 
@@ -109,15 +110,6 @@ def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # noqa: PLC0415  # as above
 
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
-
-
-def merged_boxes(boxes: NDArray[np.float64], color: str, opacity: float) -> PathPatch:
-    """Return boxes, corners of shape (N, 4, 2), as one path: thousands of them stay small in SVG."""
-    from matplotlib.patches import PathPatch  # noqa: PLC0415  # as above
-    from matplotlib.path import Path  # noqa: PLC0415
-
-    path = Path.make_compound_path_from_polys(boxes)
-    return PathPatch(path, facecolor=color, alpha=opacity, linewidth=0, antialiased=False)
 
 
 _REMOVED = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)

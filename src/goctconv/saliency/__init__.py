@@ -1,19 +1,8 @@
 """Salient object detection in photographs: training data, losses, learning, maps and their metrics."""
 
-from . import losses as losses
-from . import metrics as metrics
-from . import transforms as transforms
-from ._learn import SaliencyStep as SaliencyStep
-from ._learn import SaliencyValidation as SaliencyValidation
-from ._learn import learn_saliency as learn_saliency
-from ._recipes import csf_recipe as csf_recipe
-from ._recipes import modern_recipe as modern_recipe
-from ._recipes import scfnet_recipe as scfnet_recipe
 from .data import DataSet as DataSet
 from .data import DataSetError as DataSetError
 from .data import ImageError as ImageError
-from .data import ImagePair as ImagePair
-from .data import SaliencyDataset as SaliencyDataset
 from .data import find_images as find_images
 from .data import find_pairs as find_pairs
 from .data import join_pairs as join_pairs
@@ -22,12 +11,16 @@ from .data import split_pairs as split_pairs
 from .data import synthetic_images as synthetic_images
 from .data import training_loader as training_loader
 from .data import validation_loader as validation_loader
-from .distillation._distill import distill as distill
-from .distillation._step import DistillationStep as DistillationStep
+from .distillation import DistillationConfig as DistillationConfig
+from .distillation import distill as distill
 from .inference import Predictor as Predictor
 from .inference import calibrate_batch_norm as calibrate_batch_norm
 from .inference import cutout as cutout
+from .inference import evaluate as evaluate
 from .inference import grey_map as grey_map
 from .inference import overlay as overlay
 from .inference import predict as predict
 from .inference import preprocess as preprocess
+from .learning import SaliencyConfig as SaliencyConfig
+from .learning import get_preset as get_preset
+from .learning import learn as learn

@@ -43,23 +43,6 @@ def resize_bilinear(image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeL
     Pixel centres lie at half-integers; positions outside the outermost centres are mirrored about them. The values
     are those of ``skimage.transform.resize(order=1, mode="reflect", anti_aliasing=False)`` (but are
     not rescaled: 8-bit values stay between 0 and 255).
-
-    Args:
-        image: An array of shape (H, W) or (H, W, C), of any real type.
-        size: The (height, width) to resize to.
-        dtype: The floating point type of the computation and of the result.
-
-    Returns:
-        An array of shape (height, width) or (height, width, C).
-
-    Raises:
-        ArgumentError: The array or the size is empty, or the array has other than 2 or 3 axes.
-
-    Example:
-        >>> import numpy as np
-        >>> from goctconv.saliency._resize import resize_bilinear
-        >>> print(resize_bilinear(np.array([[0.0, 4.0]]), (1, 4)))
-        [[1. 1. 3. 3.]]
     """
     result = np.empty((*size, *image.shape[2:]), dtype=dtype)
     for rows, block in resized_blocks(image, size, dtype=dtype):
@@ -133,11 +116,7 @@ def _of_channels(taps: _Taps, channels: int) -> _Taps:
 
 
 def check_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return the network's input size as (height, width).
-
-    Raises:
-        ArgumentError: It is no integer and no pair of them, or less than 32.
-    """
+    """Return the network's input size as (height, width)."""
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if not all(isinstance(side, Integral) for side in pair):
         raise ArgumentTypeError("size", size, _SIZES)
@@ -147,11 +126,7 @@ def check_size(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def check_size_or_own(size: Size) -> tuple[int, int] | None:
-    """Return an input size as (height, width), or None for what each photograph has.
-
-    Raises:
-        ArgumentError: It is no integer and no pair of them, less than 32, or another word than "own".
-    """
+    """Return an input size as (height, width), or None for what each photograph has."""
     if isinstance(size, str):
         if size != OWN:
             raise ArgumentTypeError("size", size, f"{_SIZES}, or {OWN!r}")

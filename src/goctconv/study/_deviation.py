@@ -1,15 +1,15 @@
-"""How far apart the outputs of a layer's channels are."""
+"""Deviation of the outputs of a layer's channels: Fig. 4 of the paper."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .._checks import ArgumentError, ArgumentTypeError, nearest
 from .._torch import BatchNorm
 from ..graph import named_batch_norms, unwrapped
 from ..optim import find_activations, global_average_pool
@@ -20,22 +20,22 @@ def measure_output_deviation(
 ) -> dict[str, float]:
     """Measure how far apart the outputs of the channels are, behind each BatchNorm and its activation.
 
-    Of a channel, the output is M, what dynamic weight decay measures: the mean over images of abs(mean over pixels).
-    Of a layer, the result is the standard deviation of M among its channels (dividing by their number). The network
-    works in eval mode, as a copy: the model stays as it is. The activation behind a BatchNorm is found as
+    Of a channel, the output is M, the metric of dynamic weight decay: the mean over images of abs(mean over pixels). Of
+    a layer, the result is the standard deviation of M among its channels (dividing by their number). The network works
+    in eval mode, as a copy: the model stays as it is. The activation behind a BatchNorm is found as
     `goctconv.DynamicWeightDecay` finds it; where there is none, the BatchNorm's own output counts.
 
     Args:
         model: Any network with BatchNorm.
         batches: Inputs of shape (B, C, H, W), of any device.
-        layers: Which BatchNorms, such as ``model.dynamic_decay_names()``; all that have a scale by default.
+        layers: Which BatchNorms, such as ``model.dynamic_decay_names()``; all that have γ by default.
 
     Returns:
         The standard deviation by the layer's name, in the network's order; layers that no input reaches are absent.
 
     Raises:
-        TypeError: ``batches`` is a single tensor, or ``model`` is no network.
-        ValueError: The model has no such BatchNorm, or there are no batches.
+        ArgumentTypeError: ``batches`` is a single tensor, or ``model`` is no network.
+        ArgumentError: The model has no such BatchNorm, or there are no batches.
 
     Example:
         >>> import torch
@@ -50,39 +50,54 @@ def measure_output_deviation(
     Fig. 4, which does not say how it was measured.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {model!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
+        raise ArgumentTypeError("model", model, "a torch.nn.Module", "pass a network, such as create_model(...)")
     if isinstance(batches, Tensor):
-        raise TypeError(
-            f"batches is one tensor of shape {tuple(batches.shape)}, expected several batches: pass a list, [tensor]."
-        )
+        raise ArgumentTypeError("batches", batches, "several batches", "pass a list, [tensor]")
     network = copy.deepcopy(unwrapped(model))
     norms = _chosen(network, layers)
-    sums: dict[str, Tensor] = {}
-    images = 0
-    handles: list[Any] = []
+    metrics: dict[str, _Metric] = {}
     like = next(network.parameters())
+    images = 0
     for batch in batches:
         inputs = batch.to(like)
-        if not handles:
-            for name, activation in _activations(network, norms, inputs).items():
-                handles.append(norms[name].register_forward_hook(partial(_add, sums, name, activation)))
+        if not images:
+            metrics = {name: _Metric(path) for name, path in _activations(network, norms, inputs).items()}
+            for name, metric in metrics.items():
+                norms[name].register_forward_hook(metric.add)
         with torch.inference_mode():
             network(inputs)
         images += len(inputs)
     if not images:
-        raise ValueError("there are no batches to measure on: pass at least one tensor of shape (B, C, H, W).")
-    return {name: (sums[name] / images).std(correction=0).item() for name in norms if name in sums}
+        raise ArgumentError("batches", batches, "at least one tensor of shape (B, C, H, W)")
+    totals = {name: metrics[name].total for name in norms if name in metrics}
+    return {name: (total / images).std(correction=0).item() for name, total in totals.items() if total.ndim}
+
+
+class _Metric:
+    """M of a layer, summed over images.
+
+    Args:
+        activation: Computes the activation from the BatchNorm's output.
+    """
+
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        self.activation = activation
+        self.total = torch.zeros(())
+
+    def add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG002  # a forward hook
+        """Add the images of an output."""
+        metric = global_average_pool(self.activation(output.detach()))
+        self.total = self.total.to(metric.device) + metric.sum(0, dtype=torch.float64)
 
 
 def _chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, BatchNorm]:
     norms = named_batch_norms(network)
-    unknown = [name for name in layers or () if name not in norms]
-    if unknown:
-        raise ValueError(f"layers names {unknown[0]!r}, which is no BatchNorm with a scale of the model")
-    chosen = norms if layers is None else {name: norms[name] for name in layers}
-    if not chosen:
-        raise ValueError(f"{type(network).__name__} has no BatchNorm with a scale: there is nothing to measure")
-    return chosen
+    if not norms:
+        raise ArgumentError("model", network, "a network that has a BatchNorm with γ")
+    for name in layers or ():
+        if name not in norms:
+            raise ArgumentError("layers", name, f"the name of a BatchNorm with γ{nearest(name, norms)}")
+    return norms if layers is None else {name: norms[name] for name in layers}
 
 
 def _activations(
@@ -100,16 +115,3 @@ def _activations(
     for name, buffer in network.named_buffers():
         buffer.copy_(buffers[name])
     return {name: path.reproduce for name, path in paths.items()}
-
-
-def _add(
-    sums: dict[str, Tensor],
-    name: str,
-    activation: Callable[[Tensor], Tensor],
-    module: nn.Module,
-    inputs: tuple[Any, ...],
-    output: Tensor,
-) -> None:
-    del module, inputs
-    total = global_average_pool(activation(output.detach())).sum(0, dtype=torch.float64)
-    sums[name] = sums[name] + total if name in sums else total

@@ -1,17 +1,21 @@
-"""Batches of any kind: what the loss of one is, how many images it has, what the model was called with."""
+"""Loaders and batches of any kind: checks, the loss of a batch, its images, and the inputs of the model."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
 
+from .. import _distributed as distributed
+from .._checks import ArgumentError, ArgumentTypeError
+from .._torch import leaves_of, map_leaves, map_tensors
 from ._errors import TrainingError
 
 Loss: TypeAlias = Callable[[Any, Any], Tensor]
@@ -50,11 +54,7 @@ def _kind(batch: Any) -> str:
 
 
 def check_loss(loss: object) -> Tensor:
-    """Return a loss that can be trained.
-
-    Raises:
-        TrainingError: It is no number, or does not depend on the model.
-    """
+    """Return a loss that can be trained."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
         raise TrainingError(f"the loss is {got}, expected a tensor with one number: take its mean")
@@ -73,11 +73,11 @@ def moved(batch: Any, device: torch.device, *, channels_last: bool) -> Any:
         if callable(to := getattr(leaf, "to", None)):
             return to(device)
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            names = [one.name for one in dataclasses.fields(leaf) if one.init]
-            return dataclasses.replace(leaf, **{name: pytree.tree_map(move, getattr(leaf, name)) for name in names})
+            names = [field.name for field in dataclasses.fields(leaf) if field.init]
+            return dataclasses.replace(leaf, **{name: map_leaves(move, getattr(leaf, name)) for name in names})
         return leaf
 
-    return pytree.tree_map(move, batch)
+    return map_leaves(move, batch)
 
 
 def image_count(batch: Any) -> int:
@@ -92,13 +92,12 @@ def names_of(batch: Any) -> list[str]:
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
-    for leaf in pytree.tree_leaves(batch):
+    for leaf in leaves_of(batch):
         if isinstance(leaf, Tensor):
             yield leaf
         elif hasattr(leaf, "__dict__"):
-            yield from (
-                one for value in vars(leaf).values() for one in pytree.tree_leaves(value) if isinstance(one, Tensor)
-            )
+            inner = (found for value in vars(leaf).values() for found in leaves_of(value))
+            yield from (found for found in inner if isinstance(found, Tensor))
 
 
 class _Called(Exception):  # noqa: N818  # it is no error
@@ -106,11 +105,7 @@ class _Called(Exception):  # noqa: N818  # it is no error
 
 
 def example_of(model: nn.Module, step: Step, batch: Any) -> tuple[Any, ...] | dict[str, Any]:
-    """Return what a step calls the model with, for its first images: arguments, or keywords if there are any.
-
-    Raises:
-        TrainingError: It does not call the model.
-    """
+    """Return what a step calls the model with, for its first images: arguments, or keywords if there are any."""
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -136,8 +131,42 @@ def example_of(model: nn.Module, step: Step, batch: Any) -> tuple[Any, ...] | di
 
 def _first_images(call: Any) -> Any:
     """Return copies of the first images of all tensors, if all have as many."""
-    counts = {len(leaf) if leaf.dim() else 0 for leaf in pytree.tree_leaves(call) if isinstance(leaf, Tensor)}
+    counts = {len(leaf) if leaf.dim() else 0 for leaf in leaves_of(call) if isinstance(leaf, Tensor)}
     count = _EXAMPLES if len(counts) == 1 and 0 not in counts else None
-    return pytree.tree_map_only(
-        Tensor, lambda one: (one[:count] if one.dim() else one).detach().clone(), copy.copy(call)
-    )
+    return map_tensors(lambda tensor: (tensor[:count] if tensor.dim() else tensor).detach().clone(), copy.copy(call))
+
+
+def length(loader: Any) -> int | None:
+    """Return the number of batches, if the loader tells."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):  # an iterable data set need not know
+        return None
+
+
+def check_loader(loader: object) -> None:
+    """Check that a loader gives batches, again in every epoch, and in every process its share."""
+    if not isinstance(loader, Iterable):
+        raise ArgumentTypeError("train_loader", loader, "a torch.utils.data.DataLoader, or a list of batches")
+    if isinstance(loader, Iterator):
+        problem, cure = "gives its batches only once", "pass what it iterates over"
+        raise ArgumentTypeError("train_loader", loader, problem=problem, cure=cure)
+    count = length(loader)
+    if count == 0:
+        problem = "is empty: it has no batch (fewer images than one batch, and drop_last=True?)"
+        raise ArgumentError("train_loader", loader, problem=problem)
+    counts = distributed.gathered(count)
+    if len(set(counts)) > 1:
+        raise TrainingError(
+            f"the processes have {', '.join(map(str, counts))} batches, and must have as many: use a "
+            "torch.utils.data.DistributedSampler"
+        )
+    sampler = getattr(loader, "sampler", None)
+    own = type(getattr(loader, "batch_sampler", None)) not in {BatchSampler, type(None)}  # which deals out the batches
+    is_whole = not own and type(sampler) in {RandomSampler, SequentialSampler}
+    if len(counts) > 1 and is_whole and not isinstance(getattr(loader, "dataset", None), IterableDataset):
+        warnings.warn(
+            f"every one of the {len(counts)} processes goes through the whole data set in an epoch (the loader's "
+            f"sampler is a {type(sampler).__name__}): use a torch.utils.data.DistributedSampler",
+            stacklevel=4,
+        )

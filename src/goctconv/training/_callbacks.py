@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: a protocol, and loggers that write files."""
+"""Callbacks: the protocol, and loggers that write files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..pruning import PruningPlan
-from ._gammas import SMALLEST, scales
+from ._histogram import SMALLEST, gammas
 from ._history import EpochRecord, StepRecord, TrainingHistory
 
 
@@ -148,13 +148,13 @@ class TensorBoard(Callback):
         numbers = {
             "loss": record.loss,
             "learning rate": record.learning_rate,
-            "dead channels": record.dead,
+            "channels below the threshold": record.below_threshold,
             "images per second": record.images_per_second,
             **{f"validation/{name}": value for name, value in record.validation.items()},
         }
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, record.epoch)
-        found = [scale.clamp_min(SMALLEST).log10() for scale in scales(run.model).values() if len(scale)]
+        found = [gamma.clamp_min(SMALLEST).log10() for gamma in gammas(run.model).values() if len(gamma)]
         if found:
             self._writer.add_histogram("log10 abs(γ)", torch.cat(found), record.epoch)
         self._writer.flush()

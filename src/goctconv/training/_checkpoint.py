@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are either complete or not there, of tensors and JSON."""
+"""Checkpoint files: folders of tensors and JSON that are either complete or not there."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import os
 import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from .._checks import ArgumentError
 from ._errors import TrainingError
 
-FORMAT = "goctconv-learning"
+FORMAT = "goctconv-training"
 VERSION = 1
 STATE, TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"\d{5}(-\d{7})?")
@@ -57,11 +60,7 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
     def write(self, epochs: int, steps: int, state: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:
-        """Write one: it appears under its name when all of it is on the disk.
-
-        Raises:
-            TrainingError: It cannot be written; the earlier ones are as they were.
-        """
+        """Write one: it appears under its name when all of it is on the disk."""
         path = self.folder / (f"{epochs:05d}-{steps:07d}" if steps else f"{epochs:05d}")
         partial = self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}"
         try:
@@ -79,8 +78,8 @@ class Checkpoints:
             last = self.last()
             good = f"the last good one is {last}" if last else "there is no earlier one"
             raise TrainingError(
-                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and call "
-                "again with resume=True"
+                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and go on "
+                "with {resume=True}"
             ) from error
         self._clean()
         return path
@@ -91,11 +90,7 @@ class Checkpoints:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the state and the tensors of a checkpoint.
-
-    Raises:
-        TrainingError: It is none, or it is damaged or of a later version.
-    """
+    """Return the state and the tensors of a checkpoint."""
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         tensors = safetensors.torch.load((path / TENSORS).read_bytes())
@@ -114,22 +109,17 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def last_checkpoint(checkpoints: Checkpoints | None, resume: bool | str | Path) -> Path | None:
-    """Return the checkpoint to go on from, if there is one.
-
-    Raises:
-        TrainingError: There is none where one is named, or there is one that nobody asked for.
-        ValueError: No folder was named.
-    """
+    """Return the checkpoint to go on from, if there is one."""
     if resume is False:
         if checkpoints is not None and (last := checkpoints.last()) is not None:
             raise TrainingError(
                 f"{checkpoints.folder} holds checkpoints of an earlier run, the last of them {last.name}: pass "
-                "resume=True to go on with it, or another folder"
+                "{resume=True} to go on with it, or another folder"
             )
         return None
     if resume is True:
         if checkpoints is None:
-            raise ValueError("resume=True needs checkpoints=, the folder to go on from")
+            raise ArgumentError("resume", True, problem="needs the folder to go on from", cure="pass {checkpoints}")
         return checkpoints.last()
     path = Path(resume)
     found = path if (path / STATE).is_file() else Checkpoints(path).last()
@@ -154,3 +144,43 @@ def _to_disk(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
+    """Return plain data for JSON; tensors are added to ``tensors`` under names that begin with ``name``."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        tensors[name] = stored(value)
+        return {"tensor": name}
+    if isinstance(value, list):
+        return [encode(part, tensors, f"{name}.{index}") for index, part in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": encode(list(value), tensors, name)}
+    if isinstance(value, Mapping):
+        kind = "counter" if isinstance(value, Counter) else "dict"
+        return {kind: [[key, encode(part, tensors, f"{name}.{key}")] for key, part in value.items()]}
+    raise TypeError(
+        f"{name} holds a {type(value).__module__}.{type(value).__qualname__}, and checkpoints hold data only: numbers, "
+        "texts, tensors, and lists, tuples and dicts of them"
+    )
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return what `encode` was given; tensors are on the processor."""
+    if isinstance(value, list):
+        return [decode(part, tensors) for part in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(decode(content, tensors))
+    pairs = {key: decode(part, tensors) for key, part in content}
+    return Counter(pairs) if kind == "counter" else pairs
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Return a copy on the processor that shares memory with nothing, in the order of its dimensions."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())

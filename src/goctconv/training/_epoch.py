@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
+import random
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
+from typing_extensions import Self
 
-from . import _distributed as distributed
-from ._batches import Step, check_loss, image_count, moved, names_of
+from .. import _distributed as distributed
+from ..graph import undisturbed
+from ._batches import Step, check_loss, example_of, image_count, moved, names_of
+from ._config import TrainingConfig
 from ._errors import TrainingError
 from ._network import Network
-from ._settings import Settings
+
+_LOADER_PARTS = ("sampler", "batch_sampler", "dataset")
 
 
 @dataclass
@@ -29,15 +39,6 @@ class Totals:
     images: int = 0
     loss: float = 0.0
     seconds: float = 0.0
-
-    def to_list(self) -> list[float]:
-        """Return the numbers for a checkpoint."""
-        return [self.steps, self.images, self.loss, self.seconds]
-
-    @classmethod
-    def from_list(cls, numbers: list[Any]) -> Totals:
-        """Return what `to_list` gave."""
-        return cls(int(numbers[0]), int(numbers[1]), float(numbers[2]), float(numbers[3]))
 
 
 class StepResult(NamedTuple):
@@ -56,7 +57,7 @@ class Training:
     scheduler: Any
     scaler: torch.amp.GradScaler
     step: Step
-    settings: Settings
+    config: TrainingConfig
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
 
     def steps(self, loader: Any, totals: Totals, place: str, begun: Callable[[], None]) -> Iterator[StepResult]:
@@ -84,14 +85,14 @@ class Training:
             yield result
 
     def _group(self, batches: Iterator[Any]) -> list[Any]:
-        return list(itertools.islice(batches, self.settings.accumulate))
+        return list(itertools.islice(batches, self.config.accumulate))
 
     def _take(self, group: list[Any], totals: Totals, place: str) -> StepResult:
         """Take one step of the optimizer."""
         self.optimizer.zero_grad()
         losses, images, bad = 0.0, 0, ""
         for index, given in enumerate(group):
-            batch = moved(given, self.network.device, channels_last=self.settings.channels_last)
+            batch = moved(given, self.network.device, channels_last=self.config.channels_last)
             count = image_count(batch)
             is_early = index < len(group) - 1
             with self.network.without_sync(really=is_early):
@@ -103,7 +104,8 @@ class Training:
         asked = self.asked_to_stop()
         losses, all_images, failed, stops = distributed.summed([losses, images, bool(bad), asked], self.network.device)
         if failed:
-            raise TrainingError(f"{place}: {bad or 'the loss is not finite in another process'}")
+            problem = bad or "the loss is not finite in another process"
+            raise TrainingError(f"{place}: {problem}", can_resume=False)
         self._update()
         totals.steps += 1
         totals.images += int(all_images)
@@ -111,15 +113,16 @@ class Training:
         return StepResult(losses / max(all_images, 1), stops > 0)
 
     def _backward(self, batch: Any, parts: int) -> float:
-        with self.network.autocast(self.settings):
+        with self.network.autocast(self.config):
             loss: Tensor = check_loss(self.step(self.network.runner, batch))
-        self.scaler.scale(loss / parts).backward()  # type: ignore[no-untyped-call]
+        scaled: Any = self.scaler.scale(loss / parts)
+        scaled.backward()
         return float(loss.detach())
 
     def _update(self) -> None:
-        if self.settings.clip_grad is not None:
+        if self.config.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
-            clip_grad_norm_(self.network.model.parameters(), self.settings.clip_grad)
+            clip_grad_norm_(self.network.model.parameters(), self.config.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
@@ -127,3 +130,74 @@ class Training:
 def _named(batch: Any) -> str:
     names = names_of(batch)
     return f" for the batch {', '.join(names)}" if names else ""
+
+
+class Interruption:
+    """Notes SIGTERM while it is entered, in the main thread; elsewhere signals cannot be caught."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_asked = True
+
+
+def derived(*parts: object) -> int:
+    """Return a seed of 63 bits that depends on all parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def begin_epoch(loader: Any, seed: int, epoch: int, rank: int) -> None:
+    """Let everything that is random in an epoch begin anew, from the seed and the epoch.
+
+    What has a ``set_epoch`` is told the epoch; generators of the loader and its samplers are seeded alike in all
+    processes, the global ones differently.
+    """
+    parts = _parts(loader)
+    for part in parts:
+        if callable(set_epoch := getattr(part, "set_epoch", None)):
+            set_epoch(epoch)
+    drawn = [getattr(part, "generator", None) for part in parts]
+    generators = {id(generator): generator for generator in drawn if isinstance(generator, torch.Generator)}
+    for number, generator in enumerate(generators.values()):
+        generator.manual_seed(derived(seed, epoch, "loader", number))
+    _seed_all(derived(seed, epoch, "process", rank))
+
+
+def _parts(loader: Any) -> list[Any]:
+    """Return the loader, its samplers and its data set, each once."""
+    found = [loader]
+    for part in found:
+        for name in _LOADER_PARTS:
+            inner = getattr(part, name, None)
+            if inner is not None and all(inner is not known for known in found):
+                found.append(inner)  # and look into it too
+    return found
+
+
+def _seed_all(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
+    torch.manual_seed(seed)
+
+
+def example_of_epoch(model: nn.Module, step: Step, loader: Any, config: TrainingConfig, epoch: int) -> Any:
+    """Return what a step calls the model with in the first batch of an epoch, the same in all processes."""
+    device = next(model.parameters()).device
+    with undisturbed():
+        begin_epoch(loader, config.seed, epoch, 0)
+        batch = moved(next(iter(loader)), device, channels_last=config.channels_last)
+        example = example_of(model, step, batch)
+    first = distributed.gathered(moved(example, torch.device("cpu"), channels_last=False))[0]
+    return moved(first, device, channels_last=False)

@@ -1,4 +1,4 @@
-"""What a run of learning went through, step by step and epoch by epoch, as plain data."""
+"""History and result of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ._gammas import HISTOGRAM_EDGES, QUANTILES
+from torch import Tensor, nn
+
+from .._files import write_atomic
+from ..pruning import PruningPlan, PruningReport
+from ._config import TrainingConfig
+from ._histogram import HISTOGRAM_EDGES, QUANTILES
+from ._threshold import Threshold
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class StepRecord:
         learning_rate: Of the first param group.
 
     Example:
-        >>> from goctconv.training import StepRecord
+        >>> from goctconv.training._history import StepRecord
         >>> StepRecord("train", epoch=1, step=1, loss=0.7, learning_rate=1e-4).loss
         0.7
     """
@@ -49,14 +55,15 @@ class EpochRecord:
         learning_rate: Of the first param group.
         images: How many there were, in all processes.
         seconds: What it took, without validation.
-        dead: How many channels have an abs(γ) below the threshold.
+        below_threshold: How many channels have an abs(γ) below the threshold.
+        threshold: The one that was counted with: that of the run, or 1e-3 where it is not known yet.
         channels: How many channels have a γ that decays dynamically, or did.
         quantiles: Of abs(γ): 0, 5, 25, 50, 75, 95 and 100 %.
         histogram: The numbers of log10 abs(γ) in half decades from -25 to 2.
         validation: What ``validate`` returned.
 
     Example:
-        >>> from goctconv.training import EpochRecord
+        >>> from goctconv.training._history import EpochRecord
         >>> EpochRecord("train", epoch=1, loss=0.7, learning_rate=1e-4, images=160, seconds=8.0).images_per_second
         20.0
     """
@@ -67,7 +74,8 @@ class EpochRecord:
     learning_rate: float
     images: int
     seconds: float
-    dead: int = 0
+    below_threshold: int = 0
+    threshold: float = 0.0
     channels: int = 0
     quantiles: list[float] = field(default_factory=list)
     histogram: list[int] = field(default_factory=list)
@@ -85,7 +93,7 @@ class EpochRecord:
         return {
             **values,
             "images_per_second": self.images_per_second,
-            **{f"scale_{round(share * 100)}": value for share, value in spread},
+            **{f"gamma_{round(share * 100)}": value for share, value in spread},
             **{f"validation_{name}": value for name, value in self.validation.items()},
         }
 
@@ -99,7 +107,8 @@ class TrainingHistory:
         steps: Their steps, and those of the epoch that runs.
 
     Example:
-        >>> from goctconv.training import EpochRecord, TrainingHistory
+        >>> from goctconv.training import TrainingHistory
+        >>> from goctconv.training._history import EpochRecord
         >>> history = TrainingHistory([EpochRecord("train", 1, 0.7, 1e-4, 160, 8.0, validation={"mae": 0.2})])
         >>> history.series("loss"), history.series("mae")
         ([0.7], [0.2])
@@ -118,14 +127,16 @@ class TrainingHistory:
         """Return a number of every epoch that has it: an attribute, or something that was validated.
 
         Args:
-            name: Such as ``"loss"``, ``"dead"`` or what ``validate`` calls it.
+            name: Such as ``"loss"``, ``"below_threshold"`` or what ``validate`` calls it.
             phase: "train", "finetune", or None for both.
 
         Raises:
             KeyError: No epoch has it.
         """
-        chosen = [one for one in self.epochs if phase is None or one.phase == phase]
-        tables = [{**asdict(one), "images_per_second": one.images_per_second, **one.validation} for one in chosen]
+        chosen = [epoch for epoch in self.epochs if phase is None or epoch.phase == phase]
+        tables = [
+            {**asdict(epoch), "images_per_second": epoch.images_per_second, **epoch.validation} for epoch in chosen
+        ]
         found = [table[name] for table in tables if name in table]
         if chosen and not found:
             raise KeyError(f"no epoch has {name!r}: there are {', '.join(tables[0])}")
@@ -134,8 +145,8 @@ class TrainingHistory:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data, ready for JSON."""
         return {
-            "epochs": [asdict(one) for one in self.epochs],
-            "steps": {key: [getattr(one, key) for one in self.steps] for key in StepRecord.__annotations__},
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "steps": {key: [getattr(step, key) for step in self.steps] for key in StepRecord.__annotations__},
             "histogram_edges": list(HISTOGRAM_EDGES),
             "quantiles": list(QUANTILES),
         }
@@ -150,19 +161,19 @@ class TrainingHistory:
         try:
             columns = [data["steps"][key] for key in StepRecord.__annotations__]
             steps = [StepRecord(*row) for row in zip(*columns, strict=True)]
-            return cls([EpochRecord(**one) for one in data["epochs"]], steps)
+            return cls([EpochRecord(**epoch) for epoch in data["epochs"]], steps)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"this is no history of learning ({type(error).__name__}: {error})") from error
+            raise ValueError(f"this is no history of a run ({type(error).__name__}: {error})") from error
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a table of the epochs, one a line; the file is replaced at once, so that readers find it complete."""
-        tables = [one.columns() for one in self.epochs]
+        tables = [epoch.columns() for epoch in self.epochs]
         names = list(dict.fromkeys(name for table in tables for name in table))
         text = io.StringIO()
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(tables)
-        _replace(path, text.getvalue())
+        _write(path, text.getvalue())
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON object a line, of ``"kind"`` "step" or "epoch"; an epoch follows its steps."""
@@ -172,13 +183,58 @@ class TrainingHistory:
             while left and left[-1].epoch <= epoch.epoch:
                 lines.append({"kind": "step", **asdict(left.pop())})
             lines.append({"kind": "epoch", **asdict(epoch), "images_per_second": epoch.images_per_second})
-        lines += [{"kind": "step", **asdict(one)} for one in reversed(left)]
-        _replace(path, "".join(f"{json.dumps(line)}\n" for line in lines))
+        lines += [{"kind": "step", **asdict(step)} for step in reversed(left)]
+        _write(path, "".join(f"{json.dumps(line)}\n" for line in lines))
 
 
-def _replace(path: str | os.PathLike[str], text: str) -> None:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file at once, so that readers find it complete."""
+    write_atomic(Path(path), lambda stream: stream.write(text.encode()))
+
+
+@dataclass(frozen=True, repr=False)
+class TrainingResult:
+    """A network whose channels were learned.
+
+    Attributes:
+        model: The slim network, fine-tuned, in eval mode; with ``threshold=None`` the trained one itself.
+        report: What was removed, and why other channels stayed.
+        plan: The same as data, to be saved and applied to a fresh network.
+        history: Losses, validation and γ over time.
+        threshold: Below which abs(γ) was masked; None: nothing was.
+        valley: Where the threshold came from, with ``threshold="valley"``.
+        unpruned: The state dict of the trained network before pruning, with ``keep_unpruned=True``.
+        config: The options of the run.
+
+    Example:
+        >>> import torch
+        >>> from goctconv import learn_channels
+        >>> from goctconv.training import TrainingConfig
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 3)
+        ... )
+        >>> batches = [(torch.rand(4, 3, 8, 8), torch.rand(4, 1, 4, 4))]
+        >>> loss = torch.nn.functional.mse_loss
+        >>> config = TrainingConfig(epochs=1, finetune_epochs=1, threshold=0.9999)
+        >>> result = learn_channels(model, batches, loss, config)
+        >>> result.report.channels, len(result.history.epochs)
+        (8, 2)
+    """
+
+    model: nn.Module
+    report: PruningReport
+    plan: PruningPlan
+    history: TrainingHistory
+    threshold: float | None
+    valley: Threshold | None = None
+    unpruned: dict[str, Tensor] | None = None
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __repr__(self) -> str:
+        (before, after), removed = self.report.parameters, self.report.removed
+        threshold = "None" if self.threshold is None else f"{self.threshold:g}"
+        return (
+            f"{type(self).__name__}(model={type(self.model).__name__}, parameters={before:,} -> {after:,}, "
+            f"channels={self.report.channels} -> {self.report.channels - removed}, threshold={threshold}, "
+            f"history={self.history!r})"
+        )

@@ -1,8 +1,7 @@
-"""The run itself: training, pruning, fine-tuning, with checkpoints between."""
+"""The loop of a run: training, pruning, fine-tuning, with checkpoints between."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,37 +11,25 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from .. import _distributed as distributed
+from .._torch import mark_stepped
 from ..graph import evaluating, set_random_states, undisturbed
 from ..optim import DynamicWeightDecay
-from ..pruning import PruningPlan, prune_channels
-from . import _distributed as distributed
-from ._batches import Step, example_of, moved
+from ..options import describe
+from ..pruning import PruningPlan
+from ._batches import Step, length, moved
 from ._callbacks import Callback, TrainingRun
-from ._checkpoint import Checkpoints
-from ._encoding import stored
-from ._epoch import Totals, Training
+from ._checkpoint import Checkpoints, stored
+from ._config import TrainingConfig
+from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
 from ._errors import ThresholdError, TrainingError
-from ._frozen import frozen_layers, keeping, set_trained, untrained
-from ._gammas import histogram, joined, quantiles, scales
-from ._history import EpochRecord, StepRecord, TrainingHistory
-from ._interrupt import Interruption
-from ._loaders import length
-from ._network import network, placed
-from ._optimizers import (
-    OptimizerFactory,
-    SchedulerFactory,
-    decayed,
-    for_finetuning,
-    make_optimizer,
-    make_scheduler,
-    rebind,
-    rewind,
-    step_schedule,
-)
-from ._result import TrainingResult
-from ._seeds import begin_epoch
-from ._settings import Settings, check_same, describe
-from ._state import Progress, Saved, check_same_model, save, shapes_of
+from ._histogram import gammas, histogram, joined, quantiles
+from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
+from ._network import frozen_layers, network, placed, set_trained, untrained
+from ._optimizers import OptimizerFactory, make_optimizer, rebind
+from ._phases import decayed, for_finetuning, pruned, rewind
+from ._schedules import SchedulerFactory, make_scheduler, step_schedule
+from ._state import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._threshold import Threshold, find_threshold
 
 TRAIN, FINETUNE = "train", "finetune"
@@ -58,26 +45,24 @@ class Parts:
 
     loader: Any
     step: Step
-    optimizer: OptimizerFactory | Optimizer
+    optimizer: OptimizerFactory | Optimizer | None
     scheduler: SchedulerFactory | None
     validate: Validate | None
     callbacks: Sequence[Callback]
     checkpoints: Checkpoints | None
     example_inputs: Any
-    device: torch.device | str | None
-    keep_unpruned: bool
 
 
-class Learner:
+class Loop:
     """A run of one network; `run` does all of it."""
 
-    def __init__(self, model: nn.Module, settings: Settings, parts: Parts) -> None:
-        self.model, self.settings, self.parts = model, settings, parts
-        self.device = placed(model, parts.device, settings)
-        self.frozen = frozen_layers(model, settings.freeze_batch_norm)
+    def __init__(self, model: nn.Module, config: TrainingConfig, parts: Parts) -> None:
+        self.model, self.config, self.parts = model, config, parts
+        self.device = placed(model, config)
+        self.frozen = frozen_layers(model, config.freeze_batch_norm)
         self.shapes = shapes_of(model)
         self.progress = Progress(0, Totals(), TrainingHistory())
-        self.run_state = TrainingRun(model, settings.total, history=self.progress.history)
+        self.run_state = TrainingRun(model, config.total, history=self.progress.history)
         self._begun: dict[str, Any] | None = None  # random states in the middle of an epoch
         self._decay: DynamicWeightDecay | None = None
         self.layers: set[str] = set()
@@ -99,13 +84,13 @@ class Learner:
 
     def _train(self) -> None:
         if self.progress.plan is None:
-            self._run_epochs(TRAIN, self.settings.epochs)
-            if self.settings.threshold is None:
+            self._run_epochs(TRAIN, self.config.epochs)
+            if self.config.threshold is None:
                 distributed.share_state(self.model)
                 self.progress.plan = PruningPlan.empty(self.model)
                 return
-            self._prune(self.settings.threshold)
-        self._run_epochs(FINETUNE, self.settings.total)
+            self._prune(self.config.threshold)
+        self._run_epochs(FINETUNE, self.config.total)
 
     def _result(self) -> TrainingResult:
         progress = self.progress
@@ -113,15 +98,15 @@ class Learner:
             raise TrainingError("the run ended before pruning")  # it cannot, but for a fault of ours
         model = self.training.network.model.eval()
         report = progress.plan.report
-        return TrainingResult(
-            model, report, progress.plan, progress.history, progress.threshold, progress.valley, progress.unpruned
-        )
+        found = (progress.plan, progress.history, progress.threshold, progress.valley, progress.unpruned)
+        return TrainingResult(model, report, *found, self.config)
 
     def _begin(self, saved: Saved | None) -> None:
         """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
-        inner = make_optimizer(self.parts.optimizer, self.model)
+        given = self.parts.optimizer
+        inner = make_optimizer(self.config.make_optimizer if given is None else given, self.model)
         self.described = {
-            **self.settings.described(),
+            **self.config.described(),
             "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}{_rates(inner)}",
             "scheduler": describe(self.parts.scheduler),
             "processes": str(distributed.world_size()),
@@ -131,29 +116,29 @@ class Learner:
             self.described["step"] = told()
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
-            check_same(saved.state["settings"], self.described, saved.path, is_pruned=saved.is_pruned)
+            check_same_run(saved, self.described, type(self.config))
         if saved is None or not saved.is_pruned:
-            net = network(self.model, self.device, self.settings, self.frozen)
-            if not self.settings.is_plain:
-                self._decay = decayed(inner, self.model, net.runner, self.settings, self.frozen)
+            net = network(self.model, self.device, self.config, self.frozen)
+            if not self.config.is_plain:
+                self._decay = decayed(inner, self.model, net.runner, self.config, self.frozen)
                 self._note_layers(self._decay)
-            self._set_training(net, self._decay or inner, self.settings.epochs)
+            self._set_training(net, self._decay or inner, self.config.epochs)
         else:
             self._begin_finetuning(saved, inner)
         if saved is not None:
             self._load(saved)
 
     def _begin_finetuning(self, saved: Saved, inner: Optimizer) -> None:
-        decay = decayed(inner, self.model, self.model, self.settings, self.frozen)
+        decay = decayed(inner, self.model, self.model, self.config, self.frozen)
         self._note_layers(decay)
         decay.remove()
         plan = PruningPlan.from_dict(saved.state["plan"])
         slim = plan.apply(self.model)
-        placed(slim, self.device, self.settings)
+        placed(slim, self.config, self.device)
         rebind(inner, slim, saved.parameters)
-        rewind(inner, self.settings)
-        net = network(slim, self.device, self.settings, self.frozen)
-        self._set_training(net, inner, self.settings.finetune_epochs)
+        rewind(inner, self.config)
+        net = network(slim, self.device, self.config, self.frozen)
+        self._set_training(net, inner, self.config.finetune_epochs)
 
     def _load(self, saved: Saved) -> None:
         saved.load_model(self.training.network.model)
@@ -164,30 +149,30 @@ class Learner:
         if self.progress.totals.steps:
             self._begun = saved.random()
             # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
-            vars(self.training.optimizer)["_opt_called"] = True
+            mark_stepped(self.training.optimizer)
 
     def _note_layers(self, decay: DynamicWeightDecay) -> None:
         self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
 
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
-        scheduler = make_scheduler(self.parts.scheduler, optimizer, epochs)
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.settings.amp == "fp16")
+        scheduler = make_scheduler(self.parts.scheduler or self.config.make_scheduler, optimizer, epochs)
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
         self.training = Training(
-            net, optimizer, scheduler, scaler, self.parts.step, self.settings, lambda: self.interruption.is_asked
+            net, optimizer, scheduler, scaler, self.parts.step, self.config, lambda: self.interruption.is_asked
         )
         self.run_state.model = net.model
 
     def _run_epochs(self, phase: str, last: int) -> None:
         self.run_state.phase = phase
         batches = length(self.parts.loader)
-        self.run_state.steps = None if batches is None else -(-batches // self.settings.accumulate)
+        self.run_state.steps = None if batches is None else -(-batches // self.config.accumulate)
         while self.progress.done < last:
             self._run_epoch(phase)
 
     def _run_epoch(self, phase: str) -> None:
         run, progress, totals = self.run_state, self.progress, self.progress.totals
         run.epoch = progress.done + 1
-        begin_epoch(self.parts.loader, self.settings.seed, progress.done, distributed.rank())
+        begin_epoch(self.parts.loader, self.config.seed, progress.done, distributed.rank())
         if callable(set_epoch := getattr(self.parts.step, "set_epoch", None)):
             set_epoch(progress.done)
         self._tell("on_epoch_start")
@@ -209,7 +194,7 @@ class Learner:
         progress, totals = self.progress, self.progress.totals
         if self.training.scheduler is not None:
             step_schedule(self.training.scheduler)
-        found = joined(scales(self.training.network.model, self.layers))
+        found = joined(gammas(self.training.network.model, self.layers))
         record = EpochRecord(
             phase,
             progress.done + 1,
@@ -217,7 +202,8 @@ class Learner:
             rate,
             totals.images,
             totals.seconds,
-            int((found < self.settings.dead).sum()),
+            int((found < self.config.counted_below).sum()),
+            self.config.counted_below,
             len(found),
             quantiles(found),
             histogram(found),
@@ -232,12 +218,13 @@ class Learner:
     def _check_finite(self) -> None:
         """Let no checkpoint hold weights that are spoilt: gradients can be so where the loss is not."""
         named = self.training.network.model.named_parameters()
-        bad = next((name for name, one in named if not one.isfinite().all()), None)
+        bad = next((name for name, parameter in named if not parameter.isfinite().all()), None)
         if distributed.summed([bad is not None], self.device)[0]:
-            raise TrainingError(f"{self._place()}: {bad or 'a parameter'} is not finite, though the loss was")
+            problem = f"{bad or 'a parameter'} is not finite, though the loss was"
+            raise TrainingError(f"{self._place()}: {problem}", can_resume=False)
 
     def _place(self) -> str:
-        return f"phase {self.run_state.phase}, epoch {self.run_state.epoch} of {self.settings.total}"
+        return f"phase {self.run_state.phase}, epoch {self.run_state.epoch} of {self.config.total}"
 
     def _validated(self) -> dict[str, float]:
         """Return what the user measures, in the first process."""
@@ -253,66 +240,41 @@ class Learner:
 
     def _prune(self, wanted: float | str) -> None:
         """Cut the network and its optimizer, and begin to fine-tune."""
-        model, settings, progress = self.model, self.settings, self.progress
+        model, config, progress = self.model, self.config, self.progress
         distributed.share_state(model)
         valley = self._find_valley() if isinstance(wanted, str) else None
         threshold = valley.value if valley else float(wanted)
-        criterion = settings.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
-        options = keeping(settings.pruning_options, model, self.frozen)
-        result = prune_channels(model, self._example(), threshold=threshold, criterion=criterion, **options)
-        if threshold and not result.report.masked:
-            cure = (
-                "short runs need a larger threshold, or threshold='valley'"
-                if settings.weight_decay
-                else "with weight_decay=0 no γ fades: give 3, say"
-            )
-            smallest = float(joined(scales(model)).min())
-            if smallest < threshold:
-                cure = "those below it are of layers that are frozen or kept"
-            warnings.warn(
-                f"no γ is below threshold={threshold:g} (the smallest is {smallest:.1g}), so nothing was removed: "
-                f"{cure}",
-                stacklevel=5,
-            )
-        if self.parts.keep_unpruned:
+        result = pruned(model, self._example(), threshold, config, self.frozen)
+        if config.keep_unpruned:
             progress.unpruned = {name: stored(tensor) for name, tensor in model.state_dict().items()}
         progress.plan, progress.threshold, progress.valley = result.plan, threshold, valley
-        placed(result.model, self.device, settings)
+        placed(result.model, config, self.device)
         if self._decay is None:
             raise TrainingError("nothing was trained in this run")  # it was, but for a fault of ours
-        optimizer = for_finetuning(self._decay, result, settings)
+        optimizer = for_finetuning(self._decay, result, config)
         self._decay.remove()
         scale = self.training.scaler.state_dict()
-        self._set_training(
-            network(result.model, self.device, settings, self.frozen), optimizer, settings.finetune_epochs
-        )
+        self._set_training(network(result.model, self.device, config, self.frozen), optimizer, config.finetune_epochs)
         self.training.scaler.load_state_dict(scale)  # else steps would be skipped until it is found again
         self._tell("on_pruned", result.plan)
-        if not settings.finetune_epochs:
+        if not config.finetune_epochs:
             self._save()
 
     def _find_valley(self) -> Threshold:
         try:
             return find_threshold(self.model, layers=self.layers)
         except ThresholdError as error:
-            kept = self.run_state.checkpoint
-            cure = (
-                f"go on from {kept} with resume=True and a number as threshold"
-                if kept
-                else "the model that you passed is trained; prune it with goctconv.prune_channels"
-            )
-            raise ThresholdError(f"{error}; {cure}") from error
+            error.checkpoint = kept = self.run_state.checkpoint
+            error.cure = "the model that you passed is trained; prune it with goctconv.prune_channels"
+            if kept is not None:
+                error.cure = f"go on from {kept} with {{resume=True}} and a number as {{threshold}}"
+            raise
 
     def _example(self) -> Any:
         """Return what the model is called with, the same in all processes."""
         if self.parts.example_inputs is not None:
             return moved(self.parts.example_inputs, self.device, channels_last=False)
-        with undisturbed():
-            begin_epoch(self.parts.loader, self.settings.seed, self.progress.done, 0)
-            batch = moved(next(iter(self.parts.loader)), self.device, channels_last=self.settings.channels_last)
-            example = example_of(self.model, self.parts.step, batch)
-        first = distributed.gathered(moved(example, torch.device("cpu"), channels_last=False))[0]
-        return moved(first, self.device, channels_last=False)
+        return example_of_epoch(self.model, self.parts.step, self.parts.loader, self.config, self.progress.done)
 
     def _save(self) -> None:
         if self.parts.checkpoints is not None:
@@ -336,9 +298,9 @@ class Learner:
         try:
             yield
         except TrainingError as error:
-            if self.run_state.checkpoint is None:
-                raise TrainingError(f"{error}; there is no checkpoint to go on from") from error
-            raise TrainingError(f"{error}; the last good checkpoint is {self.run_state.checkpoint}") from error
+            error.checkpoint = kept = self.run_state.checkpoint
+            error.cure = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint to go on from"
+            raise
 
     def _tell(self, event: str, *about: Any) -> None:
         if distributed.rank() == 0:

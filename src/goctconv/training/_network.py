@@ -1,19 +1,22 @@
-"""A model as it runs: on its device, in its memory format, data-parallel, compiled."""
+"""A model as it runs: on its device, in its memory format, data-parallel, compiled, with frozen BatchNorm."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..graph import is_wrapped
-from . import _distributed as distributed
-from ._frozen import set_eval
-from ._settings import Settings
+from .. import _distributed as distributed
+from .._checks import ArgumentError, ArgumentTypeError
+from .._torch import BatchNorm
+from ..graph import is_wrapped, named_batch_norms, select
+from ._config import TrainingConfig
+from ._optimizers import BACKBONE, has_backbone
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -46,42 +49,41 @@ class Network:
             return nullcontext()
         return cast("AbstractContextManager[None]", self.parallel.no_sync())
 
-    def autocast(self, settings: Settings) -> AbstractContextManager[None]:
-        """Let operations run in the precision of the settings."""
-        if settings.amp is None:
+    def autocast(self, config: TrainingConfig) -> AbstractContextManager[None]:
+        """Let operations run in the precision of the config."""
+        if config.amp is None:
             return nullcontext()
-        return cast("AbstractContextManager[None]", torch.autocast(self.device.type, _DTYPES[settings.amp]))
+        return cast("AbstractContextManager[None]", torch.autocast(self.device.type, _DTYPES[config.amp]))
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """Return the model that is meant.
-
-    Raises:
-        TypeError: It is no module, or is wrapped already.
-    """
+    """Return the model that is meant."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        raise ArgumentTypeError("model", model, "a torch.nn.Module")
     if is_wrapped(model):
-        raise TypeError(
-            f"model is a {type(model).__name__}: pass the model inside; learn_channels wraps it in "
-            "DistributedDataParallel where torch.distributed is initialised, and compiles it with compile=True"
+        raise ArgumentTypeError(
+            "model",
+            model,
+            problem="is wrapped already",
+            cure="pass the model inside; learn_channels wraps it in DistributedDataParallel where torch.distributed is "
+            "initialised, and compiles it with {compile=True}",
         )
     return model
 
 
-def placed(model: nn.Module, device: torch.device | str | None, settings: Settings) -> torch.device:
-    """Move a model to its device and lay its weights out, the same way each time; return the device."""
+def placed(model: nn.Module, config: TrainingConfig, device: torch.device | None = None) -> torch.device:
+    """Move a model to a device and lay its weights out, the same way each time; return the device."""
     first = next(model.parameters(), None)
-    where = torch.device(device) if device is not None else first.device if first is not None else torch.device("cpu")
+    where = device or torch.device(config.device or (first.device if first is not None else "cpu"))
     model.to(where)
     for parameter in model.parameters():
-        is_image = settings.channels_last and parameter.dim() == 4
+        is_image = config.channels_last and parameter.dim() == 4
         kind = torch.channels_last if is_image else torch.contiguous_format
         parameter.data = torch.empty_like(parameter.data, memory_format=kind).copy_(parameter.data)
     return where
 
 
-def network(model: nn.Module, device: torch.device, settings: Settings, frozen: tuple[str, ...] = ()) -> Network:
+def network(model: nn.Module, device: torch.device, config: TrainingConfig, frozen: tuple[str, ...] = ()) -> Network:
     """Return a model that was placed, ready to run."""
     model.train()
     set_eval(model, frozen)
@@ -89,10 +91,60 @@ def network(model: nn.Module, device: torch.device, settings: Settings, frozen: 
     if distributed.world_size() > 1:
         parallel = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
     runner: nn.Module = model if parallel is None else parallel
-    if settings.compile is not False:
-        backend = settings.compile if isinstance(settings.compile, str) else "inductor"
+    if config.compile is not False:
+        backend = config.compile if isinstance(config.compile, str) else "inductor"
         # Code that an earlier run has compiled for another network of this class counts towards torch's limit of
         # recompilations; beyond it, torch runs the hooks of dynamic weight decay one by one, which fails (2.14).
         torch.compiler.reset()
         runner = cast("nn.Module", torch.compile(runner, backend=backend))
     return Network(model, runner, parallel, device, frozen)
+
+
+def frozen_layers(model: nn.Module, asked: Any) -> tuple[str, ...]:
+    """Return the names of the BatchNorm layers to freeze."""
+    if asked is False:
+        return ()
+    if asked is not True:
+        return tuple(select(model, named_batch_norms(model), asked, "freeze_batch_norm"))
+    if not has_backbone(model):
+        raise ArgumentError(
+            "freeze_batch_norm",
+            True,
+            problem=f"is for a pretrained backbone, and this {type(model).__name__} has no attribute {BACKBONE!r}",
+            cure="leave it out, or name the layers",
+        )
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, BatchNorm) and name.startswith(f"{BACKBONE}.")
+    )
+
+
+def set_eval(model: nn.Module, names: Iterable[str]) -> None:
+    """Let layers use their running statistics, and leave these alone; those that have been removed are left out."""
+    modules = dict(model.named_modules())
+    for name in names:
+        if name in modules:
+            modules[name].eval()
+
+
+@contextmanager
+def untrained(model: nn.Module, names: Iterable[str]) -> Iterator[list[str]]:
+    """Let the parameters of layers have no gradient for a while, and yield the names of those that had one."""
+    modules = dict(model.named_modules())
+    owned = (parameter for name in names for parameter in modules[name].parameters(recurse=False))
+    within = {id(parameter) for parameter in owned if parameter.requires_grad}
+    held = [name for name, parameter in model.named_parameters() if id(parameter) in within]
+    set_trained(model, held, trained=False)
+    try:
+        yield held
+    finally:
+        set_trained(model, held, trained=True)
+
+
+def set_trained(model: nn.Module, names: Iterable[str], *, trained: bool) -> None:
+    """Let parameters have a gradient or none; those that have been removed are left out."""
+    parameters = dict(model.named_parameters())
+    for name in names:
+        if name in parameters:
+            parameters[name].requires_grad_(trained)

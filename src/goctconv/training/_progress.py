@@ -1,4 +1,4 @@
-"""Progress on a terminal: bars where tqdm is installed, else a line for each epoch."""
+"""ProgressBar: bars where tqdm is installed, else a line for each epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._history import EpochRecord, StepRecord
 
 
 class ProgressBar(Callback):
-    """Shows loss, validation, dead channels, images per second and the time left.
+    """Shows loss, validation, channels below the threshold, images per second and the time left.
 
     Args:
         stream: Where to; the standard error if not given. There are bars if it is a terminal and tqdm is installed,
@@ -21,11 +21,12 @@ class ProgressBar(Callback):
 
     Example:
         >>> import sys
-        >>> from goctconv.training import EpochRecord, TrainingRun, ProgressBar
+        >>> from goctconv.training import ProgressBar, TrainingRun
+        >>> from goctconv.training._history import EpochRecord
         >>> run = TrainingRun(model=None, epochs=10)
-        >>> record = EpochRecord("train", 1, 0.5, 1e-4, 160, 8.0, dead=3, channels=64, validation={"mae": 0.25})
+        >>> record = EpochRecord("train", 1, 0.5, 1e-4, 160, 8.0, 3, 1e-3, 64, validation={"mae": 0.25})
         >>> ProgressBar(sys.stdout).on_epoch_end(run, record)
-        train 1/10: loss 0.5000, mae 0.2500, dead 3 of 64, 20.0 images/s, lr 0.0001, 1:12 left
+        train 1/10: loss 0.5000, mae 0.2500, 3 of 64 γ below 0.001, 20.0 images/s, lr 0.0001, 1:12 left
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -70,7 +71,7 @@ class ProgressBar(Callback):
         if run.history.epochs:
             last = run.history.epochs[-1]
             shown |= {name: f"{value:.4f}" for name, value in last.validation.items()}
-            shown |= {"dead": f"{last.dead}/{last.channels}"} if last.channels else {}
+            shown |= {f"γ<{last.threshold:g}": f"{last.below_threshold}/{last.channels}"} if last.channels else {}
             shown |= {"images/s": f"{last.images_per_second:.1f}"}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(record.step - self._bar.n)
@@ -80,7 +81,7 @@ class ProgressBar(Callback):
         took = 0.0 if self._begun is None else time.monotonic() - self._begun  # with validation
         left = max(0, run.epochs - record.epoch) * max(took, record.seconds)
         parts = [f"loss {record.loss:.4f}", *(f"{name} {value:.4f}" for name, value in record.validation.items())]
-        parts += [f"dead {record.dead} of {record.channels}"] if record.channels else []
+        parts += [_counted(record)] if record.channels else []
         parts += [f"{record.images_per_second:.1f} images/s"]
         parts += [f"lr {record.learning_rate:g}", f"{_clock(left)} left"]
         self._line(f"{record.phase} {record.epoch}/{run.epochs}: {', '.join(parts)}")
@@ -106,6 +107,10 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _counted(record: EpochRecord) -> str:
+    return f"{record.below_threshold} of {record.channels} γ below {record.threshold:g}"
 
 
 def _clock(seconds: float) -> str:

@@ -1,102 +1,62 @@
-"""Schedules of the learning rate: functions of an optimizer and the number of epochs of a phase."""
+"""Schedules of the learning rate: by name, or given as functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
+
+from .._checks import ArgumentTypeError, check_choice, check_integer, check_number
+
+SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
+"""A function of an optimizer and the number of epochs of its phase; its scheduler steps once an epoch."""
 
 PUBLISHED_MILESTONES = (2 / 3, 5 / 6)  # 200 and 250 of 300 epochs
-PUBLISHED_WARMUP = 5  # epochs of 69
+PUBLISHED_WARMUP = 5  # epochs of 69, of KD-SCFNet
 
 
-def step_schedule(
-    optimizer: Optimizer, epochs: int, milestones: Sequence[float] = PUBLISHED_MILESTONES, factor: float = 0.1
+def create_schedule(
+    optimizer: Optimizer,
+    epochs: int,
+    name: str = "step",
+    *,
+    milestones: Sequence[float] = PUBLISHED_MILESTONES,
+    factor: float = 0.1,
+    warmup: int = PUBLISHED_WARMUP,
+    start: float = 0.01,
+    end: float = 0.01,
 ) -> LRScheduler:
-    """Return a schedule that multiplies the learning rates after some of the epochs.
+    """Return a schedule of the learning rates by its name; it steps once an epoch.
+
+    - ``"step"`` multiplies the learning rates by ``factor`` after each of the ``milestones``: CSNet's and CSF's.
+    - ``"cosine"`` follows half a cosine; the last epoch has the smallest learning rate, above 0.
+    - ``"warmup-cosine"`` rises linearly for ``warmup`` epochs and follows half a cosine then: KD-SCFNet's.
+    - ``"constant"`` leaves the learning rates as they are.
 
     Args:
         optimizer: Whose learning rates change.
-        epochs: Of this phase.
-        milestones: After which shares of them, each between 0 and 1.
-        factor: What they are multiplied by.
+        epochs: Of the phase.
+        name: Of the schedule.
+        milestones: Of "step": shares of the epochs, each between 0 and 1.
+        factor: Of "step": what the learning rates are multiplied by.
+        warmup: Of "warmup-cosine": epochs in which they rise; half of a phase that has fewer than twice as many.
+        start: Of "warmup-cosine": what share of the learning rates the first epoch has.
+        end: Of "warmup-cosine": what share the last epoch has.
 
     Raises:
-        ValueError: A milestone that is no share.
-
-    Example:
-        >>> import functools, torch
-        >>> from goctconv.training import step_schedule
-        >>> schedule = functools.partial(step_schedule, milestones=(15 / 24,))  # CSF's
-        >>> sorted(schedule(torch.optim.Adam(torch.nn.Linear(2, 3).parameters()), 24).milestones)
-        [15]
-    """
-    if not all(0 < share < 1 for share in milestones):
-        raise ValueError(f"milestones={tuple(milestones)} must be shares of the epochs between 0 and 1, such as 2/3")
-    return MultiStepLR(optimizer, [max(1, math.floor(share * epochs + 0.5)) for share in milestones], factor)
-
-
-def published_schedule(optimizer: Optimizer, epochs: int) -> LRScheduler:
-    """Return the schedule that CSNet was published with: a tenth after 2/3, and again after 5/6 of the epochs.
-
-    Args:
-        optimizer: Whose learning rates change.
-        epochs: Of this phase.
+        ArgumentError: An unknown name, a milestone that is no share, a negative ``warmup``, a share below 0.
 
     Example:
         >>> import torch
-        >>> from goctconv.training import published_optimizer, published_schedule
-        >>> sorted(published_schedule(published_optimizer(torch.nn.Linear(2, 3)), 300).milestones)
-        [200, 250]
-    """
-    return step_schedule(optimizer, epochs)
-
-
-def cosine_schedule(optimizer: Optimizer, epochs: int) -> LRScheduler:
-    """Return a schedule along half a cosine: the last epoch has the smallest learning rate, above 0.
-
-    Args:
-        optimizer: Whose learning rates change.
-        epochs: Of this phase.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.training import cosine_schedule
-        >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 3).parameters(), 1.0)
-        >>> schedule = cosine_schedule(optimizer, 4)
-        >>> rates = []
-        >>> for _ in range(4):
-        ...     rates.append(round(optimizer.param_groups[0]["lr"], 3))
-        ...     optimizer.step()
-        ...     schedule.step()
-        >>> rates
-        [1.0, 0.854, 0.5, 0.146]
-    """
-    return CosineAnnealingLR(optimizer, epochs)
-
-
-def warmup_cosine_schedule(
-    optimizer: Optimizer, epochs: int, *, warmup: int = PUBLISHED_WARMUP, start: float = 0.01, end: float = 0.01
-) -> LRScheduler:
-    """Return a schedule of linear warm-up, and half a cosine after it; as KD-SCFNet was published.
-
-    Args:
-        optimizer: Whose learning rates change.
-        epochs: Of this phase.
-        warmup: Epochs in which rates rise; of a phase of fewer than twice as many, half of them.
-        start: What share of the rates the first epoch has.
-        end: What share the last epoch has.
-
-    Raises:
-        ValueError: ``warmup`` is negative, or a share is not above 0.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.training import warmup_cosine_schedule
+        >>> from goctconv.training import create_schedule
         >>> optimizer = torch.optim.SGD(torch.nn.Linear(2, 3).parameters(), lr=0.064)
-        >>> schedule = warmup_cosine_schedule(optimizer, 69)
+        >>> sorted(create_schedule(optimizer, 300).milestones)
+        [200, 250]
+        >>> schedule = create_schedule(optimizer, 69, "warmup-cosine")
         >>> rates = []
         >>> for _ in range(69):
         ...     rates.append(round(optimizer.param_groups[0]["lr"], 5))
@@ -105,8 +65,26 @@ def warmup_cosine_schedule(
         >>> rates[0], rates[5], rates[-1]
         (0.00064, 0.064, 0.00064)
     """
-    if warmup < 0 or not (start > 0 and end > 0):
-        raise ValueError(f"warmup={warmup!r}, start={start!r}, end={end!r}: expected epochs from 0, and shares above 0")
+    make = SCHEDULES[check_choice("name", name, tuple(SCHEDULES))]
+    for share in milestones:
+        check_number("milestones", share, above=0, below=1, cure="pass shares of the epochs, such as 2/3")
+    check_integer("warmup", warmup, 0)
+    check_number("start", start, above=0)
+    check_number("end", end, above=0)
+    return make(optimizer, epochs, milestones=milestones, factor=factor, warmup=warmup, start=start, end=end)
+
+
+def _step(optimizer: Optimizer, epochs: int, *, milestones: Sequence[float], factor: float, **_: object) -> LRScheduler:
+    return MultiStepLR(optimizer, [max(1, math.floor(share * epochs + 0.5)) for share in milestones], factor)
+
+
+def _cosine(optimizer: Optimizer, epochs: int, **_: object) -> LRScheduler:
+    return CosineAnnealingLR(optimizer, epochs)
+
+
+def _warmup_cosine(
+    optimizer: Optimizer, epochs: int, *, warmup: int, start: float, end: float, **_: object
+) -> LRScheduler:
     rising = min(warmup, epochs // 2)
     falling = max(1, epochs - 1 - rising)
 
@@ -116,3 +94,38 @@ def warmup_cosine_schedule(
         return end + (1 - end) * (1 + math.cos(math.pi * min(1.0, (epoch - rising) / falling))) / 2
 
     return LambdaLR(optimizer, share)
+
+
+def _constant(optimizer: Optimizer, epochs: int, **_: object) -> LRScheduler:  # noqa: ARG001  # of every schedule
+    return LambdaLR(optimizer, lambda _: 1.0)
+
+
+SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
+    "step": _step,
+    "cosine": _cosine,
+    "warmup-cosine": _warmup_cosine,
+    "constant": _constant,
+}
+"""Functions of an optimizer, the number of epochs and the options of all schedules, of which each takes its own."""
+
+
+def make_scheduler(factory: SchedulerFactory, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
+    """Return the schedule of a phase, if it has epochs."""
+    if not epochs:
+        return None
+    made = factory(optimizer, epochs)
+    if isinstance(made, ReduceLROnPlateau) or not isinstance(made, LRScheduler):
+        raise ArgumentTypeError(
+            "scheduler",
+            factory,
+            problem=f"gave a {type(made).__name__}",
+            expected="a torch.optim.lr_scheduler whose step() needs no argument",
+        )
+    return made
+
+
+def step_schedule(scheduler: LRScheduler) -> None:
+    """Go on to the next epoch, also where a scaler has skipped all steps of this one, of which torch warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        scheduler.step()

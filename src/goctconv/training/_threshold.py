@@ -1,4 +1,4 @@
-"""find_threshold: the valley between the scales γ that have faded and the others."""
+"""Threshold selection on the histogram of γ."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from .._checks import ArgumentError
 from ._errors import ThresholdError
-from ._gammas import SMALLEST, joined, scales
-from ._histogram import find_valley
+from ._histogram import SMALLEST, find_valley, gammas, joined
 
 _STRAY_DECADES = 0.5  # by which a channel inside a valley must widen it, else it belongs to the edge
 _FEWEST = 2  # channels on either side: one alone is an outlier, not a group
@@ -33,8 +33,8 @@ class Threshold:
 
     Example:
         >>> from goctconv.training import Threshold
-        >>> valley = Threshold(1e-4, lower=1e-6, upper=1e-2, below=120, inside=0, channels=400)
-        >>> print(valley)
+        >>> found = Threshold(1e-4, lower=1e-6, upper=1e-2, below=120, inside=0, channels=400)
+        >>> print(found)
         1e-04: 120 of 400 channels (30.0%) are below; the valley is 4.0 decades wide, 1e-06 to 1e-02, 0 channels inside
     """
 
@@ -90,23 +90,26 @@ def find_threshold(
 
     Raises:
         ThresholdError: There is neither: then nothing tells faded channels from others.
-        ValueError: The model has no BatchNorm with a scale, or a γ is not finite.
+        ArgumentError: The model has no BatchNorm with γ, or a γ is not finite.
 
     Example:
         >>> import torch
         >>> from goctconv.training import find_threshold
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
         >>> with torch.no_grad():
-        ...     scale = model[1].weight[:3].copy_(torch.tensor([1e-7, 0.0, 1e-6]))
-        >>> valley = find_threshold(model)
-        >>> f"{valley.value:.0e}", valley.below, round(valley.decades)
+        ...     gamma = model[1].weight[:3].copy_(torch.tensor([1e-7, 0.0, 1e-6]))
+        >>> found = find_threshold(model)
+        >>> f"{found.value:.0e}", found.below, round(found.decades)
         ('1e-03', 3, 6)
     """
-    found = joined(scales(model, layers))
+    found = joined(gammas(model, layers))
     if not len(found):
-        raise ValueError(f"{type(model).__name__} has no BatchNorm with a scale (affine=True) among the layers: no γ")
+        raise ArgumentError("model", model, problem="has no BatchNorm with γ (affine=True) among the layers")
     if not found.isfinite().all():
-        raise ValueError(f"{int((~found.isfinite()).sum())} of {len(found)} γ are NaN or infinite: training has failed")
+        problem = (
+            f"has {int((~found.isfinite()).sum())} of {len(found)} γ that are NaN or infinite: training has failed"
+        )
+        raise ArgumentError("model", model, problem=problem)
     values = found.sort().values.tolist()
     logs = [math.log10(max(value, SMALLEST)) for value in values]
     least, strays = max(_FEWEST, math.ceil(least_share * len(values))), math.floor(stray_share * len(values))

@@ -267,7 +267,7 @@ def test_fixed_size_backbones_pad_up_to_it_and_refuse_more() -> None:
     )
     assert tuple(model.image_sizes) == (64, 64, 64)
     assert logits(model, image(2, 33, 50)).shape == (2, 1, 33, 50)
-    with pytest.raises(ScaleError, match=r"\(65, 97\) pixels.*64x64 only.*img_size"):
+    with pytest.raises(ScaleError, match=r"x=\(65, 97\) must be .* 64x64 .*img_size"):
         logits(model)
 
 
@@ -304,7 +304,11 @@ def test_padding_repeats_the_border_and_is_cropped() -> None:
             ValueError,
             r"does not suit test_resnet, which has no argument 'colour'",
         ),
-        ({**TINY, "channels": {"fuse": [1]}}, ChannelError, r"channels must have the keys"),
+        (
+            {**TINY, "channels": {"fuse": [1]}},
+            ChannelError,
+            r"channels=.* must be a dict with the keys dilated, fuse, fused: it has fuse",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -213,11 +213,11 @@ def with_an_extra_layer() -> tuple[nn.Module, PruningPlan]:
     [
         (
             lambda: (network(), pruned(network()).plan),
-            r"conv1\.0\.weight is \(\d+, 3, 3, 3\) in the model, .* makes of a fresh ResNet\. The model is not pruned",
+            r"conv1\.0\.weight is \(\d+, 3, 3, 3\) in the model, .* makes of a fresh ResNet: the model is not pruned",
         ),
         (
             lambda: (pruned(network()).model, pruned(network(), 0.5).plan),
-            r"conv1\.0\.weight is .* in the model, .*\. If it was pruned twice.*Otherwise the plan is of another model",
+            r"conv1\.0\.weight is .* in the model, .*: if it was pruned twice.*otherwise the plan is of another model",
         ),
         (
             lambda: (pruned(network()).model, pruned(network("resnet18")).plan),
@@ -225,10 +225,10 @@ def with_an_extra_layer() -> tuple[nn.Module, PruningPlan]:
         ),
         (replaced_head, r"fc\.weight is \(5, \d+\) in the model, and \(7, \d+\) in what .*num_classes="),
         (with_an_extra_layer, r"extra\.weight is \(2, 3\) in the model, and missing in what"),
-        (lambda: (csnet(), pruned(csnet(), bn_bias="zero").plan), r"channels in the model, .*The model is not pruned"),
+        (lambda: (csnet(), pruned(csnet(), bn_bias="zero").plan), r"channels in the model, .*the model is not pruned"),
         (
             lambda: (pruned(csnet(), bn_bias="zero").model, pruned(csnet(), 0.5, bn_bias="zero").plan),
-            "channels in the model, .*The plan is of another model",
+            "channels in the model, .*the plan is of another model",
         ),
         (
             replaced_prediction,
@@ -262,7 +262,7 @@ def test_what_no_folder_holds(make: Callable[[], nn.Module], message: str, tmp_p
     with pytest.raises(ValueError, match=message) as caught:
         save_pruned(result, tmp_path / "new")
     assert re.search(r"plan\.save\(FILE\)", str(caught.value))
-    with pytest.raises(TypeError, match="with plan="):
+    with pytest.raises(TypeError, match="plan=None must be a PruningPlan: pass what prune_channels gave"):
         save_pruned(result.model, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from goctconv.saliency import DataSetError, SaliencyDataset, find_pairs
-from goctconv.saliency.data import _read
+from goctconv.saliency import DataSetError, find_pairs
+from goctconv.saliency.data import SaliencyDataset, _read
 from goctconv.saliency.transforms import published_transforms
 from saliency.data_sets import make_data_set
 

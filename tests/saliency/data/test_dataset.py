@@ -8,8 +8,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.utils.data import DataLoader
 
-from goctconv.saliency import DataSetError, ImageError, ImagePair, SaliencyDataset, preprocess
-from goctconv.saliency.data import TensorPair, check_pairs, collate
+from goctconv.saliency import DataSetError, ImageError, preprocess
+from goctconv.saliency.data import ImagePair, SaliencyDataset, TensorPair, check_pairs, collate
 from goctconv.saliency.data._examples import Purpose, generator
 from goctconv.saliency.inference import resize_bilinear
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample, published_transforms

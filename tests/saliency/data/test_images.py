@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from goctconv.saliency import ImageError, read_image
-from goctconv.saliency.data import image_size
+from goctconv.saliency.data._images import image_size
 from saliency.pictures import encode, gradient
 
 

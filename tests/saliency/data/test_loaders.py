@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from goctconv.saliency import DataSetError, SaliencyDataset, preprocess, training_loader, validation_loader
-from goctconv.saliency.data import EpochBatchSampler, SaliencyLoader, SkippedPairWarning
+from goctconv.saliency import DataSetError, preprocess, training_loader, validation_loader
+from goctconv.saliency.data import EpochBatchSampler, SaliencyDataset, SaliencyLoader, SkippedPairWarning
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, published_transforms
 from saliency.data_sets import make_data_set, truncate
 

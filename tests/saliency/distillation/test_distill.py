@@ -25,22 +25,23 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import goctconv
-from goctconv import learn_channels
-from goctconv.saliency import DataSetError, DistillationStep, SaliencyStep, distill, find_images, find_pairs, predict
+from goctconv.saliency import DataSetError, DistillationConfig, distill, find_images, find_pairs, predict
 from goctconv.saliency.data import SkippedPairWarning
+from goctconv.saliency.distillation import DistillationStep
 from goctconv.saliency.distillation._maps import with_maps, write_map
 from goctconv.saliency.distillation._teacher import Teacher
 from goctconv.saliency.inference import all_outputs
+from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.losses import boundary_dice_loss, dice_loss, distillation_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
-from reference.learning import check_equal, state_of
+from reference.learning import check_equal, learn, split, state_of
 from saliency.data_sets import make_data_set, truncate
 
 RANKS = 2
 STEPS = 2
 TIMEOUT = 120
-SMALL: dict[str, Any] = {"size": 32, "batch_size": 2, "workers": 0, **OPTIONS}
+SMALL: dict[str, Any] = {"sizes": 32, "batch_size": 2, "workers": 0, **OPTIONS}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photographs(tmp_path_factory.mktemp("data") / "photographs")
 
 
+def distilled(student: Any, teacher: Any, images: Any, **options: Any) -> Any:
+    """Call `distill` with options of all kinds."""
+    passed, config = split(options, distill)
+    return distill(student, teacher, images, config=DistillationConfig(**config), **passed)
+
+
 def learned(folder: Path, teacher: nn.Module | None = None, **options: Any) -> Any:
-    return distill(seeded(Student), teacher or seeded(Trainer, 8), folder, **{**SMALL, **options})
+    return distilled(seeded(Student), teacher or seeded(Trainer, 8), folder, **{**SMALL, **options})
 
 
 def test_a_student_comes_near_its_teacher(folder: Path) -> None:
@@ -57,7 +64,7 @@ def test_a_student_comes_near_its_teacher(folder: Path) -> None:
     before = state_of(teacher)
     options = {**SMALL, "epochs": 30, "finetune_epochs": 0, "weight_decay": 0.0, "threshold": None, "loss": "bce"}
     options["optimizer"] = functools.partial(torch.optim.Adam, lr=0.03)
-    result = distill(student, teacher.train(), folder, held_out=folder, **options)
+    result = distilled(student, teacher.train(), folder, held_out=folder, **options)
     agreement = result.history.epochs
     assert agreement[-1].validation["teacher_mae"] < 0.5 * agreement[0].validation["teacher_mae"]
     assert result.report.removed == 0
@@ -98,7 +105,7 @@ def test_photographs_of_their_own_size(keeps: bool, tmp_path: Path) -> None:
         Image.new("RGB", sides, (90 * index, 80, 60)).save(tmp_path / f"{index}.png")
     teacher, maps = seeded(Trainer, 8), tmp_path / "maps"
     files = sorted(tmp_path.glob("*.png"))
-    result = learned(files, teacher, size="own", batch_size=1, held_out=files, maps=maps if keeps else None)
+    result = learned(files, teacher, sizes="own", batch_size=1, held_out=files, maps=maps if keeps else None)
     assert result.history.epochs[-1].images == 3
     assert len(teacher.seen) == 1
     pairs = with_maps(find_images(files), Teacher(teacher), maps, size="own", batch_size=4)
@@ -115,7 +122,7 @@ def test_the_loss_summed_over_pixels_is_the_mean_times_their_number() -> None:
         mean, total = (step(*given, reduction=kind, **options)(student, batch) for kind in ("mean", "sum"))
         height, width = batch.images.shape[-2:]
         torch.testing.assert_close(total, mean * height * width)
-    with pytest.raises(ValueError, match="reduction is 'none', expected one of 'mean', 'sum'"):
+    with pytest.raises(ValueError, match="reduction='none' must be one of 'mean', 'sum'"):
         DistillationStep(None, reduction="none")
 
 
@@ -187,8 +194,8 @@ def test_resumed_bit_for_bit(keeps: bool, folder: Path, tmp_path: Path) -> None:
             learned(folder, callbacks=[Stop(*where)], **options)
     again = learned(folder, **options)
     check_equal(state_of(again.model), state_of(whole.model))
-    assert [one.loss for one in again.history.steps] == [one.loss for one in whole.history.steps]
-    with pytest.raises(TrainingError, match=r"other settings: step=.*teacher"):
+    assert [step.loss for step in again.history.steps] == [step.loss for step in whole.history.steps]
+    with pytest.raises(TrainingError, match=r"other options: step=.*teacher"):
         learned(folder, seeded(Trainer, 9), **options)
 
 
@@ -245,37 +252,53 @@ def test_validation_with_masks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("teacher", "options", "error", "message"),
     [
-        (3, {}, TypeError, "teacher is 3, expected a torch.nn.Module"),
+        (3, {}, TypeError, "teacher=3 must be a torch.nn.Module"),
         (nn.Conv2d(3, 2, 1), {}, ValueError, r"the teacher returned \(2, 2, 32, 32\)"),
-        (nn.Conv2d(3, 1, 1), {"teacher_amp": "int8"}, ValueError, "teacher_amp is 'int8', expected one of 'bf16'"),
-        (nn.Conv2d(3, 1, 1), {"lr": 1e-3}, TypeError, r"distill\(\) has no argument 'lr': pass an optimizer"),
-        (nn.Conv2d(3, 1, 1), {"step": 1}, TypeError, r"distill\(\) has no argument 'step'"),
-        (nn.Conv2d(3, 1, 1), {"batch_sise": 1}, TypeError, r"'batch_sise': did you mean batch_size\?"),
-        (nn.Conv2d(3, 1, 1), {"callback": []}, TypeError, r"'callback': did you mean callbacks\?"),
+        (nn.Conv2d(3, 1, 1), {"teacher_amp": "int8"}, ValueError, "teacher_amp='int8' must be one of 'bf16'"),
+        (
+            nn.Conv2d(3, 1, 1),
+            {"lr": 1e-3},
+            TypeError,
+            r"lr=0.001 is an option of the config: pass config=DistillationConfig\(lr=...\)",
+        ),
+        (nn.Conv2d(3, 1, 1), {"step": 1}, TypeError, r"argument='step' is none of distill\(\)"),
+        (
+            nn.Conv2d(3, 1, 1),
+            {"batch_sise": 1},
+            TypeError,
+            r"'batch_sise' is none of distill\(\); did you mean 'batch_size'\?",
+        ),
+        (
+            nn.Conv2d(3, 1, 1),
+            {"callback": []},
+            TypeError,
+            r"'callback' is none of distill\(\); did you mean 'callbacks'\?",
+        ),
         (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "'dise' in 'dise' is no loss"),
     ],
 )
 def test_bad_arguments_are_named(
     teacher: Any, options: Any, error: type[Exception], message: str, folder: Path
 ) -> None:
+    call, base = (distill, {}) if error is TypeError else (distilled, SMALL)
     with pytest.raises(error, match=message):
-        distill(seeded(Student), teacher, folder, **{**SMALL, **options})
-    with pytest.raises(TypeError, match=r"student is .csnet_x1., expected a torch\.nn\.Module"):
-        distill("csnet_x1", nn.Conv2d(3, 1, 1), folder, **SMALL)
+        call(seeded(Student), teacher, folder, **{**base, **options})
+    with pytest.raises(TypeError, match=r"student='csnet_x1' must be a torch\.nn\.Module"):
+        distill("csnet_x1", nn.Conv2d(3, 1, 1), folder)  # type: ignore[arg-type]
 
 
 def test_a_teacher_of_no_numbers_is_named(folder: Path) -> None:
     teacher = nn.Conv2d(3, 1, 1)
     nn.init.constant_(teacher.bias, float("nan"))
     with pytest.raises(ValueError, match="teacher's map is not a number"):
-        distill(seeded(Student), teacher, folder, **SMALL)
+        distilled(seeded(Student), teacher, folder, **SMALL)
 
 
 @pytest.mark.slow
 def test_networks_of_this_package(folder: Path) -> None:
     for teacher, student in (("test_csf_resnet", "test_csnet"), ("test_scfnet", "test_scfnet")):
         options = {**SMALL, "threshold": 0.9999, "weight_decay": 3.0, "optimizer": torch.optim.Adam}
-        result = distill(goctconv.create_model(student), goctconv.create_model(teacher), folder, **options)
+        result = distilled(goctconv.create_model(student), goctconv.create_model(teacher), folder, **options)
         assert result.report.removed > 0
 
 
@@ -284,7 +307,7 @@ def together(rank: int) -> Any:
     data = batches(RANKS * STEPS)
     mine = data if rank < 0 else data[rank::RANKS]
     step = DistillationStep(seeded(Trainer, 8).double())
-    return learn_channels(seeded(Student).double(), mine, step=step, accumulate=RANKS if rank < 0 else 1, **OPTIONS)
+    return learn(seeded(Student).double(), mine, step=step, accumulate=RANKS if rank < 0 else 1, **OPTIONS)
 
 
 def main(rank: int, folder: Path, images: Path) -> None:
@@ -296,7 +319,7 @@ def main(rank: int, folder: Path, images: Path) -> None:
     teacher = seeded(Trainer, 8)
     data = with_maps(find_images(images), Teacher(teacher), folder / "maps", size=32, batch_size=2)
     found = {"images": teacher.images, "maps": [pair.mask.is_file() for pair in data]}
-    found["steps"] = [one.loss for one in result.history.steps]
+    found["steps"] = [step.loss for step in result.history.steps]
     (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
 
@@ -326,7 +349,7 @@ def test_two_processes_equal_one_that_accumulates(folder: Path, tmp_path: Path) 
         for name, parameter in expected.model.named_parameters():
             torch.testing.assert_close(found[name], parameter.detach(), rtol=1e-10, atol=1e-10)
         told = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert told["steps"] == pytest.approx([one.loss for one in expected.history.steps], rel=1e-10)
+        assert told["steps"] == pytest.approx([step.loss for step in expected.history.steps], rel=1e-10)
         assert len(told["steps"]) == STEPS * (EPOCHS + 1)
         assert (told["images"], told["maps"]) == (3, [True] * 6)
 

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .._arguments import integer_from, network_size
 from .._command import Command
-from .._types import integer_from, network_size
 
 FORMS = ("eager", "channels_last", "deployed", "compiled", "onnx", "openvino")
 

@@ -22,13 +22,6 @@ def measure_on_cuda(
 ) -> dict[str, Any]:
     """Measure a network on CUDA in turns, by events.
 
-    Args:
-        model: In eval mode, on the processor.
-        size: Height and width of the images.
-        rounds: Rounds that count.
-        device: The current CUDA device.
-        compiled: Whether to measure compiled forms too, each of which takes a minute for a batch size.
-
     Returns:
         For each batch size the figures of each form, as JSON holds them; None where memory does not suffice.
     """

@@ -39,31 +39,20 @@ _PACKAGES = {
 
 
 class Form(NamedTuple):
-    """A network, ready to be loaded with a number of threads.
-
-    Args:
-        seconds: How long it took to bring it into this form; of engines, with the export that they share.
-        load: Takes the number of threads, and whether each takes an image of its own; returns what is called.
-    """
+    """A network, ready to be loaded with a number of threads."""
 
     seconds: float
     load: Callable[[int, bool], Call]
 
 
 def installed_forms() -> list[str]:
-    """Return the forms that what is installed can run, but not the compiled one, which takes minutes."""
+    """Return the forms that the installed packages can run, without the compiled one, which takes minutes."""
     engines = [name for name, needed in _PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
     return ["eager", "channels_last", "deployed", *engines]
 
 
 class Forms:
-    """A network's forms, made one by one; the engines' are of one export, which takes most of their time.
-
-    Args:
-        model: In eval mode.
-        size: Of the images.
-        folder: For files.
-    """
+    """A network's forms, made one by one; the engines share one export, which takes most of their time."""
 
     def __init__(self, model: nn.Module, size: Size, folder: Path) -> None:
         self.model, self.size, self.folder = model, size, folder
@@ -71,14 +60,14 @@ class Forms:
         self._export_seconds = 0.0
 
     def make(self, name: str) -> Form:
-        """Bring the network into a form."""
+        """Convert the network to a form."""
         start, before = time.perf_counter(), self._export_seconds
         if name == "onnx":
             self._export().write_onnx(self.folder / "network.onnx")
-            load = _onnx(self.folder / "network.onnx", self._export().size)
+            load = _engine(OnnxEngine, self.folder / "network.onnx", self._export().size)
         elif name == "openvino":
             write_openvino(self._export(), self.folder / "network.xml")
-            load = _openvino(self.folder / "network.xml", self.size)
+            load = _engine(OpenVINOEngine, self.folder / "network.xml", self.size)
         else:
             load = _torch(name, self.model)
         shared = before if name in _PACKAGES else 0.0
@@ -97,7 +86,7 @@ class Forms:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Let PyTorch use a number of threads meanwhile."""
+    """Set the number of PyTorch's threads meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -123,17 +112,9 @@ def _torch(name: str, model: nn.Module) -> Callable[[int, bool], Call]:
     return lambda _threads, _split: call
 
 
-def _onnx(file: Path, size: Size | None) -> Callable[[int, bool], Call]:
+def _engine(kind: type[OnnxEngine | OpenVINOEngine], file: Path, size: Size | None) -> Callable[[int, bool], Call]:
     def load(threads: int, split: bool) -> Call:
-        engine = OnnxEngine(file, threads=threads, split=split, size=size)
-        return lambda images: torch.from_numpy(engine(images.numpy()))
-
-    return load
-
-
-def _openvino(file: Path, size: Size) -> Callable[[int, bool], Call]:
-    def load(threads: int, split: bool) -> Call:
-        engine = OpenVINOEngine(file, threads=threads, split=split, size=size)
+        engine = kind(file, threads=threads, split=split, size=size)
         return lambda images: torch.from_numpy(engine(images.numpy()))
 
     return load
@@ -151,12 +132,6 @@ class Settings(NamedTuple):
 
 def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Settings, folder: Path) -> dict[str, Any]:
     """Measure the forms of a network.
-
-    Args:
-        model: In eval mode.
-        names: Of the forms; the first is what the others are compared with.
-        settings: What is measured.
-        folder: For files.
 
     Returns:
         All figures, as JSON holds them.
@@ -190,7 +165,7 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
 def _timings(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Timings:
     calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
     timings = compare_timings(calls, rounds=settings.rounds, budget=settings.seconds)
-    done = len(next(iter(timings.seconds.values())))
+    done = len(timings.seconds[next(iter(calls))])
     if done < settings.rounds:
         say(f"  only {done} of {settings.rounds} rounds in {settings.seconds} s: --seconds allows more")
     return timings

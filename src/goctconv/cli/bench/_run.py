@@ -19,7 +19,7 @@ from torch import nn
 from ..._torch import BatchNorm
 from ...deployment import ExportError, describe_machine, keep_freed_memory, processors
 from ...saliency import calibrate_batch_norm
-from .._command import CommandError
+from .._command import CommandError, spelling
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
 from .._output import say, tell, write_file
 from ._cuda import measure_on_cuda
@@ -43,11 +43,7 @@ _TIMES = 3
 
 
 def run_bench(args: argparse.Namespace) -> int:
-    """Measure, print and write the figures, and return the exit status.
-
-    Raises:
-        CommandError: There is no such network, or a form of it cannot be made.
-    """
+    """Measure, print and write the figures, and return the exit status."""
     names = args.models or ["csnet_x1_l"]
     if args.weights is not None and len(names) > 1:
         raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL")
@@ -59,7 +55,7 @@ def run_bench(args: argparse.Namespace) -> int:
         seconds=args.seconds,
     )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would talk in between
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would print in between
     device = choose_device(args.device)
     keep_freed_memory()  # as a deployed network does, for all forms alike
     machine = describe_machine()
@@ -74,13 +70,10 @@ def run_bench(args: argparse.Namespace) -> int:
         found.append(_measure(name, model, args, settings, device) | {"loaded_in_s": loaded})
         tell("\n".join(model_lines(found[-1], args.batch_size)))
     if args.json is not None:
-        write_file(args.json, json.dumps(_document(machine, settings, found), indent=1) + "\n")
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        document = {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
+        write_file(args.json, json.dumps(document, indent=1) + "\n")
     return 0
-
-
-def _document(machine: dict[str, Any], settings: Settings, found: list[dict[str, Any]]) -> dict[str, Any]:
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
 
 
 def _measure(
@@ -88,11 +81,14 @@ def _measure(
 ) -> dict[str, Any]:
     if args.weights is None and not name.startswith(SAVED):
         _give_statistics(model, settings.size)
-    forms = _forms(args)
+    asked = list(args.forms or installed_forms()) + ["compiled"] * args.compile
+    forms = list(dict.fromkeys(["eager", *asked]))  # the baseline comes first
     with TemporaryDirectory(prefix="goctconv-") as folder:
         try:
             on_processor = measure_on_processor(model, forms, settings, Path(folder))
-        except (ExportError, ImportError) as error:
+        except ExportError as error:
+            raise CommandError(f"{name}: {error.text(spelling(args))}") from error
+        except ImportError as error:
             raise CommandError(f"{name}: {error}") from error
     on_cuda = None
     if device.type == "cuda":
@@ -109,13 +105,8 @@ def _measure(
     }
 
 
-def _forms(args: argparse.Namespace) -> list[str]:
-    asked = list(args.forms or installed_forms()) + ["compiled"] * args.compile
-    return list(dict.fromkeys(["eager", *asked]))  # what the others are compared with comes first
-
-
 def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
-    """Let BatchNorm of random weights know what it sees: values that overflow take another time."""
+    """Calibrate BatchNorm of random weights, as values that overflow take longer."""
     if any(isinstance(module, BatchNorm) for module in model.modules()):
         generator = torch.Generator().manual_seed(0)
         calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])

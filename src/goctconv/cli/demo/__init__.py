@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .._arguments import integer_from, network_size
 from .._command import Command, CommandError
-from .._types import integer_from, network_size
 
 _MODEL = "csnet_x1"
 _SIZES = {True: 64, False: 224}  # by whether it learns
@@ -95,4 +95,5 @@ DEMO = Command(
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
     run=_run,
+    names={"checkpoint_path": "--weights"},
 )

@@ -52,16 +52,7 @@ class ExportError(RuntimeError):
 
 
 class Reference:
-    """Images of four sizes, odd ones too, or of one, one and three at a time, and what the original makes of them.
-
-    Args:
-        network: In eval mode and float32, on the CPU.
-        channels: Of the images.
-        size: The only (height, width) that the network is to take; None: any.
-
-    Raises:
-        ExportError: The network does not take such images, or returns no tensor, or one that is not finite.
-    """
+    """Images of four sizes, odd ones too, or of one, one and three at a time, and what the original makes of them."""
 
     def __init__(self, network: nn.Module, channels: int, size: tuple[int, int] | None = None) -> None:
         self.is_fixed = size is not None
@@ -72,18 +63,7 @@ class Reference:
         self._expected = [_output(network, image) for image in self.images]
 
     def compare(self, run: Run, engine: str, dtype: torch.dtype, tolerance: float | None) -> None:
-        """Compare what an engine makes of the images.
-
-        Args:
-            run: The exported network.
-            engine: Its name in messages.
-            dtype: What it computes in.
-            tolerance: Largest difference that is accepted, relative to the largest output. None: what the type allows,
-                or, up to 1e-2, four times as much as the network's own output in float32 is off by.
-
-        Raises:
-            ExportError: It differs, or does not run.
-        """
+        """Compare what an engine makes of the images."""
         for image, output in zip(self.images, self._expected, strict=True):
             try:
                 found = np.asarray(run(image.numpy()))
@@ -142,11 +122,7 @@ def _output(network: nn.Module, image: Tensor) -> Tensor:
 
 
 def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return the size that was given as (height, width), or None for any.
-
-    Raises:
-        ArgumentError: It is none.
-    """
+    """Return the size that was given as (height, width), or None for any."""
     if size is None:
         return None
     sides, expected = tuple(size) if isinstance(size, tuple | list) else (size, size), "one integer or (height, width)"
@@ -158,11 +134,7 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
 
 
 def tolerance_of(dtype: torch.dtype, given: float | None) -> float:
-    """Return the tolerance that was given, or what the type allows.
-
-    Raises:
-        ArgumentError: Another type than float32 and float16.
-    """
+    """Return the tolerance that was given, or what the type allows."""
     if dtype not in TOLERANCE:
         raise ArgumentError("dtype", dtype, "torch.float32 or torch.float16")
     return TOLERANCE[dtype] if given is None else given
@@ -170,11 +142,7 @@ def tolerance_of(dtype: torch.dtype, given: float | None) -> float:
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """Lend a folder beside a file, from which what is whole and checked is moved there.
-
-    Raises:
-        IsADirectoryError: The file is a folder.
-    """
+    """Lend a folder beside a file, from which what is whole and checked is moved there."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name the file to write in it")
     path.parent.mkdir(parents=True, exist_ok=True)

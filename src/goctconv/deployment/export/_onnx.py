@@ -31,18 +31,18 @@ def export_onnx(
 ) -> None:
     """Write a network as one ONNX file with dynamic batch, height and width, or of one size.
 
-    What is written is the network that `deploy` makes: BatchNorm and constant factors are part of the convolutions.
+    The file holds the network that `deploy` returns: BatchNorm and constant factors are part of the convolutions.
 
-    The exported network runs in ONNX Runtime on images of four sizes, odd ones too, or of its one size, one and three
-    at a time; only if its output equals the network's, within ``tolerance``, the file is written, whole or not at all.
+    Before the file is written, the exported network runs in ONNX Runtime on images of four sizes, odd ones too, or of
+    its one size, one and three at a time; its output must equal the network's within ``tolerance``.
     The input is named "image", the output "logits"; both are float32.
 
     Args:
-        model: A network (B, C, H, W) → (B, K, H, W) for H, W ≥ 32, with trained or calibrated weights. It is left as it
-            is; a copy in eval mode is exported.
-        file: Where to; an older file is replaced.
-        size: Height and width, or one number for both, of the only images that the file will take, in any number: what
-            transformers with windows need, and what other runtimes may want. None: any from 32.
+        model: A network (B, C, H, W) → (B, K, H, W) for H, W ≥ 32, with trained or calibrated weights. It is not
+            changed; a copy in eval mode is exported.
+        file: The file to write; an older one is replaced.
+        size: Height and width, or one number for both, of the only images that the file will take, in any number:
+            needed by transformers with windows and by some runtimes. None: any from 32.
         in_chans: Channels of the image; by default those that the model names in ``in_chans``, else 3.
         dtype: What the network computes in between: torch.float32, or torch.float16, in half the bytes, for
             accelerators. Processors convert it back.
@@ -55,7 +55,7 @@ def export_onnx(
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
         ExportError: The outputs differ, or the network's own output is not finite.
-        ValueError: A size that is none, or another ``dtype``.
+        ArgumentError: A wrong size, or another ``dtype``.
 
     Example:
         >>> import goctconv
@@ -69,19 +69,7 @@ def export_onnx(
 
 
 class Exported:
-    """An exported network that can be written for several engines; the export is what takes time.
-
-    Args:
-        model: As in `export_onnx`, and so are the others.
-        size: See there.
-        in_chans: See there.
-        dtype: See there.
-
-    Raises:
-        ImportError: See there.
-        ExportError: See there.
-        ValueError: See there.
-    """
+    """An exported network that can be written for several engines; the export is what takes time."""
 
     def __init__(
         self,
@@ -160,14 +148,7 @@ def _exported_graph(network: nn.Module, reference: Reference, dtype: torch.dtype
 
 
 def tidy(model: Any, *, keep_prelu: bool) -> None:
-    """Make the graph of an ``onnx_ir.Model`` small and fast; what it computes stays.
-
-    Args:
-        model: The model, which is changed.
-        keep_prelu: Leave PRelu as it is. ONNX Runtime takes three times as long for it as for the maximum of x and
-            slope times x, which is the same where no slope exceeds 1 (1.32, AVX-512); OpenVINO computes PRelu
-            within the convolution before it.
-    """
+    """Make the graph of an ``onnx_ir.Model`` small and fast; what it computes stays."""
     _forget_sources(model)
     _size_by_axes(model)
     if not keep_prelu:
@@ -184,7 +165,7 @@ def _forget_sources(model: Any) -> None:
 
 
 def _size_by_axes(model: Any) -> None:
-    """Let Resize name height and width alone, so that nothing computes the batch and the channels that stay."""
+    """Resize height and width alone, so that nothing computes the unchanged batch and channels."""
     import onnx_ir as ir  # noqa: PLC0415  (of the extra "onnx")
 
     if model.graph.opset_imports[""] < 18:  # the first with axes

@@ -26,21 +26,21 @@ def export_openvino(
 ) -> None:
     """Write a network as OpenVINO's intermediate representation, ``NAME.xml`` and ``NAME.bin`` beside it.
 
-    As `export_onnx`, by way of an ONNX file that is not kept, but compared in OpenVINO.
+    As `export_onnx`, through a temporary ONNX file, but compared in OpenVINO.
 
     Args:
         model: As in `export_onnx`.
         file: The ``.xml`` file; older files are replaced.
         size: As in `export_onnx`.
         in_chans: As in `export_onnx`.
-        dtype: What the weights are stored in: torch.float32 or torch.float16. What is computed in, OpenVINO is told
+        dtype: Type of the stored weights: torch.float32 or torch.float16. OpenVINO takes the type of the computation
             when it loads the file.
         tolerance: As in `export_onnx`.
 
     Raises:
         ImportError: openvino, onnx, onnxscript or onnxruntime is missing.
         ExportError: The outputs differ, or the network's own output is not finite.
-        ValueError: A size that is none, another ``dtype``, or the file does not end in ".xml".
+        ArgumentError: A wrong size, another ``dtype``, or the file does not end in ".xml".
 
     Example:
         >>> import goctconv
@@ -78,9 +78,5 @@ def write_openvino(
 
 
 def _need_openvino() -> Any:
-    """Return the package.
-
-    Raises:
-        ImportError: It, or one that it takes to get there, is missing.
-    """
+    """Return the package."""
     return need("OpenVINO export", "openvino", (*FOR_ONNX, "openvino"))

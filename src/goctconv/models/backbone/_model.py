@@ -6,15 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import torch.nn.functional as F
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from ..._checks import ArgumentError
 from ..._features import Size
-from ..hub import MapModel
+from .._map_model import MapModel
 from ._features import SimplePyramid, make_backbone
-from ._image_sizes import parse_image_sizes, sizes_taken
+from ._image_sizes import find_image_sizes, parse_image_sizes
 from ._timm import is_channels_last
 
 
@@ -22,20 +19,10 @@ class BackboneModel(MapModel):
     """A backbone, and a head that brings its features together to one map.
 
     A plain transformer, whose features all have one stride, gets a pyramid of four resolutions first. A class of this
-    kind makes ``head``, which takes the features as a tuple, and ``classifier``.
-
-    Args:
-        backbone: Name of one of timm's networks.
-        backbone_args: Further arguments of it.
-        pretrained_backbone: Whether to download the weights that timm has for it; or a file of its weights.
-        levels: Which of its features to fuse; by default those of its last four strides.
-        image_sizes: What sides the backbone takes; by default found by running small images through it.
-        in_chans: Channels of the image.
-        num_classes: Channels of the logits.
+    kind makes ``head``, which takes the features as a tuple, and ``classifier``. The arguments are those of `CSF`.
     """
 
     forgotten_args = MapModel.forgotten_args | {"pretrained_backbone"}
-    head: nn.Module | None
 
     def __init__(
         self,
@@ -60,11 +47,11 @@ class BackboneModel(MapModel):
         widths = self.pyramid.channels if self.pyramid else made.channels
         self.reductions = SimplePyramid.reductions(made.strides[0]) if plain else made.strides
         self.image_sizes = (
-            sizes_taken(made.network, in_chans, max(made.strides), made.arguments.get("img_size"))
+            find_image_sizes(made.network, in_chans, max(made.strides), made.arguments.get("img_size"))
             if image_sizes is None
             else parse_image_sizes(image_sizes)
         )
-        self.feature_info: list[dict[str, Any]] = [
+        self.feature_info = [
             {"num_chs": width, "reduction": reduction, "module": "backbone"}
             for width, reduction in zip(widths, self.reductions, strict=True)
         ]
@@ -131,95 +118,34 @@ class BackboneModel(MapModel):
         names = inner.no_weight_decay() if inner is not None and hasattr(inner, "no_weight_decay") else ()
         return {f"backbone.model.{name}" for name in names}
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        """Return what the head takes, of images that the backbone takes."""
-        features = list(self._run(self.backbone, images))
+    def _features_up_to(self, x: Tensor, last: int) -> list[Any]:
+        """Return what the head takes, of an image of any size; the backbone runs as a whole."""
+        features = list(self._run(self.backbone, self.image_sizes.pad(x)))
         if self._channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return features if self.pyramid is None else self.pyramid(features)
+        if self.pyramid is not None:
+            features = self.pyramid(features)
+        return self._normalized(features)[: last + 1]
 
-    def _fused(self, features: list[Tensor]) -> Tensor:
-        """Return the fused map at the finest level's resolution; the last feature where the head is off."""
-        return features[-1] if self.head is None else cast("Tensor", self._run(self.head, tuple(features)))
+    def _normalized(self, features: list[Tensor]) -> list[Tensor]:
+        return features
+
+    def _feature(self, features: list[Any], index: int) -> Tensor:
+        return cast("Tensor", features[index])
+
+    def _fused(self, features: list[Any]) -> Tensor:
+        if self.head is None or len(features) < len(self.feature_info):
+            return cast("Tensor", features[-1])
+        return cast("Tensor", self._run(self.head, tuple(features)))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the fused map (B, num_features, h, w) at the finest level's resolution, of the padded image."""
-        return self._fused(self._features(self.image_sizes.pad(x)))
-
-    def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
-        """Predict from the fused map, and upsample the logits.
-
-        Args:
-            x: The fused map.
-            size: Height and width of the image; if not given, the map's times the finest level's stride.
-            pre_logits: Whether to return the map itself.
-        """
-        if pre_logits or not self.num_classes:
-            return x
-        stride = self.feature_info[0]["reduction"]
-        height, width = size or (stride * x.shape[-2], stride * x.shape[-1])
-        return self._upsampled(self.classifier(x), (height, width))
+        return self._fused(self._features_up_to(x, len(self.feature_info)))
 
     def _upsampled(self, logits: Tensor, size: Size) -> Tensor:
         """Bring logits to the size of the padded image, and cut off what was padded."""
         height, width = size
-        whole = F.interpolate(logits, self.image_sizes.padded((height, width)), mode="bilinear", align_corners=False)
-        return whole[..., :height, :width]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits of the image's size."""
-        return self.forward_head(self.forward_features(x), (x.shape[-2], x.shape[-1]))
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,  # noqa: ARG002  # timm's interface
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return what `forward_features` returns, and the features that the head fuses.
-
-        Args:
-            x: The image.
-            indices: Which of the levels: those of a sequence, the last n for an integer, all if None.
-            norm: Has no effect: there is no final normalisation.
-            stop_early: Whether to leave out the head; the first result is then the last level asked for.
-            output_fmt: "NCHW", the only arrangement.
-            intermediates_only: Whether to return the features alone.
-
-        Raises:
-            ArgumentError: Another ``output_fmt``.
-        """
-        if output_fmt != "NCHW":
-            raise ArgumentError("output_fmt", output_fmt, "'NCHW'")
-        taken, last = feature_take_indices(len(self.feature_info), indices)
-        features = self._features(self.image_sizes.pad(x))
-        intermediates = [features[index] for index in taken]
-        if intermediates_only:
-            return intermediates
-        return (features[last] if stop_early else self._fused(features)), intermediates
-
-    def prune_intermediate_layers(
-        self,
-        indices: int | list[int] = 1,
-        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
-        prune_head: bool = True,
-    ) -> list[int]:
-        """Remove fusion and prediction if they are not wanted; the backbone stays whole. Returns the levels asked for.
-
-        Args:
-            indices: As in `forward_intermediates`.
-            prune_norm: Has no effect: there is no final normalisation.
-            prune_head: Whether to remove fusion and prediction.
-        """
-        taken, _ = feature_take_indices(len(self.feature_info), indices)
-        if prune_head:
-            self.head = None
-            self.num_features = self.head_hidden_size = self.feature_info[-1]["num_chs"]
-            self.reset_classifier(0)
-        return taken
+        return super()._upsampled(logits, self.image_sizes.padded((height, width)))[..., :height, :width]
 
 
 def numel(module: nn.Module) -> int:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .._fusion_head import head_in, places_of_head, places_of_prediction
 from ..backbone import first_convs
-from ..hub import PUBLISHED_LICENSE, Layout, Published, StateDict, fusion_head, head_widths, prediction_layer
-from ._widths import DILATIONS
+from ..hub import PUBLISHED_LICENSE, Layout, Published, StateDict
 
 
 def _places(model: Any) -> Iterator[Published]:
@@ -18,8 +18,8 @@ def _places(model: Any) -> Iterator[Published]:
     if model.pyramid is not None:  # no such thing was published; it keeps its name
         for name, tensor in model.pyramid.state_dict().items():
             yield Published(f"pyramid.{name}", f"pyramid.{name}", tuple(tensor.shape))
-    yield from fusion_head(model.head, "head", "", "weights")
-    yield from prediction_layer(model.classifier)
+    yield from places_of_head(model.head, "head", "", "weights")
+    yield from places_of_prediction(model.classifier)
 
 
 def _widths_in(state: StateDict) -> dict[str, Any] | None:
@@ -27,7 +27,7 @@ def _widths_in(state: StateDict) -> dict[str, Any] | None:
 
     Both layouts are read; None if the tensors do not tell.
     """
-    channels = head_widths(state, "", branches=len(DILATIONS))
+    channels = head_in(state, "")
     if channels is None:
         return None
     by_batch = any(re.match(r"(head\.norm1|fuse\.bns)\.\d\.running_mean", key) for key in state)

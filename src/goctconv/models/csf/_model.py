@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import ArgumentError, check_choice
-from ..._features import ChannelError
 from ...layers import FusionHead
+from .._fusion_head import DILATIONS, widths_of_head
 from ..backbone import BackboneModel
 from ._checkpoint import LAYOUT
-from ._widths import DILATIONS, CSFChannels, csf_channels, default_fuse_channels, parse_csf_channels
+from ._widths import CSFChannels, parse_csf_channels
 
 HeadNorm: TypeAlias = Literal["group", "batch"]
 _GROUPS = 32
@@ -87,12 +87,8 @@ class CSF(BackboneModel):
     ) -> None:
         check_choice("norm", norm, get_args(HeadNorm))
         if fuse_channels is not None and channels is not None:
-            raise ArgumentError(
-                "fuse_channels",
-                fuse_channels,
-                problem="would have no effect beside {channels}, which set every width",
-                cure="leave it out",
-            )
+            problem = "would have no effect beside {channels}, which set every width"
+            raise ArgumentError("fuse_channels", fuse_channels, problem=problem, cure="leave it out")
         super().__init__(
             backbone,
             backbone_args=backbone_args,
@@ -103,7 +99,7 @@ class CSF(BackboneModel):
             num_classes=num_classes,
         )
         self.norm = norm
-        self.channels = _parse_widths(fuse_channels, channels, self.widths)
+        self.channels = parse_csf_channels(fuse_channels, channels, self.widths)
         self._initial_channels = self.channels
         self.head = self._make_head(self.widths)
         self.num_features = self.head_hidden_size = self.channels["fused"]
@@ -149,11 +145,7 @@ class CSF(BackboneModel):
         """Take other widths over, after channels have been cut out of the layers."""
         if self.head is None:
             return
-        self.channels = {
-            "fuse": list(self.head.norm1.in_widths),
-            "dilated": [list(widths) for widths in self.head.dilated.branch_channels],
-            "fused": self.head.out_channels,
-        }
+        self.channels = widths_of_head(self.head)
         for info, width in zip(self.feature_info, self.head.fuse.in_widths, strict=True):
             info["num_chs"] = width
         self.num_features = self.head_hidden_size = self.channels["fused"]
@@ -170,17 +162,3 @@ class SmallGroupNorm(nn.GroupNorm):
 def group_norm(width: int) -> nn.GroupNorm:
     """Return the published normalisation: 32 groups, or the largest number that divides 32 and the width."""
     return SmallGroupNorm(math.gcd(_GROUPS, width), width)
-
-
-def _parse_widths(
-    fuse_channels: Sequence[int] | None, channels: CSFChannels | None, backbone_channels: Sequence[int]
-) -> CSFChannels:
-    if channels is not None:
-        return parse_csf_channels(channels, len(backbone_channels))
-    fuse = default_fuse_channels(backbone_channels) if fuse_channels is None else fuse_channels
-    if not isinstance(fuse, Sequence) or len(fuse) != len(backbone_channels):
-        raise ChannelError(
-            f"fuse_channels={fuse!r} must be one width for each of the {len(backbone_channels)} levels of "
-            f"{tuple(backbone_channels)} channels"
-        )
-    return csf_channels(fuse)

@@ -9,19 +9,17 @@ from typing import Any
 from torch import nn
 
 from ...layers import FusionHead, ILBlock, SimplifiedGOctConv
+from .._fusion_head import head_in, places_of_head, places_of_prediction
 from ..hub import (
     PUBLISHED_LICENSE,
     Layout,
     Published,
     StateDict,
-    fusion_head,
-    head_widths,
     nested,
     paths,
-    prediction_layer,
     renamed,
 )
-from ._widths import DILATIONS, FIRST_FUSABLE_STAGE, STAGES, BlockChannels
+from ._widths import FIRST_FUSABLE_STAGE, STAGES, BlockChannels
 
 FIRST_CONVS = ("stages.0.0.conv1.paths.0_to_0", "stages.0.0.conv1.paths.0_to_1")
 # The published choices, the last n stages: of others, such as (2, 4), the tensors do not tell which stages they fuse.
@@ -36,9 +34,9 @@ def _places(model: nn.Module) -> Iterator[Published]:
             for number, layer in _BLOCK_LAYERS:
                 yield from _conv_norm_act(module, name, number, f"stage{stage}.{index}.{layer}")
         elif isinstance(module, FusionHead):
-            yield from fusion_head(module, name, "oct_fuse.", "weight")
+            yield from places_of_head(module, name, "oct_fuse.", "weight")
         elif name == "classifier":
-            yield from prediction_layer(module)
+            yield from places_of_prediction(module)
 
 
 def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterator[Published]:
@@ -72,7 +70,7 @@ def _widths_in(state: StateDict) -> dict[str, Any] | None:
         ]
     }
     if fuse_stages:
-        channels |= head_widths(state, "oct_fuse.", scales=len(fuse_stages), branches=len(DILATIONS)) or {}
+        channels |= head_in(state, "oct_fuse.", len(fuse_stages)) or {}
     return {"channels": channels, "fuse_stages": fuse_stages}
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
-import torch.nn.functional as F
 from timm.models import register_notrace_function
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from ..._checks import ArgumentError
-from ..._features import Features, ScaleError, Size, checks_enabled, spatial_size
+from ..._features import Features, ScaleError, checks_enabled, spatial_size
 from ...layers import FusionHead, ILBlock
-from ..hub import MapModel
+from .._fusion_head import DILATIONS, widths_of_head
+from .._map_model import MapModel
 from ._checkpoint import LAYOUT
-from ._widths import DILATIONS, PUBLISHED_DEPTHS, CSNetChannels, parse_csnet_channels, published_channels
+from ._widths import PUBLISHED_DEPTHS, CSNetChannels, parse_csnet_channels, published_channels
 
 _REDUCTIONS = (1, 1, 2, 4, 8)
 _SMALLEST = 2 * _REDUCTIONS[-1]
@@ -61,6 +59,7 @@ class CSNet(MapModel):
     section 4; widths and ×100 as in the authors' released models.
     """
 
+    head: FusionHead | None
     layout = LAYOUT
     forgotten_args = MapModel.forgotten_args | {"base_width", "split", "depths"}
     card_tags = ("salient-object-detection", "csnet", "goctconv")
@@ -162,9 +161,7 @@ class CSNet(MapModel):
             "stages": [[width if isinstance(width, int) else list(width) for width in stage] for stage in widths]
         }
         if self.head is not None:
-            channels["fuse"] = list(self.head.norm1.in_widths)
-            channels["dilated"] = [list(widths) for widths in self.head.dilated.branch_channels]
-            channels["fused"] = self.head.out_channels
+            channels |= widths_of_head(self.head)
         self.channels = parse_csnet_channels(channels, self.fuse_stages)
         self.feature_info = [
             _feature_info(self.channels, stage) for stage in _FEATURE_STAGES if stage < len(self.stages)
@@ -180,62 +177,13 @@ class CSNet(MapModel):
         """Return the parameters that must not decay: none; the paper decays all, γ dynamically."""
         return set()
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,  # noqa: ARG002  # timm's interface
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Return what `forward_features` returns, and the features of stages 1-4 on the way.
+    def _cut_behind(self, feature: int) -> int:
+        self.stages = self.stages[: _FEATURE_STAGES[feature] + 1]
+        return feature
 
-        A stage that ends in two scales is represented by the finer one that has channels.
-
-        Args:
-            x: The image.
-            indices: Which of the four features: those of a sequence, the last n for an integer, all if None.
-            norm: Has no effect, as in timm's other convolutional networks: there is no final normalisation.
-            stop_early: Whether to stop after the last feature asked for; the first result is then its stage's.
-            output_fmt: "NCHW", the only arrangement.
-            intermediates_only: Whether to return the features alone.
-
-        Raises:
-            ArgumentError: Another ``output_fmt``.
-        """
-        if output_fmt != "NCHW":
-            raise ArgumentError("output_fmt", output_fmt, "'NCHW'")
-        taken, last = feature_take_indices(len(_FEATURE_STAGES), indices)
-        end = last if stop_early or intermediates_only else len(_FEATURE_STAGES) - 1
-        outputs = self._forward_stages(x, _FEATURE_STAGES[end] + 1)
-        intermediates = [self._finest(outputs, stage) for stage in (_FEATURE_STAGES[index] for index in taken)]
-        if intermediates_only:
-            return intermediates
-        return self._fused(outputs), intermediates
-
-    def prune_intermediate_layers(
-        self,
-        indices: int | list[int] = 1,
-        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
-        prune_head: bool = True,
-    ) -> list[int]:
-        """Remove the stages and layers behind the last of the features asked for; returns their indices.
-
-        Args:
-            indices: As in `forward_intermediates`.
-            prune_norm: Has no effect: there is no final normalisation.
-            prune_head: Whether to remove fusion and prediction even where all stages stay.
-        """
-        taken, last = feature_take_indices(len(_FEATURE_STAGES), indices)
-        cut = last < len(_FEATURE_STAGES) - 1
-        self.stages = self.stages[: _FEATURE_STAGES[last] + 1]
-        if cut or prune_head:
-            self.head = None
-            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
-            self._reduction = self.feature_info[last]["reduction"]
-            self.reset_classifier(0)
-        return taken
+    def _remove_head(self, feature: int) -> None:
+        super()._remove_head(feature)
+        self._reduction = self.feature_info[feature]["reduction"]
 
     def _forward_stages(
         self, x: Tensor, count: int = len(_REDUCTIONS), wanted: Collection[int] = range(len(_REDUCTIONS))
@@ -253,51 +201,41 @@ class CSNet(MapModel):
             outputs.append(features if index in wanted else ())
         return outputs
 
+    def _features_up_to(self, x: Tensor, last: int) -> list[Any]:
+        return self._forward_stages(x, _FEATURE_STAGES[last] + 1)
+
+    def _feature(self, features: list[Any], index: int) -> Tensor:
+        return self._finest(features, _FEATURE_STAGES[index])
+
     def _finest(self, outputs: list[Tensor | Features], stage: int) -> Tensor:
         output, width = outputs[stage], self.channels["stages"][stage][-1]
         return cast("Tensor", output if isinstance(width, int) else output[_finest_scale(width)])
 
-    def _fused(self, outputs: list[Tensor | Features]) -> Tensor:
-        if self.head is None or len(outputs) < len(_REDUCTIONS):
-            return self._finest(outputs, len(outputs) - 1)
-        return cast("Tensor", self.head(tuple(outputs[stage] for stage in self.fuse_stages)))
+    def _fused(self, features: list[Any]) -> Tensor:
+        if self.head is None or len(features) < len(_REDUCTIONS):
+            return self._finest(features, len(features) - 1)
+        return cast("Tensor", self.head(tuple(features[stage] for stage in self.fuse_stages)))
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the fused map (B, num_features, H/2, W/2); of the extractor alone, stage 4's (B, C, H/8, W/8)."""
         wanted = self.fuse_stages if self.head is not None else (len(self.stages) - 1,)
         return self._fused(self._forward_stages(x, wanted=wanted))
 
-    def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
-        """Predict from the fused map, and upsample the logits.
-
-        Args:
-            x: The fused map.
-            size: Height and width of the logits; if not given, the map's times its reduction, which is 2 in the
-                published networks. Images of odd sizes need it, for the map was rounded down.
-            pre_logits: Whether to return the map itself.
-        """
-        if pre_logits or not self.num_classes:
-            return x
-        if size is None:
-            size = self._reduction * x.shape[-2], self._reduction * x.shape[-1]
-        return F.interpolate(self.classifier(x), size, mode="bilinear", align_corners=False)
+    def _stride(self) -> int:
+        return self._reduction
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of the image's size."""
-        return self.forward_head(self.forward_features(x), (x.shape[-2], x.shape[-1]))
+        return super().forward(x)  # torch.fx keeps `check_image` whole only in the file where it finds forward()
 
 
 def check_image(x: Tensor) -> None:
-    """Check that the coarsest scale of an image has a pixel.
-
-    Raises:
-        ScaleError: It has not.
-    """
+    """Check that the coarsest scale of an image has a pixel."""
     if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
-        raise ScaleError(
-            f"the image has {spatial_size(x)} pixels; the coarsest of CSNet's scales is 1/{_SMALLEST}, so it needs "
-            f"at least {_SMALLEST}x{_SMALLEST}: resize or pad it"
+        expected = (
+            f"the size of an image of at least {_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"
         )
+        raise ScaleError("x", spatial_size(x), expected, "resize or pad the image")
 
 
 _keep_whole: Callable[[Callable[..., None]], object] = register_notrace_function  # which timm does not annotate

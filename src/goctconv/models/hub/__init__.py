@@ -1,7 +1,7 @@
 """Weights, licences and folders of the networks (not public: `goctconv.models` exports what users need)."""
 
 from ._build import build_model as build_model
-from ._build import map_cfg as map_cfg
+from ._build import map_cfgs as map_cfgs
 from ._build import without_values as without_values
 from ._errors import CheckpointError as CheckpointError
 from ._errors import LicenseError as LicenseError
@@ -12,14 +12,11 @@ from ._files import load_strictly as load_strictly
 from ._files import read_checkpoint as read_checkpoint
 from ._layout import Layout as Layout
 from ._layout import Published as Published
-from ._layout import fusion_head as fusion_head
-from ._layout import head_widths as head_widths
 from ._layout import nested as nested
 from ._layout import paths as paths
-from ._layout import prediction_layer as prediction_layer
 from ._layout import renamed as renamed
 from ._model import MODULES as MODULES
-from ._model import MapModel as MapModel
+from ._model import HubModel as HubModel
 from ._model import holds_its_widths as holds_its_widths
 from ._pruned import PLAN as PLAN
 from ._pruned import create_planned as create_planned

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from ...layers import FusionHead, GOctConv
+from ...layers import GOctConv
 from ._files import StateDict, check_fit, counters
 
 _logger = logging.getLogger(__name__)
@@ -77,16 +77,6 @@ class Layout:
         """Return the authors' tensors under our names, their whole weights cut into paths.
 
         What is ignored, which their own loading tolerates, is logged.
-
-        Args:
-            state: Tensors under the authors' names.
-            model: The network that they are for.
-            source: What they come from, for the error.
-            prediction: Whether to convert the prediction layers too.
-            in_chans: Channels of the image that the tensors are for; the model's if not given.
-
-        Raises:
-            CheckpointError: Tensors are missing, superfluous or of the wrong shape: all listed, under their names.
         """
         ignored = [key for key in state if self.ignored.search(key)]
         if ignored:
@@ -108,11 +98,7 @@ class Layout:
         return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
 
     def adapted(self, state: StateDict, model: Any) -> StateDict:
-        """Return a state dict in our layout for timm, adapted to the channels of the model's image and prediction.
-
-        Raises:
-            CheckpointError: It does not fit otherwise.
-        """
+        """Return a state dict in our layout for timm, adapted to the channels of the model's image and prediction."""
         convs = [f"{conv}.weight" for conv in self.first_convs(model)]
         if self.matches(state):
             model.weights_license = self.license
@@ -145,31 +131,6 @@ def _predicts(weight: Tensor | None, num_classes: int) -> bool:
     return weight is not None and weight.shape[0] == num_classes
 
 
-def fusion_head(head: FusionHead, name: str, prefix: str, weight: str) -> Iterator[Published]:
-    """Yield the tensors of a head.
-
-    Args:
-        head: Ours.
-        name: Its name in our network.
-        prefix: What stands before the authors' names.
-        weight: What they call a weight of all paths.
-    """
-    for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
-        key = f"{prefix}{layer}"
-        yield from paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.{weight}")
-        yield from renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
-        yield from renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
-    yield from renamed(head.dilated.branches, f"{name}.dilated.branches", prefix + "ms.convs.{}.msconv")
-    yield from renamed(head.norm2, f"{name}.norm2", prefix + "ms.convs.{}.bn")
-    yield from renamed(head.act2, f"{name}.act2", prefix + "ms.convs.{}.prelu")
-
-
-def prediction_layer(classifier: nn.Module) -> Iterator[Published]:
-    """Yield the tensors of the prediction layer."""
-    for name, tensor in classifier.state_dict().items():
-        yield Published(f"classifier.{name}", f"cls_layer.{name}", tuple(tensor.shape))
-
-
 def renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
     """Yield the tensors of per-scale children; ``key`` has a place for the scale."""
     for child, tensor in module.state_dict().items():
@@ -185,32 +146,6 @@ def paths(conv: GOctConv, name: str, key: str) -> Iterator[Published]:
     for path in conv.paths:
         source, target = (int(scale) for scale in path.split("_to_"))
         yield Published(f"{name}.paths.{path}.weight", key, shape, (rows[target], columns[source]))
-
-
-def head_widths(state: StateDict, prefix: str, *, branches: int, scales: int | None = None) -> dict[str, Any] | None:
-    """Return the widths of a head in either layout; None if the tensors do not tell.
-
-    Args:
-        state: Tensors under the authors' names or ours.
-        prefix: What stands before the authors' names.
-        branches: Dilations of a scale.
-        scales: What the head fuses; as many as the tensors name if not given.
-    """
-    before = re.escape(prefix)
-    fuse = nested(state, rf"(){before}fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
-    merge = nested(state, rf"(){before}fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
-    dilated = nested(
-        state, rf"{before}ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight"
-    )
-    if scales is None:
-        if not (fuse and merge and dilated):
-            return None
-        scales = max(*fuse, *dilated) + 1
-    return {
-        "fuse": [fuse.get(scale, 0) for scale in range(scales)],
-        "dilated": [[dilated[scale].get(branch, 0) for branch in range(branches)] for scale in range(scales)],
-        "fused": merge.get(0, 0),
-    }
 
 
 def nested(state: StateDict, pattern: str) -> dict[int, dict[int, int]]:

@@ -1,4 +1,4 @@
-"""The base of every network here: timm's interface of a classifier, and saving with the widths, without pickle."""
+"""Saving and loading of a network with its widths, without pickle: folders, and the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +15,8 @@ import timm
 from huggingface_hub import ModelCard, ModelCardData
 from timm.models._hub import save_config_for_hf
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
-from ..._checks import ArgumentError, check_integer
-from ..._torch import BatchNorm
 from ._layout import Layout
 
 MODULES = ("csf", "csnet", "scfnet")  # of timm's registry, whose networks are of this package
@@ -30,8 +25,8 @@ WEIGHTS = "model.safetensors"
 _GENERATED = "<!-- written by goctconv; remove this line to keep your changes -->"
 
 
-class MapModel(nn.Module):
-    """A network that predicts maps by its last layer, ``classifier``, and saves itself with what makes it again.
+class HubModel(nn.Module):
+    """A network that timm makes, and that saves itself with the arguments that make it again.
 
     ``weights_license`` is the licence of the weights it was loaded with, None where nobody has named one.
     """
@@ -43,56 +38,11 @@ class MapModel(nn.Module):
 
     pretrained_cfg: dict[str, Any]
     weights_license: str | None = None
-    classifier: nn.Module
-    num_features: int
-    num_classes: int
-    grad_checkpointing: bool = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_model_args":
             value = {key: argument for key, argument in value.items() if key not in self.forgotten_args}
         super().__setattr__(name, value)
-
-    def _set_channels(self, in_chans: int, num_classes: int) -> None:
-        """Keep the channels of image and logits, having checked them."""
-        self.in_chans = check_integer("in_chans", in_chans, 1)
-        self.num_classes = check_integer("num_classes", num_classes, 0)
-
-    def _make_classifier(self, num_classes: int) -> nn.Module:
-        return nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
-
-    def get_classifier(self) -> nn.Module:
-        """Return the prediction layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the prediction layer by a fresh one with ``num_classes`` channels, or by none.
-
-        Raises:
-            ArgumentError: A ``global_pool``: a saliency map is not pooled.
-        """
-        if global_pool:
-            raise ArgumentError(
-                "global_pool", global_pool, problem=f"has no meaning in {type(self).__name__}: leave it out"
-            )
-        self.num_classes = check_integer("num_classes", num_classes, 0)
-        like = next(self.parameters())
-        self.classifier = self._make_classifier(num_classes).to(like.device, like.dtype)
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Choose whether training recomputes activations to save memory."""
-        self.grad_checkpointing = enable
-
-    def _run(self, module: nn.Module, features: Any) -> Any:
-        """Run a module; in training with `set_grad_checkpointing`, its activations are recomputed going backward.
-
-        PyTorch's checkpointing updates running statistics twice; here the recomputation leaves them alone.
-        """
-        if not (self.grad_checkpointing and self.training):
-            return module(features)
-        return checkpoint(
-            module, features, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(module))
-        )
 
     @property
     def backbone_is_pruned(self) -> bool:
@@ -200,14 +150,14 @@ class MapModel(nn.Module):
 
 def holds_its_widths(model: nn.Module) -> bool:
     """Whether the arguments of a network tell all its widths, so that no plan is needed to make it again."""
-    return isinstance(model, MapModel) and not model.backbone_is_pruned
+    return isinstance(model, HubModel) and not model.backbone_is_pruned
 
 
 def write_config(model: nn.Module, folder: Path, license_name: str | None) -> None:
     """Write how timm makes a network of this architecture; a name of a licence replaces the one it was made with."""
-    is_ours = isinstance(model, MapModel)
+    is_ours = isinstance(model, HubModel)
     config: dict[str, Any] = {"pretrained_cfg": {"license": license_name}} if license_name or is_ours else {}
-    arguments = model.model_args() if isinstance(model, MapModel) else None
+    arguments = model.model_args() if isinstance(model, HubModel) else None
     save_config_for_hf(model, str(folder / CONFIG), model_config=config, model_args=arguments)
 
 
@@ -216,17 +166,3 @@ def write_weights(model: nn.Module, folder: Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(tensors, folder / WEIGHTS)
     (folder / WEIGHTS).chmod(stat.S_IMODE((folder / CONFIG).stat().st_mode))
-
-
-@contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm) and norm.track_running_stats]
-    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0  # the same kernel runs and saves the same tensors, and adds nothing
-        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, counter in before:
-            norm.momentum, norm.num_batches_tracked = momentum, counter

@@ -11,20 +11,22 @@ from typing import Any, TypeAlias, cast
 import timm
 from torch import nn
 
+from ..._checks import ArgumentError, ArgumentTypeError
 from ...pruning import PruningError, PruningPlan, PruningResult, load_plan
 from ._build import without_values
 from ._files import load_strictly, read_checkpoint
-from ._model import CONFIG, MODULES, WEIGHTS, MapModel, holds_its_widths, write_config, write_weights
+from ._model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
 
 PLAN = "plan.json"
 _LOCAL = "local-dir:"
 _WITHOUT_ARGUMENTS = (("csf", "backbone."), ("scfnet", ""))  # models, and where their layers without widths begin
 _BY_HAND = "save plan.save(FILE) and its state dict, and apply load_plan(FILE) to a fresh model before loading that"
 _CURES = (
-    "If it was pruned twice, combine the plans: first.plan.then(second.plan). If a layer was replaced, make the model "
-    "with it before pruning, as num_classes= and reset_classifier do. Otherwise the plan is of another model"
+    "if it was pruned twice, combine the plans, first.plan.then(second.plan); if a layer was replaced, make the model "
+    "with it before pruning, as num_classes= and reset_classifier do; otherwise the plan is of another model"
 )
-_NOT_PRUNED = "The model is not pruned: give the result of prune_channels, or its model and its plan"
+_NOT_PRUNED = "the model is not pruned: give the result of prune_channels, or its model and its plan"
+
 Sizes: TypeAlias = dict[str, tuple[int, ...]]
 
 
@@ -37,9 +39,8 @@ def save_pruned(
 ) -> None:
     """Save a pruned network that timm made: ``config.json``, ``model.safetensors`` and ``plan.json``.
 
-    `load_pruned` and ``goctconv.create_model("local-dir:DIRECTORY")`` make it again. Plain timm cannot, for it knows
-    nothing of the plan; but for a CSNet, and for a CSF whose backbone is whole, plain timm will do: their widths are
-    arguments of them.
+    `load_pruned` and ``goctconv.create_model("local-dir:DIRECTORY")`` make it again. Plain timm ignores the plan, so it
+    reloads only networks whose arguments hold their widths: a CSNet, or a CSF whose backbone is whole.
 
     Args:
         pruned: What `goctconv.prune_channels` gave, or a pruned model.
@@ -48,7 +49,7 @@ def save_pruned(
         license: Licence of the weights, such as "apache-2.0".
 
     Raises:
-        TypeError: There is no plan.
+        ArgumentTypeError: There is no plan.
         ValueError: The network was not made by its name, or with arguments that JSON cannot hold, so that there is no
             architecture to save; or model and plan do not belong together. Nothing has been written then.
 
@@ -67,14 +68,17 @@ def save_pruned(
         model, plan = pruned.model, plan or pruned.plan
     else:
         model = pruned
-    if not isinstance(model, nn.Module) or not isinstance(plan, PruningPlan):
-        raise TypeError("save_pruned takes what prune_channels gave, or a pruned model with plan=")
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError("pruned", pruned, "what prune_channels gave, or a pruned model")
+    if not isinstance(plan, PruningPlan):
+        cure = "pass what prune_channels gave, or the model with its {plan}"
+        raise ArgumentTypeError("plan", plan, "a PruningPlan", cure)
     _check_architecture(model)
     with tempfile.TemporaryDirectory() as draft:
         write_config(model, Path(draft), license)
         _check_fit(model, plan, Path(draft))
     folder = Path(directory)
-    if isinstance(model, MapModel) and holds_its_widths(model):
+    if isinstance(model, HubModel) and holds_its_widths(model):
         model.save_pretrained(folder, license=license)
     else:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,7 +112,7 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
             raise FileNotFoundError(f"{folder} has no {name}: it was not written by save_pruned")
     if planned_folder(f"{_LOCAL}{folder}"):
         return create_planned(folder)
-    model = cast("MapModel", timm.create_model(f"{_LOCAL}{folder}"))
+    model = cast("HubModel", timm.create_model(f"{_LOCAL}{folder}"))
     load_strictly(model, read_checkpoint(folder / WEIGHTS), str(folder / WEIGHTS))
     model.weights_license = model.pretrained_cfg.get("license")
     return model
@@ -139,32 +143,21 @@ def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
 
 
 def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> nn.Module:
-    """Return the network of a folder, cut by its plan, with its weights or those of another file.
-
-    Raises:
-        ValueError: It is to give features only, which the plan is not for.
-        PruningError: The plan is for another model.
-        CheckpointError: The weights cannot be read or do not fit.
-    """
+    """Return the network of a folder, cut by its plan, with its weights or those of another file."""
     if kwargs.get("features_only"):
-        raise ValueError(
-            f"features_only=True: {folder} holds a pruned network, whose plan is for the whole of it: leave it out and "
-            "take its forward_intermediates"
-        )
+        problem = f"does not suit {folder}, which holds a pruned network, whose plan is for the whole of it"
+        cure = "leave it out and take its forward_intermediates"
+        raise ArgumentError("features_only", True, problem=problem, cure=cure)
     model = load_plan(folder / PLAN).apply(timm.create_model(f"{_LOCAL}{folder}", **kwargs), inplace=True)
     file = folder / WEIGHTS if weights is None else Path(weights)
     load_strictly(model, read_checkpoint(file), str(file))
-    if isinstance(model, MapModel) and weights is None:
+    if isinstance(model, HubModel) and weights is None:
         model.weights_license = model.pretrained_cfg.get("license")
     return model
 
 
 def _check_architecture(model: nn.Module) -> None:
-    """Check that a name and arguments that JSON can hold make a network of this architecture.
-
-    Raises:
-        ValueError: They do not.
-    """
+    """Check that a name and arguments that JSON can hold make a network of this architecture."""
     kind = type(model).__name__
     if not hasattr(model, "pretrained_cfg"):
         raise ValueError(f"this {kind} was not made by timm, so no name stands for it: {_BY_HAND}")
@@ -190,11 +183,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
-    """Check that what ``config.json`` in a folder makes, cut as the plan says, is of the model's shape.
-
-    Raises:
-        ValueError: It is not; the first tensor that differs is named.
-    """
+    """Check that what ``config.json`` in a folder makes, cut as the plan says, is of the model's shape."""
     fresh = without_values(lambda: timm.create_model(f"{_LOCAL}{folder}"))
     whole, own, name = _sizes(fresh), _sizes(model), type(model).__name__
     if holds_its_widths(model):
@@ -205,7 +194,7 @@ def _check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     try:
         slim = shapes_only.apply(fresh, inplace=True)
     except PruningError as error:
-        raise ValueError(f"the plan does not fit a fresh {name}: {error}. {_CURES}") from error
+        raise ValueError(f"the plan does not fit a fresh {name}: {error}: {_CURES}") from error
     _compare(own, _sizes(slim), f"what the plan makes of a fresh {name}", _NOT_PRUNED if own == whole else _CURES)
 
 
@@ -217,7 +206,7 @@ def _compare(own: Sizes, expected: Sizes, source: str, cures: str) -> None:
     for name in {**expected, **own}:
         if own.get(name) != expected.get(name):
             there, here = (sizes.get(name, "missing") for sizes in (expected, own))
-            raise ValueError(f"{name} is {here} in the model, and {there} in {source}. {cures}")
+            raise ValueError(f"{name} is {here} in the model, and {there} in {source}: {cures}")
 
 
 def _compare_widths(model: nn.Module, plan: PruningPlan) -> None:
@@ -226,5 +215,5 @@ def _compare_widths(model: nn.Module, plan: PruningPlan) -> None:
     for name, layer in plan.report.layers.items():
         width = getattr(modules.get(name), "num_features", 0)
         if width != layer.left:
-            cure = _NOT_PRUNED if width == layer.channels else "The plan is of another model"
-            raise ValueError(f"{name} has {width} channels in the model, and {layer.left} by the plan. {cure}")
+            cure = _NOT_PRUNED if width == layer.channels else "the plan is of another model"
+            raise ValueError(f"{name} has {width} channels in the model, and {layer.left} by the plan: {cure}")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..._checks import check_integer
+from ..._features import spatial_size
 from ..backbone import BackboneModel, numel
 from ._checkpoint import LAYOUT
 from ._head import SCFNetHead
@@ -135,20 +136,19 @@ class SCFNet(BackboneModel):
         like = next(self.parameters())
         self.side_classifiers = self._make_sides(num_classes).to(like.device, like.dtype)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
-        features = super()._features(images)
+    def _normalized(self, features: list[Tensor]) -> list[Tensor]:
         if self.final_norm is not None:
             features[-1] = self.final_norm(features[-1].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return features
 
     def _predicted(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Return the finest map, and what the coarser ones predict at their own resolutions."""
-        if self.head is None:
+        if self.head is None or len(features) < len(self.feature_info):
             return features[-1], []
         maps = self._run(self.head, tuple(features))
         return maps[0], [predict(coarse) for predict, coarse in zip(self.side_classifiers, maps[1:], strict=False)]
 
-    def _fused(self, features: list[Tensor]) -> Tensor:
+    def _fused(self, features: list[Any]) -> Tensor:
         # The coarser predictions are no part of the result and cost next to nothing at their resolutions, but tracing
         # such as pruning's has to see which channels they read.
         return self._predicted(features)[0]
@@ -162,6 +162,6 @@ class SCFNet(BackboneModel):
             >>> len(SCFNet("test_efficientnet", width=8).forward_multi(torch.rand(1, 3, 64, 64)))
             4
         """
-        size = (x.shape[-2], x.shape[-1])
-        finest, sides = self._predicted(self._features(self.image_sizes.pad(x)))
+        size = spatial_size(x)
+        finest, sides = self._predicted(self._features_up_to(x, len(self.feature_info)))
         return self.forward_head(finest, size), *(self._upsampled(logits, size) for logits in sides)

@@ -47,23 +47,6 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
             not results, and takes about width x height x 4 bytes for each pair.
         broken: What to do with a pair that cannot be read: ``"replace"`` it by the next that can, so that batches stay
             full; ``"drop"`` it, so that its batch is smaller; ``"raise"`` an error.
-
-    Raises:
-        DataSetError: There are no pairs, or the folder for copies cannot be made.
-        ArgumentError: An argument is out of range or of another type.
-
-    TensorPair:
-        >>> import pathlib, tempfile
-        >>> from goctconv.saliency import SaliencyDataset, find_pairs
-        >>> from goctconv.saliency import synthetic_images
-        >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for index, images in enumerate(synthetic_images(2)):
-        ...     for kind, image in zip(("images", "masks"), images):
-        ...         (folder / kind).mkdir(exist_ok=True)
-        ...         image.save(folder / kind / f"{index}.png")
-        >>> dataset = SaliencyDataset(find_pairs(folder), size=64)
-        >>> len(dataset), dataset[0].image.shape, dataset[0].mask.shape
-        (2, torch.Size([3, 64, 64]), torch.Size([1, 64, 64]))
     """
 
     def __init__(
@@ -94,9 +77,6 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
 
         Copies of the data set in worker processes that are already running do not learn of it: `EpochBatchSampler`,
         which `training_loader` uses, tells them with each index.
-
-        Args:
-            epoch: 0 or more.
         """
         self.epoch = check_epoch(epoch)
 

@@ -40,31 +40,17 @@ def generator(purpose: Purpose, seed: int, epoch: int, index: int = 0) -> np.ran
 
 
 def check_seed(seed: object) -> int:
-    """Return the seed.
-
-    Raises:
-        ArgumentError: It is no integer from 0 to 2³² - 1.
-    """
+    """Return the seed."""
     return check_integer("seed", seed, 0, _HIGHEST)
 
 
 def check_epoch(epoch: object) -> int:
-    """Return the epoch.
-
-    Raises:
-        ArgumentError: It is no integer of at least 0.
-    """
+    """Return the epoch."""
     return check_integer("epoch", epoch, 0, _HIGHEST)
 
 
 class SkippedPair(NamedTuple):
-    """A pair that cannot be used, and why.
-
-    Example:
-        >>> from goctconv.saliency.data import SkippedPair
-        >>> SkippedPair("0007", "0007.jpg: the file is empty").name
-        '0007'
-    """
+    """A pair that cannot be used, and why."""
 
     name: str
     reason: str
@@ -78,12 +64,6 @@ class TensorPair(NamedTuple):
         mask: Of shape (1, H, W), from 0 to 1, in float32.
         name: The photograph's file.
         skipped: Pairs that could not be read and in whose place this one stands.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.data import TensorPair
-        >>> TensorPair(torch.zeros(3, 64, 64), torch.zeros(1, 64, 64), "cat.jpg").skipped
-        ()
     """
 
     image: Tensor
@@ -107,13 +87,6 @@ class Batch(NamedTuple):
         masks: Of shape (B, 1, H, W), from 0 to 1, in float32.
         names: The photographs' files.
         skipped: Pairs that could not be read.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.data import Batch
-        >>> batch = Batch(torch.zeros(2, 3, 64, 64), torch.zeros(2, 1, 64, 64), ("cat.jpg", "dog.jpg"))
-        >>> batch.to("cpu").images.dtype
-        torch.float32
     """
 
     images: Tensor
@@ -130,23 +103,7 @@ class Batch(NamedTuple):
 
 
 def collate(examples: Sequence[TensorPair | Dropped]) -> Batch:
-    """Join the examples of a `SaliencyDataset` to a batch.
-
-    Examples that could not be made are left out, so that a batch may be smaller, or empty: (0, 3, H, W).
-
-    Args:
-        examples: At least one; all of one size.
-
-    Raises:
-        ArgumentError: The sizes differ.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.data import TensorPair, collate
-        >>> cat = TensorPair(torch.zeros(3, 64, 64), torch.zeros(1, 64, 64), "cat.jpg")
-        >>> collate([cat, cat]).images.shape
-        torch.Size([2, 3, 64, 64])
-    """
+    """Join the examples of a `SaliencyDataset` to a batch."""
     kept = [example for example in examples if isinstance(example, TensorPair)]
     skipped = tuple(pair for example in examples for pair in example.skipped)
     if not kept:

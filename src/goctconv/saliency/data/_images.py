@@ -108,12 +108,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Transparent images are composited over white. 16-bit grey is scaled, so that 65535 becomes 255. Values of the
     modes ``I`` and ``F`` are taken as 16-bit, as 8-bit or as 0 to 1, whichever range holds them all
     (``I``: always 16-bit); where none does, their own range is stretched to 0 to 255.
-
-    Args:
-        image: An image of any mode, opened or decoded.
-
-    Returns:
-        The upright image; may be ``image`` itself.
     """
     image.load()  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
     turn = _UPRIGHT.get(orientation(image))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -48,11 +49,11 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
     if path.is_file():
         return read_list(path)
     if not path.is_dir():
-        raise DataSetError(f"{path}: there is no such folder or list: check the path.")
+        raise DataSetError(f"{path}: there is no such folder or list: check the path")
     found = _find_folders(path)
     if len(found) > 1:
         options = ", ".join(str(images) for images, _ in found)
-        raise DataSetError(f"{path}: this holds {len(found)} data sets: pass the one that you mean: {options}.")
+        raise DataSetError(f"{path}: this holds {len(found)} data sets: pass the one that you mean: {options}")
     if found:
         return pair_folders(*found[0], name=data_set_name(path))
     side_by_side = _find_side_by_side(path)
@@ -145,7 +146,7 @@ def find_images(source: Photographs) -> DataSet:
     repeated = {str(file) for file in files if files.count(file) > 1} if len(set(files)) < len(files) else set()
     if repeated or not files:
         raise DataSetError(
-            f"{min(repeated)} is given twice." if repeated else "there is no photograph: pass one or more."
+            f"{min(repeated)} is given twice" if repeated else "there is no photograph: pass one or more"
         )
     return DataSet("photographs", tuple(_alone(str(file), file) for file in files))
 
@@ -161,9 +162,37 @@ def _below(path: Path) -> DataSet:
         return DataSet(pairs.name, (*(_alone(pair.name, pair.image) for pair in pairs), *lone))
     files = files_below(path)
     if not files:
-        raise DataSetError(f"{path}: there is no image in this folder or its subfolders.")
+        raise DataSetError(f"{path}: there is no image in this folder or its subfolders")
     return DataSet(path.resolve().name, tuple(_alone(file.relative_to(path).as_posix(), file) for file in files))
 
 
 def _alone(name: str, image: Path) -> ImagePair:
     return ImagePair(name, image, image)
+
+
+def pair_maps(data: DataSet, folder: Path) -> DataSet:
+    """Pair the masks of a data set with maps in a folder that have their names."""
+    masks = {pair.name: pair.mask for pair in data.pairs} | {mask.stem: mask for mask in data.lone_masks}
+    paired = match(data.name, _name_maps(folder, masks), masks)
+    if not paired.pairs:
+        raise DataSetError(
+            f"no map in {folder} has the name of a mask of {data.name}, like {min(masks)}.png: names must agree"
+        )
+    return replace(paired, missing=data.missing)
+
+
+def _name_maps(folder: Path, masks: Iterable[str]) -> dict[str, Path]:
+    """Return maps by the names of pairs; a list's names may begin with folders that the maps do not have."""
+    named: dict[str, Path] = {}
+    known = set(masks)
+    for name, path in name_files(folder, files_below(folder)).items():
+        wanted = [name] if name in known else [mask for mask in known if Path(mask).name == name]
+        if len(wanted) > 1:
+            raise DataSetError(
+                f"{path} could belong to {' or '.join(sorted(wanted))}: put the maps into folders as the list does"
+            )
+        key = wanted[0] if wanted else name
+        if key in named:
+            raise DataSetError(f"{named[key]} and {path} are both maps of {key}: remove one")
+        named[key] = path
+    return named

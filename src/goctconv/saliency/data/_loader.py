@@ -4,14 +4,16 @@ import atexit
 import signal
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from ..._checks import check_integer
+from ..._torch import end_workers
 from ._dataset import SaliencyDataset
-from ._examples import Batch, Dropped, SkippedPair, TensorPair, collate
+from ._examples import Dropped, SkippedPair, TensorPair, collate
 from ._pairs import ImagePair
 from ._sampler import EpochBatchSampler
 
@@ -35,17 +37,6 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
         workers: Processes that read images; 0: in this one.
         pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
         skipped: Pairs that were left out already.
-
-    Raises:
-        ArgumentError: ``workers`` is no integer of at least 0.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from goctconv.saliency.data import EpochBatchSampler, SaliencyLoader
-        >>> from goctconv.saliency import ImagePair, SaliencyDataset
-        >>> dataset = SaliencyDataset([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))])
-        >>> len(SaliencyLoader(dataset, EpochBatchSampler(len(dataset), batch_size=1)))
-        1
     """
 
     def __init__(
@@ -86,20 +77,13 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
 
     def close(self) -> None:
         """End the worker processes; another pass starts new ones."""
-        iterator, self._iterator = getattr(self, "_iterator", None), None
-        if iterator is not None:
-            iterator._shutdown_workers()  # noqa: SLF001  # torch has no public way
+        end_workers(self)
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch of the next pass.
-
-        Args:
-            epoch: 0 or more.
-            start: How many of its batches to leave out, to go on in the middle of an epoch.
-        """
+        """Choose the epoch of the next pass, and how many of its batches to leave out."""
         self._epochs.set_epoch(epoch, start)
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch promises its own iterator class
+    def __iter__(self) -> Any:  # an Iterator[Batch]; torch promises its own iterator class
         for batch in super().__iter__():
             self._count(batch.skipped)
             if batch.names:

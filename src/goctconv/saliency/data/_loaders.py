@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ...training import _distributed as distributed
+from ... import _distributed as distributed
 from .._resize import Size
 from ..transforms._geometry import published_transforms
 from ..transforms._sample import Transform
@@ -18,6 +18,7 @@ from ._read import CheckedPairs, check_pairs
 from ._sampler import EpochBatchSampler
 
 _NAMED = 5  # pairs in a warning about many
+_ALIKE = ("batch_size", "workers", "shrink", "cache", "pin_memory")
 
 
 def training_loader(
@@ -158,11 +159,7 @@ def validation_loader(
 
 
 def _usable(pairs: DataSet | Iterable[ImagePair]) -> CheckedPairs:
-    """Check the headers of all pairs, and warn about those that cannot be used.
-
-    Raises:
-        DataSetError: There is none that can.
-    """
+    """Check the headers of all pairs, and warn about those that cannot be used."""
     pairs = tuple(pairs)
     checked = check_pairs(pairs)
     if pairs and not checked.pairs:
@@ -189,7 +186,9 @@ class BothLoaders(NamedTuple):
     def skipped(self) -> dict[str, str]:
         """The names of pairs that could not be read in any process, and why; all processes ask at once."""
         own = [loader.skipped for loader in self if loader is not None]
-        return {name: why for loaders in distributed.gathered(own) for one in loaders for name, why in one.items()}
+        return {
+            name: why for loaders in distributed.gathered(own) for skipped in loaders for name, why in skipped.items()
+        }
 
     def close(self) -> None:
         """End the processes that read photographs."""
@@ -210,38 +209,11 @@ def both_loaders(
     validation: DataSet | Sequence[ImagePair] | None,
     *,
     sizes: Sequence[Any],
-    compared_at: Any = None,
-    batch_size: int,
-    workers: int,
-    shrink: int | None,
-    cache: str | os.PathLike[str] | None,
-    pin_memory: bool = False,
-    **training: Any,
+    **options: Any,
 ) -> BothLoaders:
-    """Return loaders that read photographs alike.
-
-    Args:
-        train: The pairs to learn from.
-        validation: The pairs to compare maps with; None: none are compared.
-        sizes: Of the images to learn from, as for `training_loader`.
-        compared_at: The size of those to compare with; the first of ``sizes`` if not given.
-        batch_size: Images per batch of a process.
-        workers: Processes that read images, of each loader.
-        shrink: As for `SaliencyDataset`.
-        cache: As for `SaliencyDataset`.
-        pin_memory: As for `SaliencyLoader`.
-        **training: Other arguments of `training_loader`.
-
-    Raises:
-        DataSetError: As in `training_loader` and `validation_loader`.
-        TypeError: Likewise.
-        ValueError: Likewise.
-    """
-    alike: dict[str, Any] = {
-        "batch_size": batch_size, "workers": workers, "shrink": shrink, "cache": cache, "pin_memory": pin_memory
-    }  # fmt: skip
-    learned_from = training_loader(train, sizes=sizes, **alike, **training)
+    """Return loaders with the same options, those of `training_loader`; maps are compared at the first of the sizes."""
+    learned_from = training_loader(train, sizes=sizes, **options)
     if validation is None or distributed.rank():
         return BothLoaders(learned_from, None)
-    size = sizes[0] if compared_at is None else compared_at
-    return BothLoaders(learned_from, validation_loader(validation, size=size, rank=0, world_size=1, **alike))
+    alike = {name: options[name] for name in _ALIKE if name in options}
+    return BothLoaders(learned_from, validation_loader(validation, size=sizes[0], rank=0, world_size=1, **alike))

@@ -32,13 +32,8 @@ class Pixels(NamedTuple):
 def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
     """Read a photograph and its mask, upright; where the mask is the photograph itself, there is none: it is empty.
 
-    Args:
-        pair: The files.
-        shrink: Larger photographs are shrunk until their shorter side has this many pixels, JPEG files in part while
-            they are decoded, which is much faster. Their masks are shrunk alike.
-
-    Raises:
-        ImageError: A file cannot be read, their sizes differ, or the mask holds only 0 and 1.
+    Larger photographs are shrunk until their shorter side has ``shrink`` pixels, JPEG files in part while they are
+    decoded, which is much faster; their masks are shrunk alike.
     """
     image, size = _read_photograph(pair.image, shrink)
     if pair.mask == pair.image:
@@ -51,15 +46,11 @@ def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
 
 
 def check_same_size(pair: ImagePair, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """Compare the (width, height) of a photograph and its mask.
-
-    Raises:
-        ImageError: They differ.
-    """
+    """Compare the (width, height) of a photograph and its mask."""
     if image != mask:
         raise ImageError(
             f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}: they must be "
-            "equally large, so one of them belongs to another picture or was resized."
+            "equally large, so one of them belongs to another picture or was resized"
         )
 
 
@@ -84,7 +75,7 @@ def _read_mask(path: Path) -> Image.Image:
     highest = mask.getextrema()[1]
     if highest == 1:
         raise ImageError(
-            f"{path}: the mask's highest value is 1, expected 0 to 255: multiply its values by 255 and save it again."
+            f"{path}: the mask's highest value is 1, expected 0 to 255: multiply its values by 255 and save it again"
         )
     return mask
 
@@ -101,13 +92,7 @@ def _shrunk(size: tuple[int, int], shrink: int) -> tuple[int, int]:
 
 
 class CheckedPairs(NamedTuple):
-    """The pairs that can be used as far as their headers tell, and the others.
-
-    Example:
-        >>> from goctconv.saliency.data import check_pairs
-        >>> check_pairs([])
-        CheckedPairs(pairs=(), skipped=())
-    """
+    """The pairs that can be used as far as their headers tell, and the others."""
 
     pairs: tuple[ImagePair, ...]
     skipped: tuple[SkippedPair, ...]
@@ -117,19 +102,6 @@ def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
     """Find the pairs whose files are missing, empty, not images, or of different sizes.
 
     Only headers are read. Damage further on shows when an image is decoded: data sets and loaders deal with that.
-
-    Args:
-        pairs: The pairs.
-
-    Returns:
-        The good ones in their order, and the others with what is wrong with them.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from goctconv.saliency import ImagePair
-        >>> from goctconv.saliency.data import check_pairs
-        >>> print(check_pairs([ImagePair("cat", Path("cat.jpg"), Path("cat.png"))]).skipped[0].reason)
-        cat.jpg: there is no such file: check the path.
     """
     pairs = tuple(pairs)
     with ThreadPoolExecutor(default_workers(), thread_name_prefix="goctconv") as executor:
@@ -140,14 +112,20 @@ def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
     )
 
 
+def header_sizes(pair: ImagePair) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the (width, height) of both files of a pair, upright, from their headers alone."""
+    return _header_size(pair.image), _header_size(pair.mask)
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
+        height, width = image_size(opened)
+    return width, height
+
+
 def _problem(pair: ImagePair) -> str | None:
-    sizes = []
     try:
-        for path in (pair.image, pair.mask):
-            with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-                height, width = image_size(opened)
-                sizes.append((width, height))
-        check_same_size(pair, *sizes)
+        check_same_size(pair, *header_sizes(pair))
     except ImageError as error:
         return str(error)
     return None
@@ -166,9 +144,6 @@ class Copies:
     Args:
         folder: Where the copies lie; made where missing. It may be deleted at any time.
         shrink: As for `read_pixels`.
-
-    Raises:
-        DataSetError: The folder cannot be made.
     """
 
     def __init__(self, folder: str | os.PathLike[str], shrink: int | None) -> None:
@@ -177,14 +152,10 @@ class Copies:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataSetError(f"{folder}: the folder for copies cannot be made ({error}): pass another.") from error
+            raise DataSetError(f"{folder}: the folder for copies cannot be made ({error}): pass another") from error
 
     def read(self, pair: ImagePair) -> Pixels:
-        """Return the copy of a pair, and make it first where there is none.
-
-        Raises:
-            ImageError: The pair cannot be read.
-        """
+        """Return the copy of a pair, and make it first where there is none."""
         try:
             path = self._path(pair)
         except (OSError, ValueError):  # ValueError: a zero byte in the name

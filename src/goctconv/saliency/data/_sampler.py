@@ -33,16 +33,6 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         accumulate: Batches of a process per optimizer step.
         rank: The number of this process, by default that of ``torch.distributed`` where it is initialised, else 0.
         world_size: The number of processes, by default likewise, else 1.
-
-    Raises:
-        ArgumentError: An argument is out of range or of another type, or there are too few pairs for an optimizer step.
-
-    Example:
-        >>> from goctconv.saliency.data import EpochBatchSampler
-        >>> sampler = EpochBatchSampler(5, batch_size=2, sizes=[64], shuffle=False)
-        >>> sampler.set_epoch(3)
-        >>> [[(key.epoch, key.number, key.size) for key in batch] for batch in sampler]
-        [[(3, 0, (64, 64)), (3, 1, (64, 64))], [(3, 2, (64, 64)), (3, 3, (64, 64))]]
     """
 
     def __init__(
@@ -71,15 +61,7 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
         self.total = self._count()
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch of the next pass.
-
-        Args:
-            epoch: 0 or more.
-            start: How many batches of it (of this process) to leave out, to go on in the middle of an epoch.
-
-        Raises:
-            ArgumentError: They are no integers, negative, or ``start`` is beyond the last batch.
-        """
+        """Choose the epoch of the next pass, and how many batches of it (of this process) to leave out."""
         self.epoch = check_epoch(epoch)
         self.start = check_integer("start", start, 0, self._mine(), cure=f"an epoch has {self._mine()} batches")
 

@@ -13,13 +13,7 @@ from ._pairs import DataSet, DataSetError, ImagePair
 
 
 class Split(NamedTuple):
-    """The pairs to train with, and those to validate with.
-
-    Example:
-        >>> from goctconv.saliency import split_pairs
-        >>> split_pairs([], validation=0)
-        Split(train=(), validation=())
-    """
+    """The pairs to train with, and those to validate with."""
 
     train: tuple[ImagePair, ...]
     validation: tuple[ImagePair, ...]
@@ -38,14 +32,15 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import DataSet, ImagePair, join_pairs
+        >>> from goctconv.saliency import DataSet, join_pairs
+        >>> from goctconv.saliency.data import ImagePair
         >>> birds = DataSet("Birds", (ImagePair("robin", Path("b/robin.jpg"), Path("b/robin.png")),))
         >>> cats = DataSet("Cats", (ImagePair("tom", Path("c/tom.jpg"), Path("c/tom.png")),))
         >>> [pair.name for pair in join_pairs(birds, cats)]
         ['Birds/robin', 'Cats/tom']
     """
     if not sources:
-        raise DataSetError("there is no source: pass at least one folder or list of photographs and masks.")
+        raise DataSetError("there is no source: pass at least one folder or list of photographs and masks")
     found = [source if isinstance(source, DataSet) else find_pairs(source) for source in sources]
     if len(found) == 1:
         return found[0]
@@ -58,7 +53,7 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataSetError(
-            f"{repeated[0]} is given twice: leave one out, or rename one with dataclasses.replace(data, name=...)."
+            f"{repeated[0]} is given twice: leave one out, or rename one with dataclasses.replace(data, name=...)"
         )
     pairs = [
         pair._replace(name=f"{name}/{pair.name}") for name, data in zip(names, found, strict=True) for pair in data
@@ -93,7 +88,8 @@ def split_pairs(pairs: DataSet | Sequence[ImagePair], validation: float = 0.1, *
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import ImagePair, split_pairs
+        >>> from goctconv.saliency.data import ImagePair
+        >>> from goctconv.saliency import split_pairs
         >>> pairs = [ImagePair(name, Path(f"{name}.jpg"), Path(f"{name}.png")) for name in "abcde"]
         >>> train, validation = split_pairs(pairs, 2, seed=1)
         >>> [pair.name for pair in train], [pair.name for pair in validation]
@@ -136,5 +132,5 @@ def _refuse_shared(pairs: Iterable[ImagePair]) -> None:
     for pair in pairs:
         path = os.path.abspath(pair.image)  # noqa: PTH100  (Path.resolve reads the disk for every file)
         if path in seen:
-            raise DataSetError(f"{pair.image} is {seen[path]} and {pair.name}: leave one of the two sources out.")
+            raise DataSetError(f"{pair.image} is {seen[path]} and {pair.name}: leave one of the two sources out")
         seen[path] = pair.name

@@ -4,155 +4,115 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from ..._checks import ArgumentTypeError
 from ...graph import evaluating
-from ...training import TrainingResult, learn_channels
-from .._learn import Pairs, SaliencyValidation, warn_of_skipped
-from .._options import check_options
+from ...options import explains_options
+from ...training import Callback, TrainingResult, learn_channels
 from .._resize import Size, check_size_or_own
 from ..data import (
     BothLoaders,
     DataSet,
     Photographs,
     SaliencyLoader,
+    both_loaders,
     find_images,
     join_pairs,
-    training_loader,
     validation_loader,
 )
-from ..losses._basic import Reduction
-from ..losses._combine import Loss
+from ..learning import Pairs, SaliencyValidation, warn_of_skipped
+from ..transforms._sample import Transform
+from ._config import DistillationConfig
 from ._maps import with_maps
 from ._step import DistillationStep, TeacherAgreement
 from ._teacher import Teacher
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """How a student is taught; `distill` documents the attributes."""
+class DistillationTask:
+    """What a student learns: photographs, and what a teacher makes of them.
 
-    size: Size = 224
-    sizes: Sequence[Size] | None = None
-    batch_size: int = 24
-    workers: int = 2
-    loss: str | Loss = "dice"
-    weights: Sequence[float] | None = None
-    reduction: Reduction = "mean"
-    teacher_size: int | tuple[int, int] | None = None
-    teacher_amp: str | None = None
-    maps: str | os.PathLike[str] | None = None
-    transforms: Any = None
-    shrink: int | None = None
-    cache: str | os.PathLike[str] | None = None
-    accumulate: int = 1
-    seed: int = 0
+    Attributes:
+        config: The options.
+        teacher: The trained network, on the device where the student is.
+        transforms: Of photographs, in place of those that the options name.
+        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+    """
+
+    config: DistillationConfig
+    teacher: nn.Module
+    transforms: Iterable[Transform] | None = None
     pin_memory: bool = False
 
     @property
     def largest(self) -> Size:
         """The size of the most pixels; that of each photograph where it keeps its own."""
-        return max(self.sizes or (self.size,), key=lambda size: math.prod(check_size_or_own(size) or [math.inf]))
+        return max(self.config.sizes, key=lambda size: math.prod(check_size_or_own(size) or [math.inf]))
 
-    def step(self, teacher: nn.Module) -> DistillationStep:
+    def step(self) -> DistillationStep:
         """Return the loss of a batch; with maps on the disk the teacher is not needed any more, but named."""
-        kept = self.maps is not None
+        config = self.config
         step = DistillationStep(
-            None if kept else teacher,
-            loss=self.loss,
-            weights=self.weights,
-            reduction=self.reduction,
-            size=self.teacher_size,
-            amp=self.teacher_amp,
+            None if config.maps else self.teacher,
+            loss=config.loss,
+            weights=config.output_weights,
+            reduction=config.reduction,
+            size=config.teacher_size,
+            amp=config.teacher_amp,
         )
-        if kept:
-            step.told = f"maps of teacher {self._teacher(teacher).fingerprint()}, {self.teacher_size or self.largest}"
+        if config.maps:
+            step.told = f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
         return step
 
-    def found(self, photographs: Photographs, teacher: nn.Module) -> DataSet:
+    def pairs(self, photographs: Photographs) -> DataSet:
         """Return photographs, with the teacher's maps of them where these are kept."""
-        data = find_images(photographs)
-        if self.maps is None:
+        data, config = find_images(photographs), self.config
+        if config.maps is None:
             return data
-        return with_maps(data, self._teacher(teacher), self.maps, size=self.largest, batch_size=self.batch_size)
+        return with_maps(data, self._teacher(), config.maps, size=self.largest, batch_size=config.batch_size)
 
-    def training(self, data: DataSet) -> SaliencyLoader:
-        """Return the loader of what is learned from."""
-        return training_loader(
-            data,
-            size=self.size,
-            sizes=self.sizes,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            seed=self.seed,
-            transforms=self.transforms,
-            shrink=self.shrink,
-            cache=self.cache,
-            accumulate=self.accumulate,
-            pin_memory=self.pin_memory,
-        )
+    def loaders(self, train: DataSet, compared: DataSet | None) -> BothLoaders:
+        """Return the loaders of what is learned from and of what maps are compared with."""
+        options = self.config.loader_options()
+        if self.transforms is not None:
+            options["transforms"] = self.transforms
+        return both_loaders(train, compared, **options, pin_memory=self.pin_memory)
 
-    def checking(self, data: DataSet) -> SaliencyLoader:
-        """Return a loader of all of some data in the first process."""
-        return validation_loader(
-            data,
-            size=self.size if self.sizes is None else self.sizes[0],
-            batch_size=self.batch_size,
-            workers=self.workers,
-            shrink=self.shrink,
-            cache=self.cache,
-            rank=0,
-            world_size=1,
-            pin_memory=self.pin_memory,
-        )
-
-    def _teacher(self, teacher: nn.Module) -> Teacher:
-        return Teacher(teacher, size=self.teacher_size, amp=self.teacher_amp)
+    def _teacher(self) -> Teacher:
+        return Teacher(self.teacher, size=self.config.teacher_size, amp=self.config.teacher_amp)
 
 
+@explains_options(DistillationConfig)
 def distill(
     student: nn.Module,
     teacher: nn.Module,
     images: Photographs,
     validation: Pairs | None = None,
+    config: DistillationConfig | None = None,
     *,
-    epochs: int,
-    finetune_epochs: int = 0,
     held_out: Photographs | None = None,
-    size: Size = 224,
-    sizes: Sequence[Size] | None = None,
-    batch_size: int = 24,
-    workers: int = 2,
-    loss: str | Loss = "dice",
-    weights: Sequence[float] | None = None,
-    reduction: Reduction = "mean",
-    teacher_size: int | tuple[int, int] | None = None,
-    teacher_amp: str | None = None,
-    maps: str | os.PathLike[str] | None = None,
-    transforms: Any = None,
-    shrink: int | None = None,
-    cache: str | os.PathLike[str] | None = None,
-    weight_decay: float = 0.0,
-    threshold: float | str | None = None,
-    accumulate: int = 1,
-    seed: int = 0,
-    device: torch.device | str | None = None,
-    **options: Any,
+    transforms: Iterable[Transform] | None = None,
+    optimizer: Callable[[nn.Module], Optimizer] | Optimizer | None = None,
+    scheduler: Callable[[Optimizer, int], LRScheduler] | None = None,
+    callbacks: Iterable[Callback] = (),
+    resume: bool | str | os.PathLike[str] = False,
 ) -> TrainingResult:
     """Train a student to make the maps that a teacher makes of photographs, which need no masks.
 
-    Any network that returns logits can learn from any other. With ``weight_decay`` the student's channels fade while it
-    learns, those below ``threshold`` are removed, and ``finetune_epochs`` of distillation follow. A run goes on from
-    its checkpoints bit for bit as if it had not been interrupted, and runs data-parallel, as `goctconv.learn_channels`.
+    Any network that returns logits can learn from any other. With a ``weight_decay`` the student's channels fade while
+    it learns, those below the ``threshold`` are removed, and ``finetune_epochs`` of distillation follow. A run goes on
+    from its checkpoints bit for bit as if it had not been interrupted, and runs data-parallel, as
+    `goctconv.learn_channels`.
 
-    Without ``maps`` the teacher sees each batch as the student does, crops and flips included, in every epoch. With
-    ``maps`` it sees every photograph once; its maps are kept as 8-bit pictures and go through crops and flips as masks
-    do, so that all epochs but the first come without it.
+    Without ``config.maps`` the teacher sees each batch as the student does, crops and flips included, in every epoch.
+    With it the teacher sees every photograph once; its maps are kept as 8-bit pictures and go through crops and flips
+    as masks do, so that all epochs but the first come without it.
 
     Args:
         student: Is trained; to lose channels it needs BatchNorm. Of one with a ``forward_multi``, such as
@@ -160,101 +120,58 @@ def distill(
         teacher: A trained network; in eval mode while it runs, and never changed.
         images: Photographs: a folder, files, or a data set, whose masks are not looked at.
         validation: Photographs with masks to compare maps with after each epoch: ``mae`` and ``max_f``.
-        epochs: Of distillation before channels are removed.
-        finetune_epochs: Of distillation after that.
+        config: All options of the run; ``get_preset("scfnet", DistillationConfig)`` returns those of KD-SCFNet.
         held_out: Photographs that are not learned from, to compare with the teacher after each epoch: ``teacher_mae``.
-        size: Of the images of a batch, (height, width) or one number for both, in pixels; or ``"own"``: every
-            photograph keeps its own, in batches of one.
-        sizes: Several sizes, one drawn for each batch.
-        batch_size: Images in a batch.
-        workers: Processes that read and change photographs.
-        loss: Of logits and maps of probabilities.
-        weights: Of the outputs; by default 1, ½, ¼, ⅛ as published.
-        reduction: Of the loss, over the pixels of an image, as in `SaliencyStep`.
-        teacher_size: What images are resized to for the teacher; by default they stay as they are for the student; with
-            ``maps`` the largest of its sizes.
-        teacher_amp: Mixed precision of the teacher: ``"bf16"`` or ``"fp16"``.
-        maps: A folder for the teacher's maps.
-        transforms: Of photographs; None: the published crop and flips.
-        shrink: First shrink larger photographs until their shorter side has this many pixels; about twice ``size``.
-        cache: A folder for decoded copies of photographs.
-        weight_decay: λ of dynamic weight decay; 3.0 is published; 0: none.
-        threshold: Channels with abs(γ) below it are removed, ``"valley"`` looks for one; None: all channels stay.
-        accumulate: Batches in a step of the optimizer.
-        seed: Of all that is random.
-        device: Where to train, and where a copy of the teacher runs; if not given, where the student is.
-        **options: Other arguments of `goctconv.learn_channels`: ``optimizer``, ``scheduler``, ``checkpoints``,
-            ``resume``, ``callbacks``, ``amp``, ``channels_last``, ``compile``,
-            ``freeze_batch_norm``, ... `scfnet_recipe` returns how KD-SCFNet was trained.
+        transforms: Of photographs, in place of those that the options name.
+        optimizer: As in `goctconv.learn_channels`, in place of ``config.optimizer``.
+        scheduler: As in `goctconv.learn_channels`, in place of ``config.schedule``.
+        callbacks: As in `goctconv.learn_channels`.
+        resume: As in `goctconv.learn_channels`.
 
     Returns:
         The student, slim where channels were removed, the report of these, and the history.
 
     Raises:
         DataSetError: There are no photographs, or too few for a batch.
-        TypeError: Student or teacher is no network; an argument that there is not.
-        ValueError: As in `goctconv.learn_channels`; or the teacher returns something else than logits.
+        ArgumentTypeError: Student or teacher is no network; an argument that there is not.
+        ArgumentError: As in `goctconv.learn_channels`; or the teacher returns something else than logits.
         TrainingError: As in `goctconv.learn_channels`; a run is resumed with another teacher.
 
     Example:
         >>> import pathlib, tempfile
         >>> import goctconv
-        >>> from goctconv.saliency import distill
-        >>> from goctconv.saliency import synthetic_images
+        >>> from goctconv.saliency import DistillationConfig, distill, synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for index, (photograph, _) in enumerate(synthetic_images(4, seed=0)):
         ...     photograph.save(folder / f"{index}.png")
         >>> teacher, student = goctconv.create_model("test_scfnet"), goctconv.create_model("test_csnet")
-        >>> result = distill(student, teacher, folder, epochs=1, size=32, batch_size=2, workers=0, held_out=folder)
+        >>> config = DistillationConfig(epochs=1, sizes=32, batch_size=2, workers=0)
+        >>> result = distill(student, teacher, folder, config=config, held_out=folder)
         >>> list(result.history.epochs[-1].validation)
         ['teacher_mae']
 
     Source: Zhang et al., "KD-SCFNet", 2022; Cheng et al., TPAMI 2021, Algorithm 1.
     """
-    lessons = Lessons(
-        size=size,
-        sizes=sizes,
-        batch_size=batch_size,
-        workers=workers,
-        loss=loss,
-        weights=weights,
-        reduction=reduction,
-        teacher_size=teacher_size,
-        teacher_amp=teacher_amp,
-        maps=maps,
-        transforms=transforms,
-        shrink=shrink,
-        cache=cache,
-        accumulate=accumulate,
-        seed=seed,
-    )
     if not isinstance(student, nn.Module):
-        raise TypeError(
-            f"student is {student!r}, expected a torch.nn.Module, such as goctconv.create_model('csnet_x1')"
-        )
-    check_options(options, distill)
+        raise ArgumentTypeError("student", student, "a torch.nn.Module, such as goctconv.create_model('csnet_x1')")
+    config = DistillationConfig() if config is None else config
     Teacher(teacher)  # says what is wrong, before anything is lent
-    place = device if device is not None else next((one.device for one in student.parameters()), None)
+    place = config.device or next((parameter.device for parameter in student.parameters()), None)
     with evaluating(teacher, place) as lent:
-        step = lessons.step(lent)
-        loaders = BothLoaders(
-            lessons.training(lessons.found(images, lent)),
-            None if held_out is None else lessons.checking(lessons.found(held_out, lent)),
-        )
-        compared = None if validation is None else lessons.checking(_pairs(validation))
+        task = DistillationTask(config, lent, transforms)
+        step = task.step()
+        loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
+        compared = None if validation is None else _masks_loader(config, validation)
         result = learn_channels(
             student,
             loaders.train,
+            config=config,
             step=step,
-            epochs=epochs,
-            finetune_epochs=finetune_epochs,
+            optimizer=optimizer,
+            scheduler=scheduler,
             validate=_validation(step, loaders.validation, compared),
-            weight_decay=weight_decay,
-            threshold=threshold,
-            accumulate=accumulate,
-            seed=seed,
-            device=device,
-            **options,
+            callbacks=callbacks,
+            resume=resume,
         )
     loaders.close()
     skipped = loaders.skipped
@@ -265,8 +182,17 @@ def distill(
     return result
 
 
-def _pairs(pairs: Pairs) -> DataSet:
-    return join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs))
+def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
+    return validation_loader(
+        join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs)),
+        size=config.sizes[0],
+        batch_size=config.batch_size,
+        workers=config.workers,
+        shrink=config.shrink,
+        cache=config.cache,
+        rank=0,
+        world_size=1,
+    )
 
 
 def _validation(
@@ -281,6 +207,6 @@ def _validation(
         return None
 
     def validate(model: nn.Module) -> dict[str, float]:
-        return {name: value for one in found for name, value in one(model).items()}
+        return {name: value for compare in found for name, value in compare(model).items()}
 
     return validate

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ... import _distributed as distributed
 from ..._files import write_atomic
-from ...training import _distributed as distributed
 from .._resize import Size, check_size_or_own, resize_bilinear
 from ..data import DataSet, DataSetError, ImagePair, SkippedPairWarning, default_workers
 from ..inference import Map, Prepared, home, prepare, run_pipeline
@@ -38,16 +38,6 @@ def with_maps(
 
     A map belongs to the teacher's weights, precision and size, and to the photograph's path, time and size: where one
     of these changes, it is made anew. Of several processes each makes its share.
-
-    Args:
-        photographs: As `find_images` returns them.
-        teacher: Makes the maps.
-        folder: Where they are kept; made where missing. It may be deleted at any time.
-        size: What the photographs are resized to for the teacher, if it does not say so itself.
-        batch_size: Photographs that it sees at a time.
-
-    Raises:
-        DataSetError: No photograph can be read, or no map can be written.
     """
     where = Path(folder)
     target = teacher.size or check_size_or_own(size)

@@ -1,4 +1,4 @@
-"""What a student is compared with, batch by batch and after each epoch."""
+"""Comparison of a student with its teacher, batch by batch and after each epoch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_choice
 from ..data import Batch, DataSetError, SaliencyLoader
 from ..inference import all_outputs
+from ..learning import REDUCTIONS
 from ..losses import DeepSupervision, get_loss
-from ..losses._basic import Reduction, check_reduction, reduced
+from ..losses._basic import Reduction, reduced
 from ..losses._combine import Loss, tell_epoch
 from ._teacher import Teacher
 
@@ -30,19 +32,6 @@ class DistillationStep:
         size: What images are resized to for the teacher; by default they stay as they are.
         amp: Mixed precision of the teacher: ``"bf16"``, ``"fp16"`` or None.
 
-    Raises:
-        TypeError: The teacher is no network.
-        ValueError: Another loss, reduction or ``amp``, or weights that cannot be.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.data import Batch
-        >>> from goctconv.saliency import DistillationStep
-        >>> batch = Batch(torch.rand(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), ("a.jpg", "b.jpg"))
-        >>> step = DistillationStep(torch.nn.Conv2d(3, 1, 1))
-        >>> step(torch.nn.Conv2d(3, 1, 1), batch).requires_grad
-        True
-
     Source: KD-SCFNet (Zhang et al., 2022): the dice loss between the student's outputs and the teacher's first.
     """
 
@@ -58,7 +47,7 @@ class DistillationStep:
     ) -> None:
         self.teacher = None if teacher is None else Teacher(teacher, size=size, amp=amp)
         self.loss = DeepSupervision(get_loss(loss) if isinstance(loss, str) else loss, weights)
-        self.reduction = check_reduction(reduction)
+        self.reduction = check_choice("reduction", reduction, REDUCTIONS)
         self.told = ""
 
     def targets(self, batch: Batch) -> Tensor:
@@ -96,11 +85,7 @@ class TeacherAgreement:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return ``teacher_mae``, the mean over photographs.
-
-        Raises:
-            DataSetError: No photograph can be read.
-        """
+        """Return ``teacher_mae``, the mean over photographs."""
         parameter = next(model.parameters())
         total, images = 0.0, 0
         for given in self.loader:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._checks import ArgumentTypeError, check_choice
 from ...graph import evaluating
 from .._resize import check_size
 
@@ -22,30 +23,22 @@ class Teacher:
             It is in eval mode while it runs, and gets its flags back.
         size: Images are resized to this one for it, and its maps back; by default they stay as they are.
         amp: Mixed precision: ``"bf16"``, or ``"fp16"``; by default it runs in its own.
-
-    Raises:
-        TypeError: It is no network.
-        ValueError: Another ``amp``, or a size below 32.
     """
 
     def __init__(
         self, network: nn.Module, *, size: int | tuple[int, int] | None = None, amp: str | None = None
     ) -> None:
         if not isinstance(network, nn.Module):
-            raise TypeError(f"teacher is {network!r}, expected a torch.nn.Module, such as goctconv.create_model(...).")
-        if amp is not None and amp not in _PRECISIONS:
-            raise ValueError(f"teacher_amp is {amp!r}, expected one of {', '.join(map(repr, _PRECISIONS))}, or None.")
+            raise ArgumentTypeError("teacher", network, "a torch.nn.Module, such as goctconv.create_model(...)")
+        if amp is not None:
+            check_choice("teacher_amp", amp, tuple(_PRECISIONS), "leave it out for full precision")
         self.network = network
         self.size = None if size is None else check_size(size)
         self.amp = amp
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """Return probabilities (B, 1, H, W) of images (B, 3, H, W), in float32, or in float64 where images are.
-
-        Raises:
-            ValueError: The network returned something else than a map, or no numbers.
-        """
+        """Return probabilities (B, 1, H, W) of images (B, 3, H, W), in float32, or in float64 where images are."""
         given = images if self.size is None else _resized(images, self.size)
         precision = _PRECISIONS.get(self.amp or "", torch.bfloat16)
         with evaluating(self.network), torch.autocast(images.device.type, precision, enabled=self.amp is not None):

@@ -5,6 +5,10 @@ from .._resize import Size as Size
 from .._resize import check_size as check_size
 from .._resize import resize_bilinear as resize_bilinear
 from ._calibrate import calibrate_batch_norm as calibrate_batch_norm
+from ._evaluate import ScoredPair as ScoredPair
+from ._evaluate import available_metrics as available_metrics
+from ._evaluate import evaluate as evaluate
+from ._evaluate import score_pairs as score_pairs
 from ._network import NotANumberError as NotANumberError
 from ._network import all_outputs as all_outputs
 from ._network import each_probability as each_probability

@@ -18,11 +18,7 @@ class NotANumberError(ArgumentError):
 
 
 def check_model(model: object, argument: str = "model") -> None:
-    """Refuse what is no network.
-
-    Raises:
-        ArgumentTypeError: It is none.
-    """
+    """Refuse what is no network."""
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(argument, model, "a torch.nn.Module", "pass goctconv.create_model(...)")
 
@@ -52,10 +48,6 @@ def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> ND
 
     Returns:
         Probabilities of shape (B, H, W).
-
-    Raises:
-        NotANumberError: The output is not a number.
-        ArgumentError: It has another shape.
     """
     inputs = torch.from_numpy(np.stack(pixels)).to(home(model))
     if inputs.device.type == "cpu":
@@ -65,18 +57,13 @@ def probabilities(model: nn.Module, pixels: Sequence[NDArray[np.float32]]) -> ND
 
 
 def maps_of(logits: object, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the probabilities (B, H, W) of what a network returned for images of a shape (B, C, H, W).
-
-    Raises:
-        NotANumberError: It is not a number.
-        ArgumentError: It is no tensor of shape (B, 1, H, W).
-    """
+    """Return the probabilities (B, H, W) of what a network returned for images of a shape (B, C, H, W)."""
     if not isinstance(logits, Tensor) or logits.ndim != 4 or logits.shape[:2] != (shape[0], 1):
         expected = f"one tensor of shape ({shape[0]}, 1, H, W) for images of shape {shape}"
         raise ArgumentError("logits", logits, expected, "pass a {model} with a single output map")
     maps = torch.sigmoid(logits[:, 0].float()).cpu()
     if torch.isnan(maps).any():
-        cure = "load trained weights with {checkpoint_path}, or call goctconv.saliency.calibrate_batch_norm first"
+        cure = "load trained weights, or call goctconv.saliency.calibrate_batch_norm(model, batches) first"
         raise NotANumberError("logits", logits, problem="is not a number (NaN)", cure=cure)
     return np.asarray(maps.numpy(), dtype=np.float32)
 

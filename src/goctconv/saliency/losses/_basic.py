@@ -10,11 +10,7 @@ from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_num
 
 
 def prepare(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits and masks in float32, or in float64 where the logits are.
-
-    Raises:
-        ArgumentError: They are no floating point tensors of one shape (B, 1, H, W), or empty.
-    """
+    """Return logits and masks in float32, or in float64 where the logits are."""
     check_floating("logits", logits)
     check_floating("masks", masks)
     if logits.shape != masks.shape or logits.ndim != 4 or logits.shape[1] != 1 or not logits.numel():
@@ -25,11 +21,7 @@ def prepare(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_floating(name: str, values: object) -> None:
-    """Refuse what is no floating point tensor.
-
-    Raises:
-        ArgumentTypeError: It is something else.
-    """
+    """Refuse what is no floating point tensor."""
     if not isinstance(values, Tensor):
         raise ArgumentTypeError(name, values, "a tensor of shape (B, 1, H, W)")
     if not values.is_floating_point():
@@ -155,11 +147,7 @@ def dice(probabilities: Tensor, targets: Tensor, smooth: float) -> Tensor:
 
 
 def check_smooth(smooth: float) -> None:
-    """Refuse what would not keep empty masks harmless.
-
-    Raises:
-        ArgumentError: It is not positive.
-    """
+    """Refuse what would not keep empty masks harmless."""
     check_number("smooth", smooth, above=0, cure="pass 1.0: with 0, an empty mask gives 0 / 0")
 
 
@@ -167,11 +155,7 @@ Reduction: TypeAlias = Literal["mean", "sum"]
 
 
 def check_reduction(reduction: Reduction) -> Reduction:
-    """Return a reduction.
-
-    Raises:
-        ArgumentError: There is none of that name.
-    """
+    """Return a reduction."""
     return check_choice("reduction", reduction, get_args(Reduction))
 
 

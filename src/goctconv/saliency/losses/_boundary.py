@@ -44,19 +44,7 @@ def boundary_dice_loss(logits: Tensor, masks: Tensor, *, width: int = _WIDEST, s
 
 
 def boundary_width(epoch: int) -> int:
-    """Return the width of the band in an epoch, as published: 13 pixels at first, 2 fewer every 10 epochs, at least 1.
-
-    Args:
-        epoch: From 0.
-
-    Raises:
-        ArgumentError: It is no integer of at least 0.
-
-    Example:
-        >>> from goctconv.saliency.losses._boundary import boundary_width
-        >>> [boundary_width(epoch) for epoch in (0, 9, 19, 68)]
-        [13, 11, 9, 1]
-    """
+    """Return the published width of the band in an epoch: 13 pixels at first, 2 fewer every 10 epochs, at least 1."""
     return max(1, _WIDEST - 2 * ((check_integer("epoch", epoch, least=0) + 1) // _EPOCHS))
 
 
@@ -65,7 +53,7 @@ class BoundaryDice:
 
     It is 13 pixels wide at first, 2 fewer every 10 epochs, and at least 1.
 
-    Training with `goctconv.learn_channels`, `goctconv.saliency.learn_saliency` or ``goctconv learn`` tells it the epoch
+    Training with `goctconv.learn_channels`, `goctconv.saliency.learn` or ``goctconv learn`` tells it the epoch
     that begins; other loops call `set_epoch`.
 
     Args:

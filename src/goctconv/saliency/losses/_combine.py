@@ -26,17 +26,6 @@ class WeightedSum:
     Args:
         losses: Functions of logits and masks.
         weights: One for each; by default all 1.
-
-    Raises:
-        ArgumentError: One of the losses cannot be called, there are none or another number of weights, or a weight is
-            negative or not finite.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.losses import bce_loss, iou_loss
-        >>> from goctconv.saliency.losses._combine import WeightedSum
-        >>> WeightedSum([bce_loss, iou_loss], [1, 2])(torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3, 3))
-        tensor(1.5931)
     """
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None) -> None:
@@ -94,21 +83,13 @@ def tell_epoch(loss: object, epoch: int) -> None:
 
 
 def check_loss(loss: Loss) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        ArgumentTypeError: It cannot.
-    """
+    """Refuse what cannot be called."""
     if not callable(loss) or isinstance(loss, type):
         raise ArgumentTypeError("loss", loss, "a function of (logits, masks)", "pass bce_loss, or get_loss('bce')")
 
 
 def check_weights(weights: Sequence[float], count: int, what: str) -> tuple[float, ...]:
-    """Return weights as numbers.
-
-    Raises:
-        ArgumentError: There are none or not ``count``, or one is negative or not finite.
-    """
+    """Return weights as numbers."""
     if len(weights) != count or not count:
         raise ArgumentError("weights", list(weights), f"one for each of {count} {what}")
     if not all(0 <= weight < math.inf for weight in weights):

@@ -23,9 +23,6 @@ def to_levels(prediction: Tensor, mask: Tensor, rounding: Literal["truncate", "n
         prediction: Levels (uint8), probabilities (floating point) or bool, of shape (H, W), (B, H, W) or (B, 1, H, W).
         mask: The same types and sizes; one of the three shapes.
         rounding: How probabilities become levels. Masks are always rounded to the nearest level.
-
-    Raises:
-        ArgumentError: One is no tensor of such a type, sizes differ, or values are out of range or not a number.
     """
     maps, truth = _as_batch(prediction, "prediction"), _as_batch(mask, "mask")
     if maps.shape != truth.shape:

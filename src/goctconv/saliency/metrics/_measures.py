@@ -109,9 +109,6 @@ def s_measure(histograms: Histograms) -> Floats:
     Half of it compares object and background as wholes (equations 4 to 6), half compares the four parts of the image
     around the object's centroid (equations 2 and 3). Where the mask is empty or full, it is how dark or bright the
     map is.
-
-    Args:
-        histograms: Counted by quadrants.
     """
     share = histograms.foreground / histograms.pixels
     mean = _moments(histograms.joint.sum(axis=1), histograms.offsets, histograms.span).mean

@@ -119,11 +119,7 @@ class SaliencyScores:
 
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in their order of printing, each once.
-
-    Raises:
-        ArgumentError: One is unknown, or there are none.
-    """
+    """Return the names in their order of printing, each once."""
     unknown = [] if isinstance(names, str) else [name for name in names if name not in METRICS]
     if isinstance(names, str) or unknown or not names:
         problem = f"holds {', '.join(map(repr, unknown))}" if unknown else ""

@@ -19,17 +19,13 @@ Box: TypeAlias = "tuple[slice, slice]"
 
 
 def load_scipy() -> Any:
-    """Return ``scipy.ndimage``.
-
-    Raises:
-        ImportError: scipy is not installed.
-    """
+    """Return ``scipy.ndimage``."""
     try:
         return importlib.import_module("scipy.ndimage")
     except ImportError as error:
         raise ImportError(
             "the metric 'weighted_f' needs scipy for its distance transform: pip install goctconv[eval], or leave this "
-            "metric out with metrics=(...)."
+            "metric out with metrics=(...)"
         ) from error
 
 
@@ -44,10 +40,6 @@ def weighted_f(chance: Floats, foreground: NDArray[np.bool_]) -> float:
     Errors inside the object count less where the surroundings are right (a Gaussian mean, to which a pixel outside
     brings the error of the nearest pixel inside), errors outside count more, the farther from the object. Of pixels
     that are equally near, scipy's distance transform decides. Without foreground it is 0.
-
-    Args:
-        chance: The map: probabilities of shape (H, W).
-        foreground: The binary mask.
     """
     size = int(np.count_nonzero(foreground))
     if size == 0:

@@ -47,11 +47,7 @@ def to_float(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def apply(transform: Transform, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Apply a transform, and check that photograph and mask still belong together.
-
-    Raises:
-        ArgumentError: It returns no `Sample`, or photograph and mask of different sizes, or of other shapes or types.
-    """
+    """Apply a transform, and check that photograph and mask still belong together."""
     result: object = transform(sample, rng)
     if not isinstance(result, Sample):
         problem = f"returned {type(result).__name__}"

@@ -1,0 +1,129 @@
+"""Arguments that several commands share, and types of arguments whose errors say what is expected."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's seeds and slices need
+
+
+def add_weights(group: Any, pretrained: str = "download the authors' weights (CC BY-NC-SA 4.0)") -> None:
+    """Declare where a network's weights come from."""
+    weights = group.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
+    weights.add_argument("--pretrained", action="store_true", help=pretrained)
+    group.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+
+
+def add_size(group: Any) -> None:
+    """Declare the size of a network's input."""
+    group.add_argument(
+        "--size",
+        type=network_size_or_own,
+        default=224,
+        metavar="N|HxW|own",
+        help="input size of the net; own: that of each photograph (default: %(default)s)",
+    )
+
+
+def add_device(group: Any) -> None:
+    """Declare where a network runs."""
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")
+
+
+def integer_from(lowest: int) -> Callable[[str], int]:
+    """Return an argparse type for integers of at least ``lowest``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text.replace("_", "").replace(",", ""))
+        except ValueError:
+            value = lowest - 1
+        if not lowest <= value <= _HIGHEST:
+            most = f", at most {_HIGHEST:.0e}" if value > _HIGHEST else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {lowest}{most}")
+        return value
+
+    return parse
+
+
+def network_size(text: str) -> int | tuple[int, int]:
+    """Parse ``224`` or ``224x320`` (height x width), each at least 32."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) >= 32 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 224 or 224x320 (height x width), at least 32")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def network_size_or_own(text: str) -> int | tuple[int, int] | str:
+    """Parse ``own``, or a size as `network_size`."""
+    return text if text == "own" else network_size(text)
+
+
+def probability(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    return _number(text, "a probability from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def share(text: str) -> float:
+    """Parse a share of channels that may be all of them."""
+    return _number(text, "a share of channels, from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def ratio(text: str) -> float:
+    """Parse a share of channels that may not be all of them."""
+    return _number(text, "a share of channels, from 0 to below 1", lambda value: 0 <= value < 1)
+
+
+def threshold(text: str) -> float:
+    """Parse a finite number from 0."""
+    return _number(text, "a number from 0", lambda value: 0 <= value < math.inf)
+
+
+def file_ending(*endings: str) -> Callable[[str], Path]:
+    """Return an argparse type for files whose names have an ending."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in endings:
+            raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(endings)}, as what it holds will")
+        return path
+
+    return parse
+
+
+def _number(text: str, expected: str, is_valid: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not is_valid(value):  # NaN never is
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+    return value
+
+
+def parse_model_args(text: str) -> dict[str, Any]:
+    """Return arguments of a network from a text such as ``norm=batch levels=[1,2,3]``; values are JSON or words."""
+    try:
+        parts = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be taken apart: {error}") from error
+    found: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not (equals and name.isidentifier()):
+            raise argparse.ArgumentTypeError(
+                f"{part!r} in {text!r} is no argument: write NAME=VALUE, with blanks between several, such as "
+                "'norm=batch num_classes=1'"
+            )
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

@@ -1,0 +1,95 @@
+"""``goctconv export``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from ._arguments import network_size
+from ._command import Command, CommandError, spelling
+from ._output import say
+
+_DESCRIPTION = """\
+Write a trained network as one ONNX file or for OpenVINO. It takes any batch, height and width from 32, or one size, and
+has been compared with the original before it is written. BatchNorm is folded into the convolutions.
+Needs pip install 'goctconv[onnx]', for OpenVINO 'goctconv[openvino]'.
+
+The input "image" is RGB / 255, less the ImageNet mean (0.485, 0.456, 0.406), over the standard deviation
+(0.229, 0.224, 0.225); the output "logits" becomes a probability by the logistic function."""
+
+_EXAMPLES = """\
+examples:
+  goctconv export csnet_x1_l --weights csnet-L-x1.pth.tar --onnx csnet.onnx
+  goctconv export local-dir:my-network --onnx my-network.onnx
+  goctconv export local-dir:my-network --openvino my-network.xml --dtype float16
+  goctconv export local-dir:my-swin --size 352 --onnx my-swin.onnx"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
+    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
+    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
+    parser.add_argument("--openvino", type=Path, metavar="FILE.xml", help="OpenVINO's, with its weights in FILE.bin")
+    parser.add_argument(
+        "--size",
+        type=network_size,
+        metavar="N|HxW",
+        help="height and width of the only images that the files will take; without it any from 32",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="float16: half the bytes; in ONNX also what is computed in, for accelerators (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-prelu", action="store_true", help="write PReLU as one operation in ONNX; slower in ONNX Runtime"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Write the files, and return the exit status."""
+    import torch  # noqa: PLC0415  (--help needs neither torch nor the networks)
+
+    from ..deployment import ExportError, export_onnx, export_openvino  # noqa: PLC0415
+    from ._model import load_trained_model  # noqa: PLC0415
+
+    if args.onnx is None and args.openvino is None:
+        raise CommandError("say what to write: --onnx FILE or --openvino FILE.xml")
+    if args.onnx is not None and args.onnx.suffix == ".xml":
+        raise CommandError(f"--onnx {args.onnx}: .xml is OpenVINO's: name it .onnx, or use --openvino")
+    model = load_trained_model(args)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    dtype = {"float32": torch.float32, "float16": torch.float16}[args.dtype]
+    try:
+        if args.onnx is not None:
+            export_onnx(model, args.onnx, size=args.size, dtype=dtype, keep_prelu=args.keep_prelu)
+            _report(args, args.onnx)
+        if args.openvino is not None:
+            export_openvino(model, args.openvino, size=args.size, dtype=dtype)
+            _report(args, args.openvino, args.openvino.with_suffix(".bin"))
+    except ExportError as error:
+        raise CommandError(error.text(spelling(args))) from error
+    except (ImportError, OSError) as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _report(args: argparse.Namespace, *written: Path) -> None:
+    kilobytes = sum(file.stat().st_size for file in written) / 1000
+    where = "four sizes" if args.size is None else "this size"
+    say(f"{written[0]}: {kilobytes:,.0f} KB, equal to the original at {where}")
+
+
+EXPORT = Command(
+    name="export",
+    description=_DESCRIPTION,
+    examples=_EXAMPLES,
+    add_arguments=_add_arguments,
+    run=_run,
+    names={"file": "--openvino"},
+)

@@ -1,0 +1,88 @@
+"""``goctconv predict``: its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ._arguments import add_device, add_size, add_weights, integer_from, probability
+from ._command import Command
+
+_DESCRIPTION = """\
+Write the saliency map of each photograph as DIR/NAME.png: 8-bit grey, white is salient, at the photograph's own size.
+
+INPUT are image files, folders (with their subfolders, which DIR then has too; links to folders in them are not
+followed), patterns like 'photos/*.jpg', or a single "-": the bytes of an image on standard input give those of a PNG on
+standard output. What cannot be read is named, and the rest is done.
+Files of the same names that are already in DIR are replaced."""
+
+_EXAMPLES = """\
+examples:
+  goctconv predict photos -o maps --weights csnet-L-x1.pth.tar
+  goctconv predict photos -o maps --pretrained --accept-license cc-by-nc-sa-4.0
+  goctconv predict cat.jpg -o . --weights FILE --cutout --threshold 0.5
+  goctconv predict photos -o maps --model csnet.xml   from goctconv export --openvino
+  goctconv predict - --weights FILE <cat.jpg >map.png"""
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help='files, folders, patterns, or "-"')
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help='folder for the maps; needed unless INPUT is "-"'
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary; errors only")
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        default="csnet_x1_l",
+        metavar="NAME",
+        help="or an exported FILE.onnx or FILE.xml (default: %(default)s)",
+    )
+    add_weights(model)
+    add_size(model)
+
+    result = parser.add_argument_group("result")
+    result.add_argument(
+        "--threshold", type=probability, metavar="T", help="black and white: white where the probability exceeds T"
+    )
+    result.add_argument("--cutout", action="store_true", help="also NAME_cutout.png: the object, the rest transparent")
+    result.add_argument("--overlay", action="store_true", help="also NAME_overlay.png: the map over the photograph")
+
+    speed = parser.add_argument_group("speed and limits")
+    speed.add_argument(
+        "--backend",
+        choices=("torch", "onnx", "openvino"),
+        help="what runs the net: PyTorch, ONNX Runtime or OpenVINO; for the latter two, networks that are not exported "
+        "are, which takes a minute (default: what the model is made for)",
+    )
+    add_device(speed)
+    speed.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
+    speed.add_argument(
+        "--workers",
+        type=integer_from(1),
+        metavar="N",
+        help="threads that read and write (default: processors, up to 4)",
+    )
+    speed.add_argument(
+        "--max-pixels",
+        type=integer_from(1),
+        metavar="N",
+        help="refuse larger photographs before decoding them (default: 178,956,970)",
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    from ._predict_run import run_predict  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
+
+    return run_predict(args)
+
+
+PREDICT = Command(
+    name="predict",
+    description=_DESCRIPTION,
+    examples=_EXAMPLES,
+    add_arguments=_add_arguments,
+    run=_run,
+    names={"checkpoint_path": "--weights"},
+)

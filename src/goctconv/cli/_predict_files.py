@@ -1,0 +1,179 @@
+"""``goctconv predict``: the photographs to read, and the files to write, checked before any is written."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from ._command import CommandError
+
+_IMAGE_SUFFIXES = frozenset(
+    (
+        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+        *(".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
+    )
+)
+
+
+class Photograph(NamedTuple):
+    """A file to read, and where its results go: a path below the output folder, without suffix."""
+
+    path: Path
+    stem: Path
+
+
+def find_photographs(inputs: Sequence[str], output: Path) -> tuple[list[Photograph], list[str]]:
+    """Return the photographs that files, folders and patterns name, each file once, and what is wrong with the rest.
+
+    Of a folder, the files with an image's suffix are taken, in sorted order; hidden files and folders and the output
+    folder are not, nor is what links to folders lead to.
+    """
+    search = _Search(output)
+    for argument in inputs:
+        search.add(argument)
+    if not search.found:
+        raise CommandError(*search.problems)
+    return list(search.found.values()), search.problems
+
+
+def real_path(path: Path, parents: dict[Path, str]) -> str:
+    """Return the path without links, resolving each folder only once."""
+    if path.is_symlink():
+        return os.path.realpath(path)
+    if path.parent not in parents:
+        parents[path.parent] = os.path.realpath(path.parent)
+    return f"{parents[path.parent]}{os.sep}{path.name}"
+
+
+class Task(NamedTuple):
+    """A photograph, and the output path of each kind of result ("", "_cutout", "_overlay")."""
+
+    path: Path
+    outputs: dict[str, Path]
+
+
+def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequence[str]) -> list[Task]:
+    """Name the outputs of each photograph."""
+    if output.exists() and not output.is_dir():
+        raise CommandError(f"-o {output}: this is a file: give a folder")
+    tasks = [
+        Task(path, {kind: output / stem.with_name(f"{stem.name}{kind}.png") for kind in kinds})
+        for path, stem in photographs
+    ]
+    parents: dict[Path, str] = {}
+    inputs = {_key(real_path(task.path, parents)): task.path for task in tasks}
+    writers: dict[str, Path] = {}
+    for task in tasks:
+        for target in task.outputs.values():
+            key = _key(real_path(target, parents))
+            if key in inputs:
+                raise CommandError(
+                    f"{target}, a result of {task.path}, would overwrite the photograph {inputs[key]}: give another "
+                    "folder with -o"
+                )
+            if key in writers:
+                same = writers[key].parent == task.path.parent
+                cure = "rename one" if same else "rename one, or pass the folder that holds both (subfolders are kept)"
+                raise CommandError(
+                    f"{writers[key]} and {task.path} would both be written to {target}: run them with different -o, or "
+                    f"{cure}"
+                )
+            writers[key] = task.path
+    return tasks
+
+
+def _key(path: str) -> str:
+    """Return one key for the names that a file system takes for the same file."""
+    return os.path.normcase(path).casefold() if platform.system() in {"Windows", "Darwin"} else path
+
+
+class _Search:
+    """The photographs found so far, by their real paths, and a line for each thing that is not one."""
+
+    def __init__(self, output: Path) -> None:
+        self.found: dict[str, Photograph] = {}
+        self.problems: list[str] = []
+        self._output = os.path.realpath(output)
+        self._parents: dict[Path, str] = {}
+
+    def add(self, argument: str) -> None:
+        path = Path(argument)
+        if glob.has_magic(argument) and not os.path.lexists(path):
+            self._add_pattern(argument)
+        else:
+            self._add_path(path)
+
+    def _add_pattern(self, pattern: str) -> None:
+        paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207  (takes any pattern)
+        root = Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+        if self._output.startswith(os.path.join(os.path.realpath(root), "")):  # noqa: PTH118
+            # The output folder is among what the pattern looks through: it matches maps of an earlier run.
+            paths = [path for path in paths if not self._is_output(path)]
+        if not paths:
+            self.problems.append(f"{pattern}: no file matches this pattern: check it, and quote it for the shell")
+        for path in paths:
+            self._add_path(path, Path(path.name))
+
+    def _is_output(self, path: Path) -> bool:
+        return os.path.join(real_path(path, self._parents), "").startswith(os.path.join(self._output, ""))  # noqa: PTH118
+
+    def _add_path(self, path: Path, below: Path = Path()) -> None:
+        """Add a file or folder; the results of a folder's files go below ``below``."""
+        try:
+            if path.is_dir():
+                self._add_folder(path, below)
+            elif path.is_file():
+                self._add_file(path, Path(path.stem))
+            elif path.exists():
+                self.problems.append(
+                    f"{path}: this is a pipe or device, not a file: copy it to a file, or pass it to -"
+                )
+            else:
+                self.problems.append(f"{path}: there is no such file or folder: check the path")
+        except OSError as error:  # such as a folder on the way that may not be entered
+            self.problems.append(f"{path}: this cannot be read ({error.strerror or error})")
+
+    def _add_folder(self, root: Path, below: Path) -> None:
+        if os.path.realpath(root) == self._output:
+            self.problems.append(
+                f"{root} is the folder to read and the output folder too, so the next run would take maps for "
+                f"photographs: give another folder, like -o {root / 'maps'}"
+            )
+            return
+        problems, count = len(self.problems), 0
+        for folder, subfolders, names in os.walk(root, onerror=self._add_unreadable):
+            subfolders[:] = sorted(
+                name
+                for name in _visible(subfolders)
+                if os.path.realpath(os.path.join(folder, name)) != self._output  # noqa: PTH118  (100,000 times)
+            )
+            for name in sorted(_visible(names)):
+                stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path each is three times slower)
+                if suffix.lower() in _IMAGE_SUFFIXES:
+                    count += 1
+                    here = Path(folder)
+                    path = here / name
+                    if path.is_file() or not path.exists():  # broken links are named on reading
+                        self._add_file(path, below / here.relative_to(root) / stem)
+                    else:
+                        self.problems.append(f"{path}: this is a pipe or device, not a file: it was not read")
+        if not count and len(self.problems) == problems:
+            self.problems.append(
+                f"{root}: there is no image in this folder or its subfolders: expected files that end in .jpg, .png, "
+                ".webp, .tif or the like"
+            )
+
+    def _add_file(self, path: Path, stem: Path) -> None:
+        self.found.setdefault(real_path(path, self._parents), Photograph(path, stem))
+
+    def _add_unreadable(self, error: OSError) -> None:
+        self.problems.append(f"{error.filename}: this folder cannot be read ({error.strerror}): check its permissions")
+
+
+def _visible(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if not name.startswith("."))

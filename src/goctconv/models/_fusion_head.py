@@ -1,0 +1,113 @@
+"""The fusion head that CSNet and CSF share: its widths as data, and its tensors in the authors' checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+
+from torch import nn
+
+from .._checks import ArgumentError, check_integer
+from .._features import ChannelError, even_branches, parse_channels
+from ..layers import FusionHead
+from .hub import Published, StateDict, nested, paths, renamed
+
+DILATIONS = (1, 2, 4, 8, 16)
+
+
+class HeadChannels(TypedDict):
+    """All widths of a fusion head: of the first layer, of the branches of every dilation, and of the last layer."""
+
+    fuse: list[int]
+    dilated: list[list[int]]
+    fused: int
+
+
+def published_head(fuse: Sequence[int]) -> HeadChannels:
+    """Return the widths that follow from those of the first layer by the published rules."""
+    dilated = [list(even_branches(width, len(DILATIONS))) for width in fuse]
+    return {"fuse": list(fuse), "dilated": dilated, "fused": sum(fuse)}
+
+
+def widths_of_head(head: FusionHead) -> HeadChannels:
+    """Return the widths of a head, as its layers are now."""
+    return {
+        "fuse": list(head.norm1.in_widths),
+        "dilated": [list(widths) for widths in head.dilated.branch_channels],
+        "fused": head.out_channels,
+    }
+
+
+def check_keys(channels: Any, keys: Collection[str], error: type[ArgumentError]) -> None:
+    """Check that widths are a dict with these keys."""
+    if not isinstance(channels, Mapping) or set(channels) != set(keys):
+        has = f"it has {', '.join(map(str, channels)) or 'none'}" if isinstance(channels, Mapping) else ""
+        raise error("channels", channels, f"a dict with the keys {', '.join(sorted(keys))}", has)
+
+
+def parse_head(channels: Mapping[str, Any], scales: int) -> HeadChannels:
+    """Return the widths of a head, having checked them."""
+    fuse = list(parse_channels(tuple(channels["fuse"]), "channels['fuse']"))
+    dilated = [
+        [check_integer(f"channels['dilated'][{scale}]", width, 0) for width in branches]
+        for scale, branches in enumerate(channels["dilated"])
+    ]
+    for name, rows in (("fuse", fuse), ("dilated", dilated)):
+        if len(rows) != scales:
+            raise ChannelError(f"channels[{name!r}]", rows, f"one entry for each of the {scales} scales that are fused")
+    for scale, branches in enumerate(dilated):
+        if len(branches) != len(DILATIONS):
+            expected = f"{len(DILATIONS)} widths, of the dilations {DILATIONS}; 0: absent"
+            raise ChannelError(f"channels['dilated'][{scale}]", branches, expected)
+    return {"fuse": fuse, "dilated": dilated, "fused": parse_channels(channels["fused"], "channels['fused']")[0]}
+
+
+def places_of_head(head: FusionHead, name: str, prefix: str, weight: str) -> Iterator[Published]:
+    """Yield where the tensors of a head lie in the authors' checkpoint.
+
+    Args:
+        head: Ours.
+        name: Its name in our network.
+        prefix: What stands before the authors' names.
+        weight: What they call a weight of all paths.
+    """
+    for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
+        key = f"{prefix}{layer}"
+        yield from paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.{weight}")
+        yield from renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
+        yield from renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+    yield from renamed(head.dilated.branches, f"{name}.dilated.branches", prefix + "ms.convs.{}.msconv")
+    yield from renamed(head.norm2, f"{name}.norm2", prefix + "ms.convs.{}.bn")
+    yield from renamed(head.act2, f"{name}.act2", prefix + "ms.convs.{}.prelu")
+
+
+def places_of_prediction(classifier: nn.Module) -> Iterator[Published]:
+    """Yield where the tensors of the prediction layer lie in the authors' checkpoint."""
+    for name, tensor in classifier.state_dict().items():
+        yield Published(f"classifier.{name}", f"cls_layer.{name}", tuple(tensor.shape))
+
+
+def head_in(state: StateDict, prefix: str, scales: int | None = None) -> dict[str, Any] | None:
+    """Return the widths of the head in a state dict of either layout; None if the tensors do not tell.
+
+    Args:
+        state: Tensors under the authors' names or ours.
+        prefix: What stands before the authors' names.
+        scales: What the head fuses; as many as the tensors name if not given.
+    """
+    before = re.escape(prefix)
+    fuse = nested(state, rf"(){before}fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
+    merge = nested(state, rf"(){before}fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]
+    dilated = nested(
+        state, rf"{before}ms\.convs\.(\d)\.msconv\.(\d)\.weight|head\.dilated\.branches\.(\d)\.(\d)\.weight"
+    )
+    if scales is None:
+        if not (fuse and merge and dilated):
+            return None
+        scales = max(*fuse, *dilated) + 1
+    return {
+        "fuse": [fuse.get(scale, 0) for scale in range(scales)],
+        "dilated": [[dilated[scale].get(branch, 0) for branch in range(len(DILATIONS))] for scale in range(scales)],
+        "fused": merge.get(0, 0),
+    }

@@ -1,0 +1,25 @@
+"""Options: fields of a dataclass from which help, command line, files, checks and checkpoints are derived."""
+
+from ._configuration import Configuration as Configuration
+from ._configuration import changed as changed
+from ._configuration import documented as documented
+from ._configuration import explains_options as explains_options
+from ._configuration import option as option
+from ._configuration import options_of as options_of
+from ._kinds import SWITCH as SWITCH
+from ._kinds import TEXT as TEXT
+from ._kinds import Kind as Kind
+from ._kinds import choice as choice
+from ._kinds import float_of as float_of
+from ._kinds import integer as integer
+from ._kinds import number as number
+from ._kinds import path as path
+from ._kinds import paths as paths
+from ._kinds import several as several
+from ._kinds import shares as shares
+from ._option import FIXED as FIXED
+from ._option import FREE as FREE
+from ._option import UNTIL_PRUNED as UNTIL_PRUNED
+from ._option import Option as Option
+from ._texts import describe as describe
+from ._toml import read_toml as read_toml

@@ -1,0 +1,123 @@
+"""Configurations: dataclasses whose fields are options."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, ParamSpec, TypeVar
+
+from typing_extensions import Self
+
+from .._checks import ArgumentTypeError, check_keywords, in_python, spelled
+from ._kinds import Kind, kind_of
+from ._option import Option
+from ._texts import describe
+from ._toml import to_toml
+
+_KEY = "option"
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound="Configuration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Options of a run, which are checked when it is made; an unknown one is refused by the nearest name.
+
+    Every field is an option. What `option` says of it is all that help, command line, files, checks, checkpoints and
+    summaries need; of a plain field the type of the default says enough.
+    """
+
+    def __new__(cls, **given: Any) -> Self:
+        """Refuse unknown options before the dataclass does, which names no other."""
+        check_keywords(cls.__name__, given, options_of(cls))
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for name, found in options_of(type(self)).items():
+            object.__setattr__(self, name, found.check(getattr(self, name)))
+
+    def described(self) -> dict[str, str]:
+        """Return a text for every value that is the same in another process, to compare runs by."""
+        return {name: describe(getattr(self, name)) for name in options_of(type(self))}
+
+    def to_toml(self) -> str:
+        """Return all options that files have as TOML; those that are not set stand in comments."""
+        found = options_of(type(self))
+        return to_toml((found[name], getattr(self, name)) for name in found)
+
+    def changes(self) -> dict[str, str]:
+        """Return the options whose values are not the defaults, spelled as on the command line."""
+        found = [(option, getattr(self, name)) for name, option in options_of(type(self)).items()]
+        return {
+            option.spelling: option.text(value)
+            for option, value in found
+            if option.is_spelled and value != option.default
+        }
+
+
+def documented(config: type[C]) -> type[C]:
+    """Append the options that a configuration adds, with their help, to its docstring."""
+    bases = [base for base in config.__mro__[1:] if issubclass(base, Configuration)]
+    inherited = {name for base in bases for name in options_of(base)}
+    lines = [
+        f"    {name}: {spelled(found.help, in_python)}"
+        for name, found in options_of(config).items()
+        if name not in inherited or name in config.__annotations__
+    ]
+    config.__doc__ = "\n".join([inspect.cleandoc(config.__doc__ or ""), "", "Attributes:", *lines])
+    return config
+
+
+def option(default: Any, help: str, kind: Kind | None = None, **described: Any) -> Any:  # noqa: A002  # as argparse
+    """Return a field of a configuration.
+
+    Args:
+        default: The value where none is given; checked with all others.
+        help: What the value is, with other options as ``{name}``: for the command line and for the docstring.
+        kind: Which values it may have; by default those like the default.
+        **described: Other attributes of `Option`.
+    """
+    found = Option(help, kind or kind_of(default), default, **described)
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={_KEY: found})
+    return field(default=default, metadata={_KEY: found})
+
+
+def changed(config: type[Configuration], name: str, **described: Any) -> Any:
+    """Return a field of a base class with another default, help or other attribute."""
+    found = replace(options_of(config)[name], **described)
+    return field(default=found.default, metadata={_KEY: found})
+
+
+def options_of(config: type[Configuration]) -> dict[str, Option]:
+    """Return the options of a configuration by the names of its fields."""
+    found: dict[str, Option] = {}
+    for described in fields(config):
+        default = None if described.default is MISSING else described.default
+        own = described.metadata.get(_KEY) or Option("", kind_of(default), default)
+        spelling = own.spelling or described.name.replace("_", "-")
+        found[described.name] = replace(own, name=described.name, spelling=spelling)
+    return found
+
+
+def explains_options(config: type[Configuration]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator for a function that takes a configuration: options given to it directly get a useful error."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        own = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def called(*args: P.args, **given: P.kwargs) -> R:
+            name = next((name for name in given if name not in own), None)
+            if name in (known := options_of(config)):
+                cure = f"pass config={config.__name__}({name}=...)"
+                raise ArgumentTypeError(str(name), given[str(name)], problem="is an option of the config", cure=cure)
+            check_keywords(function.__name__, given, [*own, *known])
+            return function(*args, **given)
+
+        return called
+
+    return decorate

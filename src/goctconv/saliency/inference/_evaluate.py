@@ -1,0 +1,199 @@
+"""Scores of a network's maps of photographs, or of maps on the disk, against masks."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..._checks import ArgumentError
+from ...graph import evaluating
+from .._resize import Size, check_size_or_own, resize_bilinear
+from ..data import (
+    DataSet,
+    DataSetError,
+    ImageError,
+    ImagePair,
+    SkippedPairWarning,
+    default_workers,
+    find_pairs,
+    pair_maps,
+    read_image,
+)
+from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
+from ..metrics._weighted_f import has_scipy
+from ._network import check_model, each_probability
+from ._pipeline import run_pipeline
+from ._preprocess import Prepared, prepare
+from ._render import grey_map
+
+_NAMED = 5  # images in a warning
+
+Levels = NDArray[np.uint8]
+
+
+class ScoredPair(NamedTuple):
+    """What became of a pair.
+
+    Args:
+        pair: A photograph or map, and its mask.
+        metrics: Of this image alone; None where it could not be compared.
+        error: Says why not.
+    """
+
+    pair: ImagePair
+    metrics: SaliencyMetrics | None
+    error: Exception | None
+
+
+def evaluate(
+    data: str | os.PathLike[str] | DataSet,
+    model: nn.Module | None = None,
+    *,
+    predictions: str | os.PathLike[str] | None = None,
+    protocol: str | Protocol = "paper",
+    metrics: Sequence[str] | None = None,
+    size: Size = 224,
+    batch_size: int = 8,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+    resize: bool = False,
+) -> SaliencyScores:
+    """Compare a network's maps of photographs, or maps on the disk, with masks.
+
+    Maps are made and compared as 8-bit levels at the masks' sizes, as published. Images that cannot be read are left
+    out with a warning.
+
+    Args:
+        data: Photographs (or maps) with masks: a folder or list in a layout of `find_pairs`, or what that found.
+        model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
+        predictions: Instead of a model, a folder of maps, named as the masks are.
+        protocol: How to compute: "paper", "pysodmetrics", or a `Protocol`.
+        metrics: Names of those to compute; by default all, without the weighted F if scipy is not installed.
+        size: The network's input size, as for `predict`.
+        batch_size: Images per forward pass.
+        workers: Threads that read and compare; by default one per processor, at most four.
+        device: "auto" is where the model is.
+        resize: Whether maps of other sizes are resized to their masks.
+
+    Raises:
+        ArgumentError: Both or neither of ``model`` and ``predictions``, an argument out of range, or a model whose
+            output is not a map.
+        DataSetError: The data set is not found, or no image of it can be compared.
+
+    Example:
+        >>> import pathlib, tempfile, torch
+        >>> from goctconv.saliency import evaluate, synthetic_images
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> for index, images in enumerate(synthetic_images(2, sides=(40, 60))):
+        ...     for kind, image in zip(("images", "masks"), images):
+        ...         (folder / kind).mkdir(exist_ok=True)
+        ...         image.save(folder / kind / f"{index}.png")
+        >>> evaluate(folder, torch.nn.Conv2d(3, 1, 1), metrics=["mae"]).images  # any network that returns logits
+        2
+        >>> evaluate(folder, predictions=folder / "masks", metrics=["max_f"]).max_f > 0.99
+        True
+    """
+    if (model is None) == (predictions is None):
+        problem = "with {predictions}" if model is not None else "without {predictions}"
+        raise ArgumentError("model", model, problem=problem, cure="pass one of {model} and {predictions}")
+    found = data if isinstance(data, DataSet) else find_pairs(data)
+    found = found if predictions is None else pair_maps(found, Path(predictions))
+    total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
+    scored_pairs = score_pairs(
+        found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
+    )
+    problems = []
+    for scored in scored_pairs:
+        if scored.metrics is not None:
+            total.merge(scored.metrics)
+        if scored.error is not None:
+            problems.append(str(scored.error))
+    if not total.images:
+        raise DataSetError(f"{found.name}: no image can be compared: {problems[0] if problems else 'there is none'}")
+    if problems:
+        named = "; ".join(problems[:_NAMED])
+        warnings.warn(f"{len(problems)} images are left out: {named}", SkippedPairWarning, stacklevel=2)
+    return total.compute()
+
+
+def available_metrics() -> tuple[str, ...]:
+    """Return the names of the metrics that can be computed here: the weighted F needs scipy."""
+    return tuple(name for name in METRICS if name != "weighted_f" or has_scipy())
+
+
+def score_pairs(
+    pairs: Sequence[ImagePair],
+    like: SaliencyMetrics,
+    model: nn.Module | None = None,
+    *,
+    size: Size = 224,
+    batch_size: int = 8,
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+    resize: bool = False,
+) -> Iterator[ScoredPair]:
+    """Yield the metrics of each pair, in order; an image that cannot be read or compared is reported in it."""
+    make = partial(SaliencyMetrics, like.protocol, like.metrics)
+    workers = workers or default_workers()
+    if model is None:
+        yield from _score_maps(pairs, make, workers, resize=resize)
+        return
+    check_model(model)
+    network_size = check_size_or_own(size)
+
+    def load(pair: ImagePair) -> Prepared:
+        return prepare(pair.image, network_size)
+
+    def finish(pair: ImagePair, probability: NDArray[np.float32], _: tuple[int, int]) -> SaliencyMetrics:
+        mask = _read_grey(pair.mask)
+        return _score(make(), grey_map(probability, mask.shape), mask, pair)
+
+    with evaluating(model, device) as network:
+        pipeline = run_pipeline(
+            pairs, load, partial(each_probability, network), finish, batch_size=batch_size, workers=workers
+        )
+        with closing(pipeline) as outcomes:
+            for outcome in outcomes:
+                yield ScoredPair(outcome.source, outcome.value, outcome.error)
+
+
+def _score_maps(
+    pairs: Sequence[ImagePair], make: partial[SaliencyMetrics], workers: int, *, resize: bool
+) -> Iterator[ScoredPair]:
+    def score(pair: ImagePair) -> ScoredPair:
+        try:
+            levels, mask = _read_grey(pair.image), _read_grey(pair.mask)
+            if resize and levels.shape != mask.shape:
+                levels = np.rint(resize_bilinear(levels, mask.shape)).astype(np.uint8)
+            return ScoredPair(pair, _score(make(), levels, mask, pair), None)
+        except (ImageError, OSError, MemoryError) as error:
+            return ScoredPair(pair, None, error)
+
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="goctconv")
+    try:
+        yield from executor.map(score, pairs)
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _score(metrics: SaliencyMetrics, levels: Levels, mask: Levels, pair: ImagePair) -> SaliencyMetrics:
+    try:
+        metrics.update(torch.from_numpy(levels), torch.from_numpy(mask))
+    except ArgumentError as error:
+        raise ImageError(f"{pair.image} and its mask {pair.mask}: {error}") from error
+    return metrics
+
+
+def _read_grey(path: Path) -> Levels:
+    return np.array(read_image(path).convert("L"))

@@ -1,0 +1,249 @@
+"""TrainingConfig: every option of a run, in one place."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from .._checks import ArgumentError, ArgumentTypeError, check_keywords
+from ..optim import DynamicWeightDecay
+from ..options import (
+    FREE,
+    SWITCH,
+    UNTIL_PRUNED,
+    Configuration,
+    Kind,
+    choice,
+    documented,
+    float_of,
+    integer,
+    number,
+    option,
+    path,
+    several,
+    shares,
+)
+from ..pruning import prune_channels
+from ._optimizers import OPTIMIZERS, create_optimizer
+from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES, create_schedule
+
+VALLEY = "valley"
+_COUNTED_BELOW = 1e-3  # as long as the threshold is not known
+_CRITERIA = ("gamma", "gamma_first", "l1_filter", "geometric_median")
+_GIVEN = {
+    "model",
+    "example_inputs",
+    "threshold",
+    "ratio",
+    "criterion",
+    "inplace",
+    "optimizer",
+    "weight_decay",
+    "include",
+}
+
+
+def _check_threshold(name: str, value: Any) -> float | str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    if not is_number and value != VALLEY:
+        cure = "1e-20 is published, short runs need about 1e-3; {threshold=None} keeps all channels"
+        raise ArgumentError(name, value, f"a number of at least 0, or {VALLEY!r}", cure)
+    found: float | str = value
+    return found
+
+
+def _check_criterion(name: str, value: Any) -> Any:
+    return value if callable(value) else choice(*_CRITERIA).check(name, value)
+
+
+def _check_selection(name: str, value: Any) -> Any:
+    if value is None:
+        raise ArgumentTypeError(name, value, "True, False, or names or globs of modules")
+    return value
+
+
+def _check_compile(name: str, value: Any) -> bool | str:
+    if not isinstance(value, bool | str):
+        raise ArgumentTypeError(name, value, "True, False or the name of a backend")
+    return value
+
+
+def _arguments_of(function: Callable[..., Any]) -> Kind:
+    """Return the kind of keyword arguments of a function that a run does not give by itself."""
+
+    def check(name: str, value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ArgumentTypeError(name, value, f"a dict of keyword arguments of {function.__name__}")
+        check_keywords(function.__name__, value, set(inspect.signature(function).parameters) - _GIVEN)
+        return value
+
+    return Kind(check)
+
+
+def _check_device(name: str, value: Any) -> str:
+    if not isinstance(value, str | torch.device):
+        raise ArgumentTypeError(name, value, "a device, such as 'cpu' or 'cuda:1'")
+    return str(value)
+
+
+def _switch(check: Callable[[str, Any], Any]) -> Kind:
+    return Kind(check, str, is_switch=True)
+
+
+_BETAS = several(
+    number(0, below=1), "two numbers from 0 to below 1, such as 0.9,0.999", "X,X", lambda betas: len(betas) == 2
+)
+_FOLDER = replace(path("DIR").optional(), parse=None)
+_HIDDEN_SWITCH = replace(SWITCH, parse=None)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Configuration):
+    """The options of a run of `goctconv.learn_channels`; the defaults are the published ones of CSNet.
+
+    Files, the command line, checkpoints and summaries are derived from the fields: a subclass that adds a field adds
+    an option to all of them.
+
+    Raises:
+        ArgumentError: A value that cannot be, or values that contradict each other.
+        ArgumentTypeError: An unknown option, or a value of another type.
+
+    Example:
+        >>> from goctconv.training import TrainingConfig
+        >>> config = TrainingConfig(epochs=60, lr=1e-3, threshold="valley")
+        >>> config.changes()
+        {'epochs': '60', 'lr': '0.001', 'threshold': 'valley'}
+        >>> TrainingConfig(epoch=60)
+        Traceback (most recent call last):
+        goctconv._checks.ArgumentTypeError: argument='epoch' is none of TrainingConfig(); did you mean 'epochs'?
+    """
+
+    seed: int = option(0, "of all that is random", integer(0), group="run")
+    epochs: int = option(300, "epochs with dynamic weight decay", integer(1))
+    finetune_epochs: int = option(20, "epochs of the slim network, 0: only prune", integer(0), resume=UNTIL_PRUNED)
+    accumulate: int = option(1, "batches in a step of the optimizer", integer(1))
+    optimizer: str = option("adam", f"by name: {', '.join(OPTIMIZERS)}", choice(*OPTIMIZERS))
+    betas: tuple[float, ...] = option((0.9, 0.99), "of adam and adamw", _BETAS)
+    lr: float = option(1e-4, "learning rate", number(above=0))
+    backbone_rate: float = option(1.0, "a pretrained backbone learns with X times {lr}", number(above=0))
+    schedule: str = option("step", f"of the learning rate: {', '.join(SCHEDULES)}", choice(*SCHEDULES))
+    milestones: tuple[float, ...] = option(
+        PUBLISHED_MILESTONES, "shares of a phase after which the schedule step takes a tenth", shares()
+    )
+    warmup: int = option(PUBLISHED_WARMUP, "epochs in which the schedule warmup-cosine rises", integer(0))
+    clip_grad: float | None = option(None, "largest norm of the gradients", number(above=0).optional())
+    weight_decay: float = option(3.0, "λ of dynamic weight decay; γ that it decays have no ordinary one", number(0))
+    ordinary_weight_decay: float = option(5e-3, "of all other parameters", number(0))
+    threshold: float | str | None = option(
+        1e-20,
+        "channels with a score below X go: 1e-20 is published, short runs need about 1e-3; valley: look for a valley "
+        "in the histogram of γ; none: all stay",
+        Kind(_check_threshold, float_of, f"X|{VALLEY}").optional("none"),
+        resume=UNTIL_PRUNED,
+    )
+    criterion: Any = option(
+        None,
+        f"the score: {', '.join(_CRITERIA)}, or in Python a function; auto is the published one",
+        Kind(_check_criterion, str, "NAME").optional("auto"),
+        resume=UNTIL_PRUNED,
+    )
+    finetune_optimizer: str = option(
+        "transferred",
+        "fine-tuning begins with the optimizer's state, cut like the parameters: transferred; or without: fresh",
+        choice("transferred", "fresh", metavar="KIND"),
+        resume=UNTIL_PRUNED,
+    )
+    finetune_factor: float = option(
+        1.0, "fine-tuning begins with X times the first learning rates", number(above=0), resume=UNTIL_PRUNED
+    )
+    include: Any = option(None, "layers that decay dynamically, as in `goctconv.DynamicWeightDecay`; None: its choice")
+    decay_options: Mapping[str, Any] = option(
+        {},
+        'other arguments of `goctconv.DynamicWeightDecay`: {"cost": "resolution"}',
+        _arguments_of(DynamicWeightDecay),
+    )
+    pruning_options: Mapping[str, Any] = option(
+        {}, 'of `goctconv.prune_channels`: {"groups": True}', _arguments_of(prune_channels), resume=UNTIL_PRUNED
+    )
+    freeze_batch_norm: Any = option(
+        False,
+        "leave the BatchNorms of the backbone as they are, in Python also layers by name; they keep their channels",
+        _switch(_check_selection),
+        group="network",
+    )
+    device: str | None = option(
+        None,
+        "where to train: cpu, cuda, cuda:1 ...; auto is CUDA if there is one, in Python None is where the model is",
+        Kind(_check_device, str, "NAME").optional("auto"),
+        group="computing",
+        resume=FREE,
+    )
+    amp: str | None = option(
+        None,
+        "mixed precision: bf16, fp16 (with scaled gradients) or none",
+        choice("bf16", "fp16", metavar="KIND").optional("none"),
+        group="computing",
+    )
+    channels_last: bool = option(False, "lay images out pixel by pixel in memory, which is faster", group="computing")
+    compile: bool | str = option(
+        False, "compile the network, which takes minutes first", _switch(_check_compile), group="computing"
+    )
+    checkpoints: Path | None = option(
+        None, "folder for checkpoints after each epoch, of which the last two are kept", _FOLDER, resume=FREE
+    )
+    keep_unpruned: bool = option(
+        False, "whether the result holds the weights before pruning", _HIDDEN_SWITCH, resume=FREE
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is None and self.finetune_epochs:
+            problem = f"removes nothing, so {{finetune_epochs={self.finetune_epochs}}} has nothing to do"
+            raise ArgumentError("threshold", None, problem=problem, cure="pass {finetune_epochs=0}, or a threshold")
+        if self.threshold == VALLEY and not self._scores_gamma:
+            problem = f"is in the histogram of γ, and {{criterion={self.criterion!r}}} scores something else"
+            raise ArgumentError("threshold", VALLEY, problem=problem, cure="pass a number, or {criterion='gamma'}")
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Return the optimizer of a network."""
+        return create_optimizer(
+            model,
+            self.optimizer,
+            lr=self.lr,
+            weight_decay=self.ordinary_weight_decay,
+            betas=self.betas,
+            backbone_rate=self.backbone_rate,
+        )
+
+    def make_scheduler(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
+        """Return the schedule of an optimizer in a phase of so many epochs."""
+        return create_schedule(optimizer, epochs, self.schedule, milestones=self.milestones, warmup=self.warmup)
+
+    @property
+    def total(self) -> int:
+        """The epochs of both phases."""
+        return self.epochs + self.finetune_epochs
+
+    @property
+    def counted_below(self) -> float:
+        """The threshold with which the history counts γ: that of the run, or 1e-3 where it is not known yet."""
+        return self.threshold if self._scores_gamma and isinstance(self.threshold, int | float) else _COUNTED_BELOW
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the network is only trained: nothing decays dynamically, and no channel goes."""
+        return self.weight_decay == 0 and self.threshold is None
+
+    @property
+    def _scores_gamma(self) -> bool:
+        return self.criterion is None or str(self.criterion).startswith("gamma")

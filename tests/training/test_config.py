@@ -1,0 +1,84 @@
+"""TrainingConfig: its checks, its texts, and a subclass whose field is in all of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import goctconv
+from goctconv.options import UNTIL_PRUNED, number, option, options_of, read_toml
+from goctconv.training import TrainingConfig, TrainingError
+from reference.learning import OPTIONS, learn, loader, network
+
+LOSS = nn.CrossEntropyLoss()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoreConfig(TrainingConfig):
+    """With a field that no other line of the package knows."""
+
+    temperature: float = option(2.0, "of the softmax", number(above=0))
+    late: float = option(1.0, "used after pruning alone", number(above=0), resume=UNTIL_PRUNED)
+
+
+def small(**options: object) -> MoreConfig:
+    return MoreConfig(**{"epochs": 1, "finetune_epochs": 1, "threshold": 0.9999, **options})
+
+
+def test_a_field_is_an_option_everywhere(tmp_path: Path) -> None:
+    config = small(temperature=4.0, checkpoints=tmp_path / "run")
+    assert config.changes()["temperature"] == "4"
+    assert "temperature = 4.0\nlate = 1.0\n" in config.to_toml()
+    (tmp_path / "run.toml").write_text(config.to_toml())
+    assert read_toml(tmp_path / "run.toml", options_of(MoreConfig))["temperature"] == 4.0
+    with pytest.raises(goctconv.ArgumentError, match="temperature=0 must be a number above 0"):
+        small(temperature=0)
+    result = goctconv.learn_channels(network(), loader(), LOSS, config)
+    assert result.config == config
+    state = json.loads((tmp_path / "run" / "00001" / "state.json").read_text())
+    assert state["config"]["temperature"] == "4.0"
+    with pytest.raises(TrainingError, match=r"other options: temperature=4\.0 there, 2\.0 here"):
+        goctconv.learn_channels(network(), loader(), LOSS, replace(config, temperature=2.0), resume=True)
+
+
+def test_when_an_option_may_change(tmp_path: Path) -> None:
+    config = small(checkpoints=tmp_path)
+    goctconv.learn_channels(network(), loader(), LOSS, config)
+    later = replace(config, late=3.0)
+    with pytest.raises(TrainingError, match=r"late=1\.0 there, 3\.0 here"):
+        goctconv.learn_channels(network(), loader(), LOSS, later, resume=True)
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"'epoch' is none of TrainingConfig\(\); did you mean 'epochs'\?"):
+        TrainingConfig(epoch=3)  # type: ignore[call-arg]
+    with pytest.raises(
+        TypeError, match=r"epochs=3 is an option of the config: pass config=TrainingConfig\(epochs=...\)"
+    ):
+        goctconv.learn_channels(network(), loader(), LOSS, epochs=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="config='fast' must be a TrainingConfig"):
+        goctconv.learn_channels(network(), loader(), LOSS, "fast")  # type: ignore[arg-type]
+
+
+def test_options_are_documented_by_their_help() -> None:
+    documentation = TrainingConfig.__doc__ or ""
+    for name, described in options_of(TrainingConfig).items():
+        assert described.help
+        assert f"    {name}: " in documentation
+
+
+def test_configurations_are_values() -> None:
+    config = TrainingConfig(lr=1e-3, milestones=(0.5,), amp="bf16")
+    assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == replace(config) == config  # noqa: S301
+    assert config != TrainingConfig()
+
+
+def test_a_schedule_by_name() -> None:
+    given = learn(network(), loader(), LOSS, **OPTIONS, schedule="cosine")
+    assert given.history.series("learning_rate", "train") == pytest.approx([0.05, 0.0375, 0.0125])

@@ -95,12 +95,12 @@ def test_without_standard_error(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predictt"], ["prune", "--ratio", "2"]])
-def test_help_and_wrong_arguments_need_neither_timm_nor_pillow(arguments):
+def test_help_and_wrong_arguments_need_no_torch(arguments):
     code = (
         "import sys; from goctconv.cli import main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit: sys.stdout = sys.__stdout__\n"
-        "print({name for name in sys.modules if name in {'timm', 'PIL'} or name.startswith('goctconv.cli.learn')},"
+        "print({name for name in sys.modules if name in {'torch', 'timm', 'PIL'} or name == 'goctconv.cli._learn'},"
         " file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -111,7 +111,8 @@ def figures(
     if any(epoch.channels for epoch in history.epochs):
         found.append(gamma_over_time(history, events=pruned, threshold=threshold or None))
     if before is not None:
-        names = before.dynamic_decay_names() if hasattr(before, "dynamic_decay_names") else None  # type: ignore[operator]
+        decayed = getattr(before, "dynamic_decay_names", None)
+        names = decayed() if callable(decayed) else None
         found.append(
             gamma_distribution(
                 {"before pruning": before}, layers=names, threshold=threshold or None, title="Before pruning"
@@ -132,6 +133,12 @@ def example_of(
             pictures[caption] = Image.fromarray(grey_map(predict(network, [photograph], size=size)[0]))
     except (ImageError, NotANumberError):
         return None
-    for picture in pictures.values():
+    return pair.name, thumbnails(pictures)
+
+
+def thumbnails(pictures: Mapping[str, Image.Image]) -> dict[str, NDArray[np.uint8]]:
+    """Return pictures for a page, as small arrays."""
+    small = {caption: picture.copy() for caption, picture in pictures.items()}
+    for picture in small.values():
         picture.thumbnail((_SIDE, _SIDE))
-    return pair.name, {caption: np.asarray(picture) for caption, picture in pictures.items()}
+    return {caption: np.asarray(picture) for caption, picture in small.items()}

@@ -105,8 +105,8 @@ def _describe(task: Task, error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or error
-        return f"{task.path}: its map cannot be written ({reason}): check the output folder's space and permissions."
-    return f"{task.path}: not enough memory for it: lower --workers, --batch-size or --size, or make it smaller."
+        return f"{task.path}: its map cannot be written ({reason}): check the output folder's space and permissions"
+    return f"{task.path}: not enough memory for it: lower --workers, --batch-size or --size, or make it smaller"
 
 
 def _run_stream(args: argparse.Namespace) -> int:

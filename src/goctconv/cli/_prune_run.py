@@ -52,11 +52,11 @@ def run_prune(args: argparse.Namespace) -> int:
 def _check_outputs(args: argparse.Namespace) -> None:
     """Find out what cannot be written before the work begins."""
     if args.output.exists() and not args.output.is_dir():
-        raise CommandError(f"--output {args.output}: this is a file: name a folder.")
+        raise CommandError(f"--output {args.output}: this is a file: name a folder")
     if args.output.is_dir() and not args.overwrite:
         _check_folder(args)
     if args.plot:
-        check_picture(args.plot)
+        check_picture()
 
 
 def _check_folder(args: argparse.Namespace) -> None:
@@ -67,7 +67,7 @@ def _check_folder(args: argparse.Namespace) -> None:
     try:
         names = sorted(path.name for path in args.output.iterdir())
     except OSError as error:
-        raise CommandError(f"--output {args.output}: cannot be read ({error.strerror or error}).") from error
+        raise CommandError(f"--output {args.output}: cannot be read ({error.strerror or error})") from error
     if names and not set(names) >= _WRITTEN:
         held = shorten(names, limit=_LISTED)
         raise CommandError(f"--output {args.output}: this folder holds other things ({held}): {cure}")

@@ -1,4 +1,4 @@
-"""``goctconv demo``: a small network goes through the whole of Algorithm 1."""
+"""``goctconv demo``: training of a small network, the whole of Algorithm 1."""
 
 import argparse
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ..._files import write_atomic
@@ -48,8 +48,8 @@ _LEARNING_RATE = 3e-3
 _BETAS = (0.9, 0.99)
 # γ have some 500 steps to fade. Adam's steps follow the gradient's size of the last 1 / (1 - β2) steps: with β2 = 0.99,
 # they shrink as γ does, and few γ fall below 1e-3 in this time.
-_SCALE_LEARNING_RATE = 6e-3
-_SCALE_BETAS = (0.9, 0.9)
+_GAMMA_LEARNING_RATE = 6e-3
+_GAMMA_BETAS = (0.9, 0.9)
 _WEIGHT_DECAY = 5e-3
 _DYNAMIC_WEIGHT_DECAY = 3.0
 _THRESHOLD = 1e-3
@@ -63,15 +63,7 @@ _PHASES = {"train": "training", "finetune": "fine-tuning"}
 
 
 def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
-    """Train, prune, fine-tune and report, and return the exit status.
-
-    Args:
-        args: Those of the command line.
-        is_small: Whether the network has half of its blocks.
-
-    Raises:
-        CommandError: There is nothing to learn from, the model cannot learn, or nothing can be written.
-    """
+    """Train, prune, fine-tune and report, and return the exit status; a small network has half of its blocks."""
     start = time.perf_counter()
     input_size(args.size)
     model = _make_model(args, is_small=is_small)
@@ -81,30 +73,33 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
         _as_command_errors(args),
         _threads(1 if is_small else torch.get_num_threads()),
     ):
-        loaders = _loaders(args, split, Path(copies))
-        baselines = measure_baselines(*loaders)
+        shrink = 2 * max(input_size(args.size))
+        training, validation = (
+            validation_loader(pairs, size=args.size, batch_size=16, workers=0, shrink=shrink, cache=copies)
+            for pairs in split
+        )
+        baselines = measure_baselines(training, validation)
         tell(
-            f"{plural(len(split.train), 'picture')} to learn from, {len(split.validation)} to compare with; the best "
+            f"{plural(len(split.train), 'picture')} to train on, {len(split.validation)} to compare with; the best "
             f"constant map has an MAE of {baselines.constant:.4f} there, one map for all pictures {baselines.fixed:.4f}"
         )
-        example = next(iter(loaders[1])).images[:1]
-        result = _learn(args, split, model, example, Path(copies))
-        outcome = _judged(args, loaders, model, result, baselines)
+        config = _config(args, len(split.train), shrink, Path(copies))
+        result = learn(
+            model, *split, config, optimizer=_optimizer, callbacks=[_Lines()],
+            example_inputs=next(iter(validation)).images[:1],
+        )  # fmt: skip
+        outcome = _outcome(training, validation, model, result, baselines)
     write_results(args, split, outcome)
-    tell(outcome.summary(time.perf_counter() - start, args.output / "report.html"))
-    if outcome.warning():
-        say(f"goctconv: {outcome.warning()}")
+    tell(f"{outcome.summary()}\n{time.perf_counter() - start:.0f} s in all: open {args.output / 'report.html'}")
+    if outcome.warnings():
+        say(f"goctconv: {'; '.join(outcome.warnings())}")
     return 0 if outcome.is_good else 1
 
 
 def _take_pairs(args: argparse.Namespace) -> Split:
-    """Return the pictures to train on, and those to compare with.
-
-    Raises:
-        CommandError: There are too few, or no masks.
-    """
+    """Return the pictures to train on, and those to compare with."""
     if args.images < _FEWEST:
-        raise CommandError(f"--images {args.images}: at least {_FEWEST} are needed to learn from.")
+        raise CommandError(f"--images {args.images}: at least {_FEWEST} are needed to train on.")
     if args.data is None:
         tell(f"drawing {plural(args.images, 'picture')} with masks")
         found = _made_up(args.output / "data", args.images, args.seed)
@@ -162,30 +157,16 @@ def _make_model(args: argparse.Namespace, *, is_small: bool) -> CSNet:
     return model
 
 
-def _loaders(args: argparse.Namespace, split: Split, copies: Path) -> tuple[SaliencyLoader, SaliencyLoader]:
-    """Return the pictures to learn from, as they are, and those to compare with."""
-    training, validation = (
-        validation_loader(pairs, size=args.size, batch_size=16, workers=0, shrink=_shrink(args), cache=copies)
-        for pairs in split
-    )
-    return training, validation
-
-
-def _shrink(args: argparse.Namespace) -> int:
-    return 2 * max(input_size(args.size))
-
-
-def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor, copies: Path) -> TrainingResult:
-    batch = min(_BATCH, len(split.train))
-    epochs = args.epochs or max(1, round(_PRESENTATIONS / len(split.train)))
+def _config(args: argparse.Namespace, pictures: int, shrink: int, copies: Path) -> SaliencyConfig:
+    epochs = args.epochs or max(1, round(_PRESENTATIONS / pictures))
     finetune = args.finetune_epochs
-    config = SaliencyConfig(
+    return SaliencyConfig(
         epochs=epochs,
         finetune_epochs=max(1, round(_FINETUNE_SHARE * epochs)) if finetune is None else finetune,
         sizes=(args.size,),
-        batch_size=batch,
+        batch_size=min(_BATCH, pictures),
         workers=0,
-        shrink=_shrink(args),
+        shrink=shrink,
         cache=copies,
         seed=args.seed,
         weight_decay=_DYNAMIC_WEIGHT_DECAY,
@@ -193,15 +174,6 @@ def _learn(args: argparse.Namespace, split: Split, model: CSNet, example: Tensor
         finetune_factor=_FINETUNE_FACTOR,
         channels_last=True,
         pruning_options={"latency": True},
-    )
-    return learn(
-        model,
-        split.train,
-        split.validation,
-        config,
-        optimizer=_optimizer,
-        callbacks=[_Lines()],
-        example_inputs=example,
     )
 
 
@@ -213,64 +185,51 @@ class _Lines(Callback):
         every = max(1, round(run.epochs / _LINES))
         if record.epoch in {1, run.epochs} or record.epoch % every == 0:
             scores = "".join(f", {_NAMES.get(name, name)} {value:.4f}" for name, value in record.validation.items())
-            below = (
-                f", {record.below_threshold} of {record.channels} γ below {record.threshold:g}"
-                if record.phase == "train"
-                else ""
-            )
+            below = f", {record.below_threshold} of {record.channels} γ below {record.threshold:g}"
+            below = below if record.phase == "train" else ""
             tell(f"{_PHASES[record.phase]} {record.epoch}/{run.epochs}: loss {record.loss:.4f}{scores}{below}")
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002  # the protocol's
         """Print what was removed."""
-        report = plan.report
-        before, after = report.parameters
-        tell(
-            f"pruned: {report.removed} of {report.channels} channels removed, {before:,} -> {after:,} parameters "
-            f"({1 - after / before:.1%} went)"
-        )
+        report, (before, after) = plan.report, plan.report.parameters
+        removed = f"{report.removed} of {report.channels} channels removed"
+        tell(f"pruned: {removed}, {before:,} -> {after:,} parameters ({1 - after / before:.1%} went)")
 
 
 def _optimizer(model: nn.Module) -> Optimizer:
     if not isinstance(model, CSNet):
         raise TypeError(f"model is a {type(model).__name__}, expected a CSNet")
-    scales = [model.get_submodule(name).weight for name in model.dynamic_decay_names()]
-    own = {id(scale) for scale in scales}
+    gammas = [model.get_submodule(name).weight for name in model.dynamic_decay_names()]
+    own = {id(gamma) for gamma in gammas}
     others = [parameter for parameter in model.parameters() if id(parameter) not in own]
     groups: list[dict[str, Any]] = [
         {"params": others},
-        {"params": scales, "lr": _SCALE_LEARNING_RATE, "betas": _SCALE_BETAS},
+        {"params": gammas, "lr": _GAMMA_LEARNING_RATE, "betas": _GAMMA_BETAS},
     ]
     return Adam(groups, _LEARNING_RATE, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
 
 
-def _judged(
-    args: argparse.Namespace,
-    loaders: tuple[SaliencyLoader, SaliencyLoader],
-    model: CSNet,
-    result: TrainingResult,
-    baselines: Baselines,
+def _outcome(
+    training: SaliencyLoader, validation: SaliencyLoader, model: CSNet, result: TrainingResult, baselines: Baselines
 ) -> Outcome:
     """Compare the networks before and after pruning; their BatchNorm statistics are measured anew."""
     slim = result.model
     if not isinstance(slim, CSNet):
         raise TypeError(f"pruning made a {type(slim).__name__} of a CSNet")
-    training, validation = loaders
     proof = prove(model.eval(), result.plan, [batch.images for batch in validation])
     calibrated_on = [batch.images for batch in training][: max(1, _CALIBRATED_ON // 16)]
     scores = []
     for network in (model, slim):
-        network.eval()
-        calibrate_batch_norm(network, calibrated_on)
+        calibrate_batch_norm(network.eval(), calibrated_on)
         scores.append(SaliencyValidation(validation)(network))
-    return Outcome(args.model, args.seed, model, slim, result, (scores[0], scores[1]), baselines, proof)
+    return Outcome(model, slim, result, (scores[0], scores[1]), baselines, proof)
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
     """Compute with so many threads.
 
-    The small network's operations are too short for several: where other programs run, these wait for each other most
-    of the time. With one, results do not depend on the number of cores either.
+    The small network's operations are too short for several, and with one, results do not depend on the cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)

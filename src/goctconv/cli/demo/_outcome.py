@@ -4,7 +4,6 @@ import argparse
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -62,8 +61,6 @@ class Outcome:
     """The networks before and after pruning, with their scores.
 
     Attributes:
-        name: The model's.
-        seed: Of everything.
         unpruned: The trained network.
         slim: The pruned and fine-tuned one.
         result: Of training.
@@ -72,8 +69,6 @@ class Outcome:
         proof: How exact pruning was.
     """
 
-    name: str
-    seed: int
     unpruned: CSNet
     slim: CSNet
     result: TrainingResult
@@ -86,60 +81,59 @@ class Outcome:
         """Whether the slim network is clearly better than one map for all pictures."""
         return self.baselines.are_beaten_by(self.scores[1]["mae"])
 
-    def warning(self) -> str:
-        """Return what did not succeed; nothing if all did."""
-        warnings = []
+    @property
+    def numbers(self) -> dict[str, tuple[float, float]]:
+        """Before and after pruning."""
+        report, (before, after) = self.result.report, self.scores
+        return {
+            "parameters": report.parameters,
+            "MACs": report.macs,
+            "channels of BatchNorm": (report.channels, report.channels - report.removed),
+            **({"milliseconds per picture": report.milliseconds} if report.milliseconds else {}),
+            "MAE": (before["mae"], after["mae"]),
+            "max F": (before["max_f"], after["max_f"]),
+        }
+
+    def warnings(self) -> list[str]:
+        """Return what did not succeed."""
+        found = []
         if not self.result.report.removed:
             below = f"no γ is below the threshold {self.result.threshold:g}"
-            warnings.append(f"{below}, so no channel was removed: give it more --epochs")
+            found.append(f"{below}, so no channel was removed: give it more --epochs")
         if not self.is_good:
             least = min(self.baselines.constant, self.baselines.fixed)
-            warnings.append(
+            found.append(
                 f"the slim network's MAE of {self.scores[1]['mae']:.4f} is not clearly better ({_CLEARLY:g} times or "
                 f"less) than {least:.4f}, the MAE of one map for all pictures: give it more --epochs or more pictures"
             )
-        return "; ".join(warnings)
+        return found
 
     def verdict(self) -> str:
-        """Return how the slim network compares, in a sentence."""
-        share = self.went(self.result.report.parameters)
+        """Return how the slim network compares."""
+        before, after = self.result.report.parameters
         return (
             f"The slim network has an MAE of {self.scores[1]['mae']:.4f} (before pruning {self.scores[0]['mae']:.4f}); "
             f"the best constant map has {self.baselines.constant:.4f}, the best map that is the same for all pictures "
-            f"{self.baselines.fixed:.4f}. Of its parameters, {share:.1%} went."
+            f"{self.baselines.fixed:.4f}. Of its parameters, {1 - after / before:.1%} went."
         )
 
-    def summary(self, seconds: float, page: Path) -> str:
+    def summary(self) -> str:
         """Return the last lines that the command prints."""
-        report = self.result.report
         rows = [
-            ("", "before", "after"),
-            ("parameters", *(f"{count:,}" for count in report.parameters)),
-            ("MACs", *(f"{count:,}" for count in report.macs)),
-            ("MAE", *(f"{scores['mae']:.4f}" for scores in self.scores)),
-            ("max F", *(f"{scores['max_f']:.4f}" for scores in self.scores)),
+            f"{name:<24}"
+            + "".join(f"{f'{value:,}' if isinstance(value, int) else f'{value:.4g}':>14}" for value in both)
+            for name, both in self.numbers.items()
         ]
-        if report.milliseconds:
-            rows.insert(3, ("ms per picture", *(f"{time:.1f}" for time in report.milliseconds)))
-        table = "\n".join(f"{name:<16}{before:>14}{after:>14}" for name, before, after in rows)
-        return (
-            f"with BatchNorm's statistics measured anew for both:\n{table}\nmasking channels below the threshold "
-            f"changed maps by {self.proof.masked:.1e} on average; removing them then changed outputs by at most "
-            f"{self.proof.cut:.1e} of the largest (float64)\n{self.verdict()}\n{seconds:.0f} s in all: open {page}"
+        proof = (
+            f"masking channels below the threshold changed maps by {self.proof.masked:.1e} on average; removing them "
+            f"then changed outputs by at most {self.proof.cut:.1e} of the largest (float64)"
         )
-
-    @staticmethod
-    def went(counts: tuple[int, int]) -> float:
-        """Return the share that is gone."""
-        return 1 - counts[1] / counts[0]
+        head = f"with BatchNorm's statistics measured anew for both:\n{'':<24}{'before':>14}{'after':>14}"
+        return "\n".join([head, *rows, proof, self.verdict()])
 
 
 def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> None:
-    """Write all files of a demo that trains.
-
-    Raises:
-        CommandError: They cannot be written.
-    """
+    """Write all files of a demo that trains."""
     folder = args.output
     with writing(f"--output {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,52 +146,32 @@ def write_results(args: argparse.Namespace, split: Split, outcome: Outcome) -> N
 
 def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
     kind = "photograph" if args.data else "made-up picture"
-    history = outcome.result.history
-    blocks = sum(isinstance(module, ILBlock) for module in outcome.unpruned.modules())
-    size = "x".join(map(str, input_size(args.size)))
-    networks = {"map before pruning": outcome.unpruned, "map after": outcome.slim}
+    result, before, after = outcome.result, outcome.unpruned, outcome.slim
+    blocks = sum(isinstance(module, ILBlock) for module in before.modules())
+    size, threshold = "x".join(map(str, input_size(args.size))), result.threshold
+    networks = {"map before pruning": before, "map after": after}
+    again = [
+        "--threshold",
+        f"{threshold:g}",
+        "--criterion",
+        "gamma_first",
+        "--size",
+        size,
+        "-o",
+        f"{args.output / 'again'}",
+    ]
     return training_page(
         "Training of a small network",
         subtitle=(
-            f"{outcome.name} with {blocks} blocks and {outcome.result.report.parameters[0]:,} parameters, "
-            f"{len(history.epochs)} epochs of {plural(len(split.train), kind)} at {size}, compared on "
-            f"{len(split.validation)} others, seed {outcome.seed}"
+            f"{args.model} with {blocks} blocks and {result.report.parameters[0]:,} parameters, "
+            f"{len(result.history.epochs)} epochs of {plural(len(split.train), kind)} at {size}, compared on "
+            f"{len(split.validation)} others, seed {args.seed}"
         ),
-        note=outcome.verdict() + _sentence(outcome.warning()),
-        warning=bool(outcome.warning()),
-        numbers=_numbers(outcome),
-        proof=outcome.proof.numbers(outcome.result.report),
-        command=_command(args, outcome),
-        pictures=figures(
-            outcome.name,
-            history,
-            outcome.unpruned,
-            {"before": outcome.unpruned, "after": outcome.slim},
-            outcome.result.threshold,
-        ),
+        note=" ".join([outcome.verdict(), *(f"{text[0].upper()}{text[1:]}." for text in outcome.warnings())]),
+        warning=bool(outcome.warnings()),
+        numbers=outcome.numbers,
+        proof=outcome.proof.numbers(result.report),
+        command=shlex.join(["goctconv", "prune", f"local-dir:{args.output / 'unpruned'}", *again]),
+        pictures=figures(args.model, result.history, before, {"before": before, "after": after}, threshold),
         examples=[example for pair in split.validation[:_SHOWN] if (example := example_of(pair, networks, args.size))],
     )
-
-
-def _sentence(text: str) -> str:
-    return f" {text[0].upper()}{text[1:]}." if text else ""
-
-
-def _numbers(outcome: Outcome) -> dict[str, tuple[float | None, float | None]]:
-    report, (before, after) = outcome.result.report, outcome.scores
-    return {
-        "parameters": report.parameters,
-        "MACs": report.macs,
-        "channels of BatchNorm": (report.channels, report.channels - report.removed),
-        "milliseconds per picture": report.milliseconds or (None, None),
-        "MAE": (before["mae"], after["mae"]),
-        "max F": (before["max_f"], after["max_f"]),
-    }
-
-
-def _command(args: argparse.Namespace, outcome: Outcome) -> str:
-    folder = args.output
-    parts = ["goctconv", "prune", f"local-dir:{folder / 'unpruned'}", "--threshold", f"{outcome.result.threshold:g}"]
-    size = args.size if isinstance(args.size, int) else "x".join(map(str, args.size))
-    parts += ["--criterion", "gamma_first", "--size", str(size), "-o", str(folder / "again")]
-    return shlex.join(parts)

@@ -5,12 +5,8 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -27,9 +23,9 @@ from ...saliency import (
     synthetic_images,
 )
 from .._command import CommandError
-from .._learned import Example
+from .._learned import Example, thumbnails
 from .._model import computing, create_asked_model, input_size, is_trained
-from .._output import plural, printable, say, tell, write_file
+from .._output import plural, printable, say, tell, write_file, writing
 from .._predict_files import find_photographs
 from .._predict_run import save_png
 
@@ -41,30 +37,22 @@ _UNTRAINED = (
 )
 _TRAINED = "Maps of a network of {parameters:,} parameters with the weights of `{weights}`. White is salient."
 _CALIBRATED_ON = 32  # pictures; of the others, one is in memory at a time
-_THUMBNAIL = 320  # pixels
 _MAX_BYTES = 400_000  # of the page
 _BYTES_EACH = 40_000  # of it, where there are many pictures
 _LARGEST = 1024  # photographs are made smaller than this on reading: the page shows thumbnails
 
 
-class _Picture(NamedTuple):
-    name: str
-    photograph: Image.Image
-    mask: Image.Image | None = None
+_Picture = tuple[str, Image.Image, Image.Image | None]  # name, photograph, mask
 
 
 def run_show(args: argparse.Namespace) -> int:
-    """Write the demo's maps and page, and return the exit status.
-
-    Raises:
-        CommandError: There are no pictures, or the model cannot be used.
-    """
+    """Write the demo's maps and page, and return the exit status."""
     start = time.perf_counter()
     input_size(args.size)
     tell(f"reading the pictures in {args.data}" if args.data else f"drawing {plural(args.images, 'picture')}")
     failures: list[str] = []
-    examples = iter(_read(args, failures) if args.data else _make_up(args))
-    first = list(islice(examples, _CALIBRATED_ON))
+    pictures = iter(_read(args, failures) if args.data else _make_up(args))
+    first = list(islice(pictures, _CALIBRATED_ON))
     if not first:
         raise CommandError(f"--data {args.data}: no photograph in it can be read.")
     model = _make_model(args, first)
@@ -73,21 +61,18 @@ def run_show(args: argparse.Namespace) -> int:
     note = (_TRAINED if trained else _UNTRAINED).format(
         model=args.model, parameters=parameters, weights=args.weights or args.model
     )
-    try:
-        with computing(args):
-            cards = [_show(model, example, args) for example in chain(first, examples)]
-        kind = "photograph" if args.data else "made-up picture"
-        named = args.weights.name if args.weights else args.model  # its widths are those of the file
-        text = training_page(
-            "Maps of a network",
-            subtitle=f"{named} on {plural(len(cards), kind)}, input size {args.size}",
-            note=note,
-            warning=not trained,
-            examples=cards,
-            max_bytes=max(_MAX_BYTES, _BYTES_EACH * len(cards)),
-        )
-    except OSError as error:
-        raise CommandError(f"--output {args.output}: cannot be written ({error.strerror or error}).") from error
+    with writing(f"--output {args.output}"), computing(args):
+        cards = [_show(model, picture, args) for picture in chain(first, pictures)]
+    kind = "photograph" if args.data else "made-up picture"
+    named = args.weights.name if args.weights else args.model  # its widths are those of the file
+    text = training_page(
+        "Maps of a network",
+        subtitle=f"{named} on {plural(len(cards), kind)}, input size {args.size}",
+        note=note,
+        warning=not trained,
+        examples=cards,
+        max_bytes=max(_MAX_BYTES, _BYTES_EACH * len(cards)),
+    )
     page = args.output / "report.html"
     write_file(page, text)
     tell(note.replace("`", ""))
@@ -97,7 +82,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 def _make_up(args: argparse.Namespace) -> Iterator[_Picture]:
     for index, (photograph, mask) in enumerate(synthetic_images(args.images, args.seed), start=1):
-        yield _Picture(f"{index:04d}", photograph, mask)
+        yield f"{index:04d}", photograph, mask
 
 
 def _read(args: argparse.Namespace, failures: list[str]) -> Iterator[_Picture]:
@@ -114,7 +99,7 @@ def _read(args: argparse.Namespace, failures: list[str]) -> Iterator[_Picture]:
             _fail(str(error), failures)
         else:
             photograph.thumbnail((_LARGEST, _LARGEST))
-            yield _Picture(stem.as_posix(), photograph)
+            yield stem.as_posix(), photograph, None
 
 
 def _fail(problem: str, failures: list[str]) -> None:
@@ -122,39 +107,26 @@ def _fail(problem: str, failures: list[str]) -> None:
     say(f"goctconv: {problem}")
 
 
-def _make_model(args: argparse.Namespace, examples: list[_Picture]) -> nn.Module:
+def _make_model(args: argparse.Namespace, pictures: list[_Picture]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
         model = create_asked_model(args)
     if not is_trained(args):
         # Fresh weights overflow in eval mode until the BatchNorm statistics fit them.
-        inputs = torch.cat([preprocess(example.photograph, args.size) for example in examples])
+        inputs = torch.cat([preprocess(photograph, args.size) for _, photograph, _ in pictures])
         calibrate_batch_norm(model, torch.split(inputs, 4))
     return model.eval()
 
 
-def _show(model: nn.Module, example: _Picture, args: argparse.Namespace) -> Example:
-    grey = grey_map(predict(model, [example.photograph], size=args.size)[0])
+def _show(model: nn.Module, picture: _Picture, args: argparse.Namespace) -> Example:
+    name, photograph, mask = picture
+    grey = grey_map(predict(model, [photograph], size=args.size)[0])
     saliency = Image.fromarray(grey)
-    write_atomic(_path(args.output / "maps", example.name), partial(save_png, saliency))
-    made_up = example.mask is not None
-    pictures = {
-        "picture" if made_up else "photograph": example.photograph.convert("RGB"),
-        "map": saliency,
-        "overlay": overlay(example.photograph, grey),
-    }
-    if example.mask is not None:
-        write_atomic(_path(args.output / "images", example.name), partial(save_png, example.photograph))
-        write_atomic(_path(args.output / "masks", example.name), partial(save_png, example.mask))
-        pictures["true mask"] = example.mask
-    return example.name, {caption: _small(picture) for caption, picture in pictures.items()}
-
-
-def _small(picture: Image.Image) -> NDArray[np.uint8]:
-    small = picture.copy()
-    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return np.asarray(small)
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.png"
+    shown = {"photograph": photograph.convert("RGB"), "map": saliency, "overlay": overlay(photograph, grey)}
+    files = {"maps": saliency}
+    if mask is not None:  # a made-up picture
+        shown = {"picture": shown.pop("photograph"), **shown, "true mask": mask}
+        files |= {"images": photograph, "masks": mask}
+    for folder, image in files.items():
+        write_atomic(args.output / folder / f"{name}.png", partial(save_png, image))
+    return name, thumbnails(shown)

@@ -49,11 +49,11 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
     if path.is_file():
         return read_list(path)
     if not path.is_dir():
-        raise DataSetError(f"{path}: there is no such folder or list: check the path.")
+        raise DataSetError(f"{path}: there is no such folder or list: check the path")
     found = _find_folders(path)
     if len(found) > 1:
         options = ", ".join(str(images) for images, _ in found)
-        raise DataSetError(f"{path}: this holds {len(found)} data sets: pass the one that you mean: {options}.")
+        raise DataSetError(f"{path}: this holds {len(found)} data sets: pass the one that you mean: {options}")
     if found:
         return pair_folders(*found[0], name=data_set_name(path))
     side_by_side = _find_side_by_side(path)
@@ -146,7 +146,7 @@ def find_images(source: Photographs) -> DataSet:
     repeated = {str(file) for file in files if files.count(file) > 1} if len(set(files)) < len(files) else set()
     if repeated or not files:
         raise DataSetError(
-            f"{min(repeated)} is given twice." if repeated else "there is no photograph: pass one or more."
+            f"{min(repeated)} is given twice" if repeated else "there is no photograph: pass one or more"
         )
     return DataSet("photographs", tuple(_alone(str(file), file) for file in files))
 
@@ -162,7 +162,7 @@ def _below(path: Path) -> DataSet:
         return DataSet(pairs.name, (*(_alone(pair.name, pair.image) for pair in pairs), *lone))
     files = files_below(path)
     if not files:
-        raise DataSetError(f"{path}: there is no image in this folder or its subfolders.")
+        raise DataSetError(f"{path}: there is no image in this folder or its subfolders")
     return DataSet(path.resolve().name, tuple(_alone(file.relative_to(path).as_posix(), file) for file in files))
 
 

@@ -22,7 +22,7 @@ class ImageError(ValueError):
         ...     read_image("holiday.jpg")
         ... except ImageError as error:
         ...     print(error)
-        holiday.jpg: there is no such file: check the path.
+        holiday.jpg: there is no such file: check the path
     """
 
 
@@ -33,14 +33,14 @@ def open_path(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     try:
         stream = path.open("rb")
     except FileNotFoundError:
-        raise ImageError(f"{name}: there is no such file: check the path.") from None
+        raise ImageError(f"{name}: there is no such file: check the path") from None
     except IsADirectoryError:
-        raise ImageError(f"{name}: this is a folder, not an image: pass the files in it.") from None
+        raise ImageError(f"{name}: this is a folder, not an image: pass the files in it") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         if path.is_dir():  # Windows reports a folder as "permission denied"
-            raise ImageError(f"{name}: this is a folder, not an image: pass the files in it.") from None
+            raise ImageError(f"{name}: this is a folder, not an image: pass the files in it") from None
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{name}: the file cannot be opened ({reason}): check its permissions.") from error
+        raise ImageError(f"{name}: the file cannot be opened ({reason}): check its permissions") from error
     with stream:
         yield open_stream(stream, name, max_pixels)
 
@@ -57,7 +57,7 @@ def open_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         prefix = stream.read(16)
         image = _identify(stream, prefix) if prefix else None
     if not prefix:
-        raise ImageError(f"{name}: the file is empty (0 bytes): copy or download it again.")
+        raise ImageError(f"{name}: the file is empty (0 bytes): copy or download it again")
     if image is None:
         raise ImageError(f"{name}: this is not an image that Pillow can read: {_cure(name)}")
     check_pixels(image.size, name, max_pixels)
@@ -68,11 +68,11 @@ def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
     """Refuse an image of (width, height) pixels that has none or more than ``max_pixels``."""
     pixels = size[0] * size[1]
     if pixels == 0:
-        raise ImageError(f"{name}: the image has {size[0]} x {size[1]} pixels: pass one with at least one pixel.")
+        raise ImageError(f"{name}: the image has {size[0]} x {size[1]} pixels: pass one with at least one pixel")
     if pixels > max_pixels:
         raise ImageError(
             f"{name}: {size[0]} x {size[1]} = {pixels:,} pixels, but max_pixels is {max_pixels:,}: make the "
-            "image smaller, or raise max_pixels (--max-pixels) if you trust the file and have the memory."
+            "image smaller, or raise max_pixels (--max-pixels) if you trust the file and have the memory"
         )
 
 
@@ -84,11 +84,11 @@ def damaged_data(name: str) -> Iterator[None]:
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: Pillow refuses to decode this many pixels: make the image smaller.") from error
+        raise ImageError(f"{name}: Pillow refuses to decode this many pixels: make the image smaller") from error
     except Exception as error:  # plugins raise nearly every builtin exception, and struct's and zlib's, on bad data
         text = " ".join(str(error).split()) or type(error).__name__
         what = "ends too early" if _is_truncation(error, text) else "is damaged"
-        raise ImageError(f"{name}: the image data {what} ({text}): copy or download the file again.") from error
+        raise ImageError(f"{name}: the image data {what} ({text}): copy or download the file again") from error
 
 
 def _identify(stream: BinaryIO, prefix: bytes) -> ImageFile.ImageFile | None:
@@ -125,5 +125,5 @@ def _is_truncation(error: Exception, text: str) -> bool:
 
 def _cure(name: str) -> str:
     if Path(name).suffix.lower() in _HEIC_SUFFIXES:
-        return "convert it to JPEG or PNG, or call pillow_heif.register_heif_opener() of the package pillow-heif."
-    return "convert it to JPEG or PNG."
+        return "convert it to JPEG or PNG, or call pillow_heif.register_heif_opener() of the package pillow-heif"
+    return "convert it to JPEG or PNG"

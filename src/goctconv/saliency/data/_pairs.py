@@ -57,7 +57,7 @@ def pair_folders(images: Path, masks: Path, name: str) -> DataSet:
     if not photographs.keys() & truths.keys():
         raise DataSetError(
             f"no file of {images} (like {min(photographs)}) has the name of one of {masks} (like {min(truths)}): both "
-            "need the same names, but for the suffix."
+            "need the same names, but for the suffix"
         )
     return match(name, photographs, truths)
 
@@ -75,7 +75,7 @@ def match(name: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> D
 def files_below(folder: Path) -> list[Path]:
     """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices."""
     if not folder.is_dir():
-        raise DataSetError(f"{folder}: there is no such folder: check the path.")
+        raise DataSetError(f"{folder}: there is no such folder: check the path")
     found = []
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -92,11 +92,11 @@ def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
         if name in found:
             raise DataSetError(
                 f"{found[name]} and {path} have the same name but for the suffix, so it is open which is meant: "
-                "remove one."
+                "remove one"
             )
         found[name] = path
     if not found:
-        raise DataSetError(f"{folder}: there is no image in this folder or its subfolders.")
+        raise DataSetError(f"{folder}: there is no image in this folder or its subfolders")
     return found
 
 
@@ -105,21 +105,21 @@ def read_list(path: Path) -> DataSet:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataSetError(f"{path}: the list cannot be read ({error}): expected text, one pair per line.") from error
+        raise DataSetError(f"{path}: the list cannot be read ({error}): expected text, one pair per line") from error
     pairs = [_read_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     seen: set[str] = set()
     for pair in pairs:
         if pair.name in seen:
-            raise DataSetError(f"{path}: {pair.name} stands on two lines: each photograph counts once, so remove one.")
+            raise DataSetError(f"{path}: {pair.name} stands on two lines: each photograph counts once, so remove one")
         seen.add(pair.name)
     missing = {file for pair in pairs for file in (pair.image, pair.mask) if not file.is_file()}
     complete = tuple(pair for pair in pairs if not missing & {pair.image, pair.mask})
     if not pairs:
-        raise DataSetError(f"{path}: the list is empty: expected a photograph and its mask on each line.")
+        raise DataSetError(f"{path}: the list is empty: expected a photograph and its mask on each line")
     if not complete:
         raise DataSetError(
             f"{path}: none of its pairs exist, such as {pairs[0].image} and {pairs[0].mask}: names are relative to "
-            "the list's folder."
+            "the list's folder"
         )
     return DataSet(path.stem, complete, missing=tuple(sorted(missing)))
 
@@ -129,7 +129,7 @@ def _read_line(path: Path, number: int, line: str) -> ImagePair:
     if len(fields) != 2:
         raise DataSetError(
             f"{path}, line {number}: {len(fields)} fields, expected 2: a photograph and its mask, separated by a "
-            "space, or by a tab where names hold spaces."
+            "space, or by a tab where names hold spaces"
         )
     image, mask = fields
     return ImagePair(Path(image).with_suffix("").as_posix(), path.parent / image, path.parent / mask)

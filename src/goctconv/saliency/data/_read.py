@@ -50,7 +50,7 @@ def check_same_size(pair: ImagePair, image: tuple[int, int], mask: tuple[int, in
     if image != mask:
         raise ImageError(
             f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}: they must be "
-            "equally large, so one of them belongs to another picture or was resized."
+            "equally large, so one of them belongs to another picture or was resized"
         )
 
 
@@ -75,7 +75,7 @@ def _read_mask(path: Path) -> Image.Image:
     highest = mask.getextrema()[1]
     if highest == 1:
         raise ImageError(
-            f"{path}: the mask's highest value is 1, expected 0 to 255: multiply its values by 255 and save it again."
+            f"{path}: the mask's highest value is 1, expected 0 to 255: multiply its values by 255 and save it again"
         )
     return mask
 
@@ -152,7 +152,7 @@ class Copies:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise DataSetError(f"{folder}: the folder for copies cannot be made ({error}): pass another.") from error
+            raise DataSetError(f"{folder}: the folder for copies cannot be made ({error}): pass another") from error
 
     def read(self, pair: ImagePair) -> Pixels:
         """Return the copy of a pair, and make it first where there is none."""

@@ -40,7 +40,7 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
         ['Birds/robin', 'Cats/tom']
     """
     if not sources:
-        raise DataSetError("there is no source: pass at least one folder or list of photographs and masks.")
+        raise DataSetError("there is no source: pass at least one folder or list of photographs and masks")
     found = [source if isinstance(source, DataSet) else find_pairs(source) for source in sources]
     if len(found) == 1:
         return found[0]
@@ -53,7 +53,7 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataSetError(
-            f"{repeated[0]} is given twice: leave one out, or rename one with dataclasses.replace(data, name=...)."
+            f"{repeated[0]} is given twice: leave one out, or rename one with dataclasses.replace(data, name=...)"
         )
     pairs = [
         pair._replace(name=f"{name}/{pair.name}") for name, data in zip(names, found, strict=True) for pair in data
@@ -132,5 +132,5 @@ def _refuse_shared(pairs: Iterable[ImagePair]) -> None:
     for pair in pairs:
         path = os.path.abspath(pair.image)  # noqa: PTH100  (Path.resolve reads the disk for every file)
         if path in seen:
-            raise DataSetError(f"{pair.image} is {seen[path]} and {pair.name}: leave one of the two sources out.")
+            raise DataSetError(f"{pair.image} is {seen[path]} and {pair.name}: leave one of the two sources out")
         seen[path] = pair.name

@@ -25,7 +25,7 @@ def load_scipy() -> Any:
     except ImportError as error:
         raise ImportError(
             "the metric 'weighted_f' needs scipy for its distance transform: pip install goctconv[eval], or leave this "
-            "metric out with metrics=(...)."
+            "metric out with metrics=(...)"
         ) from error
 
 

@@ -208,6 +208,15 @@ def test_plot(data_set, maps, tmp_path):
     assert "matplotlib.pyplot" not in sys.modules
 
 
+def test_page(data_set, maps, tmp_path):
+    page = tmp_path / "page.html"
+    assert main(["evaluate", str(data_set), "--predictions", str(maps), "--report", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert "Birds" in text
+    assert "max F" in text
+
+
 def test_without_matplotlib(data_set, maps, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else object())
     assert main(["evaluate", str(data_set), "--predictions", str(maps), "--plot", str(tmp_path / "p.png")]) == 2

@@ -1,4 +1,4 @@
-"""What ``goctconv learn`` and ``goctconv distill`` write: the network, the summary and the page about a run."""
+"""The results of ``goctconv learn`` and ``goctconv distill``: the network, the summary and the page about a run."""
 
 from __future__ import annotations
 

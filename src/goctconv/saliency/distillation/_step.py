@@ -1,4 +1,4 @@
-"""What a student is compared with, batch by batch and after each epoch."""
+"""The loss of distillation, and a student's agreement with its teacher after each epoch."""
 
 from __future__ import annotations
 

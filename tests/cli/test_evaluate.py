@@ -209,12 +209,12 @@ def test_plot(data_set, maps, tmp_path):
 
 
 def test_page(data_set, maps, tmp_path):
-    page = tmp_path / "page.html"
+    page = tmp_path / "scores.html"
     assert main(["evaluate", str(data_set), "--predictions", str(maps), "--report", str(page)]) == 0
     text = page.read_text(encoding="utf-8")
-    assert text.startswith("<!doctype html>")
-    assert "Birds" in text
-    assert "max F" in text
+    assert all(part in text for part in ("Birds", "max F", "weighted F", "protocol paper", str(maps), "<svg"))
+    assert "<script" not in text
+    assert len(text) < 200_000
 
 
 def test_without_matplotlib(data_set, maps, tmp_path, monkeypatch, capsys):

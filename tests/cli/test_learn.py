@@ -28,6 +28,7 @@ from goctconv.cli._run_options import add_options, make_config
 from goctconv.options import FREE, number, option, options_of, read_toml
 from goctconv.pruning import load_plan
 from goctconv.saliency import synthetic_images
+from goctconv.training import TrainingError
 
 OPTIONS = {option.spelling: option for option in options_of(LearnConfig).values() if option.is_spelled}
 TINY = ["--model", "test_csnet", "--size", "32", "--batch-size", "2", "--workers", "0", "--lr", "1e-3", "--val", "2"]
@@ -124,7 +125,7 @@ def test_mixed_precision_goes_on_bit_for_bit(amp, shapes, finished, tmp_path, mo
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*command, "-o", str(whole)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main([*command, "-o", str(broken)])
     assert main(["learn", "--resume", "-o", str(broken)]) == 0
@@ -147,7 +148,7 @@ def test_a_compiled_run_learns_the_same_and_goes_on(shapes, finished, tmp_path, 
     monkeypatch.setattr("goctconv.training._network.torch.compile", quickly)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main(["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--compile", "-o", str(run)])
     assert main(["learn", "--resume", "-o", str(run)]) == 0
@@ -437,7 +438,29 @@ def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):
     assert "the loss is nan" in error_of(capsys, shapes, *TINY, "--lr", "1e29", "-o", run)
 
 
-def test_no_gap(shapes, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("problem", "can_resume", "told"),
+    [
+        ("epoch 1, step 2: the loss is nan", False, "to go on would come to the same: lower --lr"),
+        (
+            "epoch 1: conv.weight is not finite, though the loss was",
+            False,
+            "to go on would come to the same: lower --lr",
+        ),
+        ("the checkpoint cannot be written, go on with {resume=True}", True, "go on with: goctconv learn --resume -o"),
+    ],
+)
+def test_only_what_may_end_otherwise_is_resumed(problem, can_resume, told, shapes, tmp_path, capsys, monkeypatch):
+    def failing(*_, **__):
+        raise TrainingError(problem, can_resume=can_resume)
+
+    monkeypatch.setattr("goctconv.cli._run.learn_channels", failing)
+    error = error_of(capsys, shapes, *TINY, "-o", tmp_path / "run")
+    assert told in error
+    assert ("--resume" in error) == can_resume
+
+
+def test_no_valley(shapes, tmp_path, capsys):
     run = tmp_path / "run"
     error = error_of(capsys, shapes, *TINY, "--epochs", 1, "--threshold", "valley", "--val", 0, "-o", run)
     assert "there is no valley" in error
@@ -474,7 +497,7 @@ def test_sigterm_in_the_middle_of_an_epoch(shapes, finished, tmp_path, capsys, m
     run = tmp_path / "run"
     command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3"]
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit) as caught:
             main([*command, "-o", str(run)])
     assert caught.value.code == 143

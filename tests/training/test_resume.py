@@ -207,7 +207,7 @@ def test_checkpoints_hold_data_only(tmp_path: Path) -> None:
         ({"train_loader": loader(drop_last=True)}, r"batches=4 there, 3 here"),
         (
             {"model": nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))},
-            r"another model: 0.weight is \(13, 3, 3, 3\)",
+            r"another model: 0.weight=\(13, 3, 3, 3\)",
         ),
     ],
 )

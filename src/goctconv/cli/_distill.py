@@ -92,13 +92,7 @@ KIND = RunKind(
 
 
 def make_task(config: DistillConfig, device: torch.device) -> Task:
-    """Return what is learned from: photographs, and what the teacher makes of them.
-
-    Raises:
-        CommandError: The teacher cannot be used.
-        DataSetError: There are no photographs.
-        ArgumentError: There are too few.
-    """
+    """Return what is learned from: photographs, and what the teacher makes of them."""
     from ._learned import TRUE_MASK  # noqa: PLC0415  (timm and torch load slowly, and --help needs neither)
     from ._run import Task  # noqa: PLC0415
 

@@ -49,9 +49,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     report = parser.add_argument_group("report")
     report.add_argument("--json", type=Path, metavar="FILE", help="everything: scores, curves, files without a partner")
     report.add_argument("--csv", type=Path, metavar="FILE", help="the curves, one line per threshold")
-    report.add_argument("--plot", type=Path, metavar="FILE", help="the curves as a picture (.png)")
     report.add_argument(
-        "--report", type=file_ending(".html", ".htm"), metavar="FILE", help="metrics and curves as a page (.html)"
+        "--plot", type=file_ending(".png", ".svg", ".pdf"), metavar="FILE", help="the curves as a picture (.png)"
+    )
+    report.add_argument(
+        "--report", type=file_ending(".html", ".htm"), metavar="FILE", help="scores and curves as a page (.html)"
     )
 
     model = parser.add_argument_group("model")

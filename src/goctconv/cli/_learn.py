@@ -69,13 +69,7 @@ KIND = RunKind(
 
 
 def make_task(config: LearnConfig, device: torch.device) -> Task:
-    """Return what is learned from: photographs and masks.
-
-    Raises:
-        CommandError: There are none.
-        DataSetError: They cannot be used.
-        ArgumentError: There are too few.
-    """
+    """Return what is learned from: photographs and masks."""
     from ._run import Task  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
 
     train: Sequence[ImagePair] | DataSet = _found(config, *config.data)

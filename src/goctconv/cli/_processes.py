@@ -27,11 +27,7 @@ def process_count() -> int:
 
 @contextmanager
 def connected(device: str) -> Iterator[torch.device]:
-    """Connect this process with the others, if there are any, and yield the device that it trains on.
-
-    Raises:
-        CommandError: There is no such device.
-    """
+    """Connect this process with the others, if there are any, and yield the device that it trains on."""
     several = _is_one_of_several()
     chosen = choose_device(device)
     if several and str(chosen) == "cuda":
@@ -50,11 +46,7 @@ def connected(device: str) -> Iterator[torch.device]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let an error of one process end all of them, before one waits for another that is no more.
-
-    Raises:
-        CommandError: Its own, or that of the first process that has one.
-    """
+    """Let an error of one process end all of them, before one waits for another that is no more."""
     try:
         yield
     except CommandError as error:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shlex
 import signal
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,37 +19,29 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from .._checks import ArgumentError, ArgumentWarning, Spelling, spelled
+from .._checks import ArgumentError, ArgumentWarning, Spelling
 from .._torch import worker_was_killed
-from ..graph import evaluating, undisturbed
 from ..models import count_macs
-from ..pruning import PruningError, PruningPlan
+from ..pruning import PruningError
 from ..saliency import DataSetError
 from ..saliency.data import BothLoaders
 from ..training import (
-    Callback,
-    CSVLog,
-    JSONLog,
-    ProgressBar,
-    TensorBoard,
     ThresholdError,
     TrainingError,
     TrainingResult,
-    TrainingRun,
     learn_channels,
 )
 from ._arguments import parse_model_args
 from ._command import CommandError, spelling
 from ._learned import TRUE_MASK, Target
 from ._model import SAVED, create_model
-from ._output import plural, say, shorten, tell, write_file
+from ._output import plural, say, shorten, tell
 from ._processes import connected, process_count, process_rank, together
-from ._run_options import CHECKPOINTS, CONFIG, RunKind, make_config
-from ._run_results import PRUNED, as_table, read_json, summarize, write_report, write_results
+from ._run_folder import callbacks_of, check_folder, check_pairs
+from ._run_options import CHECKPOINTS, RunKind, make_config
+from ._run_results import as_table, summarize, write_report, write_results
 
-PAIRS = "pairs.json"
 _TERMINATED = 128 + signal.SIGTERM
-_UNFINISHED = ".goctconv-"  # how write_atomic begins names
 _SIDE = 224  # where neither option nor network tell of a size
 _AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew"
 
@@ -74,18 +64,7 @@ class Task:
 
 
 def run_training(args: argparse.Namespace, kind: RunKind, prepare: Callable[[Any, torch.device], Task]) -> int:
-    """Learn the channels of a network and return the exit status.
-
-    Args:
-        args: What was typed.
-        kind: The command.
-        prepare: Returns what is learned from, of a configuration and a device.
-
-    Raises:
-        CommandError: Arguments, data or the network are not usable, the loss is not finite, or a file cannot be
-            written.
-        KeyboardInterrupt: The user has interrupted the run; it says how to go on.
-    """
+    """Learn the channels of a network and return the exit status."""
     try:
         with _interruptible():
             _Run(args, kind, make_config(args, kind)).run(prepare)
@@ -112,7 +91,7 @@ class _Run:
                 model = make_network(config)  # before a teacher makes maps of all photographs
                 macs = _macs(model, config)
                 task = prepare(config, device)
-                callbacks = _callbacks(config, task)
+                callbacks = callbacks_of(config, task.loaders.names(), task.validate)
                 if self.args.resume:
                     check_pairs(config.output, task.loaders.names())
             with self._resumable():
@@ -177,7 +156,7 @@ class _Run:
         """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
         lines: list[str] | None = None
         if isinstance(error, TrainingError):
-            lines = [spelled(error.problem, self.spelling), self._how() if error.can_resume else _AFTER_NAN]
+            lines = [error.text(self.spelling), self._how() if error.can_resume else _AFTER_NAN]
         elif isinstance(error, ThresholdError):
             lines = [error.problem, f"{self._how()} --threshold X"]
         elif isinstance(error, ArgumentError):
@@ -198,11 +177,7 @@ class _Run:
 
 
 def make_network(config: Any) -> nn.Module:
-    """Return the network that the options ask for; one that goes on from a checkpoint needs no weights to begin with.
-
-    Raises:
-        CommandError: It cannot be made, or its weights cannot be loaded.
-    """
+    """Return the network that the options ask for; one that goes on from a checkpoint needs no weights."""
     arguments = parse_model_args(config.model_args)
     return create_model(config.model, weights=config.weights, arguments={**arguments, **_backbone(config, arguments)})
 
@@ -235,91 +210,6 @@ def _macs(model: nn.Module, config: Any) -> int:
         return count_macs(model, size)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CommandError(f"{config.model} takes no images of size {size}: {error}") from error
-
-
-def check_folder(folder: Path, *, resume: bool) -> None:
-    """Check that a run may be written to a folder.
-
-    Raises:
-        CommandError: It may not.
-    """
-    if resume:
-        return
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"--output {folder}: this is a file: name a folder")
-    try:
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    except OSError as error:
-        raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error})") from error
-    names = sorted(name for name in names if not name.startswith(_UNFINISHED))
-    if CONFIG in names or names == [CHECKPOINTS]:
-        if not any((folder / CHECKPOINTS).glob("[0-9]*")):
-            return  # it came to nothing
-        raise CommandError(f"--output {folder}: there is a run in this folder: add --resume to go on with it")
-    if names:
-        raise CommandError(f"--output {folder}: this folder holds other things ({shorten(names, limit=3)})")
-
-
-def check_pairs(folder: Path, pairs: Mapping[str, list[str]]) -> None:
-    """Check that the data of a run are those that it began with.
-
-    Raises:
-        CommandError: They are others.
-    """
-    before: Mapping[str, list[str]] = read_json(folder / PAIRS) if (folder / PAIRS).exists() else pairs
-    for part, names in pairs.items():
-        earlier = before.get(part, [])
-        if names != earlier:
-            changes = [
-                f"{plural(len(some), 'pair')} {what} ({shorten(sorted(some), limit=3)})"
-                for some, what in ((set(earlier) - set(names), "gone"), (set(names) - set(earlier), "new"))
-                if some
-            ]
-            raise CommandError(
-                f"the data of the run in {folder} have changed: {part}: {', '.join(changes) or 'another order'}: "
-                "restore the files, or begin anew in another folder"
-            )
-
-
-class _Beginning(Callback):
-    """Writes the options and the names of the pairs as soon as the options are known to be those of the checkpoint."""
-
-    def __init__(self, config: Any, pairs: Mapping[str, list[str]]) -> None:
-        self.config, self.pairs = config, pairs
-
-    def on_start(self, run: TrainingRun) -> None:  # noqa: ARG002
-        write_file(self.config.output / PAIRS, json.dumps(self.pairs, indent=1))
-        write_file(self.config.output / CONFIG, self.config.to_toml())
-
-
-class _PrunedScores(Callback):
-    """Compares the maps of the slim network before fine-tuning; the file of the scores outlives an interruption."""
-
-    def __init__(self, validate: Callable[[nn.Module], dict[str, float]], path: Path) -> None:
-        self.validate, self.path = validate, path
-
-    def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002
-        with undisturbed(), evaluating(run.model), torch.no_grad():
-            scores = self.validate(run.model)
-        write_file(self.path, json.dumps(scores))
-
-
-def _callbacks(config: Any, task: Task) -> list[Callback]:
-    folder = config.output
-    callbacks: list[Callback] = [
-        _Beginning(config, task.loaders.names()),
-        CSVLog(folder / "history.csv"),
-        JSONLog(folder / "history.jsonl"),
-    ]
-    if task.validate is not None:
-        callbacks.append(_PrunedScores(task.validate, folder / PRUNED))
-    if not config.quiet and sys.stderr is not None:
-        callbacks.append(ProgressBar())
-    if config.tensorboard:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise CommandError("--tensorboard needs tensorboard: pip install 'goctconv[train]', or leave it out")
-        callbacks.append(TensorBoard(folder / "tensorboard"))
-    return callbacks
 
 
 def _before(model: nn.Module, result: TrainingResult) -> nn.Module | None:

@@ -162,12 +162,7 @@ def _reader(found: Option) -> Callable[[str], Any]:
 
 
 def make_config(args: argparse.Namespace, kind: RunKind) -> Any:
-    """Return the configuration that the arguments ask for.
-
-    Raises:
-        CommandError: A file cannot be read, something is missing, or a run is to be resumed that is none or another.
-        ArgumentError: An option has a value that it cannot have.
-    """
+    """Return the configuration that the arguments ask for."""
     options = options_of(kind.config)
     typed = {name: getattr(args, name) for name in options if hasattr(args, name)}
     given = (_read(args.config, options) if args.config else {}) | typed

@@ -1,4 +1,4 @@
-"""The results of ``goctconv learn`` and ``goctconv distill``: the network, the summary and the page about a run."""
+"""Results that ``goctconv learn`` and ``goctconv distill`` write: the network, the summary and the page about a run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,7 @@ _PROVED_ON = 16  # photographs
 
 
 def write_results(config: Any, result: TrainingResult, summary: dict[str, Any]) -> None:
-    """Write the slim network, its plan, the history and the summary.
-
-    Raises:
-        CommandError: Something cannot be written.
-    """
+    """Write the slim network, its plan, the history and the summary."""
     folder, plan = config.output, whole_plan(config.model, result.plan)
     result.history.to_csv(folder / "history.csv")
     result.history.to_jsonl(folder / "history.jsonl")
@@ -47,11 +43,7 @@ def write_results(config: Any, result: TrainingResult, summary: dict[str, Any]) 
 
 
 def read_json(path: Path) -> Any:
-    """Return what a file of the run holds.
-
-    Raises:
-        CommandError: It cannot be read.
-    """
+    """Return what a file of the run holds."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -154,31 +146,7 @@ def write_report(
     target: Target,
     summary: dict[str, Any],
 ) -> None:
-    """Write what was learned, and why which channels went.
-
-    Args:
-        config: Of the run.
-        result: What came of it; its network is on the processor.
-        before: The trained network before pruning, on the processor, if it is known.
-        loaders: Where photographs come from.
-        target: What their maps should be.
-        summary: The numbers that the run ends with.
-
-    Raises:
-        CommandError: They cannot be written.
-    """
-    write_file(config.output / REASONS, pruning_page(result.report, f"Channels removed from {config.model}"))
-    write_file(config.output / REPORT, _page(config, result, before, loaders, target, summary))
-
-
-def _page(
-    config: Any,
-    result: TrainingResult,
-    before: nn.Module | None,
-    loaders: BothLoaders,
-    target: Target,
-    summary: dict[str, Any],
-) -> str:
+    """Write the pages about a run and about what was removed; ``before`` is the network before pruning, if known."""
     networks = {"map": result.model} if before is None else {"map before pruning": before, "map after": result.model}
     pairs = (loaders.validation or loaders.train).pairs
     examples = (example_of(pair, networks, config.sizes[0], target) for pair in pairs)
@@ -194,9 +162,11 @@ def _page(
     seen = "" if loaders.validation is not None else " (photographs that it was trained on)"
     title = f"Training of {config.model}{seen}"
     try:
-        return training_page(title, **parts)
+        page = training_page(title, **parts)
     except ValueError:  # too large: a network of very many layers
-        return training_page(title, **parts | {"examples": ()}, max_bytes=None)
+        page = training_page(title, **parts | {"examples": ()}, max_bytes=None)
+    write_file(config.output / REPORT, page)
+    write_file(config.output / REASONS, pruning_page(result.report, f"Channels removed from {config.model}"))
 
 
 def _proof(result: TrainingResult, before: nn.Module, loaders: BothLoaders) -> Proof:

@@ -1,4 +1,4 @@
-"""What running a model leaves as it was: training modes, and the global generators of random numbers."""
+"""State that running a model leaves as it was: training modes, and the global generators of random numbers."""
 
 from __future__ import annotations
 

@@ -42,19 +42,11 @@ class Option:
         return self.kind.parse is not None
 
     def check(self, value: Any) -> Any:
-        """Return a value of this option.
-
-        Raises:
-            ArgumentError: It cannot have this value.
-        """
+        """Return a value of this option."""
         return value if value is None and self.kind.is_optional else self.kind.check(self.name, value)
 
     def read(self, text: str) -> Any:
-        """Return the value that a text spells.
-
-        Raises:
-            ArgumentError: It spells none.
-        """
+        """Return the value that a text spells."""
         if self.kind.none and text == self.kind.none:
             return None
         return self.check(text if self.kind.parse is None else self.kind.parse(text))

@@ -26,18 +26,7 @@ def to_toml(options: Iterable[tuple[Option, Any]]) -> str:
 
 
 def read_toml(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
-    """Return the values that a file gives, by the names of fields.
-
-    Args:
-        file: In UTF-8; a name in it may have underscores in place of dashes.
-        options: Those that it may give.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is no TOML.
-        ArgumentError: An option is not known, or has no value that it can have.
-        ImportError: Python 3.10 needs tomli.
-    """
+    """Return the values that a file gives, by the names of fields."""
     known = {option.spelling: option for option in options.values() if option.is_spelled}
     values: dict[str, Any] = {}
     for key, given in _toml().loads(file.read_text(encoding="utf-8")).items():

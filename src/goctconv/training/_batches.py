@@ -54,11 +54,7 @@ def _kind(batch: Any) -> str:
 
 
 def check_loss(loss: object) -> Tensor:
-    """Return a loss that can be trained.
-
-    Raises:
-        TrainingError: It is no number, or does not depend on the model.
-    """
+    """Return a loss that can be trained."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
         raise TrainingError(f"the loss is {got}, expected a tensor with one number: take its mean")
@@ -109,11 +105,7 @@ class _Called(Exception):  # noqa: N818  # it is no error
 
 
 def example_of(model: nn.Module, step: Step, batch: Any) -> tuple[Any, ...] | dict[str, Any]:
-    """Return what a step calls the model with, for its first images: arguments, or keywords if there are any.
-
-    Raises:
-        TrainingError: It does not call the model.
-    """
+    """Return what a step calls the model with, for its first images: arguments, or keywords if there are any."""
     found: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
     def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -153,13 +145,7 @@ def length(loader: Any) -> int | None:
 
 
 def check_loader(loader: object) -> None:
-    """Check that a loader gives batches, again in every epoch, and in every process its share.
-
-    Raises:
-        ArgumentTypeError: It cannot be iterated, or only once.
-        ArgumentError: It is empty.
-        TrainingError: Processes have different numbers of batches: some would wait for ever.
-    """
+    """Check that a loader gives batches, again in every epoch, and in every process its share."""
     if not isinstance(loader, Iterable):
         raise ArgumentTypeError("train_loader", loader, "a torch.utils.data.DataLoader, or a list of batches")
     if isinstance(loader, Iterator):

@@ -60,11 +60,7 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
 
     def write(self, epochs: int, steps: int, state: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:
-        """Write one: it appears under its name when all of it is on the disk.
-
-        Raises:
-            TrainingError: It cannot be written; the earlier ones are as they were.
-        """
+        """Write one: it appears under its name when all of it is on the disk."""
         path = self.folder / (f"{epochs:05d}-{steps:07d}" if steps else f"{epochs:05d}")
         partial = self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}"
         try:
@@ -94,11 +90,7 @@ class Checkpoints:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the state and the tensors of a checkpoint.
-
-    Raises:
-        TrainingError: It is none, or it is damaged or of a later version.
-    """
+    """Return the state and the tensors of a checkpoint."""
     try:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         tensors = safetensors.torch.load((path / TENSORS).read_bytes())
@@ -117,12 +109,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def last_checkpoint(checkpoints: Checkpoints | None, resume: bool | str | Path) -> Path | None:
-    """Return the checkpoint to go on from, if there is one.
-
-    Raises:
-        TrainingError: There is none where one is named, or there is one that nobody asked for.
-        ArgumentError: No folder was named.
-    """
+    """Return the checkpoint to go on from, if there is one."""
     if resume is False:
         if checkpoints is not None and (last := checkpoints.last()) is not None:
             raise TrainingError(
@@ -160,11 +147,7 @@ def _to_disk(folder: Path) -> None:
 
 
 def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
-    """Return plain data for JSON; tensors are added to ``tensors`` under names that begin with ``name``.
-
-    Raises:
-        TypeError: There is an object in it that is no data.
-    """
+    """Return plain data for JSON; tensors are added to ``tensors`` under names that begin with ``name``."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):

@@ -40,15 +40,6 @@ class Totals:
     loss: float = 0.0
     seconds: float = 0.0
 
-    def to_list(self) -> list[float]:
-        """Return the numbers for a checkpoint."""
-        return [self.steps, self.images, self.loss, self.seconds]
-
-    @classmethod
-    def from_list(cls, numbers: list[Any]) -> Totals:
-        """Return what `to_list` gave."""
-        return cls(int(numbers[0]), int(numbers[1]), float(numbers[2]), float(numbers[3]))
-
 
 class StepResult(NamedTuple):
     """A step that is done."""

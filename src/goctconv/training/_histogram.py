@@ -28,12 +28,7 @@ _RIVAL = 0.5  # of the deepest valley's depth: what another must have to be chos
 
 
 def gammas(model: nn.Module, layers: Collection[str] | None = None) -> dict[str, Tensor]:
-    """Return abs(γ) of every BatchNorm that has channels, (C,) in float64 on the processor.
-
-    Args:
-        model: The network.
-        layers: The names that count; None: all.
-    """
+    """Return abs(γ) of every BatchNorm that has channels, (C,) in float64 on the processor."""
     return {
         name: module.weight.detach().abs().double().cpu()
         for name, module in model.named_modules()

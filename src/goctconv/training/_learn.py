@@ -103,9 +103,8 @@ def learn_channels(
     check_instance("config", config, TrainingConfig)
     model = bare(model)
     check_loader(train_loader)
-    if validate is not None and not callable(validate):
-        expected = "a function of the model that returns a number, or several by name"
-        raise ArgumentTypeError("validate", validate, expected)
+    if validate is not None:
+        _check_function("validate", validate, "a function of the model that returns a number, or several by name")
     checkpoints = None if config.checkpoints is None else Checkpoints(config.checkpoints)
     made_step = _step(loss_fn, step)
     parts = Parts(
@@ -131,6 +130,10 @@ def _step(loss_fn: Loss | None, step: Step | None) -> Step:
     name, given = ("loss_fn", loss_fn) if step is None else ("step", step)
     if isinstance(given, type):
         raise ArgumentTypeError(name, given, problem="is a class", cure=f"make an object of it: {given.__name__}()")
-    if not callable(given):
-        raise ArgumentTypeError(name, given, "a function")
+    _check_function(name, given, "a function")
     return step if step is not None else pair_step(given)
+
+
+def _check_function(name: str, given: object, expected: str) -> None:
+    if not callable(given):
+        raise ArgumentTypeError(name, given, expected)

@@ -264,7 +264,11 @@ class Loop:
         try:
             return find_threshold(self.model, layers=self.layers)
         except ThresholdError as error:
-            raise error.at(self.run_state.checkpoint) from error
+            error.checkpoint = kept = self.run_state.checkpoint
+            error.cure = "the model that you passed is trained; prune it with goctconv.prune_channels"
+            if kept is not None:
+                error.cure = f"go on from {kept} with {{resume=True}} and a number as {{threshold}}"
+            raise
 
     def _example(self) -> Any:
         """Return what the model is called with, the same in all processes."""
@@ -294,7 +298,9 @@ class Loop:
         try:
             yield
         except TrainingError as error:
-            raise error.at(self.run_state.checkpoint) from error
+            error.checkpoint = kept = self.run_state.checkpoint
+            error.cure = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint to go on from"
+            raise
 
     def _tell(self, event: str, *about: Any) -> None:
         if distributed.rank() == 0:

@@ -57,11 +57,7 @@ class Network:
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """Return the model that is meant.
-
-    Raises:
-        ArgumentTypeError: It is no module, or is wrapped already.
-    """
+    """Return the model that is meant."""
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError("model", model, "a torch.nn.Module")
     if is_wrapped(model):
@@ -105,15 +101,7 @@ def network(model: nn.Module, device: torch.device, config: TrainingConfig, froz
 
 
 def frozen_layers(model: nn.Module, asked: Any) -> tuple[str, ...]:
-    """Return the names of the BatchNorm layers to freeze.
-
-    Args:
-        model: The network.
-        asked: False: none; True: those of its backbone; or names or globs of modules.
-
-    Raises:
-        ArgumentError: It has no backbone, or a name matches no BatchNorm.
-    """
+    """Return the names of the BatchNorm layers to freeze."""
     if asked is False:
         return ()
     if asked is not True:

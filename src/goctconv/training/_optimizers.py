@@ -104,12 +104,7 @@ def has_backbone(model: nn.Module) -> bool:
 
 
 def make_optimizer(given: OptimizerFactory | Optimizer, model: nn.Module) -> Optimizer:
-    """Return an optimizer of a model that the user gives.
-
-    Raises:
-        ArgumentTypeError: What was given makes none.
-        ArgumentError: It is one that evaluates the loss several times.
-    """
+    """Return an optimizer of a model that the user gives."""
     made = given if isinstance(given, Optimizer) else _called(given, model)
     if not isinstance(made, Optimizer):
         raise ArgumentTypeError("optimizer", given, problem=f"gave {made!r}", expected="a torch.optim.Optimizer")

@@ -20,18 +20,7 @@ from ._histogram import gammas, joined
 def decayed(
     optimizer: Optimizer, model: nn.Module, runner: nn.Module, config: TrainingConfig, frozen: Collection[str] = ()
 ) -> DynamicWeightDecay:
-    """Wrap an optimizer in dynamic weight decay.
-
-    Args:
-        optimizer: Holds the parameters of ``model``.
-        model: The network itself.
-        runner: The network as it runs, which may be parallel or compiled.
-        config: Of the run.
-        frozen: BatchNorm layers that are not trained.
-
-    Raises:
-        ArgumentError: No BatchNorm is left to learn channels of.
-    """
+    """Wrap an optimizer in dynamic weight decay."""
     include = config.include
     if include is None and callable(names := getattr(model, "dynamic_decay_names", None)):
         include = names()
@@ -53,11 +42,7 @@ def decayed(
 
 
 def for_finetuning(optimizer: DynamicWeightDecay, result: PruningResult, config: TrainingConfig) -> Optimizer:
-    """Return the optimizer of the slim model, at its first learning rates, with no dynamic weight decay.
-
-    Raises:
-        PruningError: Its state cannot be cut.
-    """
+    """Return the optimizer of the slim model, at its first learning rates, with no dynamic weight decay."""
     if config.finetune_optimizer == "fresh":
         optimizer.state.clear()
     moved = cast("DynamicWeightDecay", result.transfer_optimizer(optimizer))
@@ -76,15 +61,7 @@ def rewind(optimizer: Optimizer, config: TrainingConfig) -> None:
 def pruned(
     model: nn.Module, example_inputs: Any, threshold: float, config: TrainingConfig, frozen: Iterable[str]
 ) -> PruningResult:
-    """Return the slim network; warn where no channel is below the threshold.
-
-    Args:
-        model: The trained network.
-        example_inputs: What it is called with.
-        threshold: Of the scores.
-        config: Of the run.
-        frozen: BatchNorm layers that were not trained, and keep their channels.
-    """
+    """Return the slim network; warn where no channel is below the threshold."""
     criterion = config.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
     options = _keeping(config.pruning_options, model, frozen)
     result = prune_channels(model, example_inputs, threshold=threshold, criterion=criterion, **options)

@@ -110,11 +110,7 @@ SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
 
 
 def make_scheduler(factory: SchedulerFactory, optimizer: Optimizer, epochs: int) -> LRScheduler | None:
-    """Return the schedule of a phase, if it has epochs.
-
-    Raises:
-        ArgumentTypeError: It is none, or one that needs validation.
-    """
+    """Return the schedule of a phase, if it has epochs."""
     if not epochs:
         return None
     made = factory(optimizer, epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,8 @@ def shapes_of(model: nn.Module) -> dict[str, str]:
 
 
 def check_same_model(saved: Mapping[str, str], ours: Mapping[str, str], path: Path) -> None:
-    """Check that a checkpoint is of the same network.
-
-    Raises:
-        TrainingError: It is of another one.
-    """
-    different = [
-        f"{name} is {saved.get(name, 'missing')} there, {ours.get(name, 'missing')} here"
-        for name in dict.fromkeys([*saved, *ours])
-        if saved.get(name) != ours.get(name)
-    ]
-    if different:
+    """Check that a checkpoint is of the same network."""
+    if different := _differences(saved, ours):
         more = f", and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
         raise TrainingError(
             f"{path} is of another model: {'; '.join(different[:_SHOWN])}{more}. Pass a fresh model of the same kind "
@@ -72,31 +63,25 @@ def check_same_model(saved: Mapping[str, str], ours: Mapping[str, str], path: Pa
 
 
 def check_same_run(saved: Saved, ours: Mapping[str, str], config: type[Configuration]) -> None:
-    """Check that a checkpoint was made with the options of this run; what comes later may still change.
-
-    Args:
-        saved: The checkpoint.
-        ours: Texts of the options and parts of this run.
-        config: Knows which options may change, and when.
-
-    Raises:
-        TrainingError: It was made with others.
-    """
+    """Check that a checkpoint was made with the options of this run; what comes later may still change."""
     theirs: Mapping[str, str] = saved.state["config"]
     may_change = {FREE} if saved.is_pruned else {FREE, UNTIL_PRUNED}
     ignored = {name for name, option in options_of(config).items() if option.resume in may_change}
     if "None" in {theirs.get("threshold"), ours.get("threshold")}:
         ignored.discard("threshold")  # whether channels go at all decides what is trained
-    different = [
-        f"{name}={theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} here"
-        for name in dict.fromkeys([*theirs, *ours])
-        if name not in ignored and theirs.get(name) != ours.get(name)
-    ]
-    if different:
+    if different := _differences(theirs, ours, ignored):
         raise TrainingError(
             f"{saved.path} was made with other options: {'; '.join(different)}. Pass those it was made with, or begin "
             "anew in another folder"
         )
+
+
+def _differences(theirs: Mapping[str, str], ours: Mapping[str, str], ignored: Collection[str] = ()) -> list[str]:
+    return [
+        f"{name}={theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} here"
+        for name in dict.fromkeys([*theirs, *ours])
+        if name not in ignored and theirs.get(name) != ours.get(name)
+    ]
 
 
 def save(
@@ -106,11 +91,7 @@ def save(
     described: Mapping[str, str],
     shapes: Mapping[str, str],
 ) -> Path:
-    """Write a checkpoint, by the first process; all processes call this.
-
-    Raises:
-        TrainingError: It cannot be written.
-    """
+    """Write a checkpoint, by the first process; all processes call this."""
     random = distributed.gathered(random_states())
     problem: TrainingError | None = None
     path = checkpoints.folder
@@ -141,7 +122,7 @@ def _encoded(
         tensors[f"unpruned.{name}"] = tensor
     return {
         "done": progress.done,
-        "totals": progress.totals.to_list(),
+        "totals": vars(progress.totals),
         "optimizer": encode(optimizer.state_dict(), tensors, "optimizer"),
         "parameters": parameter_names(optimizer, model),
         "scheduler": encode(scheduler.state_dict() if scheduler else None, tensors, "scheduler"),
@@ -178,7 +159,7 @@ class Saved:
         unpruned = self._under("unpruned.")
         return Progress(
             state["done"],
-            Totals.from_list(state["totals"]),
+            Totals(**state["totals"]),
             TrainingHistory.from_dict(state["history"]),
             PruningPlan.from_dict(state["plan"]) if self.is_pruned else None,
             state["threshold"],

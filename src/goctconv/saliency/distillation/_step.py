@@ -1,4 +1,4 @@
-"""The loss of distillation, and a student's agreement with its teacher after each epoch."""
+"""Comparison of a student with its teacher, batch by batch and after each epoch."""
 
 from __future__ import annotations
 

@@ -159,3 +159,9 @@ def names_given(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def test_variables_have_names() -> None:
     found = [f"{module}:{line}" for module, tree in TREES.items() for name, line in names_given(tree) if name == "one"]
     assert found == []
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_module_docstrings_name_the_thing(module: str) -> None:
+    first = (ast.get_docstring(TREES[module]) or "").partition(" ")[0]
+    assert first not in {"What", "How", "Let", "Lets", "Which", "Where", "Who", "When", "Why"}

@@ -7,7 +7,6 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
 
@@ -38,9 +37,20 @@ class Engine:
     image, which is faster for one. A given ``size`` is the only (height, width) of the images.
     """
 
-    def __init__(self, threads: int | None, *, split: bool) -> None:
-        self.threads = threads or processors()
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        split: bool = False,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.threads, self.split = threads or processors(), split
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="goctconv-net") if split else None
+        self._load(os.fspath(file), size)
+
+    def _load(self, file: str, size: tuple[int, int] | None) -> None:
+        raise NotImplementedError
 
     def __call__(self, images: Images) -> Images:
         """Return the network's output."""
@@ -60,25 +70,17 @@ class Engine:
 class OnnxEngine(Engine):
     """A network in ONNX Runtime, on the processor."""
 
-    def __init__(
-        self,
-        file: str | os.PathLike[str],
-        *,
-        threads: int | None = None,
-        split: bool = False,
-        size: tuple[int, int] | None = None,
-    ) -> None:
+    def _load(self, file: str, size: tuple[int, int] | None) -> None:
         runtime = need("Running ONNX files", "onnx", ("onnxruntime",))
-        super().__init__(threads, split=split)
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1 if split else self.threads
+        options.intra_op_num_threads = 1 if self.split else self.threads
         options.log_severity_level = 3
         # Otherwise its threads go on spinning after a run, on the processors that others need then.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         # The next level goes to and fro between layouts of 16 channels, which costs more than it saves where there
         # are fewer or other numbers of them (1.32: a tenth of CSNet's time).
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        self._session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self._session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         image = self._session.get_inputs()[0]
         _check_size(file, [side if isinstance(side, int) else None for side in image.shape[2:]], size)
         self._input = image.name
@@ -92,33 +94,27 @@ class OnnxEngine(Engine):
 class OpenVINOEngine(Engine):
     """A network in OpenVINO, on the processor."""
 
-    def __init__(
-        self,
-        file: str | os.PathLike[str],
-        *,
-        threads: int | None = None,
-        split: bool = False,
-        size: tuple[int, int] | None = None,
-        precision: Precision = "f32",
-    ) -> None:
+    def __init__(self, file: str | os.PathLike[str], *, precision: Precision = "f32", **options: Any) -> None:
+        self.precision = precision
+        super().__init__(file, **options)
+
+    def _load(self, file: str, size: tuple[int, int] | None) -> None:
         openvino = need("Running OpenVINO", "openvino", ("openvino",))
-        super().__init__(threads, split=split)
         core = openvino.Core()
-        graph = core.read_model(str(Path(file)))
+        graph = core.read_model(file)
         shape = list(graph.inputs[0].get_partial_shape())
         _check_size(file, [side.get_length() if side.is_static else None for side in shape[2:]], size)
         if size is not None:
-            channels = shape[1].get_length()
-            graph.reshape([1 if split else -1, channels, *size])
+            graph.reshape([1 if self.split else -1, shape[1].get_length(), *size])
         properties = {
             **_PROPERTIES,
             "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": self.threads if split else 1,
-            "INFERENCE_PRECISION_HINT": precision,
+            "NUM_STREAMS": self.threads if self.split else 1,
+            "INFERENCE_PRECISION_HINT": self.precision,
         }
         compiled = core.compile_model(graph, "CPU", properties)
         self._requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self.threads if split else 1):
+        for _ in range(self.threads if self.split else 1):
             self._requests.put(compiled.create_infer_request())
 
     def run(self, images: Images) -> Images:
@@ -131,14 +127,14 @@ class OpenVINOEngine(Engine):
         return output
 
 
-def _check_size(file: str | os.PathLike[str], sides: Sequence[int | None], size: tuple[int, int] | None) -> None:
+def _check_size(file: str, sides: Sequence[int | None], size: tuple[int, int] | None) -> None:
     """Refuse sizes that a file does not take; a side that is None may have any length."""
     taken = size or (None, None)
     if any(own is not None and own != asked for own, asked in zip(sides, taken, strict=True)):
         own, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
         raise ArgumentError(
             "file",
-            os.fspath(file),
+            file,
             problem=f"takes images of {own} alone, not of {asked}",
             cure="name this size with {size}, or export again",
         )

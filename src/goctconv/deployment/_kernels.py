@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -38,16 +39,12 @@ class ProcessorKernels(Kernels):
     """The convolutions of a layer's forward pass on a processor, each made at its first use; all add up in place."""
 
     def __init__(self) -> None:
-        self._convolutions: dict[nn.Module, Kernel] = {}
-        self._added: dict[nn.Module, AddKernel] = {}
-        self._parallel: dict[nn.Module, Kernel] = {}
+        self._convolution, self._added = cache(convolution), cache(added_convolution)
+        self._parallel = cache(parallel_convolutions)
 
     def convolve(self, conv: nn.Module, x: Tensor) -> Tensor:
         """Return a convolution."""
-        kernel = self._convolutions.get(conv)
-        if kernel is None:
-            kernel = self._convolutions[conv] = convolution(cast("nn.Conv2d", conv))
-        return kernel(x)
+        return self._convolution(conv)(x)
 
     def add(self, total: Tensor, term: Tensor) -> Tensor:
         """Add a tensor to another one."""
@@ -55,17 +52,11 @@ class ProcessorKernels(Kernels):
 
     def add_convolved(self, total: Tensor, conv: nn.Module, x: Tensor) -> Tensor:
         """Add a convolution to a tensor."""
-        kernel = self._added.get(conv)
-        if kernel is None:
-            kernel = self._added[conv] = added_convolution(cast("nn.Conv2d", conv))
-        return kernel(total, x)
+        return self._added(conv)(total, x)
 
     def concatenate(self, convs: nn.ModuleDict, x: Tensor) -> Tensor:
         """Return several convolutions of one tensor, side by side."""
-        kernel = self._parallel.get(convs)
-        if kernel is None:
-            kernel = self._parallel[convs] = parallel_convolutions(cast("list[nn.Conv2d]", list(convs.values())))
-        return kernel(x)
+        return self._parallel(convs)(x)
 
 
 def suits(x: Tensor) -> bool:
@@ -79,8 +70,9 @@ def _onednn_takes(conv: nn.Conv2d) -> bool:
     return conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
 
 
-def convolution(conv: nn.Conv2d) -> Kernel:
+def convolution(module: nn.Module) -> Kernel:
     """Return a convolution."""
+    conv = cast("nn.Conv2d", module)
     if not _onednn_takes(conv):
         return lambda x: _PLAIN.convolve(conv, x)
     run, weight, bias, numbers = onednn_convolution(adds=False), onednn_weight(conv), conv.bias, _numbers(conv)
@@ -94,8 +86,9 @@ def convolution(conv: nn.Conv2d) -> Kernel:
     return lambda x: product(x) if pays(x) else by_onednn(x)
 
 
-def added_convolution(conv: nn.Conv2d) -> AddKernel:
+def added_convolution(module: nn.Module) -> AddKernel:
     """Return a function that adds a convolution of the second tensor to the first, in place."""
+    conv = cast("nn.Conv2d", module)
     if not _onednn_takes(conv):
         return lambda total, x: total.add_(_PLAIN.convolve(conv, x))
     run, weight, bias, numbers = onednn_convolution(adds=True), onednn_weight(conv), conv.bias, _numbers(conv)
@@ -167,8 +160,9 @@ def prelu(weight: Tensor) -> Kernel:
     return run
 
 
-def parallel_convolutions(convs: list[nn.Conv2d]) -> Kernel:
+def parallel_convolutions(modules: nn.ModuleDict) -> Kernel:
     """Return the outputs of several convolutions side by side; of infinite features, more outputs may be no numbers."""
+    convs = cast("list[nn.Conv2d]", list(modules.values()))
     widths = [conv.out_channels for conv in convs]
     if sum(widths) > _VECTOR or not all(map(_can_widen, convs)):
         kernels = list(map(convolution, convs))

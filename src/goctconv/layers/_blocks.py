@@ -41,14 +41,12 @@ class Block(nn.Module):
     @property
     def in_widths(self) -> tuple[int, ...]:
         """Channels of every input scale."""
-        widths: tuple[int, ...] = getattr(self, self.layer_names[0]).in_widths
-        return widths
+        return tuple(getattr(self, self.layer_names[0]).in_widths)
 
     @property
     def out_widths(self) -> tuple[int, ...]:
         """Channels of every output scale."""
-        widths: tuple[int, ...] = getattr(self, self.layer_names[-1]).out_widths
-        return widths
+        return tuple(getattr(self, self.layer_names[-1]).out_widths)
 
 
 class ILBlock(Block):

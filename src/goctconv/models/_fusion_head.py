@@ -40,23 +40,14 @@ def widths_of_head(head: FusionHead) -> HeadChannels:
 
 
 def check_keys(channels: Any, keys: Collection[str], error: type[ArgumentError]) -> None:
-    """Check that widths are a dict with these keys.
-
-    Raises:
-        ArgumentError: They are not: an ``error``.
-    """
+    """Check that widths are a dict with these keys."""
     if not isinstance(channels, Mapping) or set(channels) != set(keys):
         has = f"it has {', '.join(map(str, channels)) or 'none'}" if isinstance(channels, Mapping) else ""
         raise error("channels", channels, f"a dict with the keys {', '.join(sorted(keys))}", has)
 
 
 def parse_head(channels: Mapping[str, Any], scales: int) -> HeadChannels:
-    """Return the widths of a head, having checked them.
-
-    Raises:
-        ChannelError: Lists that are not as long as the scales or the dilations, or an impossible width.
-        ArgumentError: A branch whose width is no integer of at least 0.
-    """
+    """Return the widths of a head, having checked them."""
     fuse = list(parse_channels(tuple(channels["fuse"]), "channels['fuse']"))
     dilated = [
         [check_integer(f"channels['dilated'][{scale}]", width, 0) for width in branches]

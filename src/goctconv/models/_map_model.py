@@ -71,6 +71,31 @@ class MapModel(HubModel):
         like = next(self.parameters())
         self.classifier = self._make_classifier(num_classes).to(like.device, like.dtype)
 
+    def prune_intermediate_layers(
+        self,
+        indices: int | list[int] = 1,
+        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
+        prune_head: bool = True,
+    ) -> list[int]:
+        """Remove what lies behind the last of the features asked for, as far as it can go; returns their indices.
+
+        Of a CSNet, stages go; a backbone stays whole.
+
+        Args:
+            indices: As in `forward_intermediates`.
+            prune_norm: Has no effect: there is no final normalisation.
+            prune_head: Whether to remove fusion and prediction even where all features stay.
+        """
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        end = self._cut_behind(last)
+        if prune_head or end < len(self.feature_info) - 1:
+            self._remove_head(end)
+        return taken
+
+    def _cut_behind(self, feature: int) -> int:  # noqa: ARG002
+        """Remove layers behind a feature if possible, and return the last feature that is left."""
+        return len(self.feature_info) - 1
+
     def _remove_head(self, feature: int) -> None:
         """Remove fusion and prediction; the output is then one of the features."""
         self.head = None

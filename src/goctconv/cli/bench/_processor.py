@@ -165,7 +165,7 @@ def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Setti
 def _timings(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Timings:
     calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
     timings = compare_timings(calls, rounds=settings.rounds, budget=settings.seconds)
-    done = len(next(iter(timings.seconds.values())))
+    done = len(timings.seconds[next(iter(calls))])
     if done < settings.rounds:
         say(f"  only {done} of {settings.rounds} rounds in {settings.seconds} s: --seconds allows more")
     return timings

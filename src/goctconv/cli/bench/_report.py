@@ -12,9 +12,8 @@ LEGEND = (
 
 
 def machine_lines(machine: dict[str, Any]) -> list[str]:
-    """Return what there is to know of the machine, one line for each kind of fact."""
-    packages = machine["packages"]
-    processor = machine["processor"]
+    """Return a line for each kind of fact about the machine."""
+    packages, processor = machine["packages"], machine["processor"]
     return [
         f"goctconv {machine['goctconv']}, Python {machine['python']}, {machine['system']}",
         f"processor     {processor['name']}, {processor['usable']} usable, {processor['vector_instructions']}",
@@ -39,14 +38,8 @@ def model_lines(figures: dict[str, Any], batch_size: int) -> list[str]:
     for threads, latency in processor["latency"].items():
         throughput = processor["throughput"][threads]
         rows = [
-            [
-                name,
-                _milliseconds(latency[name]),
-                _ratio(latency[name]),
-                _speed(throughput[name]),
-                _ratio(throughput[name]),
-            ]
-            for name in latency
+            [name, _milliseconds(one_image), _ratio(one_image), _speed(throughput[name]), _ratio(throughput[name])]
+            for name, one_image in latency.items()
         ]
         header = [plural(int(threads), "thread"), "one image", "ratio", f"batches of {batch_size}", "ratio"]
         lines += ["", *_table([header, *rows])]

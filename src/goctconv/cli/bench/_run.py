@@ -70,13 +70,10 @@ def run_bench(args: argparse.Namespace) -> int:
         found.append(_measure(name, model, args, settings, device) | {"loaded_in_s": loaded})
         tell("\n".join(model_lines(found[-1], args.batch_size)))
     if args.json is not None:
-        write_file(args.json, json.dumps(_document(machine, settings, found), indent=1) + "\n")
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        document = {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
+        write_file(args.json, json.dumps(document, indent=1) + "\n")
     return 0
-
-
-def _document(machine: dict[str, Any], settings: Settings, found: list[dict[str, Any]]) -> dict[str, Any]:
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
 
 
 def _measure(
@@ -84,7 +81,8 @@ def _measure(
 ) -> dict[str, Any]:
     if args.weights is None and not name.startswith(SAVED):
         _give_statistics(model, settings.size)
-    forms = _forms(args)
+    asked = list(args.forms or installed_forms()) + ["compiled"] * args.compile
+    forms = list(dict.fromkeys(["eager", *asked]))  # the baseline comes first
     with TemporaryDirectory(prefix="goctconv-") as folder:
         try:
             on_processor = measure_on_processor(model, forms, settings, Path(folder))
@@ -105,11 +103,6 @@ def _measure(
         "processor": on_processor,
         "cuda": on_cuda,
     }
-
-
-def _forms(args: argparse.Namespace) -> list[str]:
-    asked = list(args.forms or installed_forms()) + ["compiled"] * args.compile
-    return list(dict.fromkeys(["eager", *asked]))  # what the others are compared with comes first
 
 
 def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:

@@ -46,20 +46,7 @@ def make_backbone(
     pretrained: bool | str | os.PathLike[str],
     in_chans: int,
 ) -> Backbone:
-    """Return a network of timm that gives features.
-
-    Args:
-        name: Its name, with or without a tag of weights.
-        arguments: Of the network, beside the number of its image's channels.
-        levels: Which of its features; if not given, the last four strides, or four depths of a plain transformer.
-        pretrained: Whether to download timm's weights, or a file of weights.
-        in_chans: Channels of the image.
-
-    Raises:
-        UnknownModelError: timm has no such network.
-        ArgumentError: It gives no features, or not these ones; arguments that are not its own.
-        CheckpointError: The file does not fit.
-    """
+    """Return a network of timm that gives features: the last four strides, or four depths of a plain transformer."""
     check_backbone_name(name)
     for reserved in _RESERVED:
         if reserved in arguments:

@@ -26,11 +26,7 @@ class ImageSizes(NamedTuple):
     most: int | None
 
     def padded(self, size: Size) -> Size:
-        """Return the smallest size that the backbone takes and that holds an image of this one.
-
-        Raises:
-            ScaleError: There is none.
-        """
+        """Return the smallest size that the backbone takes and that holds an image of this one."""
         if self.most is not None and checks_enabled() and max(size) > self.most:
             expected = f"the size of an image of at most {self.most}x{self.most} pixels, which the backbone takes"
             cure = "resize it, or make the model with another img_size in {backbone_args}"
@@ -52,11 +48,7 @@ class ImageSizes(NamedTuple):
 
 
 def parse_image_sizes(sizes: Sequence[int | None]) -> ImageSizes:
-    """Return the sizes, having checked them.
-
-    Raises:
-        ArgumentError: Not three numbers, or numbers that cannot be.
-    """
+    """Return the sizes, having checked them."""
     given = tuple(sizes)
     expected = "a multiple, a smallest side, and a largest side or None; all at least 1, the largest not the smallest"
     if len(given) != 3 or given[0] is None or given[1] is None:
@@ -68,17 +60,24 @@ def parse_image_sizes(sizes: Sequence[int | None]) -> ImageSizes:
     return ImageSizes(multiple, least, most)
 
 
-def find_image_sizes(run: Callable[[int, int], None], stride: int, native: int) -> ImageSizes:
-    """Return which sizes a backbone takes, having tried.
+def find_image_sizes(network: nn.Module, in_chans: int, stride: int, native: int | None = None) -> ImageSizes:
+    """Return which image sizes a backbone takes, having run small images through a copy of it.
 
     Args:
-        run: Runs an image of a height and width; raises what the backbone raises if it refuses it.
-        stride: The backbone's largest stride in pixels.
-        native: Side of the images that the backbone was made for.
-
-    Raises:
-        ValueError: It takes none of the sizes tried.
+        network: Gives a list of features.
+        in_chans: Channels of the image.
+        stride: The largest stride of the features in pixels.
+        native: Side of the images that the backbone was made for; by default as timm tells it.
     """
+    copied = copy.deepcopy(network).eval()
+    like = next(copied.parameters())
+
+    def run(height: int, width: int) -> None:
+        features: Sequence[Tensor] = copied(like.new_zeros(1, in_chans, height, width))
+        if not all(feature.numel() for feature in features):
+            raise ValueError("a feature has no pixel")
+
+    native = native or native_side(network)
     for multiple in _multiples(stride, native):
         if multiple < stride:
             sizes = [(2 * stride + multiple, 3 * stride + 3 * multiple), (2 * stride + 3 * multiple, 3 * stride)]
@@ -107,26 +106,3 @@ def _refusal(run: Callable[[int, int], None], sizes: Sequence[Size]) -> Exceptio
     except Exception as error:  # noqa: BLE001  # networks refuse sizes with anything
         return error
     return None
-
-
-def sizes_taken(network: nn.Module, in_chans: int, stride: int, native: int | None = None) -> ImageSizes:
-    """Return which image sizes a backbone takes, having run small images through a copy of it.
-
-    Args:
-        network: Gives a list of features.
-        in_chans: Channels of the image.
-        stride: The largest stride of the features in pixels.
-        native: Side of the images that the backbone was made for; by default as timm tells it.
-
-    Raises:
-        ValueError: It takes none.
-    """
-    copied = copy.deepcopy(network).eval()
-    like = next(copied.parameters())
-
-    def run(height: int, width: int) -> None:
-        features: Sequence[Tensor] = copied(like.new_zeros(1, in_chans, height, width))
-        if not all(feature.numel() for feature in features):
-            raise ValueError("a feature has no pixel")
-
-    return find_image_sizes(run, stride, native or native_side(network))

@@ -6,13 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from ..._features import Size
 from .._map_model import MapModel
 from ._features import SimplePyramid, make_backbone
-from ._image_sizes import parse_image_sizes, sizes_taken
+from ._image_sizes import find_image_sizes, parse_image_sizes
 from ._timm import is_channels_last
 
 
@@ -20,16 +19,7 @@ class BackboneModel(MapModel):
     """A backbone, and a head that brings its features together to one map.
 
     A plain transformer, whose features all have one stride, gets a pyramid of four resolutions first. A class of this
-    kind makes ``head``, which takes the features as a tuple, and ``classifier``.
-
-    Args:
-        backbone: Name of one of timm's networks.
-        backbone_args: Further arguments of it.
-        pretrained_backbone: Whether to download the weights that timm has for it; or a file of its weights.
-        levels: Which of its features to fuse; by default those of its last four strides.
-        image_sizes: What sides the backbone takes; by default found by running small images through it.
-        in_chans: Channels of the image.
-        num_classes: Channels of the logits.
+    kind makes ``head``, which takes the features as a tuple, and ``classifier``. The arguments are those of `CSF`.
     """
 
     forgotten_args = MapModel.forgotten_args | {"pretrained_backbone"}
@@ -57,7 +47,7 @@ class BackboneModel(MapModel):
         widths = self.pyramid.channels if self.pyramid else made.channels
         self.reductions = SimplePyramid.reductions(made.strides[0]) if plain else made.strides
         self.image_sizes = (
-            sizes_taken(made.network, in_chans, max(made.strides), made.arguments.get("img_size"))
+            find_image_sizes(made.network, in_chans, max(made.strides), made.arguments.get("img_size"))
             if image_sizes is None
             else parse_image_sizes(image_sizes)
         )
@@ -156,24 +146,6 @@ class BackboneModel(MapModel):
         """Bring logits to the size of the padded image, and cut off what was padded."""
         height, width = size
         return super()._upsampled(logits, self.image_sizes.padded((height, width)))[..., :height, :width]
-
-    def prune_intermediate_layers(
-        self,
-        indices: int | list[int] = 1,
-        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
-        prune_head: bool = True,
-    ) -> list[int]:
-        """Remove fusion and prediction if they are not wanted; the backbone stays whole. Returns the levels asked for.
-
-        Args:
-            indices: As in `forward_intermediates`.
-            prune_norm: Has no effect: there is no final normalisation.
-            prune_head: Whether to remove fusion and prediction.
-        """
-        taken, _ = feature_take_indices(len(self.feature_info), indices)
-        if prune_head:
-            self._remove_head(-1)
-        return taken
 
 
 def numel(module: nn.Module) -> int:

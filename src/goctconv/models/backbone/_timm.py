@@ -22,12 +22,7 @@ CONVOLUTIONS: dict[str, Any] = {"levels": (1, 2, 3, 4), "image_sizes": (1, 1, No
 
 
 def check_backbone_name(name: object) -> str:
-    """Return the name of one of timm's networks, with or without a tag of weights.
-
-    Raises:
-        UnknownModelError: timm has no such network; the nearest names are suggested.
-        ArgumentTypeError: The name is no string.
-    """
+    """Return the name of one of timm's networks, with or without a tag of weights."""
     if not isinstance(name, str):
         raise ArgumentTypeError("backbone", name, "the name of one of timm's networks, such as 'resnet50'")
     architecture = name.partition(".")[0]
@@ -39,17 +34,7 @@ def check_backbone_name(name: object) -> str:
 
 
 def on_own_backbone(variant: str, backbone: str, arguments: dict[str, Any], family: str) -> dict[str, Any]:
-    """Return the arguments of a variant that stands on one backbone, whose weights alone may be chosen.
-
-    Args:
-        variant: Its name.
-        backbone: The name of its backbone.
-        arguments: Those that it is made with.
-        family: The name of the variant that takes other backbones.
-
-    Raises:
-        ArgumentError: The arguments name another backbone.
-    """
+    """Return the arguments of a variant that stands on one backbone, whose weights alone may be chosen."""
     given = arguments.get("backbone", backbone)
     if str(given).partition(".")[0] != backbone:
         cure = f'use create_model("{family}", backbone={given!r}) instead'
@@ -58,16 +43,7 @@ def on_own_backbone(variant: str, backbone: str, arguments: dict[str, Any], fami
 
 
 def on_any_backbone(family: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a network on the backbone that they name, with its mean and deviation of images.
-
-    Args:
-        family: The name of the network.
-        arguments: Those that it is made with.
-
-    Raises:
-        ArgumentError: They name no backbone.
-        UnknownModelError: timm has no such network.
-    """
+    """Return the arguments of a network on the backbone that they name, with its mean and deviation of images."""
     if "backbone" not in arguments:
         expected = f"the name of one of timm's networks, on which {family} stands, such as 'resnet50'"
         raise ArgumentError("backbone", None, expected)
@@ -80,11 +56,7 @@ def on_any_backbone(family: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def backbone_state(name: str, file: str | os.PathLike[str], kwargs: dict[str, Any]) -> StateDict:
-    """Return the tensors of a file of a backbone's weights, with or without its classifier, in timm's layout.
-
-    Raises:
-        CheckpointError: The file cannot be read or does not fit; everything that does not is listed.
-    """
+    """Return the tensors of a file of a backbone's weights, with or without its classifier, in timm's layout."""
     state = read_checkpoint(file)
     with torch.random.fork_rng(devices=[]):
         whole = timm.create_model(name, **kwargs)

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import register_model
 from torch import nn
 
 from ..backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
-from ..hub import build_model, map_cfg
+from ..hub import build_model, map_cfgs
 from ._model import CSF
 from ._widths import CSFChannels
 
 __all__ = ["CSF", "CSFChannels"]  # timm adds the registered names
 
-
-def _cfg(**overrides: Any) -> dict[str, Any]:
-    told = {
-        "first_conv": "backbone.conv1",
-        "paper_name": "A Highly Efficient Model to Study the Semantics of Salient Object Detection",
-        "origin_url": "https://github.com/ShangHua-Gao/SOD100K",
-    }
-    return map_cfg(**{**told, **overrides})
-
-
 _DEEP_STEM = "backbone.conv1.0"
 
-default_cfgs = generate_default_cfgs(
+default_cfgs = map_cfgs(
     {
-        "csf.untrained": _cfg(first_conv=None),
-        "csf_resnet18.untrained": _cfg(),
-        "csf_resnet50.untrained": _cfg(),
-        "csf_resnet101.untrained": _cfg(),
-        "csf_res2net50.untrained": _cfg(first_conv=_DEEP_STEM),
-        "csf_res2net101.untrained": _cfg(first_conv=_DEEP_STEM),
-        "test_csf_resnet.untrained": _cfg(first_conv=_DEEP_STEM, input_size=(3, 64, 64)),
-    }
+        "csf.untrained": {"first_conv": None},
+        "csf_resnet18.untrained": {},
+        "csf_resnet50.untrained": {},
+        "csf_resnet101.untrained": {},
+        "csf_res2net50.untrained": {"first_conv": _DEEP_STEM},
+        "csf_res2net101.untrained": {"first_conv": _DEEP_STEM},
+        "test_csf_resnet.untrained": {"first_conv": _DEEP_STEM, "input_size": (3, 64, 64)},
+    },
+    first_conv="backbone.conv1",
+    paper_name="A Highly Efficient Model to Study the Semantics of Salient Object Detection",
+    origin_url="https://github.com/ShangHua-Gao/SOD100K",
 )
 
 

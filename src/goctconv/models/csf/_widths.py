@@ -28,9 +28,6 @@ def parse_csf_channels(
             the published widths on a ResNet-50.
         channels: All of them, in place of ``fuse_channels``.
         backbone_channels: Of every level.
-
-    Raises:
-        ChannelError: A key is missing or unknown, a list is not as long as levels or dilations, or an impossible width.
     """
     if channels is not None:
         check_keys(channels, ("fuse", "dilated", "fused"), ChannelError)

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import register_model
 from torch import nn
 
 from ..._checks import ArgumentError
-from ..hub import PUBLISHED_LICENSE, build_model, map_cfg
+from ..hub import PUBLISHED_LICENSE, build_model, map_cfgs
 from ._checkpoint import FIRST_CONVS
 from ._model import CSNet
 from ._widths import X1_L, X2_L, CSNetChannels
 
 __all__ = ["CSNet", "CSNetChannels"]  # timm adds the registered names
 
-
-def _cfg(**overrides: Any) -> dict[str, Any]:
-    told = {
-        "input_size": (3, 224, 224),
-        "first_conv": FIRST_CONVS,
-        "paper_name": "A Highly Efficient Model to Study the Semantics of Salient Object Detection",
-        "origin_url": "https://github.com/ShangHua-Gao/SOD100K",
-    }
-    return map_cfg(**{**told, **overrides})
-
-
 _RELEASED = "https://github.com/ShangHua-Gao/SOD100K/raw/master/CSNet/checkpoints"
 
-default_cfgs = generate_default_cfgs(
+default_cfgs = map_cfgs(
     {
-        "csnet_x1.untrained": _cfg(),
-        "csnet_x1_2.untrained": _cfg(),
-        "csnet_x1_5.untrained": _cfg(),
-        "csnet_x1_8.untrained": _cfg(),
-        "csnet_x2.untrained": _cfg(),
-        "csnet_x1_l.duts": _cfg(url=f"{_RELEASED}/csnet-L-x1/csnet-L-x1.pth.tar", license=PUBLISHED_LICENSE),
-        "csnet_x2_l.duts": _cfg(url=f"{_RELEASED}/csnet-L-x2/csnet-L-x2.pth.tar", license=PUBLISHED_LICENSE),
-        "test_csnet.untrained": _cfg(input_size=(3, 64, 64)),
-    }
+        "csnet_x1.untrained": {},
+        "csnet_x1_2.untrained": {},
+        "csnet_x1_5.untrained": {},
+        "csnet_x1_8.untrained": {},
+        "csnet_x2.untrained": {},
+        "csnet_x1_l.duts": {"url": f"{_RELEASED}/csnet-L-x1/csnet-L-x1.pth.tar", "license": PUBLISHED_LICENSE},
+        "csnet_x2_l.duts": {"url": f"{_RELEASED}/csnet-L-x2/csnet-L-x2.pth.tar", "license": PUBLISHED_LICENSE},
+        "test_csnet.untrained": {"input_size": (3, 64, 64)},
+    },
+    input_size=(3, 224, 224),
+    first_conv=FIRST_CONVS,
+    paper_name="A Highly Efficient Model to Study the Semantics of Salient Object Detection",
+    origin_url="https://github.com/ShangHua-Gao/SOD100K",
 )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from timm.models import register_notrace_function
-from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from ..._features import Features, ScaleError, checks_enabled, spatial_size
@@ -178,26 +177,13 @@ class CSNet(MapModel):
         """Return the parameters that must not decay: none; the paper decays all, γ dynamically."""
         return set()
 
-    def prune_intermediate_layers(
-        self,
-        indices: int | list[int] = 1,
-        prune_norm: bool = False,  # noqa: ARG002  # timm's interface
-        prune_head: bool = True,
-    ) -> list[int]:
-        """Remove the stages and layers behind the last of the features asked for; returns their indices.
+    def _cut_behind(self, feature: int) -> int:
+        self.stages = self.stages[: _FEATURE_STAGES[feature] + 1]
+        return feature
 
-        Args:
-            indices: As in `forward_intermediates`.
-            prune_norm: Has no effect: there is no final normalisation.
-            prune_head: Whether to remove fusion and prediction even where all stages stay.
-        """
-        taken, last = feature_take_indices(len(_FEATURE_STAGES), indices)
-        cut = last < len(_FEATURE_STAGES) - 1
-        self.stages = self.stages[: _FEATURE_STAGES[last] + 1]
-        if cut or prune_head:
-            self._remove_head(last)
-            self._reduction = self.feature_info[last]["reduction"]
-        return taken
+    def _remove_head(self, feature: int) -> None:
+        super()._remove_head(feature)
+        self._reduction = self.feature_info[feature]["reduction"]
 
     def _forward_stages(
         self, x: Tensor, count: int = len(_REDUCTIONS), wanted: Collection[int] = range(len(_REDUCTIONS))
@@ -244,11 +230,7 @@ class CSNet(MapModel):
 
 
 def check_image(x: Tensor) -> None:
-    """Check that the coarsest scale of an image has a pixel.
-
-    Raises:
-        ScaleError: It has not.
-    """
+    """Check that the coarsest scale of an image has a pixel."""
     if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
         expected = (
             f"the size of an image of at least {_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"

@@ -40,9 +40,6 @@ def published_channels(
     Stages 0 and 1 have ``base_width`` channels, stage 2 twice and stages 3 and 4 four times as many, divided between
     high and low resolution by ``split``; the last block of stages 2-4, and of any stage fed to the head, outputs one
     scale. The head gives a third of a stage's channels to its scale, and divides it evenly over the dilations.
-
-    Raises:
-        ChannelError: A width, ratio, number of blocks or set of stages that cannot be.
     """
     _check_rules(base_width, split, depths, fuse_stages)
     stages: list[list[BlockChannels]] = []
@@ -75,11 +72,7 @@ def _check_rules(
 
 
 def check_fuse_stages(fuse_stages: Sequence[int]) -> None:
-    """Check that the stages fed to the head are known and in order.
-
-    Raises:
-        ChannelError: They are not.
-    """
+    """Check that the stages fed to the head are known and in order."""
     known = range(FIRST_FUSABLE_STAGE, STAGES)
     if list(fuse_stages) != sorted(set(fuse_stages)) or any(stage not in known for stage in fuse_stages):
         expected = f"increasing stages out of {tuple(known)}, such as (2, 3, 4), or () for the extractor alone"
@@ -87,12 +80,7 @@ def check_fuse_stages(fuse_stages: Sequence[int]) -> None:
 
 
 def parse_csnet_channels(channels: Any, fuse_stages: Sequence[int]) -> CSNetChannels:
-    """Return learned channel lists, having checked them against the architecture.
-
-    Raises:
-        ChannelError: Wrong number of stages, scales or branches, or an impossible width; the message says where.
-        TypeError: It is not a mapping of lists of integers.
-    """
+    """Return learned channel lists, having checked them against the architecture."""
     check_fuse_stages(fuse_stages)
     head = ("fuse", "dilated", "fused") if fuse_stages else ()
     check_keys(channels, ("stages", *head), ArgumentTypeError)

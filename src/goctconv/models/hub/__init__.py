@@ -1,7 +1,7 @@
 """Weights, licences and folders of the networks (not public: `goctconv.models` exports what users need)."""
 
 from ._build import build_model as build_model
-from ._build import map_cfg as map_cfg
+from ._build import map_cfgs as map_cfgs
 from ._build import without_values as without_values
 from ._errors import CheckpointError as CheckpointError
 from ._errors import LicenseError as LicenseError

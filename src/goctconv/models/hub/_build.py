@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from timm.models import build_model_with_cfg, register_notrace_module, resolve_pretrained_cfg
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_notrace_module, resolve_pretrained_cfg
 from torch import nn
 
 from ..._checks import ArgumentError
@@ -23,9 +23,9 @@ for _layer in (GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedG
     register_notrace_module(_layer)
 
 
-def map_cfg(**overrides: Any) -> dict[str, Any]:
-    """Return timm's configuration of a network that predicts one map of the whole image."""
-    return {
+def map_cfgs(variants: Mapping[str, Mapping[str, Any]], **shared: Any) -> Any:
+    """Return timm's configurations of networks that predict one map of the whole image, by name and tag."""
+    common = {
         "num_classes": 1,
         "input_size": (3, 352, 352),
         "min_input_size": (3, 32, 32),
@@ -33,27 +33,15 @@ def map_cfg(**overrides: Any) -> dict[str, Any]:
         "crop_pct": 1.0,
         "crop_mode": "squash",
         "classifier": "classifier",
-        **overrides,
+        **shared,
     }
+    return generate_default_cfgs({name: {**common, **own} for name, own in variants.items()})
 
 
 def build_model(
     model_cls: type[HubModel], variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
 ) -> nn.Module:
-    """Build a registered model as timm does, reading weights from files and addresses with our own checks.
-
-    Args:
-        model_cls: The model's class.
-        variant: Its registered name.
-        pretrained: Whether to load weights.
-        arguments: What timm and the user passed: configuration, consent, and arguments of the class.
-        **defaults: Arguments of the class where none are passed.
-
-    Raises:
-        LicenseError: The weights' licence has not been accepted.
-        CheckpointError: The weights cannot be read or do not fit.
-        ConnectionError: They cannot be downloaded.
-    """
+    """Build a registered model as timm does, reading weights from files and addresses with our own checks."""
     arguments = {**defaults, **arguments}
     accepted = arguments.pop("accept_license", None)
     feature_cls = arguments.pop("feature_cls", "getter")

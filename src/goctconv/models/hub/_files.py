@@ -29,10 +29,6 @@ def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
     A state dict inside a training checkpoint (under "state_dict" or "model", or averaged under "state_dict_ema" or
     "model_ema", which then goes first, as in timm) is taken out; prefixes that
     `torch.compile` and data-parallel wrappers leave are removed.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        CheckpointError: It is damaged, holds anything but plain data, or no tensors.
     """
     path = Path(file)
     if not path.is_file():
@@ -93,9 +89,6 @@ def load_strictly(model: nn.Module, state: StateDict, source: str) -> None:
     """Load a state dict into a model, or change nothing and list everything that does not fit.
 
     Counters of BatchNorm that older files lack are left as they are.
-
-    Raises:
-        CheckpointError: Tensors are missing, superfluous or of another shape.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_fit(state, expected, source)
@@ -110,11 +103,7 @@ def counters(model: nn.Module) -> StateDict:
 def check_fit(
     state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: str = "the checkpoint"
 ) -> None:
-    """Compare names and shapes.
-
-    Raises:
-        CheckpointError: They differ; all differences are listed.
-    """
+    """Compare names and shapes."""
     missing = [name for name in expected if name not in state and not _is_counter(name)]
     extra = [name for name in state if name not in expected]
     misshapen = [

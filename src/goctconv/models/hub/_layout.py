@@ -77,16 +77,6 @@ class Layout:
         """Return the authors' tensors under our names, their whole weights cut into paths.
 
         What is ignored, which their own loading tolerates, is logged.
-
-        Args:
-            state: Tensors under the authors' names.
-            model: The network that they are for.
-            source: What they come from, for the error.
-            prediction: Whether to convert the prediction layers too.
-            in_chans: Channels of the image that the tensors are for; the model's if not given.
-
-        Raises:
-            CheckpointError: Tensors are missing, superfluous or of the wrong shape: all listed, under their names.
         """
         ignored = [key for key in state if self.ignored.search(key)]
         if ignored:
@@ -108,11 +98,7 @@ class Layout:
         return {**counters(model), **{name: tensor.contiguous() for name, tensor in converted.items()}}
 
     def adapted(self, state: StateDict, model: Any) -> StateDict:
-        """Return a state dict in our layout for timm, adapted to the channels of the model's image and prediction.
-
-        Raises:
-            CheckpointError: It does not fit otherwise.
-        """
+        """Return a state dict in our layout for timm, adapted to the channels of the model's image and prediction."""
         convs = [f"{conv}.weight" for conv in self.first_convs(model)]
         if self.matches(state):
             model.weights_license = self.license

@@ -26,9 +26,6 @@ def read_pdparams(path: Path) -> dict[str, Tensor]:
 
     Only arrays of numbers, numbers, text and builtin containers are made; whatever else the file asks for is
     refused before it is looked up, so that no code of it runs.
-
-    Raises:
-        CheckpointError: The file asks for something else, is damaged, or holds no arrays by name.
     """
     try:
         with path.open("rb") as stream:

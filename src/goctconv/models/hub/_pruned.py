@@ -143,13 +143,7 @@ def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
 
 
 def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> nn.Module:
-    """Return the network of a folder, cut by its plan, with its weights or those of another file.
-
-    Raises:
-        ValueError: It is to give features only, which the plan is not for.
-        PruningError: The plan is for another model.
-        CheckpointError: The weights cannot be read or do not fit.
-    """
+    """Return the network of a folder, cut by its plan, with its weights or those of another file."""
     if kwargs.get("features_only"):
         problem = f"does not suit {folder}, which holds a pruned network, whose plan is for the whole of it"
         cure = "leave it out and take its forward_intermediates"
@@ -163,11 +157,7 @@ def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, 
 
 
 def _check_architecture(model: nn.Module) -> None:
-    """Check that a name and arguments that JSON can hold make a network of this architecture.
-
-    Raises:
-        ValueError: They do not.
-    """
+    """Check that a name and arguments that JSON can hold make a network of this architecture."""
     kind = type(model).__name__
     if not hasattr(model, "pretrained_cfg"):
         raise ValueError(f"this {kind} was not made by timm, so no name stands for it: {_BY_HAND}")
@@ -193,11 +183,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
-    """Check that what ``config.json`` in a folder makes, cut as the plan says, is of the model's shape.
-
-    Raises:
-        ValueError: It is not; the first tensor that differs is named.
-    """
+    """Check that what ``config.json`` in a folder makes, cut as the plan says, is of the model's shape."""
     fresh = without_values(lambda: timm.create_model(f"{_LOCAL}{folder}"))
     whole, own, name = _sizes(fresh), _sizes(model), type(model).__name__
     if holds_its_widths(model):

@@ -27,34 +27,14 @@ RELEASED_SHA256 = {
 
 
 def require_license(license_name: str, weights: str, source: str, accepted: str | None) -> None:
-    """Check that the user has accepted a licence, by argument or environment variable; it is stored nowhere.
-
-    Args:
-        license_name: Its SPDX identifier, such as "cc-by-nc-sa-4.0".
-        weights: What the weights are of, for the error.
-        source: Where they come from, for the error.
-        accepted: What the user accepts, or None.
-
-    Raises:
-        LicenseError: Not accepted; the message says how to.
-    """
+    """Check that the user has accepted a licence, by argument or environment variable; it is stored nowhere."""
     offered = [accepted] if accepted else os.environ.get(CONSENT_VARIABLE, "").split(",")
     if license_name.lower() not in (name.strip().lower() for name in offered):
         raise LicenseError(license_name, weights, source, accepted)
 
 
 def download(url: str, sha256: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Return a downloaded file, from the cache if it is there, having checked its contents.
-
-    Args:
-        url: Address of the file.
-        sha256: Hexadecimal digest that its contents must have.
-        directory: Where it is kept; PyTorch's hub directory (``TORCH_HOME``) if not given.
-
-    Raises:
-        CheckpointError: The contents are not the expected ones; nothing is kept.
-        ConnectionError: The address cannot be reached.
-    """
+    """Return a downloaded file, from the cache (``TORCH_HOME``) if it is there, having checked its digest."""
     folder = Path(directory) if directory else Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / f"{sha256[:8]}-{Path(url).name}"
     if not path.exists():

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
+from timm.models import register_model
 from torch import nn
 
 from ..backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
-from ..hub import build_model, map_cfg
+from ..hub import build_model, map_cfgs
 from ._model import SCFNet
 
 __all__ = ["SCFNet"]  # timm adds the registered names
 
-
-def _cfg(**overrides: Any) -> dict[str, Any]:
-    told = {
-        "first_conv": "backbone.conv_stem",
-        "classifier": ("classifier", "side_classifiers.0", "side_classifiers.1", "side_classifiers.2"),
-        "paper_name": "KD-SCFNet: Towards More Accurate and Efficient Salient Object Detection via Knowledge "
-        "Distillation",
-        "origin_url": "https://github.com/zhangjinCV/KD-SCFNet",
-    }
-    return map_cfg(**{**told, **overrides})
-
-
-default_cfgs = generate_default_cfgs(
+default_cfgs = map_cfgs(
     {
-        "scfnet.untrained": _cfg(first_conv=None),
-        "scfnet_mobilenetv3_050.untrained": _cfg(),
-        "scfnet_resnet50.untrained": _cfg(first_conv="backbone.conv1"),
-        "scfnet_swin_base.untrained": _cfg(first_conv="backbone.patch_embed.proj", input_size=(3, 224, 224)),
-        "test_scfnet.untrained": _cfg(input_size=(3, 64, 64)),
-    }
+        "scfnet.untrained": {"first_conv": None},
+        "scfnet_mobilenetv3_050.untrained": {},
+        "scfnet_resnet50.untrained": {"first_conv": "backbone.conv1"},
+        "scfnet_swin_base.untrained": {"first_conv": "backbone.patch_embed.proj", "input_size": (3, 224, 224)},
+        "test_scfnet.untrained": {"input_size": (3, 64, 64)},
+    },
+    first_conv="backbone.conv_stem",
+    classifier=("classifier", "side_classifiers.0", "side_classifiers.1", "side_classifiers.2"),
+    paper_name="KD-SCFNet: Towards More Accurate and Efficient Salient Object Detection via Knowledge Distillation",
+    origin_url="https://github.com/zhangjinCV/KD-SCFNet",
 )
 
 

@@ -1,4 +1,4 @@
-"""A trained network as a teacher: what it makes of images, in eval mode and without gradients."""
+"""A trained network as a teacher: its maps of images, in eval mode and without gradients."""
 
 from __future__ import annotations
 

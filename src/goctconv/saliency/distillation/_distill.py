@@ -67,7 +67,9 @@ class DistillationTask:
             amp=config.teacher_amp,
         )
         if config.maps:
-            step.told = f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
+            step.teacher_text = (
+                f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
+            )
         return step
 
     def pairs(self, photographs: Photographs) -> DataSet:
@@ -155,10 +157,10 @@ def distill(
     if not isinstance(student, nn.Module):
         raise ArgumentTypeError("student", student, "a torch.nn.Module, such as goctconv.create_model('csnet_x1')")
     config = DistillationConfig() if config is None else config
-    Teacher(teacher)  # says what is wrong, before anything is lent
+    Teacher(teacher)  # checks it
     place = config.device or next((parameter.device for parameter in student.parameters()), None)
-    with evaluating(teacher, place) as lent:
-        task = DistillationTask(config, lent, transforms)
+    with evaluating(teacher, place) as placed:
+        task = DistillationTask(config, placed, transforms)
         step = task.step()
         loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
         compared = None if validation is None else _masks_loader(config, validation)

@@ -75,3 +75,18 @@ def test_relative_links_lead_to_files(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose)
     local = [target for target in targets if "://" not in target]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def rooms() -> list[tuple[str, str]]:
+    """The changes and the rooms of the table in CONTRIBUTING.md."""
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Where to change what\n")[2]
+    return re.findall(r"^\| (.+?) \| `(\S+)` \| .+ \|$", section.partition("\n## ")[0], re.MULTILINE)
+
+
+def test_the_table_of_rooms_is_found() -> None:
+    assert len(rooms()) == len(dict(rooms())) == 20
+
+
+@pytest.mark.parametrize(("change", "room"), rooms())
+def test_rooms_exist(change: str, room: str) -> None:
+    assert (ROOT / room).is_dir() if room.endswith("/") else (ROOT / room).is_file(), change

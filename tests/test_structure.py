@@ -10,7 +10,7 @@ import pytest
 
 from markdown_blocks import ROOT
 from structure import exception_texts, private_names
-from structure.tree import FILES, IMPORTS, TREES, Import, is_package, part
+from structure.tree import FILES, IMPORTS, PACKAGE, TREES, Import, is_package, part
 
 # Who may import whom: a module imports parts of its own rank or a lower one.
 ORDER = (
@@ -25,7 +25,8 @@ ORDER = (
     {"", "__main__"},  # ``goctconv`` itself: nothing below imports it
 )
 RANKS = {name: rank for rank, parts in enumerate(ORDER) for name in parts}
-API = ROOT / "tests" / "public_api.txt"
+TESTS = ROOT / "tests"
+API = TESTS / "public_api.txt"
 FOR_ALL = ORDER[0]  # private modules at the root that every part may use
 KNOW_TORCH_ALONE = {"optim", "pruning"}
 ONLY_IN = {
@@ -96,6 +97,12 @@ def points_up(found: Import) -> bool:
     return RANKS[imported] > RANKS[importer]
 
 
+def test_tests_lie_in_folders_as_the_source_does() -> None:
+    folders = {file.parent.relative_to(TESTS) for file in TESTS.rglob("test_*.py")}
+    source = {file.parent.relative_to(PACKAGE) for file in PACKAGE.rglob("__init__.py")}
+    assert folders <= source
+
+
 def test_every_part_has_a_rank() -> None:
     assert {part(module) for module in FILES} == set(RANKS)
 
@@ -159,3 +166,9 @@ def names_given(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def test_variables_have_names() -> None:
     found = [f"{module}:{line}" for module, tree in TREES.items() for name, line in names_given(tree) if name == "one"]
     assert found == []
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_module_docstrings_name_the_thing(module: str) -> None:
+    first = (ast.get_docstring(TREES[module]) or "").partition(" ")[0]
+    assert first not in {"What", "How", "Let", "Lets", "Which", "Where", "Who", "When", "Why"}

@@ -208,6 +208,15 @@ def test_plot(data_set, maps, tmp_path):
     assert "matplotlib.pyplot" not in sys.modules
 
 
+def test_page(data_set, maps, tmp_path):
+    page = tmp_path / "scores.html"
+    assert main(["evaluate", str(data_set), "--predictions", str(maps), "--report", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert all(part in text for part in ("Birds", "max F", "weighted F", "protocol paper", str(maps), "<svg"))
+    assert "<script" not in text
+    assert len(text) < 200_000
+
+
 def test_without_matplotlib(data_set, maps, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else object())
     assert main(["evaluate", str(data_set), "--predictions", str(maps), "--plot", str(tmp_path / "p.png")]) == 2

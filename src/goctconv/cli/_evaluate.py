@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ._arguments import add_device, add_size, add_weights, integer_from
+from ._arguments import add_device, add_size, add_weights, file_ending, integer_from
 from ._command import Command
 
 _DESCRIPTION = """\
@@ -49,7 +49,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     report = parser.add_argument_group("report")
     report.add_argument("--json", type=Path, metavar="FILE", help="everything: scores, curves, files without a partner")
     report.add_argument("--csv", type=Path, metavar="FILE", help="the curves, one line per threshold")
-    report.add_argument("--plot", type=Path, metavar="FILE", help="the curves as a picture (.png)")
+    report.add_argument(
+        "--plot", type=file_ending(".png", ".svg", ".pdf"), metavar="FILE", help="the curves as a picture (.png)"
+    )
+    report.add_argument(
+        "--report", type=file_ending(".html", ".htm"), metavar="FILE", help="scores and curves as a page (.html)"
+    )
 
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="csnet_x1_l", metavar="NAME", help="default: %(default)s")

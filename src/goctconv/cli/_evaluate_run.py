@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .._version import __version__
-from ..report import learning_curves
+from ..report import evaluation_page, learning_curves
 from ..saliency import DataSet, DataSetError, ImageError, find_pairs
 from ..saliency.data import ImagePair, data_set_name, header_sizes, pair_folders, pair_maps
 from ..saliency.inference import available_metrics, score_pairs
@@ -50,7 +50,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Print and write the metrics that the arguments ask for, and return the exit status."""
     metrics = _metrics(args)
     if args.plot is not None:
-        check_picture(args.plot)
+        check_picture()
     jobs = _find_jobs(args)
     model, device = (None, torch.device("cpu")) if args.predictions else _model(args)
     for job in jobs:
@@ -217,6 +217,9 @@ def _write(results: Sequence[_Result], args: argparse.Namespace) -> None:
         write_file(args.csv, _as_csv(_scores(results)))
     if args.plot is not None:
         _plot(args.plot, _scores(results))
+    if args.report is not None:
+        subtitle = f"maps in {args.predictions}" if args.predictions else f"{args.model} at input size {args.size}"
+        write_file(args.report, evaluation_page(dict(_scores(results)), subtitle=subtitle))
 
 
 def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, Any]:

@@ -78,12 +78,10 @@ def write_file(path: Path, content: bytes | str) -> None:
         write_atomic(path, lambda stream: stream.write(data))
 
 
-def check_picture(path: Path) -> None:
-    """Find out whether a picture can be written, before the work begins."""
+def check_picture() -> None:
+    """Find out whether pictures can be drawn, before the work begins."""
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out")
-    if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
-        raise CommandError(f"--plot {path}: the name must end in .png, .svg or .pdf")
 
 
 class Progress(Protocol):

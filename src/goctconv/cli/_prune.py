@@ -71,7 +71,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--report", type=file_ending(".html", ".htm"), metavar="FILE", help="why each channel stayed, as a page (.html)"
     )
     report.add_argument(
-        "--plot", type=file_ending(".png"), metavar="FILE", help="channels of every layer, as a picture (.png)"
+        "--plot",
+        type=file_ending(".png", ".svg", ".pdf"),
+        metavar="FILE",
+        help="channels of every layer, as a picture (.png)",
     )
     report.add_argument("--latency", action="store_true", help="measure the time of a forward pass before and after")
     report.add_argument("--json", action="store_true", help="print the report as JSON")

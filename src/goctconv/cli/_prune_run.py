@@ -56,7 +56,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
     if args.output.is_dir() and not args.overwrite:
         _check_folder(args)
     if args.plot:
-        check_picture(args.plot)
+        check_picture()
 
 
 def _check_folder(args: argparse.Namespace) -> None:

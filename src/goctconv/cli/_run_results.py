@@ -1,4 +1,4 @@
-"""What ``goctconv learn`` and ``goctconv distill`` write: the network, the summary and the page about a run."""
+"""Results that ``goctconv learn`` and ``goctconv distill`` write: the network, the summary and the page about a run."""
 
 from __future__ import annotations
 

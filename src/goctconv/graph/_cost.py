@@ -1,4 +1,4 @@
-"""What a forward pass costs: multiply-accumulate operations, parameters and memory."""
+"""Costs of a forward pass: multiply-accumulate operations, parameters and memory."""
 
 from __future__ import annotations
 

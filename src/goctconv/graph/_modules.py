@@ -22,11 +22,7 @@ Selection: TypeAlias = Selector | Iterable[Selector]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`.
-
-    Raises:
-        ArgumentTypeError: It is no module.
-    """
+    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`."""
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError("model", model, "a torch.nn.Module")
     while True:
@@ -77,10 +73,6 @@ def select(model: nn.Module, norms: dict[str, BatchNorm], selection: Selection, 
         norms: The layers to choose from, by name.
         selection: What to choose.
         argument: Its name, for the error.
-
-    Raises:
-        ArgumentError: A selector matches no BatchNorm with a γ.
-        ArgumentTypeError: A selector of another kind.
     """
     chosen: set[int] = set()
     for selector in _selectors(selection, argument):

@@ -245,11 +245,7 @@ class Follower(Observer):
 
 
 def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: Any) -> dict[str, ActivationPath]:
-    """Return what follows each BatchNorm in one forward pass, by name; layers that do not run are absent.
-
-    Raises:
-        StatisticsError: Different activations follow at different calls of a layer.
-    """
+    """Return what follows each BatchNorm in one forward pass, by name; layers that do not run are absent."""
     names = {norm: name for name, norm in norms.items()}
     calls: list[tuple[str, Call]] = []
 
@@ -274,11 +270,7 @@ def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: 
 
 
 def check_same_activation(name: str, first: ActivationPath, other: ActivationPath) -> None:
-    """Check that the same activation follows at two calls of a layer.
-
-    Raises:
-        StatisticsError: It does not.
-    """
+    """Check that the same activation follows at two calls of a layer."""
     if not first.reads_the_same(other):
         raise StatisticsError(
             f"{name!r} is called several times, and different activations follow: {first.activation} and "

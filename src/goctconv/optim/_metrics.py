@@ -51,12 +51,7 @@ METRICS: dict[str, Metric] = {
 
 
 def parse_metric(metric: str | Metric) -> Metric:
-    """Return the function that a name stands for, or the function itself.
-
-    Raises:
-        ArgumentError: An unknown name.
-        ArgumentTypeError: Neither a name nor a function.
-    """
+    """Return the function that a name stands for, or the function itself."""
     expected = f"one of {', '.join(METRICS)}, or a function (B, C, ...) -> (B, C)"
     if isinstance(metric, str):
         if metric not in METRICS:
@@ -94,12 +89,7 @@ _MEASURED = ("resolution", "macs")
 
 
 def check_cost(cost: object, names: Sequence[str], known: Sequence[str]) -> None:
-    """Check a cost against the names of the layers that are decayed, and of all that are known.
-
-    Raises:
-        ArgumentError: An unknown word, a layer without a factor, a factor that is negative or not finite.
-        ArgumentTypeError: Something else.
-    """
+    """Check a cost against the names of the layers that are decayed, and of all that are known."""
     if cost is None or (isinstance(cost, str) and cost in _MEASURED):
         return
     expected = "None, 'resolution', 'macs' or a mapping from layers to factors"

@@ -170,11 +170,7 @@ class Watch:
                 statistics.resolution, statistics.macs = resolution / known, macs / known
 
     def check_unchanged(self) -> None:
-        """Check that γ of every layer is still what it was.
-
-        Raises:
-            StatisticsError: It has been replaced.
-        """
+        """Check that γ of every layer is still what it was."""
         for name, layer in self.layers.items():
             now = gamma_parameters(layer.norm)
             if len(now) != len(layer.parameters) or any(a is not b for a, b in zip(now, layer.parameters, strict=True)):
@@ -185,11 +181,7 @@ class Watch:
                 )
 
     def check_present(self, names: Iterable[str]) -> None:
-        """Check that layers are still part of the model.
-
-        Raises:
-            StatisticsError: One has been replaced.
-        """
+        """Check that layers are still part of the model."""
         modules = {id(module) for module in self._model.modules()} if names else set()
         for name in names:
             if id(self.layers[name].norm) not in modules:

@@ -15,8 +15,8 @@ from .._torch import ConvNd, buffers_of, children_of, parameters_of
 from ..graph import drop_copied_hooks
 from ._inputs import PruningError
 
-_CONTAINERS = (dict, OrderedDict, list, tuple, set)
-_ATOMS = (int, float, bool, str, type(None), torch.dtype, torch.device)
+_CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set})
+_ATOMS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
 _HOOKS = {
     *("__deepcopy__", "__copy__", "__reduce__", "__reduce_ex__"),
     *("__getstate__", "__setstate__", "__slots__", "__new__"),
@@ -48,10 +48,9 @@ def independent_copy(model: nn.Module, original: nn.Module) -> nn.Module:
 
 
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    for module in model.modules():
-        group = vars(module).get("process_group")  # which lives once in a process
-        if group is not None:
-            memo[id(group)] = group
+    modules = list(model.modules())
+    groups = [vars(module).get("process_group") for module in modules]  # which live once in a process
+    memo.update({id(group): group for group in groups if group is not None})
     try:
         made = _copy_module(model, memo)
     except Exception as error:
@@ -59,10 +58,10 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
             f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}): copy.deepcopy of it must work"
         ) from error
     drop_copied_hooks(made)
-    for parameter in model.parameters():  # copies of which forget what users noted there
-        noted = vars(parameter)
-        if noted:
-            vars(memo[id(parameter)]).update(noted)
+    for module in modules:  # copies of parameters forget what users noted there
+        for parameter in parameters_of(module).values():
+            if parameter is not None and vars(parameter):
+                vars(memo[id(parameter)]).update(vars(parameter))
     return made
 
 
@@ -74,12 +73,15 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     made: nn.Module = kind.__new__(kind)
     memo[id(module)] = made
     attributes = vars(made)
-    children, tensors = children_of(module), (parameters_of(module), buffers_of(module))
+    attributes.update(vars(module))
+    children, parameters, buffers = children_of(module), parameters_of(module), buffers_of(module)
     for name, value in vars(module).items():
+        if type(value) in _ATOMS:
+            continue
         if value is children:
             copies = {key: None if child is None else _copy_module(child, memo) for key, child in children.items()}
             attributes[name] = type(value)(copies)
-        elif any(value is store for store in tensors):
+        elif value is parameters or value is buffers:
             attributes[name] = type(value)((key, _copy_tensor(tensor, memo)) for key, tensor in value.items())
         else:
             attributes[name] = _copy_value(value, memo)
@@ -100,13 +102,10 @@ def _copy_tensor(tensor: Tensor | None, memo: dict[int, Any]) -> Tensor | None:
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in _CONTAINERS and not value:
+        return kind()
+    if kind is tuple and all(type(item) in _ATOMS for item in value):
         return value
-    if kind in _CONTAINERS:
-        if kind is tuple and all(type(item) in _ATOMS for item in value):
-            return value
-        if not value:
-            return kind()
     return copy.deepcopy(value, memo)
 
 

@@ -110,7 +110,9 @@ def tensors_of(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
 def set_mode(model: nn.Module, *, with_heads: bool) -> None:
     """Put a model into eval mode; with auxiliary heads, only what is random or learns statistics."""
     for module in model.modules():
-        module.training = with_heads and bool(children_of(module)) and not isinstance(module, BatchNorm | DropoutNd)
+        is_training = with_heads and bool(children_of(module)) and not isinstance(module, BatchNorm | DropoutNd)
+        if module.training != is_training:
+            module.training = is_training
 
 
 @contextmanager
@@ -198,8 +200,8 @@ def fingerprint(model: nn.Module) -> dict[str, list[float]]:
 def fingerprint_of(tensor: Tensor) -> list[float]:
     """Return the sum, the least and the largest value, and the number of values of a tensor."""
     least, largest = tensor.aminmax()
-    sums = [part.double().sum() for part in split(tensor.reshape(-1), _CHUNK)]
-    return [float(torch.stack(sums).sum()), float(least), float(largest), float(tensor.numel())]
+    total = sum(float(part.sum(dtype=torch.float64)) for part in split(tensor.reshape(-1), _CHUNK))
+    return [total, float(least), float(largest), float(tensor.numel())]
 
 
 def is_of(model: nn.Module, known: Mapping[str, Sequence[float]]) -> bool:

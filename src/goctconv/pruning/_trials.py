@@ -30,7 +30,7 @@ def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
     if not images:
         return
     least = min(min(image.shape[-2:]) if image.dim() >= _IMAGE else image.shape[-1] for image in images)
-    both = [(-64, -96)] if least > _MOST_PIXELS else [(-32, -64)] if least == _MOST_PIXELS else []
+    both = [(-96, -128), (-64, -96)] if least > _MOST_PIXELS else [(-32, -64)] if least == _MOST_PIXELS else []
     for more, changes in ((1, [*both, (32, 64), (32, 32)]), (0, [(32, 0), (0, 32), (64, 64), (64, 0), (0, 64)])):
         for rows, columns in changes:
             yield map_tensors(partial(_resized, by=(more, rows, columns), generator=generator), call)

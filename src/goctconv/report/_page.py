@@ -138,7 +138,7 @@ def training_page(
         ('<!doctype html>', True)
     """
     changes = {
-        name: [format_number(before), format_number(after), _share(before, after)]
+        name: [format_number(before), format_number(after), format_share(before, after)]
         for name, (before, after) in (numbers or {}).items()
     }
     head = [
@@ -248,7 +248,8 @@ def format_number(value: float | None) -> str:
     return f"{value:.2e}" if abs(value) < 1e-3 else f"{value:,.4g}" if abs(value) < 1e3 else f"{value:,.0f}"
 
 
-def _share(before: float | None, after: float | None) -> str:
+def format_share(before: float | None, after: float | None) -> str:
+    """Return what is left, in percent."""
     if before is None or after is None or not math.isfinite(before) or not math.isfinite(after) or abs(before) < _TINY:
         return ""
     return f"{100 * after / before:.1f} %"

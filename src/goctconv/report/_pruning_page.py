@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ..pruning import PrunedLayer, PruningReport
-from ._page import html_page, section
+from ._page import format_share, html_page, section
 from ._theme import escaped
 
 _SHORT = 4  # places of a reason that are listed at once; more of them open
@@ -83,7 +83,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
 
 def _totals(report: PruningReport) -> str:
     rows = [
-        _row(name, f"{_number(before)} → {_number(after)}", _bar(before, after, 0), _share(before, after))
+        _row(name, f"{_number(before)} → {_number(after)}", _bar(before, after, 0), format_share(before, after))
         for name, before, after in report.totals()
     ]
     return f'<div class="card list totals">{_head("", "before → after", "left")}{"".join(rows)}</div>'
@@ -141,10 +141,6 @@ def _ranges(channels: Sequence[int]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
-def _share(before: float, after: float) -> str:
-    return f"{100 * after / before:.1f} %" if before else ""
 
 
 def _reasons(report: PruningReport) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import ArgumentError, ArgumentTypeError, check_keywords
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_keywords
 from ..optim import DynamicWeightDecay
 from ..options import (
     FREE,
@@ -71,28 +71,23 @@ def _check_selection(name: str, value: Any) -> Any:
     return value
 
 
-def _check_compile(name: str, value: Any) -> bool | str:
-    if not isinstance(value, bool | str):
-        raise ArgumentTypeError(name, value, "True, False or the name of a backend")
-    return value
+def _check_compile(name: str, value: Any) -> Any:
+    return check_instance(name, value, (bool, str), "True, False or the name of a backend")
 
 
 def _arguments_of(function: Callable[..., Any]) -> Kind:
     """Return the kind of keyword arguments of a function that a run does not give by itself."""
 
     def check(name: str, value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, Mapping):
-            raise ArgumentTypeError(name, value, f"a dict of keyword arguments of {function.__name__}")
-        check_keywords(function.__name__, value, set(inspect.signature(function).parameters) - _GIVEN)
-        return value
+        given: Mapping[str, Any] = check_instance(name, value, dict, f"a dict of arguments of {function.__name__}")
+        check_keywords(function.__name__, given, set(inspect.signature(function).parameters) - _GIVEN)
+        return given
 
     return Kind(check)
 
 
 def _check_device(name: str, value: Any) -> str:
-    if not isinstance(value, str | torch.device):
-        raise ArgumentTypeError(name, value, "a device, such as 'cpu' or 'cuda:1'")
-    return str(value)
+    return str(check_instance(name, value, (str, torch.device), "a device, such as 'cpu' or 'cuda:1'"))
 
 
 def _switch(check: Callable[[str, Any], Any]) -> Kind:

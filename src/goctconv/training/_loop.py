@@ -179,11 +179,11 @@ class Loop:
         rate = float(self.training.optimizer.param_groups[0]["lr"])
         with self._named_checkpoint():
             place = self._place()
-            for done in self.training.steps(self.parts.loader, totals, place, self._go_on):
-                record = StepRecord(phase, run.epoch, totals.steps, done.loss, rate)
+            for loss, is_last in self.training.steps(self.parts.loader, totals, place, self._go_on):
+                record = StepRecord(phase, run.epoch, totals.steps, loss, rate)
                 progress.history.steps.append(record)
                 self._tell("on_step_end", record)
-                if done.is_last:
+                if is_last:
                     self._stop()
             if not totals.steps:
                 raise TrainingError(f"{place}: train_loader gave no batch")

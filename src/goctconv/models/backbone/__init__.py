@@ -1,4 +1,4 @@
-"""What CSF and SCFNet share: a network of timm, its features, weights and image sizes (not public)."""
+"""Backbones of CSF and SCFNet: networks of timm, their features, weights and image sizes (not public)."""
 
 from ._model import BackboneModel as BackboneModel
 from ._model import numel as numel

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ from ._shadows import (
     uniform,
 )
 from ._sizes import SizeSources, Source
-from ._values import Stored, Taints, tensors_in
+from ._values import Stored, Taints
 
 Rule: TypeAlias = "Callable[[Propagation, Operation], Shadow | list[Shadow]]"
 """Returns the shadows of what an operation returned, or raises `NotUnderstood`."""
@@ -39,22 +40,26 @@ STRICT: ContextVar[bool] = ContextVar("strict", default=False)
 _LARGEST_FOLLOWED = 1 << 18  # elements of a stored tensor that are followed one by one
 _RULES: dict[str, Rule] = {}
 _OF_ANY_INPUT: set[str] = set()
+_KEEPING: set[str] = set()
 _POINTWISE = "pointwise"
 
 
-def rule(*names: str, of_any_input: bool = False) -> Callable[[Rule], Rule]:
+def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False) -> Callable[[Rule], Rule]:
     """Register a rule for operators.
 
     Args:
         names: Of the operators, without overload and without the underscore of in-place forms; ``"pointwise"`` stands
             for all pointwise ones without a rule of their own.
         of_any_input: Whether the rule can do with any input that is known, and not with the first one alone.
+        keeps_constants: Whether a channel that is a constant before the operation always is one after it.
     """
 
     def register(function: Rule) -> Rule:
         _RULES.update(dict.fromkeys(names, function))
         if of_any_input:
             _OF_ANY_INPUT.update(names)
+        if keeps_constants:
+            _KEEPING.update(names)
         return function
 
     return register
@@ -75,6 +80,10 @@ def _weights_of(name: str) -> tuple[int, ...]:
 class Propagation(Observer):
     """Follows channels through the operations of a forward pass.
 
+    Args:
+        modules: Of the model, by path.
+        facts: What is known already.
+
     Attributes:
         facts: What was found.
         shadows: Of the tensors that are alive.
@@ -86,26 +95,28 @@ class Propagation(Observer):
         tracer: Follows the pass.
     """
 
-    def __init__(self, model: nn.Module, facts: Facts) -> None:
+    def __init__(self, modules: dict[str, nn.Module], facts: Facts) -> None:
         self.facts = facts
         self.shadows = Shadows()
         self.known: dict[int, Shadow | None] = {}
         self.tracer = Tracer()
         self.sources = SizeSources(self.shadows.find)
-        self.stored = Stored(model)
+        self.stored = Stored(modules)
         self.taints = Taints()
         self.called: set[str] = set()
         self._accounted = set(facts.inputs)
         self._followed: set[str] = set()
         self._outputs: StorageMap[tuple[Callable[[], Tensor | None], Consumer]] = StorageMap()
-        self._plain = {path for path, module in model.named_modules() if isinstance(module, ConvNd | nn.Linear)}
+        self._inputs: list[Tensor] = []
+        self._bound: Tensor | None = None
+        self._plain = {path for path, module in modules.items() if isinstance(module, ConvNd | nn.Linear)}
 
     # Modules
 
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Note that a module is called, and the channels that come in if it keeps account of them."""
         self.called.add(path)
-        if hasattr(module, "resize_channels") and path not in self._accounted:
+        if hasattr(type(module), "resize_channels") and path not in self._accounted:
             given = args[0] if args and isinstance(args[0], tuple | list) else args[:1]
             with without_function_modes():
                 shadows = [self.shadows.find(tensor) for tensor in given if isinstance(tensor, Tensor)]
@@ -127,11 +138,12 @@ class Propagation(Observer):
     def before(self, operation: Operation) -> None:
         """Remember the shadows of the inputs, which an operation in place is about to change."""
         name, args = operation.name, operation.args
-        weights = _weights_of(name)
-        given = list(tensors_in([arg for index, arg in enumerate(args) if index not in weights]))
+        self._inputs = operation.tensors
+        by_name = {id(args[index]) for index in _weights_of(name) if index < len(args)}
+        given = [tensor for tensor in self._inputs if id(tensor) not in by_name] if by_name else self._inputs
         if name in {"mul", "div"} and len(args) > 1 and isinstance(args[1], int | float):
             given = [tensor for tensor in given if tensor.dim() < 2 or self.stored.name_of(tensor) is None]
-        self.known = {id(tensor): self._shadow(tensor) for tensor in (*given, *tensors_in(operation.keywords))}
+        self.known = {id(tensor): self._shadow(tensor) for tensor in given}
 
     def after(self, operation: Operation) -> None:
         """Give the results their shadows, by the operator's rule."""
@@ -142,7 +154,8 @@ class Propagation(Observer):
             return
         self._note_followers(operation)
         if operation.is_in_place:
-            for tensor in tensors_in(result):
+            self.sources.forget()
+            for tensor in operation.results:
                 self.taints.forget(tensor)
                 self.stored.forget(tensor)
         is_understood = self._apply(operation)
@@ -169,14 +182,15 @@ class Propagation(Observer):
             self.facts.failures.append(failure)
             return False
         shadows = made if isinstance(made, list) else [made]
-        results = list(tensors_in(operation.result))
+        results = operation.results
         if len(shadows) > len(results) or any(
             shadow.labels.shape != result.shape for shadow, result in zip(shadows, results, strict=False)
         ):
             return False
         for shadow, result in zip(shadows, results, strict=False):
             self.shadows.set(result, shadow)
-        self._note_losses(operation, shadows)
+        if operation.name not in _KEEPING and self._outputs.get(results[0]) is None:  # a consumer's are new channels
+            self._note_losses(operation, shadows)
         return True
 
     def _rule_of(self, operation: Operation) -> Rule | None:
@@ -188,7 +202,7 @@ class Propagation(Observer):
 
     def _give_up(self, operation: Operation) -> None:
         """Freeze what enters an operation that is not understood, and what leaves it."""
-        for tensor in tensors_in(operation.args):
+        for tensor in self._inputs:
             if id(tensor) not in self.known and tensor.dim() == 1:
                 self.known[id(tensor)] = self._shadow(tensor)
         for shadow in self.known.values():
@@ -196,7 +210,7 @@ class Propagation(Observer):
                 self.freeze(shadow.labels, self.reason("not_understood", operation))
         for labels in self.sources.counted:
             self.freeze(labels, self.reason("counted", operation))
-        for tensor in tensors_in(operation.result):
+        for tensor in operation.results:
             self.shadows.set(tensor, uniform(tensor.shape, FROZEN))
 
     def input(self, operation: Operation) -> Shadow:
@@ -261,8 +275,10 @@ class Propagation(Observer):
 
     def bind(self, name: str, dimension: int, labels: Tensor) -> None:
         """Note that the entries of a stored tensor along one dimension belong to channels."""
-        if bool((labels == NONE).any()):
-            labels = torch.where(labels == NONE, FROZEN, labels).to(torch.int32)
+        if labels is not self._bound:  # the tensors of a BatchNorm are bound to the same labels
+            if bool((labels == NONE).any()):
+                labels = torch.where(labels == NONE, FROZEN, labels).to(torch.int32)
+            self._bound = labels
         self.facts.bind(name, dimension, labels)
 
     def bind_bias(self, bias: Tensor | None, labels: Tensor, path: str) -> str:
@@ -294,7 +310,7 @@ class Propagation(Observer):
         self.facts.count_use(consumer.weight)
 
     def _note_followers(self, operation: Operation) -> None:
-        for tensor in tensors_in((operation.args, operation.keywords)):
+        for tensor in self._inputs:
             reference, consumer = self._outputs.get(tensor) or (lambda: None, None)
             if consumer is None or reference() is None:
                 continue
@@ -334,8 +350,7 @@ class Propagation(Observer):
             return
         live = [found for shadow in made if (found := labels_where(shadow, constant=False)) is not None]
         if live:
-            before = torch.cat(given)
-            lost = before[torch.isin(before, torch.cat(live))]
+            lost = np.intersect1d(np.concatenate(given), np.concatenate(live))
             if len(lost):
                 self.facts.losses.append(Loss(lost, operation.name, operation.path))
 

@@ -106,7 +106,7 @@ def transposed_convolution(t: Propagation, op: Operation) -> Shadow:
     return by_dimension(op.result.shape, 1, outputs)
 
 
-@rule("linear", of_any_input=True)
+@rule("linear", of_any_input=True, keeps_constants=True)
 def linear(t: Propagation, op: Operation) -> Shadow:
     """A linear layer, which mixes the last dimension."""
     source, weight = op.arguments["input"], op.arguments["weight"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .._reasons import Reason
@@ -103,7 +105,7 @@ class Norm:
 class Loss:
     """Channels that were constants before an operation, and are none after it."""
 
-    labels: Tensor
+    labels: NDArray[np.int32]
     operation: str
     module: str
 

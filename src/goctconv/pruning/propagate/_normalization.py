@@ -14,6 +14,7 @@ _STORED = ("weight", "bias", "running_mean", "running_var")
     *("batch_norm", "cudnn_batch_norm", "native_batch_norm", "_native_batch_norm_legit", "_batch_norm_impl_index"),
     *("_native_batch_norm_legit_no_training", "miopen_batch_norm"),
     of_any_input=True,
+    keeps_constants=True,
 )
 def batch_norm(t: Propagation, op: Operation) -> Shadow:
     """BatchNorm with running statistics."""

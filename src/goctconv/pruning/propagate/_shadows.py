@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...graph import Geometry, StorageMap, geometry_of
@@ -39,9 +41,10 @@ class Shadow:
 
     def flags_along(self, dimension: int) -> Tensor:
         """Return which places along a dimension are constants as a whole."""
-        flags = tidy(self.constant)
-        found = along(flags, dimension)
-        return torch.zeros(flags.shape[dimension], dtype=torch.bool) if found is None else found
+        found = along(self.constant, dimension)
+        if found is None:
+            found = along(tidy(self.constant), dimension)
+        return torch.zeros(self.constant.shape[dimension], dtype=torch.bool) if found is None else found
 
     def channels_along(self, dimension: int) -> Tensor:
         """Return the labels along a dimension, which must be the only one in which they change.
@@ -81,11 +84,12 @@ def changes(tensor: Tensor) -> list[int]:
 
 def tidy(tensor: Tensor) -> Tensor:
     """Return an equal tensor whose stride is 0 along every dimension in which it does not change."""
-    for dimension in changes(tensor):
-        first = tensor.narrow(dimension, 0, 1)
-        if torch.equal(tensor, first.expand_as(tensor)):
-            tensor = first.expand_as(tensor)
-    return tensor
+    small = compressed(tensor)
+    flat = [d for d in changes(small) if torch.equal(small, small.narrow(d, 0, 1).expand_as(small))]
+    if not flat:
+        return tensor
+    strides = [0 if d in flat else stride for d, stride in enumerate(tensor.stride())]
+    return tensor.as_strided(tensor.shape, strides)
 
 
 def compressed(tensor: Tensor) -> Tensor:
@@ -143,17 +147,18 @@ def aligned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return a.expand(shape).reshape(-1), b.expand(shape).reshape(-1)
 
 
-def labels_where(shadow: Shadow, *, constant: bool) -> Tensor | None:
+def labels_where(shadow: Shadow, *, constant: bool) -> NDArray[np.int32] | None:
     """Return the labels of the channels that are constant, or are not; None if there are none."""
-    flags = compressed(shadow.constant)
-    if flags.numel() == 1 and bool(flags) != constant:
+    flags = compressed(shadow.constant).numpy()
+    if not constant:
+        flags = ~flags
+    if not flags.any():
         return None
-    flags = flags if constant else ~flags
-    if not bool(flags.any()):
-        return None
-    labels, flags = aligned(shadow.labels, flags)
-    found = labels[flags]
-    found = found[found >= FIRST]
+    labels = compressed(shadow.labels).numpy()
+    if flags.size > 1:
+        labels, flags = np.broadcast_arrays(labels, flags)
+        labels = labels[flags]
+    found: NDArray[np.int32] = labels[labels >= FIRST]
     return found if len(found) else None
 
 

@@ -157,6 +157,7 @@ class SizeSources(TorchFunctionMode):
         super().__init__()
         self.uses = Uses()
         self._find = find
+        self._last: tuple[Tensor | None, torch.Size] = None, torch.Size()
         self._calls: list[Any] = []
 
     def of(self, sizes: Sequence[int]) -> list[Source | None]:
@@ -196,7 +197,16 @@ class SizeSources(TorchFunctionMode):
         finally:
             self._calls.pop()
 
-    def _shape(self, tensor: Tensor) -> Any:
+    def forget(self) -> None:
+        """Forget the last shape that was asked for: a tensor is changed in place."""
+        self._last = None, torch.Size()
+
+    def _shape(self, tensor: Tensor) -> torch.Size:
+        if self._last[0] is not tensor:  # code asks for the shape of one tensor several times
+            self._last = tensor, self._found(tensor)
+        return self._last[1]
+
+    def _found(self, tensor: Tensor) -> torch.Size:
         shadow = self._find(tensor)
         if shadow is None:
             return tensor.shape
@@ -226,11 +236,11 @@ def _integers(arguments: Any) -> Iterator[int]:
 
 
 @contextmanager
-def sourced_attributes(model: nn.Module, uses: Uses) -> Iterator[None]:
+def sourced_attributes(modules: dict[str, nn.Module], uses: Uses) -> Iterator[None]:
     """Give integer attributes their sources, in modules that are not PyTorch's and do not resize themselves."""
     replaced: list[tuple[nn.Module, str, Any]] = []
-    for path, module in model.named_modules():
-        if type(module).__module__.startswith("torch.nn") or hasattr(module, "resize_channels"):
+    for path, module in modules.items():
+        if type(module).__module__.startswith("torch.nn") or hasattr(type(module), "resize_channels"):
             continue
         for attribute, value in list(vars(module).items()):
             if type(value) is int and not attribute.startswith("_"):

@@ -51,13 +51,12 @@ def trace(model: nn.Module, call: Call) -> Pass:
         ) from error
     facts = propagation.facts
     bound = facts.bound
-    names = {path: parameters_of(module) for path, module in model.named_modules()}
     idle = [
         path
-        for path, parameters in names.items()
-        if parameters
-        and path not in propagation.called
-        and not any((f"{path}.{name}" if path else name) in bound for name in parameters)
+        for path, module in model.named_modules()
+        if path not in propagation.called
+        and parameters_of(module)
+        and not any((f"{path}.{name}" if path else name) in bound for name in parameters_of(module))
     ]
     return Pass(facts, idle, outputs)
 
@@ -85,13 +84,14 @@ def trace_heads(model: nn.Module, call: Call, facts: Facts) -> tuple[Facts, str]
 
 
 def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, list[Tensor]]:
-    t = Propagation(model, facts)
+    modules = dict(model.named_modules())
+    t = Propagation(modules, facts)
     torch.manual_seed(0)
     with torch.inference_mode():
         args, keywords = copied(call)
         for tensor in tensors_in((args, keywords)):
             t.shadows.set(tensor, uniform(tensor.shape, FROZEN))
-        with sourced_attributes(model, t.sources.uses), recording(model, t) as t.tracer, t.sources:
+        with sourced_attributes(modules, t.sources.uses), recording(model, t) as t.tracer, t.sources:
             output: Any = model(*args, **keywords)
         outputs = list(tensors_of(output))
         for tensor in outputs:

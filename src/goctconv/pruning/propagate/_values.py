@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..._torch import storage_key
+from ..._torch import buffers_of, parameters_of, storage_key
 from ...graph import StorageMap
 from ._shadows import Shadow, changes, compressed, tidy
 
@@ -22,15 +22,17 @@ class Stored:
     """The parameters and buffers of a model, found by their memory.
 
     Args:
-        model: The model that runs.
+        modules: Of the model, by path.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
         self._scaled: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if tensor.numel():
-                self._stored.setdefault(_place(tensor), (name, tensor))
+        stores = [(path, parameters_of(module)) for path, module in modules.items()]
+        for path, store in (*stores, *((path, buffers_of(module)) for path, module in modules.items())):
+            for name, tensor in store.items():
+                if tensor is not None and tensor.numel():
+                    self._stored.setdefault(_place(tensor), (f"{path}.{name}" if path else name, tensor))
 
     def name_of(self, tensor: Tensor) -> str | None:
         """Return the name of the parameter or buffer that a tensor is as a whole; None if it is none."""

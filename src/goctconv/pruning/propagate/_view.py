@@ -24,6 +24,7 @@ def moved(t: Propagation, op: Operation) -> list[Shadow]:
 @rule(
     *("permute", "transpose", "t", "swapaxes", "movedim", "unsqueeze", "squeeze", "expand", "expand_as", "flip"),
     *("pixel_unshuffle", "repeat", "tile", "repeat_interleave", "mT", "numpy_T"),
+    keeps_constants=True,
 )
 def permutation(t: Propagation, op: Operation) -> list[Shadow]:
     """Another order of dimensions or elements, or copies of them."""
@@ -49,7 +50,7 @@ def channel_shuffle(t: Propagation, op: Operation) -> list[Shadow]:
     return moved(t, op)
 
 
-@rule("cat", "concat", "concatenate", "stack", of_any_input=True)
+@rule("cat", "concat", "concatenate", "stack", of_any_input=True, keeps_constants=True)
 def concatenation(t: Propagation, op: Operation) -> Shadow:
     """Tensors one after the other, or one above the other."""
     shadows = [t.shadow_of(tensor) for tensor in op.args[0]]
@@ -62,6 +63,7 @@ def concatenation(t: Propagation, op: Operation) -> Shadow:
 
 @rule(
     *("view", "_unsafe_view", "reshape", "_reshape_alias", "view_as", "reshape_as", "flatten", "unflatten"),
+    keeps_constants=True,
 )
 def view(t: Propagation, op: Operation) -> Shadow:
     """The same elements in another shape: one of its sizes must follow the channels."""

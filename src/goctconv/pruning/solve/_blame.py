@@ -26,7 +26,7 @@ class Blame:
         self._live = self._live_layers()
         self._losses: dict[int, list[tuple[int, Loss]]] = {}
         for index, loss in enumerate(facts.losses):
-            for found in np.unique(groups[loss.labels.numpy()]).tolist():
+            for found in np.unique(groups[loss.labels]).tolist():
                 self._losses.setdefault(found, []).append((index, loss))
 
     def of(self, consumer: Consumer, group: int) -> Reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -96,12 +96,7 @@ class Surgery:
 
     def _resize(self, module: nn.Module, widths: list[int]) -> None:
         """Let a module that keeps account of its channels do so itself."""
-        containers = nn.ModuleDict | nn.ModuleList
-        places = [child for child in module.modules() if isinstance(child, containers) or child is module]
-        before = [
-            (place, {key: value for key, value in vars(place).items() if key != "_modules"}, dict(children_of(place)))
-            for place in places
-        ]
+        before = [(place, dict(vars(place)), dict(children_of(place))) for place in _with_containers(module)]
 
         def restore() -> None:
             for place, attributes, children in before:
@@ -143,6 +138,14 @@ class Surgery:
                 self._set(module, "num_features", len(size))
         elif isinstance(module, nn.PReLU) and weight is not None:
             self._set(module, "num_parameters", len(weight))
+
+
+def _with_containers(module: nn.Module) -> Iterator[nn.Module]:
+    """Give a module and the lists and dicts of modules in it."""
+    yield module
+    for child in module.children():
+        if isinstance(child, nn.ModuleDict | nn.ModuleList):
+            yield from _with_containers(child)
 
 
 def _replaced(container: Any, place: list[str], value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a student is compared with, batch by batch and after each epoch."""
+"""Comparison of a student with its teacher, batch by batch and after each epoch."""
 
 from __future__ import annotations
 

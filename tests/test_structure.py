@@ -10,7 +10,7 @@ import pytest
 
 from markdown_blocks import ROOT
 from structure import exception_texts, private_names
-from structure.tree import FILES, IMPORTS, TREES, Import, is_package, part
+from structure.tree import FILES, IMPORTS, PACKAGE, TREES, Import, is_package, part
 
 # Who may import whom: a module imports parts of its own rank or a lower one.
 ORDER = (
@@ -25,7 +25,8 @@ ORDER = (
     {"", "__main__"},  # ``goctconv`` itself: nothing below imports it
 )
 RANKS = {name: rank for rank, parts in enumerate(ORDER) for name in parts}
-API = ROOT / "tests" / "public_api.txt"
+TESTS = ROOT / "tests"
+API = TESTS / "public_api.txt"
 FOR_ALL = ORDER[0]  # private modules at the root that every part may use
 KNOW_TORCH_ALONE = {"optim", "pruning"}
 ONLY_IN = {
@@ -94,6 +95,12 @@ def points_up(found: Import) -> bool:
     if importer in KNOW_TORCH_ALONE and imported not in KNOW_TORCH_ALONE | ORDER[1] | FOR_ALL:
         return True
     return RANKS[imported] > RANKS[importer]
+
+
+def test_tests_lie_in_folders_as_the_source_does() -> None:
+    folders = {file.parent.relative_to(TESTS) for file in TESTS.rglob("test_*.py")}
+    source = {file.parent.relative_to(PACKAGE) for file in PACKAGE.rglob("__init__.py")}
+    assert folders <= source
 
 
 def test_every_part_has_a_rank() -> None:

@@ -21,5 +21,5 @@ from ._option import FIXED as FIXED
 from ._option import FREE as FREE
 from ._option import UNTIL_PRUNED as UNTIL_PRUNED
 from ._option import Option as Option
-from ._texts import describe as describe
+from ._option import describe as describe
 from ._toml import read_toml as read_toml

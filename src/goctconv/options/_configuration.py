@@ -12,8 +12,7 @@ from typing_extensions import Self
 
 from .._checks import ArgumentTypeError, check_keywords, in_python, spelled
 from ._kinds import Kind, kind_of
-from ._option import Option
-from ._texts import describe
+from ._option import Option, describe
 from ._toml import to_toml
 
 _KEY = "option"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer, check_number
+from .._checks import ArgumentError, check_choice, check_instance, check_integer, check_number
 
 _HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's seeds and slices need
 
@@ -82,9 +82,7 @@ def path(metavar: str = "FILE") -> Kind:
     """Return the kind of paths; those of the command line are made absolute."""
 
     def check(name: str, value: Any) -> Path:
-        if not isinstance(value, str | Path) or not str(value):
-            raise ArgumentTypeError(name, value, "a path")
-        return Path(value)
+        return Path(str(check_instance(name, value or None, (str, Path), "a path")))
 
     return Kind(check, lambda text: Path(text).absolute(), metavar)
 
@@ -151,22 +149,10 @@ def kind_of(default: Any) -> Kind:
     return path() if isinstance(default, Path) else ANY
 
 
-def _check_switch(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ArgumentTypeError(name, value, "True or False")
-    return value
-
-
-def _check_text(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise ArgumentTypeError(name, value, "a text")
-    return value
-
-
 def _truth(text: str) -> bool | str:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-SWITCH = Kind(_check_switch, _truth, is_switch=True)
-TEXT = Kind(_check_text, str, "TEXT")
+SWITCH = Kind(lambda name, value: check_instance(name, value, bool, "True or False"), _truth, is_switch=True)
+TEXT = Kind(lambda name, value: check_instance(name, value, str, "a text"), str, "TEXT")
 ANY = Kind(lambda _, value: value, is_optional=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import ArgumentError, ArgumentTypeError, nearest
-from ._option import Option
-from ._texts import plain
+from ._option import Option, plain
 
 
 def to_toml(options: Iterable[tuple[Option, Any]]) -> str:

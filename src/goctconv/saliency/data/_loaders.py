@@ -41,8 +41,8 @@ def training_loader(
 
     The batches after ``set_epoch(epoch)`` depend only on the files, the arguments and the epoch: they are bit-equal
     for any number of workers, and whatever was read before. Pairs that cannot be used are left out with a warning, and
-    counted in the loader's ``skipped``: missing, empty and unequal ones before training (`check_pairs`), damaged ones
-    when they are decoded, where the next readable pair takes their place.
+    counted in the loader's ``skipped``: missing, empty and unequal ones before training, damaged ones when they are
+    decoded, where the next readable pair takes their place. Of several processes each takes a share of the batches.
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
@@ -52,12 +52,14 @@ def training_loader(
         batch_size: Images per batch of this process.
         workers: Processes that read images; 0: in this one.
         seed: Of the order and the transforms.
-        transforms: As for `SaliencyDataset`; by default those of `published_transforms`.
-        shrink: As for `SaliencyDataset`: shrinks large photographs first.
-        cache: As for `SaliencyDataset`: a folder for decoded copies.
-        accumulate: Batches of a process per optimizer step, as for `EpochBatchSampler`.
-        rank: The number of this process, as for `EpochBatchSampler`.
-        world_size: The number of processes, as for `EpochBatchSampler`.
+        transforms: Of photographs with their masks, in this order; by default those of `published_transforms`.
+        shrink: First shrink larger photographs, with antialiasing, until their shorter side has this many pixels, which
+            makes them much faster to read; about twice ``size`` is a good value.
+        cache: A folder for decoded (and shrunk) copies, of about width x height x 4 bytes for each pair. It changes
+            speed, not results.
+        accumulate: Batches of a process per optimizer step; images that do not fill a step are left out.
+        rank: Of this process; by default that of ``torch.distributed`` where it is initialised, else 0.
+        world_size: The number of processes, by default likewise, else 1.
         pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
 
     Raises:
@@ -66,8 +68,7 @@ def training_loader(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from goctconv.saliency import find_pairs, training_loader
-        >>> from goctconv.saliency import synthetic_images
+        >>> from goctconv.saliency import find_pairs, synthetic_images, training_loader
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for index, images in enumerate(synthetic_images(2)):
         ...     for kind, image in zip(("images", "masks"), images):
@@ -118,15 +119,14 @@ def validation_loader(
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
-        size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have,
-            in batches of one.
+        size: As for `training_loader`; so are the others.
         batch_size: Images per batch.
         workers: Processes that read images; 0: in this one.
-        shrink: As for `SaliencyDataset`: shrinks large photographs first.
-        cache: As for `SaliencyDataset`: a folder for decoded copies.
-        rank: The number of this process, as for `EpochBatchSampler`; processes may have one batch more or less.
-        world_size: The number of processes, as for `EpochBatchSampler`.
-        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+        shrink: As for `training_loader`.
+        cache: As for `training_loader`.
+        rank: Of this process; ranks may have one batch more or less.
+        world_size: The number of processes.
+        pin_memory: As for `training_loader`.
 
     Raises:
         DataSetError: No pair can be used, or the folder for copies cannot be made.
@@ -134,8 +134,7 @@ def validation_loader(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from goctconv.saliency import find_pairs, validation_loader
-        >>> from goctconv.saliency import synthetic_images
+        >>> from goctconv.saliency import find_pairs, synthetic_images, validation_loader
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for index, images in enumerate(synthetic_images(3)):
         ...     for kind, image in zip(("images", "masks"), images):

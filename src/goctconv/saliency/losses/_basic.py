@@ -1,12 +1,12 @@
 """Losses of pixels and of whole regions: binary cross-entropy, intersection over union, dice."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_number
+from ..._checks import ArgumentError, ArgumentTypeError, check_number
 
 
 def prepare(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,11 +152,6 @@ def check_smooth(smooth: float) -> None:
 
 
 Reduction: TypeAlias = Literal["mean", "sum"]
-
-
-def check_reduction(reduction: Reduction) -> Reduction:
-    """Return a reduction."""
-    return check_choice("reduction", reduction, get_args(Reduction))
 
 
 def reduced(loss: Tensor, masks: Tensor, reduction: Reduction) -> Tensor:

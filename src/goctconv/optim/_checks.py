@@ -23,7 +23,7 @@ def check_arguments(optimizer: object, model: object, history: object, decoupled
         is_swapped = isinstance(optimizer, nn.Module) and isinstance(model, Optimizer)
         cure = "the optimizer comes first, as in DynamicWeightDecay(optimizer, model)" if is_swapped else ""
         raise ArgumentTypeError("optimizer", optimizer, "a torch.optim.Optimizer", cure)
-    check_instance("model", model, nn.Module)
+    check_instance("model", model, nn.Module, "a torch.nn.Module")
     if isinstance(model, nn.DataParallel):
         problem = "is a DataParallel, whose replicas cannot be watched"
         raise ArgumentTypeError("model", model, problem=problem, cure="use DistributedDataParallel")

@@ -141,7 +141,7 @@ def _panels(names: Sequence[str], heights: _Heights, heading: str, x_label: str,
         shown, places = names[start:end], np.arange(end - start)
 
         def draw(plot: Plot) -> None:
-            plot.heading(heading, x_label=x_label if end == len(names) else "")
+            plot.heading(heading, x_label if end == len(names) else "")
             for name, look in looks.items():
                 left, right = _sides(look, list(looks.values()))
                 plot.bars(look, name, places + left, places + right, heights[name][start:end], shown)

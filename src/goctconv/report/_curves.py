@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks import ArgumentError, ArgumentTypeError
-from ._data import Vector, column, columns, is_list, is_rows, named
+from ._data import columns, is_list, is_rows, named, positions, vector
 from ._picture import Panel, Picture
 from ._plot import Plot
 from ._theme import compact
@@ -75,10 +75,12 @@ def learning_curves(
 def _curves(runs: Mapping[str, dict[str, list[Any]]], key: str, x: str) -> list[_Curve]:
     curves = []
     for series, (name, data) in enumerate(runs.items()):
-        at = _positions(data, x, name)
+        if x not in data and x != "epoch":
+            raise ArgumentError("x", x, f"one of the keys of {name!r}: {', '.join(data)}")
+        at = positions(data, x, f"runs[{name!r}]")
         if key in data:
             known = np.array([value is not None for value in data[key]])
-            values = column(data, key, f"runs[{name!r}]")[known]
+            values = vector(data[key], f"runs[{name!r}][{key!r}]")[known]
             order = np.argsort(at[known], kind="stable")
             curves.append(_Curve(series, name, at[known][order].tolist(), values[order].tolist()))
     if not curves:
@@ -89,14 +91,6 @@ def _curves(runs: Mapping[str, dict[str, list[Any]]], key: str, x: str) -> list[
     return curves
 
 
-def _positions(data: Mapping[str, list[Any]], x: str, name: str) -> Vector:
-    if x in data:
-        return column(data, x, f"runs[{name!r}]")
-    if x != "epoch":
-        raise ArgumentError("x", x, f"one of the keys of {name!r}: {', '.join(data)}")
-    return np.arange(1.0, len(next(iter(data.values()))) + 1)
-
-
 def _panel(curves: list[_Curve], key: str, x: str, events: Mapping[str, float], *, log: bool) -> Panel:
     finite = [value for curve in curves for value in curve.y if math.isfinite(value)]
     if log and min(finite) <= 0:
@@ -104,9 +98,7 @@ def _panel(curves: list[_Curve], key: str, x: str, events: Mapping[str, float], 
     whole = all(place == round(place) for curve in curves for place in curve.x if math.isfinite(place))
 
     def draw(plot: Plot) -> None:
-        plot.heading(key, x_label=x, above=bool(events))
-        for name, place in events.items():
-            plot.rule(float(place), name)
+        plot.heading(key, x, events)
         for curve in curves:
             plot.line(curve.series, curve.name, curve.x, curve.y)
         plot.linear("x", whole=whole)
@@ -166,7 +158,7 @@ def complexity(
     margin = max((max(costs) / min(costs)) ** 0.08, 1.12)
 
     def draw(plot: Plot) -> None:
-        plot.heading(y_label, x_label=x_label)
+        plot.heading(y_label, x_label)
         plot.logarithmic("x", min(costs) / margin, max(costs) * margin)
         plot.axes.margins(y=0.12)
         for index, (name, points) in enumerate(found.items()):

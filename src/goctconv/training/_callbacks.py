@@ -25,7 +25,7 @@ class TrainingRun:
         phase: "train" or "finetune".
         epoch: The epoch that runs or has just ended, over both phases, from 1.
         epochs: The epochs of both phases.
-        steps: The steps of an epoch; None if the loader does not tell.
+        steps: The steps of an epoch; None if the loader has no length.
         history: All that was recorded.
         checkpoint: The last good checkpoint.
         is_resumed: Whether the run began from a checkpoint.
@@ -48,7 +48,7 @@ class TrainingRun:
 
 
 class Callback:
-    """Is told what happens, in the first process only; override what you want to hear.
+    """Base class of callbacks, which are called in the first process only; override the methods you need.
 
     Example:
         >>> from goctconv.training import Callback
@@ -58,22 +58,22 @@ class Callback:
     """
 
     def on_start(self, run: TrainingRun) -> None:
-        """Hear that a run begins, or goes on from a checkpoint."""
+        """Called when a run begins or resumes."""
 
     def on_epoch_start(self, run: TrainingRun) -> None:
-        """Hear that an epoch begins."""
+        """Called when an epoch begins."""
 
     def on_step_end(self, run: TrainingRun, record: StepRecord) -> None:
-        """Hear of a step of the optimizer."""
+        """Called after a step of the optimizer."""
 
     def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
-        """Hear of an epoch, after validation and before its checkpoint."""
+        """Called after an epoch and its validation, before its checkpoint."""
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:
-        """Hear what was removed, before fine-tuning."""
+        """Called after pruning, before fine-tuning."""
 
     def on_end(self, run: TrainingRun) -> None:
-        """Hear that the run has ended, well or with an error."""
+        """Called when a run has ended, well or with an error."""
 
 
 class CSVLog(Callback):

@@ -112,8 +112,8 @@ class Loop:
             "processes": str(distributed.world_size()),
             "batches": str(length(self.parts.loader)),
         }
-        if callable(told := getattr(self.parts.step, "described", None)):
-            self.described["step"] = told()
+        if callable(describe_step := getattr(self.parts.step, "described", None)):
+            self.described["step"] = describe_step()
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
             check_same_run(saved, self.described, type(self.config))
@@ -216,7 +216,7 @@ class Loop:
         self._save()
 
     def _check_finite(self) -> None:
-        """Let no checkpoint hold weights that are spoilt: gradients can be so where the loss is not."""
+        """Refuse weights that are not finite, before a checkpoint: gradients may be infinite where the loss is not."""
         named = self.training.network.model.named_parameters()
         bad = next((name for name, parameter in named if not parameter.isfinite().all()), None)
         if distributed.summed([bad is not None], self.device)[0]:

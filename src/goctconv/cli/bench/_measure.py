@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -26,7 +25,7 @@ from ...deployment import (
     write_openvino,
 )
 from ...graph import peak_memory
-from .._model import channels_of
+from .._model import channels_of, torch_threads
 from .._output import say
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
@@ -85,17 +84,6 @@ class Forms:
                 self._exported = Exported(self.model, size=self.size)
             self._export_seconds = time.perf_counter() - start
         return self._exported
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Set the number of PyTorch's threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _torch(name: str, model: nn.Module) -> Callable[[int, bool], Call]:

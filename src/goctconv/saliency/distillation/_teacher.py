@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..._checks import ArgumentTypeError, check_choice
+from ..._checks import check_choice
 from ...graph import evaluating
 from .._resize import check_size
+from ..inference import check_model
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,8 +29,7 @@ class Teacher:
     def __init__(
         self, network: nn.Module, *, size: int | tuple[int, int] | None = None, amp: str | None = None
     ) -> None:
-        if not isinstance(network, nn.Module):
-            raise ArgumentTypeError("teacher", network, "a torch.nn.Module, such as goctconv.create_model(...)")
+        check_model(network, "teacher")
         if amp is not None:
             check_choice("teacher_amp", amp, tuple(_PRECISIONS), "leave it out for full precision")
         self.network = network

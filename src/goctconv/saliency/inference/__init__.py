@@ -11,6 +11,7 @@ from ._evaluate import evaluate as evaluate
 from ._evaluate import score_pairs as score_pairs
 from ._network import NotANumberError as NotANumberError
 from ._network import all_outputs as all_outputs
+from ._network import check_model as check_model
 from ._network import each_probability as each_probability
 from ._network import home as home
 from ._pipeline import Map as Map

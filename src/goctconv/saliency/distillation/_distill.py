@@ -29,9 +29,8 @@ from ..inference import check_model
 from ..learning import Pairs, SaliencyValidation, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
-from ._maps import with_maps
 from ._step import DistillationStep, TeacherAgreement
-from ._teacher import Teacher
+from ._teacher import Teacher, with_maps
 
 
 @dataclass(frozen=True)

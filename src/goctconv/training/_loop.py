@@ -25,9 +25,8 @@ from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoc
 from ._errors import ThresholdError, TrainingError
 from ._histogram import gammas, histogram, joined, quantiles
 from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
-from ._network import frozen_layers, network, placed, set_trained, untrained
+from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
 from ._optimizers import OptimizerFactory, make_optimizer, rebind
-from ._phases import decayed, for_finetuning, pruned, rewind
 from ._schedules import SchedulerFactory, make_scheduler, step_schedule
 from ._state import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._threshold import Threshold, find_threshold

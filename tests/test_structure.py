@@ -133,7 +133,7 @@ def test_private_modules_of_other_parts_are_left_alone() -> None:
 READERS_OF_MESSAGES = {
     ("goctconv._checks", "unexpected_keyword"): "Python names a keyword that it does not know in a message alone",
     ("goctconv.models.backbone._features", "_tells_of_no_features"): "timm has no exception for it",
-    ("goctconv.saliency.data._open", "_is_truncation"): "Pillow raises OSError for it as for all that is broken",
+    ("goctconv.saliency.data._images", "_is_truncation"): "Pillow raises OSError for it as for all that is broken",
     ("goctconv.report._theme", "readable"): "any text that is shown: without the characters that XML cannot hold",
 }
 

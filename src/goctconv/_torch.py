@@ -290,8 +290,8 @@ def is_eager_cpu(x: Tensor) -> bool:
     """
     if is_scripting():
         return False
-    is_learning = x.requires_grad and torch.is_grad_enabled()
-    return type(x) is Tensor and x.device.type == "cpu" and not is_learning and not is_watched()
+    is_plain = type(x) is Tensor and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
+    return is_plain and not is_watched()
 
 
 _as_constant: Callable[[Any], Callable[..., Any]] = torch.compiler.assume_constant_result

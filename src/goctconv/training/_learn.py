@@ -66,7 +66,7 @@ def learn_channels(
             called anew for each; it steps once an epoch.
         validate: A function of the model, in eval mode and without gradients, that returns a number, or several by
             name. It is called after each epoch, in the first process.
-        callbacks: Are told what happens, such as `ProgressBar`, `CSVLog`, `JSONLog`, `TensorBoard`.
+        callbacks: Called at the events of the run, such as `ProgressBar`, `CSVLog`, `JSONLog`, `TensorBoard`.
         example_inputs: What the model is called with, as in `goctconv.prune_channels`; if not given, that is looked up
             in a batch.
         resume: True: go on from the last checkpoint in ``config.checkpoints``, or begin if there is none; or the

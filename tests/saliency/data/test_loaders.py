@@ -312,7 +312,7 @@ def test_transforms_may_be_left_out(data):
 ENDING = """
 import sys
 from goctconv.saliency import find_pairs, training_loader
-from goctconv.saliency.data import _loader
+from goctconv.saliency.data import _loaders
 _loader._GRACE = 300
 loader = training_loader(find_pairs(sys.argv[1]), size=32, batch_size=2, workers=1)
 kept = list(loader)

@@ -16,7 +16,7 @@ from .._resize import MEAN, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
 from ..transforms._sample import Sample, Transform, apply
 from ._examples import Dropped, Purpose, SampleKey, SkippedPair, TensorPair, check_epoch, check_seed, generator
-from ._open import ImageError
+from ._images import ImageError
 from ._pairs import DataSet, DataSetError, ImagePair
 from ._read import Copies, Pixels, read_pixels
 

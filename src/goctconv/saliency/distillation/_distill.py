@@ -29,9 +29,8 @@ from ..inference import check_model
 from ..learning import Pairs, SaliencyValidation, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
-from ._maps import with_maps
 from ._step import DistillationStep, TeacherAgreement
-from ._teacher import Teacher
+from ._teacher import Teacher, with_maps
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,9 @@ class DistillationTask:
             amp=config.teacher_amp,
         )
         if config.maps:
-            step.told = f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
+            step.teacher_text = (
+                f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
+            )
         return step
 
     def pairs(self, photographs: Photographs) -> DataSet:
@@ -154,10 +155,10 @@ def distill(
     """
     check_model(student, "student")
     config = DistillationConfig() if config is None else config
-    Teacher(teacher)  # says what is wrong, before anything is lent
+    Teacher(teacher)  # checks it
     place = config.device or next((parameter.device for parameter in student.parameters()), None)
-    with evaluating(teacher, place) as lent:
-        task = DistillationTask(config, lent, transforms)
+    with evaluating(teacher, place) as placed:
+        task = DistillationTask(config, placed, transforms)
         step = task.step()
         loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
         compared = None if validation is None else _masks_loader(config, validation)

@@ -15,13 +15,13 @@ from ._network import check_model as check_model
 from ._network import each_probability as each_probability
 from ._network import home as home
 from ._pipeline import Map as Map
+from ._pipeline import Prepared as Prepared
+from ._pipeline import prepare as prepare
+from ._pipeline import preprocess as preprocess
 from ._pipeline import run_pipeline as run_pipeline
 from ._predict import FILES as FILES
 from ._predict import Predictor as Predictor
 from ._predict import predict as predict
-from ._preprocess import Prepared as Prepared
-from ._preprocess import prepare as prepare
-from ._preprocess import preprocess as preprocess
 from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay

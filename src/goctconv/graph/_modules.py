@@ -47,14 +47,11 @@ def named_batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     """Return every BatchNorm that has a γ, each once, by the first of its names."""
     found: dict[str, BatchNorm] = {}
     for name, module in model.named_modules():
-        if isinstance(module, BatchNorm) and has_gamma(module):
+        if isinstance(module, BatchNorm) and (
+            parametrize.is_parametrized(module, "weight") or parameters_of(module).get("weight") is not None
+        ):
             found[plain_name(name)] = module
     return found
-
-
-def has_gamma(norm: BatchNorm) -> bool:
-    """Whether the layer multiplies by a γ of its own."""
-    return parametrize.is_parametrized(norm, "weight") or parameters_of(norm).get("weight") is not None
 
 
 def gamma_parameters(norm: BatchNorm) -> tuple[nn.Parameter, ...]:

@@ -30,27 +30,17 @@ class Sums(NamedTuple):
 
 
 class ActivationStatistics:
-    """What the hooks of one BatchNorm have summed since the last step.
-
-    Attributes:
-        name: The module's name.
-        path: The way to the activation; None until a forward pass has shown it.
-        total: The metric summed over images, (C,); None until the first image.
-        count: The number of images, as a tensor, for compiled code adds to it.
-        is_fresh: Whether something was summed since the last step.
-        resolution: Side length of the activation's maps in pixels, the geometric mean of height and width.
-        macs: Multiply-accumulate operations per image and channel.
-    """
+    """What the hooks of one BatchNorm have summed since the last step."""
 
     def __init__(self, name: str, metric: Metric) -> None:
         self.name = name
         self.metric = metric
-        self.path: ActivationPath | None = None
-        self.resolution = 0.0
-        self.macs = 0.0
-        self.total: Tensor | None = None
-        self.count: Tensor | None = None
-        self.is_fresh = False
+        self.path: ActivationPath | None = None  # until a forward pass has shown it
+        self.resolution = 0.0  # side length of the activation's maps, the geometric mean of height and width
+        self.macs = 0.0  # per image and channel
+        self.total: Tensor | None = None  # the metric summed over images, (C,)
+        self.count: Tensor | None = None  # of images: a tensor, for compiled code adds to it
+        self.is_fresh = False  # whether something was summed since the last step
         self._pending: tuple[Tensor, int] | None = None
         self._was_read_in_forward = False
 

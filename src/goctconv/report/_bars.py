@@ -44,8 +44,7 @@ def channel_widths(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Nothing of this kind, or CSNets beside other networks.
-        ArgumentError: There is nothing to draw.
+        ArgumentError: Nothing of this kind, nothing to draw, or CSNets beside other networks.
 
     Example:
         >>> import goctconv
@@ -98,8 +97,7 @@ def output_deviation(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not networks by name, or no numbers.
-        ArgumentError: There is nothing to draw.
+        ArgumentError: Not networks by name, no numbers, or nothing to draw.
 
     Example:
         >>> from goctconv.report import output_deviation

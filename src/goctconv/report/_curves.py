@@ -46,9 +46,8 @@ def learning_curves(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not histories by name, or values that are not numbers.
-        ArgumentError: There is nothing to draw, no run has one of the keys, or a value on a logarithmic axis is not
-            positive.
+        ArgumentError: Not histories by name, nothing to draw, no run with one of the keys, or a value that is no number
+            or, on a logarithmic axis, not positive.
 
     Example:
         >>> from goctconv.report import learning_curves
@@ -141,8 +140,7 @@ def complexity(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not series by name, or points that are none.
-        ArgumentError: A cost that is not positive, or nothing to draw.
+        ArgumentError: Not series of points by name, nothing to draw, or a cost that is not positive.
 
     Example:
         >>> from goctconv.report import complexity

@@ -55,8 +55,8 @@ def gamma_distribution(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not networks by name, or neither networks nor numbers.
-        ArgumentError: There is nothing to draw, a layer is unknown, or ``smallest`` or ``threshold`` is not positive.
+        ArgumentError: Not networks or numbers by name, nothing to draw, an unknown layer, or ``smallest`` or
+            ``threshold`` is not positive.
 
     Example:
         >>> import torch
@@ -120,8 +120,7 @@ def gamma_over_time(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: ``history`` is nothing of this kind.
-        ArgumentError: There is nothing to draw, the history has no ``key``, or another argument cannot be used.
+        ArgumentError: Not such a history, nothing to draw, no ``key``, or another argument that cannot be used.
 
     Example:
         >>> import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -28,8 +28,10 @@ class Stored:
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
         self._scaled: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
-        stores = [(path, parameters_of(module)) for path, module in modules.items()]
-        for path, store in (*stores, *((path, buffers_of(module)) for path, module in modules.items())):
+        stores: list[tuple[str, Mapping[str, Tensor | None]]] = []
+        for store_of in (parameters_of, buffers_of):
+            stores += [(path, store_of(module)) for path, module in modules.items()]
+        for path, store in stores:
             for name, tensor in store.items():
                 if tensor is not None and tensor.numel():
                     self._stored.setdefault(_place(tensor), (f"{path}.{name}" if path else name, tensor))

@@ -10,7 +10,7 @@ import pytest
 
 from markdown_blocks import ROOT
 from structure import exception_texts, private_names
-from structure.tree import FILES, IMPORTS, TREES, Import, is_package, part
+from structure.tree import FILES, IMPORTS, PACKAGE, TREES, Import, is_package, part
 
 # Who may import whom: a module imports parts of its own rank or a lower one.
 ORDER = (
@@ -25,7 +25,8 @@ ORDER = (
     {"", "__main__"},  # ``goctconv`` itself: nothing below imports it
 )
 RANKS = {name: rank for rank, parts in enumerate(ORDER) for name in parts}
-API = ROOT / "tests" / "public_api.txt"
+TESTS = ROOT / "tests"
+API = TESTS / "public_api.txt"
 FOR_ALL = ORDER[0]  # private modules at the root that every part may use
 KNOW_TORCH_ALONE = {"optim", "pruning"}
 ONLY_IN = {
@@ -96,6 +97,12 @@ def points_up(found: Import) -> bool:
     return RANKS[imported] > RANKS[importer]
 
 
+def test_tests_lie_in_folders_as_the_source_does() -> None:
+    folders = {file.parent.relative_to(TESTS) for file in TESTS.rglob("test_*.py")}
+    source = {file.parent.relative_to(PACKAGE) for file in PACKAGE.rglob("__init__.py")}
+    assert folders <= source
+
+
 def test_every_part_has_a_rank() -> None:
     assert {part(module) for module in FILES} == set(RANKS)
 
@@ -126,7 +133,7 @@ def test_private_modules_of_other_parts_are_left_alone() -> None:
 READERS_OF_MESSAGES = {
     ("goctconv._checks", "unexpected_keyword"): "Python names a keyword that it does not know in a message alone",
     ("goctconv.models.backbone._features", "_tells_of_no_features"): "timm has no exception for it",
-    ("goctconv.saliency.data._open", "_is_truncation"): "Pillow raises OSError for it as for all that is broken",
+    ("goctconv.saliency.data._images", "_is_truncation"): "Pillow raises OSError for it as for all that is broken",
     ("goctconv.report._theme", "readable"): "any text that is shown: without the characters that XML cannot hold",
 }
 

@@ -125,14 +125,15 @@ def check_choice(argument: str, value: T, choices: Collection[object], cure: str
     return value
 
 
-def check_instance(argument: str, value: object, kind: type) -> None:
-    """Check that a value is an object of a class.
+def check_instance(argument: str, value: object, kind: type[T] | tuple[type[T], ...], expected: str) -> T:
+    """Return a value that is an object of a class.
 
     Raises:
         ArgumentTypeError: It is not.
     """
     if not isinstance(value, kind):
-        raise ArgumentTypeError(argument, value, f"a {kind.__name__}")
+        raise ArgumentTypeError(argument, value, expected)
+    return value
 
 
 def check_integer(

@@ -171,12 +171,8 @@ class StorageReference(Protocol):
         """Whether the storage is gone."""
 
 
-_weak_reference: Callable[[Any], StorageReference] = StorageWeakRef
-
-
-def storage_reference(tensor: Tensor) -> StorageReference:
-    """Return a weak reference to the storage that a tensor lies in."""
-    return _weak_reference(tensor.untyped_storage())
+storage_reference: Callable[[Any], StorageReference] = StorageWeakRef
+"""Makes a weak reference of ``tensor.untyped_storage()``."""
 
 
 def storage_key(tensor: Tensor) -> int:
@@ -249,9 +245,8 @@ without_function_modes: Callable[[], AbstractContextManager[None]] = torch._C.Di
 # What surrounds the running code
 
 
-def is_tracing() -> bool:
-    """Whether `torch.jit.trace` runs the code, as the older ONNX exporter does."""
-    return bool(cast("Callable[[], bool]", _is_tracing)())
+is_tracing: Callable[[], bool] = _is_tracing
+"""Whether `torch.jit.trace` runs the code, as the older ONNX exporter does."""
 
 
 def is_compiled(model: object) -> bool:
@@ -295,8 +290,8 @@ def is_eager_cpu(x: Tensor) -> bool:
     """
     if is_scripting():
         return False
-    is_learning = x.requires_grad and torch.is_grad_enabled()
-    return type(x) is Tensor and x.device.type == "cpu" and not is_learning and not is_watched()
+    is_plain = type(x) is Tensor and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
+    return is_plain and not is_watched()
 
 
 _as_constant: Callable[[Any], Callable[..., Any]] = torch.compiler.assume_constant_result
@@ -319,9 +314,8 @@ def version_of(tensor: Tensor) -> int:
 # oneDNN
 
 
-def onednn_is_available() -> bool:
-    """Whether torch was built with oneDNN."""
-    return bool(cast("Callable[[], bool]", torch.backends.mkldnn.is_available)())
+onednn_is_available: Callable[[], bool] = torch.backends.mkldnn.is_available
+"""Whether torch was built with oneDNN."""
 
 
 def onednn_is_enabled() -> bool:
@@ -375,58 +369,22 @@ prelu_kernel: Callable[[Tensor, Tensor], Tensor] = torch._prelu_kernel
 
 # Functions that torch does not annotate
 
-_split: Callable[..., tuple[Tensor, ...]] = Tensor.split
-_unique: Callable[..., Any] = Tensor.unique
-_broadcast: Callable[..., tuple[Tensor, ...]] = torch.broadcast_tensors
-_broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
+split: Callable[..., tuple[Tensor, ...]] = Tensor.split
+_unique: Callable[..., tuple[Tensor, Tensor]] = Tensor.unique
+broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
 _map_tensors: Callable[..., Any] = _pytree.tree_map_only
-_foreach_divide: Callable[..., tuple[Tensor, ...]] = torch._foreach_div
-_foreach_clamp_min: Callable[..., tuple[Tensor, ...]] = torch._foreach_clamp_min
 
+# The same of lists of tensors, in few calls of the device
 
-def split(tensor: Tensor, size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """`torch.Tensor.split`."""
-    return _split(tensor, size, dim)
-
-
-def unique(tensor: Tensor) -> Tensor:
-    """`torch.Tensor.unique`, sorted."""
-    return cast("Tensor", _unique(tensor))
+add_each: Callable[[list[Tensor], list[Tensor]], object] = torch._foreach_add_
+zero_each: Callable[[list[Tensor]], object] = torch._foreach_zero_
+divide_each: Callable[..., tuple[Tensor, ...]] = torch._foreach_div
+at_least: Callable[..., tuple[Tensor, ...]] = torch._foreach_clamp_min
 
 
 def unique_inverse(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """`torch.Tensor.unique` with, for every element, the position of its value among the unique ones."""
-    return cast("tuple[Tensor, Tensor]", _unique(tensor, return_inverse=True))
-
-
-def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """`torch.broadcast_tensors`."""
-    return _broadcast(*tensors)
-
-
-def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
-    """`torch.broadcast_shapes`."""
-    return _broadcast_shapes(*shapes)
-
-
-def add_each(tensors: list[Tensor], others: list[Tensor]) -> None:
-    """Add tensors to others of the same shapes, in place, in few calls of the device."""
-    torch._foreach_add_(tensors, others)
-
-
-def zero_each(tensors: list[Tensor]) -> None:
-    """Set tensors to 0, in few calls of the device."""
-    torch._foreach_zero_(tensors)
-
-
-def divide_each(tensors: list[Tensor], divisors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return the quotients of pairs of tensors, in few calls of the device."""
-    return _foreach_divide(tensors, divisors)
-
-
-def at_least(tensors: list[Tensor], least: float) -> tuple[Tensor, ...]:
-    """Return the elementwise maximum of tensors and a number, in few calls of the device."""
-    return _foreach_clamp_min(tensors, least)
+    return _unique(tensor, return_inverse=True)
 
 
 def leaves_of(tree: Any) -> list[Any]:
@@ -451,13 +409,8 @@ def map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
     return cast("Tree", _map_tensors(Tensor, function, tree))
 
 
-_cuda_states: Callable[[], list[Tensor]] = torch.cuda.get_rng_state_all
-_cuda_is_used: Callable[[], bool] = torch.cuda.is_initialized
-
-
-def cuda_random_states() -> list[Tensor]:
-    """Return the states of all CUDA generators; none where CUDA was not used yet."""
-    return _cuda_states() if _cuda_is_used() else []
+cuda_random_states: Callable[[], list[Tensor]] = torch.cuda.get_rng_state_all
+cuda_is_used: Callable[[], bool] = torch.cuda.is_initialized
 
 
 # Errors without a type of their own

@@ -8,8 +8,8 @@ from torch import nn
 
 import goctconv
 from goctconv.cli import main
-from goctconv.cli.bench import _cuda, _processor, _run
-from goctconv.cli.bench._report import LEGEND, model_lines
+from goctconv.cli.bench import _measure, _run
+from goctconv.cli.bench._run import LEGEND, model_lines
 from goctconv.deployment import _engines
 
 
@@ -59,7 +59,7 @@ def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
     sizes = []
 
-    class Counted(_processor.Exported):
+    class Counted(_measure.Exported):
         def __init__(self, model, *, size=None):
             sizes.append(size)
             super().__init__(model, size=size)
@@ -68,9 +68,9 @@ def test_engines_share_one_export_of_whatever_size_the_network_takes(monkeypatch
         def forward(self, x):
             return super().forward(x.reshape(-1, 3, 40, 48))
 
-    monkeypatch.setattr(_processor, "Exported", Counted)
+    monkeypatch.setattr(_measure, "Exported", Counted)
     model = OfOneSize(3, 1, 3).eval()
-    forms = _processor.Forms(model, (40, 48), tmp_path)
+    forms = _measure.Forms(model, (40, 48), tmp_path)
     images = torch.randn(2, 3, 40, 48)
     names = ["onnx", "openvino"] if importlib.util.find_spec("openvino") else ["onnx"]
     for name in names:
@@ -122,8 +122,8 @@ class Clock:
 def test_cuda_is_measured_in_every_form(monkeypatch):
     """On the processor, with CUDA's functions played; it shows names, batches and failing ones, not speed."""
     seen = []
-    monkeypatch.setattr(_cuda, "BATCHES", (1, 2, 4))
-    monkeypatch.setattr(_cuda, "_graph", lambda call: call)
+    monkeypatch.setattr(_measure, "BATCHES", (1, 2, 4))
+    monkeypatch.setattr(_measure, "_cuda_graph", lambda call: call)
     monkeypatch.setattr(torch.cuda, "Event", Clock)
     for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
         monkeypatch.setattr(torch.cuda, name, lambda name=name: seen.append(name))
@@ -138,7 +138,7 @@ def test_cuda_is_measured_in_every_form(monkeypatch):
         return forward(self, x)
 
     monkeypatch.setattr(type(model), "forward", refuse_four)
-    found = _cuda.measure_on_cuda(model, (32, 32), 2, torch.device("cpu"), compiled=False)
+    found = _measure.measure_on_cuda(model, (32, 32), 2, torch.device("cpu"), compiled=False)
     assert list(found) == ["1", "2", "4"]
     assert found["4"] is None
     assert "empty_cache" in seen

@@ -53,7 +53,7 @@ def test_arguments_of_the_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "csnet_x1", "--model-args", "weights=1"]) == 2
     assert "--model-args weights=1 is no argument of csnet_x1" in capsys.readouterr().err
     assert main(["info", "csnet_x1", "--model-args", "base_width=four"]) == 2
-    assert "base_width='four': expected an integer, got 'four' (str)" in capsys.readouterr().err
+    assert "--model-args base_width='four' must be an integer" in capsys.readouterr().err
 
 
 def test_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:

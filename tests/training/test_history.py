@@ -115,7 +115,7 @@ def test_plain_lines() -> None:
 
 def test_the_time_left_counts_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([100.0, 130.0])
-    monkeypatch.setattr("goctconv.training._progress.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("goctconv.training._callbacks.time.monotonic", lambda: next(now))
     stream = io.StringIO()
     bar = ProgressBar(stream)
     state = TrainingRun(nn.Identity(), epochs=11, phase="train", epoch=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,10 +148,6 @@ def _joined(sources: list[DataSet]) -> DataSet:
     )
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, KIND)
-
-
 def _start(args: argparse.Namespace) -> int:
     from ._run import run_training  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
 
@@ -161,7 +158,7 @@ DISTILL = Command(
     name="distill",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
-    add_arguments=_add_arguments,
+    add_arguments=functools.partial(add_options, kind=KIND),
     run=_start,
     names={"validation": "--val"},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,10 +109,6 @@ def _note_shared(
         say(f"goctconv: note: {plural(len(shared), 'photograph')} of --val are trained on too: {shorten(shared)}")
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, KIND)
-
-
 def _start(args: argparse.Namespace) -> int:
     from ._run import run_training  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
 
@@ -122,7 +119,7 @@ LEARN = Command(
     name="learn",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
-    add_arguments=_add_arguments,
+    add_arguments=functools.partial(add_options, kind=KIND),
     run=_start,
     names={"validation": "--val"},
 )

@@ -1,4 +1,4 @@
-"""From the command line to a subcommand, and from its errors to an exit status."""
+"""The entry point: subcommands, and the exit statuses of their errors."""
 
 from __future__ import annotations
 

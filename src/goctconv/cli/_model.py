@@ -121,6 +121,17 @@ def computing(args: argparse.Namespace, device: torch.device | None = None) -> I
         ) from error
 
 
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Set the number of PyTorch's threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _spelling(arguments: Mapping[str, Any]) -> Spelling:
     """Return how an argument of `create_model` is written on the command line."""
 

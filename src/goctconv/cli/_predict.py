@@ -84,5 +84,5 @@ PREDICT = Command(
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
     run=_run,
-    names={"checkpoint_path": "--weights"},
+    names={"checkpoint_path": "--weights", "file": "--model"},
 )

@@ -42,7 +42,7 @@ from ._run_options import CHECKPOINTS, RunKind, make_config
 from ._run_results import as_table, summarize, write_report, write_results
 
 _TERMINATED = 128 + signal.SIGTERM
-_SIDE = 224  # where neither option nor network tell of a size
+_SIDE = 224  # where neither option nor network has a size
 _AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew"
 
 
@@ -183,7 +183,7 @@ def make_network(config: Any) -> nn.Module:
 
 
 def _backbone(config: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return what the network is told of its backbone's weights."""
+    """Return the arguments of the network for the weights of its backbone."""
     asked = config.backbone_weights
     if asked is None or config.weights is not None or config.model.startswith(SAVED):
         return {}  # or the whole network has its weights already

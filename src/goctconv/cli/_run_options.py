@@ -114,7 +114,7 @@ class RunKind:
 
 
 def add_options(parser: argparse.ArgumentParser, kind: RunKind) -> None:
-    """Declare the options of a command, so that what was typed is told from what was not."""
+    """Declare the options of a command; only those that are typed get a value."""
     options = options_of(kind.config)
     _add(parser, options[kind.positional], options, is_positional=True)
     for title in _GROUPS:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._torch import cuda_random_states
+from .._torch import cuda_is_used, cuda_random_states
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def random_states() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)),
         "torch": torch.get_rng_state(),
-        "cuda": cuda_random_states(),
+        "cuda": cuda_random_states() if cuda_is_used() else [],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, cast
 
 from torch import nn
@@ -22,11 +22,7 @@ Selection: TypeAlias = Selector | Iterable[Selector]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`.
-
-    Raises:
-        ArgumentTypeError: It is no module.
-    """
+    """Return the model inside DistributedDataParallel, DataParallel and `torch.compile`."""
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError("model", model, "a torch.nn.Module")
     while True:
@@ -51,14 +47,11 @@ def named_batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     """Return every BatchNorm that has a γ, each once, by the first of its names."""
     found: dict[str, BatchNorm] = {}
     for name, module in model.named_modules():
-        if isinstance(module, BatchNorm) and has_gamma(module):
+        if isinstance(module, BatchNorm) and (
+            parametrize.is_parametrized(module, "weight") or parameters_of(module).get("weight") is not None
+        ):
             found[plain_name(name)] = module
     return found
-
-
-def has_gamma(norm: BatchNorm) -> bool:
-    """Whether the layer multiplies by a γ of its own."""
-    return parametrize.is_parametrized(norm, "weight") or parameters_of(norm).get("weight") is not None
 
 
 def gamma_parameters(norm: BatchNorm) -> tuple[nn.Parameter, ...]:
@@ -70,28 +63,18 @@ def gamma_parameters(norm: BatchNorm) -> tuple[nn.Parameter, ...]:
 
 
 def select(model: nn.Module, norms: dict[str, BatchNorm], selection: Selection, argument: str) -> dict[str, BatchNorm]:
-    """Return the layers that a selection names.
-
-    Args:
-        model: Whose module names count.
-        norms: The layers to choose from, by name.
-        selection: What to choose.
-        argument: Its name, for the error.
-
-    Raises:
-        ArgumentError: A selector matches no BatchNorm with a γ.
-        ArgumentTypeError: A selector of another kind.
-    """
+    """Return those of some layers that a selection names by the module names of a model."""
     chosen: set[int] = set()
     for selector in _selectors(selection, argument):
-        modules = [module for name, module in _aliases(model) if _matches(selector, name, module)]
+        named = model.named_modules(remove_duplicate=False)
+        modules = [module for name, module in named if _matches(selector, plain_name(name), module)]
         if isinstance(selector, nn.Module):
             modules.append(selector)
         matched = {id(norm) for module in modules for norm in module.modules()} & {id(norm) for norm in norms.values()}
         if not matched:
-            raise ArgumentError(
-                argument, selector, problem="matches no BatchNorm with γ", cure=f"{_known(selector, norms)}"
-            )
+            near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
+            known = f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"
+            raise ArgumentError(argument, selector, problem="matches no BatchNorm with γ", cure=known)
         chosen |= matched
     return {name: norm for name, norm in norms.items() if id(norm) in chosen}
 
@@ -111,20 +94,10 @@ def _selectors(selection: Selection, argument: str) -> list[Selector]:
     return selectors
 
 
-def _aliases(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in model.named_modules(remove_duplicate=False):
-        yield plain_name(name), module
-
-
 def _matches(selector: Any, name: str, module: nn.Module) -> bool:
     if isinstance(selector, str):
         return fnmatch.fnmatchcase(name, selector)
     return not isinstance(selector, nn.Module) and isinstance(module, BatchNorm) and bool(selector(name, module))
-
-
-def _known(selector: Selector, norms: dict[str, BatchNorm]) -> str:
-    near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
-    return f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"
 
 
 class OwnedHook:

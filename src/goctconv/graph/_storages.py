@@ -44,7 +44,7 @@ class StorageMap(Generic[Value]):
         """Give a tensor's storage a value."""
         key = storage_key(tensor)
         if key:
-            self._entries[key] = (storage_reference(tensor), value)
+            self._entries[key] = (storage_reference(tensor.untyped_storage()), value)
 
     def forget(self, tensor: Tensor) -> None:
         """Forget the value of a tensor's storage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from .._features import ChannelError, Channels, Features, ScaleError
 from ._convolution import IntPair, PaddingMode
 from ._cross_stage import CrossStageGOctConv
 from ._goctconv import Downsample, GOctConv, Upsample
+from ._layer import ScaleLayer
 from ._parallel_dilated import ParallelDilatedConv
 from ._per_scale import PerScale
 from ._prelu import PReLU
@@ -26,6 +28,19 @@ class Block(nn.Module):
     """
 
     layer_names: ClassVar[tuple[str, str, str]]
+    norm1: PerScale
+    norm2: PerScale
+    norm3: PerScale
+    act1: PerScale
+    act2: PerScale
+    act3: PerScale
+
+    def _add_step(
+        self, number: int, layer: ScaleLayer, norm: Callable[[int], nn.Module], activation: Callable[[int], nn.Module]
+    ) -> None:
+        self.add_module(self.layer_names[number - 1], layer)
+        self.add_module(f"norm{number}", PerScale(norm, layer.out_channels))
+        self.add_module(f"act{number}", PerScale(activation, layer.out_channels))
 
     def steps(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield every layer with its normalisation and its activation."""
@@ -94,6 +109,7 @@ class ILBlock(Block):
     """
 
     layer_names = ("conv1", "conv2", "conv3")
+    conv1: GOctConv
 
     def __init__(
         self,
@@ -114,32 +130,15 @@ class ILBlock(Block):
     ) -> None:
         super().__init__()
 
-        def exchange(inputs: Channels, size: IntPair, step: IntPair) -> GOctConv:
-            return GOctConv(
-                inputs,
-                out_channels,
-                size,
-                step,
-                bias=False,
-                padding_mode=padding_mode,
-                downsample=downsample,
-                upsample=upsample,
-            )
-
-        def spatial() -> nn.Module:
-            if not simplified:
-                return exchange(out_channels, 3, 1)
-            return SimplifiedGOctConv(out_channels, 3, bias=False, padding_mode=padding_mode, weight_scale=weight_scale)
-
-        self.conv1 = exchange(in_channels, kernel_size, stride)
-        self.norm1 = PerScale(norm, out_channels)
-        self.act1 = PerScale(activation, out_channels)
-        self.conv2 = spatial()
-        self.norm2 = PerScale(norm, out_channels)
-        self.act2 = PerScale(activation, out_channels)
-        self.conv3 = spatial()
-        self.norm3 = PerScale(norm, out_channels)
-        self.act3 = PerScale(activation, out_channels)
+        resampling: dict[str, Any] = {"downsample": downsample, "upsample": upsample}
+        exchange: Callable[..., GOctConv] = partial(GOctConv, bias=False, padding_mode=padding_mode, **resampling)
+        spatial: Callable[[], ScaleLayer] = partial(exchange, out_channels, out_channels, 3)
+        if simplified:
+            options: dict[str, Any] = {"padding_mode": padding_mode, "weight_scale": weight_scale}
+            spatial = partial(SimplifiedGOctConv, out_channels, 3, bias=False, **options)
+        self._add_step(1, exchange(in_channels, out_channels, kernel_size, stride), norm, activation)
+        self._add_step(2, spatial(), norm, activation)
+        self._add_step(3, spatial(), norm, activation)
         self.to(device=device, dtype=dtype)
 
 
@@ -191,6 +190,9 @@ class FusionHead(Block):
     """
 
     layer_names = ("fuse", "dilated", "merge")
+    fuse: CrossStageGOctConv
+    dilated: ParallelDilatedConv
+    merge: CrossStageGOctConv
 
     def __init__(
         self,
@@ -217,37 +219,20 @@ class FusionHead(Block):
                 problem = "" if name == "in_channels" else f" of {{in_channels={in_channels!r}}}"
                 raise ChannelError(name, widths, f"one width for each stage{problem}")
 
-        def exchange(inputs: Channels, outputs: Channels, reductions: Sequence[int] | None) -> CrossStageGOctConv:
-            return CrossStageGOctConv(
-                inputs,
-                outputs,
-                bias=False,
-                in_reductions=in_reductions,
-                out_reductions=reductions,
-                downsample=downsample,
-                upsample=upsample,
-            )
-
-        self.fuse = exchange(in_channels, fuse_channels, in_reductions)
-        self.norm1 = PerScale(norm, fuse_channels)
-        self.act1 = PerScale(activation, fuse_channels)
-        self.dilated = ParallelDilatedConv(
-            fuse_channels,
-            branch_channels,
-            dilations=dilations,
-            padding_mode=padding_mode,
-            weight_scale=weight_scale,
+        resampling: dict[str, Any] = {"downsample": downsample, "upsample": upsample}
+        exchange: Callable[..., CrossStageGOctConv] = partial(
+            CrossStageGOctConv, bias=False, in_reductions=in_reductions, **resampling
         )
-        widths = self.dilated.out_widths
-        reductions = self.fuse.in_reductions
-        if out_reduction is not None and out_reduction not in reductions:
-            raise ScaleError("out_reduction", out_reduction, f"one of the stages' reductions {reductions}")
-        self.norm2 = PerScale(norm, widths)
-        self.act2 = PerScale(activation, widths)
-        fused = sum(widths) if out_channels is None else out_channels
-        self.merge = exchange(widths, fused, None if out_reduction is None else (out_reduction,))
-        self.norm3 = PerScale(norm, fused)
-        self.act3 = PerScale(activation, fused)
+        fuse = exchange(in_channels, fuse_channels, out_reductions=in_reductions)
+        if out_reduction is not None and out_reduction not in fuse.in_reductions:
+            raise ScaleError("out_reduction", out_reduction, f"one of the stages' reductions {fuse.in_reductions}")
+        self._add_step(1, fuse, norm, activation)
+        options: dict[str, Any] = {"padding_mode": padding_mode, "weight_scale": weight_scale}
+        dilated = ParallelDilatedConv(fuse_channels, branch_channels, dilations=dilations, **options)
+        self._add_step(2, dilated, norm, activation)
+        fused = sum(dilated.out_widths) if out_channels is None else out_channels
+        reductions = None if out_reduction is None else (out_reduction,)
+        self._add_step(3, exchange(dilated.out_widths, fused, out_reductions=reductions), norm, activation)
         self.to(device=device, dtype=dtype)
 
     @property

@@ -23,6 +23,7 @@ from .._features import (
     reduced_size,
     spatial_size,
 )
+from .._torch import children_of
 from ._convolution import (
     PLAIN,
     IntPair,
@@ -214,11 +215,11 @@ class GOctConv(ScaleLayer):
         # One term after the other, and none held longer than its sum: of large maps they are most of the memory.
         total: Tensor | None = None
         after = self.out_reductions[target]
+        paths = children_of(self.paths)  # a module's own attributes and items take longer to look up
         for source, x in enumerate(inputs):
-            name = f"{source}_to_{target}"
-            if name not in self.paths:
+            conv, before = paths.get(f"{source}_to_{target}"), self.in_reductions[source]
+            if conv is None:
                 continue
-            conv, before = self.paths[name], self.in_reductions[source]
             if before <= after:
                 args = conv, x if before == after else self._shrink(x, size, after // before)
                 total = kernels.convolve(*args) if total is None else kernels.add_convolved(total, *args)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentTypeError, check_choice
 from .._features import ChannelError, Channels, absent, even_branches, parse_channels, spatial_size
+from .._torch import children_of
 from ._convolution import IntPair, Kernels, PaddingMode, as_pair, resolve_padding, scaled_conv2d
 from ._layer import ScaleLayer
 
@@ -115,9 +116,8 @@ class ParallelDilatedConv(ScaleLayer):
 
     def compute_scale(self, scale: int, x: Tensor, kernels: Kernels) -> Tensor:
         """Return the branches of one scale, concatenated."""
-        if not self.out_widths[scale]:
-            return absent(x, spatial_size(x))
-        return kernels.concatenate(cast("nn.ModuleDict", self.branches[str(scale)]), x)
+        convs = children_of(self.branches).get(str(scale))
+        return absent(x, spatial_size(x)) if convs is None else kernels.concatenate(cast("nn.ModuleDict", convs), x)
 
     def extra_repr(self) -> str:
         """Return the widths; the convolutions below show the rest."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .._checks import check_choice
 from .._features import Channels, absent, spatial_size
+from .._torch import children_of
 from ._convolution import (
     IntPair,
     Kernels,
@@ -116,10 +117,10 @@ class SimplifiedGOctConv(ScaleLayer):
 
     def compute_scale(self, scale: int, x: Tensor, kernels: Kernels) -> Tensor:
         """Return one output scale."""
-        width = self.in_widths[scale]
+        conv = children_of(self.convs).get(str(scale))
         if self.stride == 2:
-            x = halve(x, width)
-        return kernels.convolve(self.convs[str(scale)], x) if width else absent(x, spatial_size(x))
+            x = halve(x, self.in_widths[scale])
+        return absent(x, spatial_size(x)) if conv is None else kernels.convolve(conv, x)
 
     def extra_repr(self) -> str:
         """Return the arguments; the convolutions below show their own."""

@@ -64,14 +64,7 @@ def parse_head(channels: Mapping[str, Any], scales: int) -> HeadChannels:
 
 
 def places_of_head(head: FusionHead, name: str, prefix: str, weight: str) -> Iterator[Published]:
-    """Yield where the tensors of a head lie in the authors' checkpoint.
-
-    Args:
-        head: Ours.
-        name: Its name in our network.
-        prefix: What stands before the authors' names.
-        weight: What they call a weight of all paths.
-    """
+    """Yield where the tensors of a head lie in a checkpoint of authors with a ``prefix`` and a name for weights."""
     for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
         key = f"{prefix}{layer}"
         yield from paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.{weight}")
@@ -89,13 +82,7 @@ def places_of_prediction(classifier: nn.Module) -> Iterator[Published]:
 
 
 def head_in(state: StateDict, prefix: str, scales: int | None = None) -> dict[str, Any] | None:
-    """Return the widths of the head in a state dict of either layout; None if the tensors do not tell.
-
-    Args:
-        state: Tensors under the authors' names or ours.
-        prefix: What stands before the authors' names.
-        scales: What the head fuses; as many as the tensors name if not given.
-    """
+    """Return the widths of the head in a state dict of either layout; None if the tensors do not tell."""
     before = re.escape(prefix)
     fuse = nested(state, rf"(){before}fuse\.bns\.(\d)\.weight|()head\.norm1\.(\d)\.weight")[0]
     merge = nested(state, rf"(){before}fuse1x1\.bns\.(\d)\.weight|()head\.norm3\.(\d)\.weight")[0]

@@ -18,11 +18,7 @@ from .hub import HubModel
 
 
 class MapModel(HubModel):
-    """A network whose last layer, ``classifier``, predicts maps from ``num_features`` channels.
-
-    A class of this kind makes ``head``, which may be None, ``classifier`` and ``feature_info``, and defines
-    `forward_features` and the three methods below it.
-    """
+    """A network whose last layer, ``classifier``, predicts maps from what ``head``, if it has one, fuses."""
 
     head: nn.Module | None
     classifier: nn.Module
@@ -107,10 +103,7 @@ class MapModel(HubModel):
         self.grad_checkpointing = enable
 
     def _run(self, module: nn.Module, features: Any) -> Any:
-        """Run a module; in training with `set_grad_checkpointing`, the backward pass recomputes its activations.
-
-        PyTorch's checkpointing updates running statistics twice; here the recomputation leaves them alone.
-        """
+        """Run a module; in training with `set_grad_checkpointing`, the backward pass recomputes its activations."""
         if not (self.grad_checkpointing and self.training):
             return module(features)
         return checkpoint(
@@ -177,6 +170,7 @@ class MapModel(HubModel):
 
 @contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave running statistics alone, which PyTorch's checkpointing updates again in the recomputation."""
     norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm) and norm.track_running_stats]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

@@ -129,32 +129,17 @@ def observe_nothing(*_: object) -> tuple[None, None]:
 
 @dataclass(eq=False)
 class Call:
-    """One call of a BatchNorm: its output, and the functions of it that were seen since.
-
-    Attributes:
-        observe: Measures what is seen.
-        output: What the BatchNorm returned.
-        own: The metric of that, (B, C), where it counts.
-        bit: Tells in `Follower.reach_of` what depends on it.
-        is_internal: Whether the BatchNorm applies an activation itself.
-        seen: Functions of the output, in order.
-        modules: Modules called on the output alone, by what they returned.
-        writing_macs: Multiply-accumulate operations, per channel, of the convolution that is normalized.
-        reading_macs: The same of the convolutions that consume the channel.
-        shape: Of the output.
-        dtype: Of the output.
-        device: Of the output.
-    """
+    """One call of a BatchNorm: its output, and the functions of it that were seen since, in order."""
 
     observe: Observe = observe_nothing
     output: Tensor | None = None
-    own: Tensor | None = None
-    bit: int = 0
-    is_internal: bool = False
+    own: Tensor | None = None  # the metric of the output, (B, C), where it counts
+    bit: int = 0  # tells in `Follower.reach_of` what depends on the output
+    is_internal: bool = False  # whether the BatchNorm applies an activation itself
     seen: list[Seen] = field(default_factory=list)
-    modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)
-    reading_macs: float = 0.0
-    writing_macs: float = 0.0
+    modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)  # on the output alone, by their results
+    writing_macs: float = 0.0  # per channel, of the convolution that is normalized
+    reading_macs: float = 0.0  # the same of the convolutions that consume the channel
     shape: torch.Size | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

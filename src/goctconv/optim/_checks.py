@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .._checks import ArgumentError, ArgumentTypeError, check_integer, check_number
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_integer, check_number
 from .._torch import BatchNorm, has_scheduler
 from ..graph import Selection, gamma_parameters, named_batch_norms, select
 from ._param_groups import groups_by_parameter
@@ -17,19 +17,13 @@ from ._statistics import owner_of
 from ._watch import WatchedLayer
 
 
-def check_arguments(optimizer: object, model: object, history: object) -> None:
-    """Check types, and that nothing counts the optimizer's groups yet.
-
-    Raises:
-        ArgumentTypeError: Something is of another type.
-        ArgumentError: A scheduler is attached, or the history is no number of steps.
-    """
+def check_arguments(optimizer: object, model: object, history: object, decoupled: object, transform: object) -> None:
+    """Check types, and that nothing counts the optimizer's groups yet."""
     if not isinstance(optimizer, Optimizer):
         is_swapped = isinstance(optimizer, nn.Module) and isinstance(model, Optimizer)
         cure = "the optimizer comes first, as in DynamicWeightDecay(optimizer, model)" if is_swapped else ""
         raise ArgumentTypeError("optimizer", optimizer, "a torch.optim.Optimizer", cure)
-    if not isinstance(model, nn.Module):
-        raise ArgumentTypeError("model", model, "a torch.nn.Module")
+    check_instance("model", model, nn.Module, "a torch.nn.Module")
     if isinstance(model, nn.DataParallel):
         problem = "is a DataParallel, whose replicas cannot be watched"
         raise ArgumentTypeError("model", model, problem=problem, cure="use DistributedDataParallel")
@@ -43,15 +37,6 @@ def check_arguments(optimizer: object, model: object, history: object) -> None:
             "change the group of γ that wrapping adds; wrap first, then attach it"
         )
     check_integer("history", history, 0, cure="0 records nothing")
-
-
-def check_options(decoupled: object, transform: object, optimizer: Optimizer) -> None:
-    """Check a flag and a function.
-
-    Raises:
-        ArgumentTypeError: They are of another type.
-        ArgumentError: Decoupled decay without a learning rate.
-    """
     if not isinstance(decoupled, bool):
         raise ArgumentTypeError("decoupled", decoupled, "True or False")
     if decoupled and not all("lr" in group for group in optimizer.param_groups):
@@ -64,13 +49,7 @@ def check_options(decoupled: object, transform: object, optimizer: Optimizer) ->
 def chosen_norms(
     optimizer: Optimizer, model: nn.Module, include: Selection | None, exclude: Selection | None
 ) -> dict[str, BatchNorm]:
-    """Return the layers that are chosen.
-
-    Raises:
-        ArgumentTypeError: They are sharded over processes.
-        ArgumentError: There are none; the optimizer holds none of them, or not all that were named; another
-            DynamicWeightDecay has some.
-    """
+    """Return the layers that are chosen."""
     norms = named_batch_norms(model)
     if not norms:
         problem = "has no BatchNorm with γ (affine=True), so there is nothing to decay"
@@ -120,12 +99,7 @@ def _check_held(optimizer: Optimizer, chosen: Mapping[str, BatchNorm], *, named:
 
 
 def checked_metric(transform: object, changed: object, name: str, old: Tensor) -> Tensor:
-    """Return what a transform made of M of a layer.
-
-    Raises:
-        ArgumentTypeError: It did not return a mapping of tensors.
-        ArgumentError: The layer is missing, or has another shape.
-    """
+    """Return what a transform made of M of a layer."""
     if not isinstance(changed, Mapping):
         problem = f"returned {changed!r} (is a return missing?)"
         raise ArgumentTypeError("transform", transform, "a dict from layers to M", problem=problem)
@@ -142,11 +116,7 @@ def checked_metric(transform: object, changed: object, name: str, old: Tensor) -
 
 
 def check_threshold(threshold: object) -> float:
-    """Return a threshold of abs(γ).
-
-    Raises:
-        ArgumentError: It is not a number of at least 0.
-    """
+    """Return a threshold of abs(γ)."""
     return check_number("threshold", threshold, 0, cure="1e-20 is published")
 
 

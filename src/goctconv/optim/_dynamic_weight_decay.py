@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from .._checks import ArgumentError
+from .._checks import ArgumentError, ArgumentTypeError
 from .._torch import STEP_HOOKS, add_each, drop_step_pre_hook
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
-from ._checks import Warnings, check_arguments, check_options, check_threshold, checked_metric, chosen_norms
+from ._checks import Warnings, check_arguments, check_threshold, checked_metric, chosen_norms
 from ._metrics import Cost, Metric, check_cost, parse_metric
 from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._results import GammaHistory, LayerStatistics, Sparsity, StatisticsError, transform_without, without
@@ -105,12 +105,11 @@ class DynamicWeightDecay(OptimizerWrapper):
         transform: Transform | None = None,
         process_group: ProcessGroup = "auto",
     ) -> None:
-        check_arguments(optimizer, model, history)
+        check_arguments(optimizer, model, history, decoupled, transform)
         if isinstance(optimizer, DynamicWeightDecay):
             cure = "wrap it once; after remove(), wrap the one inside, its attribute optimizer"
             raise ArgumentError("optimizer", optimizer, problem="is a DynamicWeightDecay already", cure=cure)
         check_coefficient(weight_decay, "weight_decay")
-        check_options(decoupled, transform, optimizer)
         super().__init__(optimizer)
         self.model = unwrapped(model)
         self.decoupled = decoupled
@@ -233,52 +232,37 @@ class DynamicWeightDecay(OptimizerWrapper):
         return result
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
-        if isinstance(self.optimizer, LBFGS):
-            if closure is None:
-                raise TypeError("LBFGS evaluates the loss several times: call step(closure)")
-            return self._step_wrapped(self._with_penalty(closure))
+        joins_loss = isinstance(self.optimizer, LBFGS)
         if closure is not None:
-            return self._step_wrapped(self._with_decay(closure))
+            return self._step_wrapped(self._with_decay(closure, joins_loss=joins_loss))
+        if joins_loss:
+            cure = "call step(closure): LBFGS evaluates the loss several times"
+            raise ArgumentTypeError("closure", closure, "a function that returns the loss", cure)
         self._measure()
         self._add_to_gradients()
         return self._step_wrapped(None)
 
-    def _with_decay(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """Return a closure whose gradients contain the decay; evaluations after the first replace its images."""
-        before = self._watch.sums()
+    def _with_decay(self, closure: Callable[[], Any], *, joins_loss: bool) -> Callable[[], Any]:
+        """Return a closure whose gradients contain the decay; evaluations after the first replace its images.
+
+        Where the penalty joins the loss, M is a constant of the step, so that a line search meets one function.
+        """
+        before = {} if joins_loss else self._watch.sums()
         is_first = True
 
         def decayed() -> Any:
             nonlocal is_first
             if not is_first:
                 self._watch.restore(before)
-            is_first = False
             with torch.enable_grad():
                 loss = closure()
-            self._measure()
-            self._add_to_gradients()
-            return loss
-
-        return decayed
-
-    def _with_penalty(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """Return a closure whose loss and gradients contain the penalty.
-
-        M is a constant of the step, so that a line search meets one function.
-        """
-        is_first = True
-
-        def penalized() -> Any:
-            nonlocal is_first
-            with torch.enable_grad():
-                loss = closure()
-            if is_first:
+            if is_first or not joins_loss:
                 self._measure()
             is_first = False
             self._add_to_gradients()
-            return loss + self._penalty()
+            return loss + self._penalty() if joins_loss else loss
 
-        return penalized
+        return decayed
 
     def _check(self) -> None:
         self._watch.check_unchanged()

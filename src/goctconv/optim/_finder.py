@@ -255,11 +255,7 @@ class ActivationFinder:
 
 
 class _Pass:
-    """A forward pass that is being recorded, from the call of the outermost module to its return.
-
-    Attributes:
-        modules: Those that run, the outermost first.
-    """
+    """A forward pass that is being recorded, from the call of the outermost module to its return."""
 
     def __init__(self, tracer: Tracer, root: FrameType | None) -> None:
         self.modules: list[nn.Module] = []

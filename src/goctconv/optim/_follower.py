@@ -86,7 +86,9 @@ class Follower(Observer):
         if frame.call is not None:
             self._leave_norm(frame.call, output, value)
         elif isinstance(module, DropoutNd) and args and isinstance(args[0], Tensor):
-            self._alias(output, args[0])
+            source = self.value_of(args[0])  # dropout's output is treated as equal to its input
+            if source is not None:
+                self._set(output, source, (*self.layout_of(args[0]), "alias"))
         elif value is not None and value.operation is not None and value.call is frame.is_on_output:
             value.call.modules.setdefault(value, (module, path))
 
@@ -105,7 +107,9 @@ class Follower(Observer):
             self._reach[storage_key(tensor)] = reach
         name, args, result = operation.name, operation.args, operation.result
         if is_batch_norm(name):
-            self._note_batch_norm(args, result)
+            output = result[0] if isinstance(result, tuple | list) and result else result
+            if self._norm_calls and isinstance(output, Tensor) and output.shape == args[0].shape:
+                self._follow(output, self._norm_calls[-1])
         elif name in _PRODUCTS and isinstance(result, Tensor) and storage_key(result):
             self._note_product(operation)
         elif args and isinstance(args[0], Tensor):
@@ -148,22 +152,11 @@ class Follower(Observer):
         self._set(tensor, Value(call))
         call.bit = self._new_bit(tensor)
 
-    def _alias(self, tensor: Tensor, source: Tensor) -> None:
-        """Treat a tensor as equal to another one, as dropout's output is for this purpose."""
-        value = self.value_of(source)
-        if value is not None:
-            self._set(tensor, value, (*self.layout_of(source), "alias"))
-
     def _new_bit(self, tensor: Tensor) -> int:
         bit = 1 << self._bits
         self._bits += 1
         self._reach[storage_key(tensor)] = self._reach.get(storage_key(tensor), 0) | bit
         return bit
-
-    def _note_batch_norm(self, args: tuple[Any, ...], result: Any) -> None:
-        output = result[0] if isinstance(result, tuple | list) and result else result
-        if self._norm_calls and isinstance(output, Tensor) and output.shape == args[0].shape:
-            self._follow(output, self._norm_calls[-1])
 
     def _note_product(self, operation: Operation) -> None:
         product = product_of(operation)
@@ -185,13 +178,10 @@ class Follower(Observer):
         if found is not None:
             value, layout = found
             self._set(result, value, layout)
-            self._see(value, result)
+            bit = self._new_bit(result)
+            value.call.seen.append(Seen(value, bit, *value.call.observe(value.call, result, value)))
         elif is_mutable(operation.func):
             self._values.forget(result)
-
-    def _see(self, value: Value, tensor: Tensor) -> None:
-        bit = self._new_bit(tensor)
-        value.call.seen.append(Seen(value, bit, *value.call.observe(value.call, tensor, value)))
 
     def _note_same(self, source: Tensor, result: Tensor) -> None:
         parameter = self._parameter_of(source)
@@ -245,11 +235,7 @@ class Follower(Observer):
 
 
 def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: Any) -> dict[str, ActivationPath]:
-    """Return what follows each BatchNorm in one forward pass, by name; layers that do not run are absent.
-
-    Raises:
-        StatisticsError: Different activations follow at different calls of a layer.
-    """
+    """Return what follows each BatchNorm in one forward pass, by name; layers that do not run are absent."""
     names = {norm: name for name, norm in norms.items()}
     calls: list[tuple[str, Call]] = []
 
@@ -274,11 +260,7 @@ def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: 
 
 
 def check_same_activation(name: str, first: ActivationPath, other: ActivationPath) -> None:
-    """Check that the same activation follows at two calls of a layer.
-
-    Raises:
-        StatisticsError: It does not.
-    """
+    """Check that the same activation follows at two calls of a layer."""
     if not first.reads_the_same(other):
         raise StatisticsError(
             f"{name!r} is called several times, and different activations follow: {first.activation} and "

@@ -22,9 +22,8 @@ def global_average_pool(activation: Tensor) -> Tensor:
     """|mean over pixels|, the published metric."""
     if activation.dim() == 2:
         return activation.abs().to(precise(activation.dtype))
-    mean: Tensor = activation.mean(_spatial(activation), dtype=precise(activation.dtype))
-    magnitude: Tensor = mean.abs()
-    return magnitude
+    mean: Tensor = activation.mean(list(range(2, activation.dim())), dtype=precise(activation.dtype))
+    return torch.abs(mean)
 
 
 def absolute_mean(activation: Tensor) -> Tensor:
@@ -51,12 +50,7 @@ METRICS: dict[str, Metric] = {
 
 
 def parse_metric(metric: str | Metric) -> Metric:
-    """Return the function that a name stands for, or the function itself.
-
-    Raises:
-        ArgumentError: An unknown name.
-        ArgumentTypeError: Neither a name nor a function.
-    """
+    """Return the function that a name stands for, or the function itself."""
     expected = f"one of {', '.join(METRICS)}, or a function (B, C, ...) -> (B, C)"
     if isinstance(metric, str):
         if metric not in METRICS:
@@ -72,10 +66,6 @@ def precise(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _spatial(activation: Tensor) -> list[int]:
-    return list(range(2, activation.dim()))
-
-
 def _pixels(activation: Tensor) -> int:
     pixels = 1
     for size in activation.shape[2:]:
@@ -86,7 +76,9 @@ def _pixels(activation: Tensor) -> int:
 def _norm(activation: Tensor, order: float) -> Tensor:
     if activation.dim() == 2:
         return activation.abs().to(precise(activation.dtype))
-    norm: Tensor = torch.linalg.vector_norm(activation, order, _spatial(activation), dtype=precise(activation.dtype))
+    norm: Tensor = torch.linalg.vector_norm(
+        activation, order, list(range(2, activation.dim())), dtype=precise(activation.dtype)
+    )
     return norm
 
 
@@ -94,12 +86,7 @@ _MEASURED = ("resolution", "macs")
 
 
 def check_cost(cost: object, names: Sequence[str], known: Sequence[str]) -> None:
-    """Check a cost against the names of the layers that are decayed, and of all that are known.
-
-    Raises:
-        ArgumentError: An unknown word, a layer without a factor, a factor that is negative or not finite.
-        ArgumentTypeError: Something else.
-    """
+    """Check a cost against the names of the layers that are decayed, and of all that are known."""
     if cost is None or (isinstance(cost, str) and cost in _MEASURED):
         return
     expected = "None, 'resolution', 'macs' or a mapping from layers to factors"
@@ -121,15 +108,10 @@ def check_cost(cost: object, names: Sequence[str], known: Sequence[str]) -> None
 
 
 def cost_factors(cost: Cost, resolution: Mapping[str, float], macs: Mapping[str, float]) -> dict[str, float]:
-    """Return the factor of every layer that has been run.
+    """Return the factor of every layer that has been run; the resolution of others is 0.
 
     Those of ``"resolution"`` are 2 to the number of halvings between the layer's map and the smallest one, in the
     spirit of the published rule; those of ``"macs"`` are relative to the mean over layers.
-
-    Args:
-        cost: As it was given.
-        resolution: Of each layer's map, in pixels; 0 where it has not run.
-        macs: Of each layer, per image and channel.
     """
     known = [name for name, side in resolution.items() if side > 0]
     if cost is None or not known:

@@ -55,11 +55,7 @@ def groups_by_parameter(optimizer: Optimizer) -> dict[nn.Parameter, dict[str, An
 
 
 def check_same_groups(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """Check that a state dict's groups decay the layers that ours do.
-
-    Raises:
-        ArgumentError: They do not.
-    """
+    """Check that a state dict's groups decay the layers that ours do."""
     decayed, saved_decayed = ([COEFFICIENT in group for group in groups] for groups in (ours, theirs))
     as_saved = "wrap with the include and exclude that it was saved with"
     if decayed != saved_decayed:
@@ -80,12 +76,7 @@ def _counted(decayed: list[bool]) -> str:
 
 
 def check_coefficient(value: Any, argument: str) -> None:
-    """Check a coefficient of decay.
-
-    Raises:
-        ArgumentError: It is negative, infinite or NaN.
-        ArgumentTypeError: It is no number.
-    """
+    """Check a coefficient of decay."""
     if isinstance(value, Tensor) and value.numel() == 1:
         return  # a tensor of a captured step: reading it would wait for the device
     check_number(argument, value, 0, cure="3.0 is published, 0 is no decay")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,27 +30,17 @@ class Sums(NamedTuple):
 
 
 class ActivationStatistics:
-    """What the hooks of one BatchNorm have summed since the last step.
-
-    Attributes:
-        name: The module's name.
-        path: The way to the activation; None until a forward pass has shown it.
-        total: The metric summed over images, (C,); None until the first image.
-        count: The number of images, as a tensor, for compiled code adds to it.
-        is_fresh: Whether something was summed since the last step.
-        resolution: Side length of the activation's maps in pixels, the geometric mean of height and width.
-        macs: Multiply-accumulate operations per image and channel.
-    """
+    """What the hooks of one BatchNorm have summed since the last step."""
 
     def __init__(self, name: str, metric: Metric) -> None:
         self.name = name
         self.metric = metric
-        self.path: ActivationPath | None = None
-        self.resolution = 0.0
-        self.macs = 0.0
-        self.total: Tensor | None = None
-        self.count: Tensor | None = None
-        self.is_fresh = False
+        self.path: ActivationPath | None = None  # until a forward pass has shown it
+        self.resolution = 0.0  # side length of the activation's maps, the geometric mean of height and width
+        self.macs = 0.0  # per image and channel
+        self.total: Tensor | None = None  # the metric summed over images, (C,)
+        self.count: Tensor | None = None  # of images: a tensor, for compiled code adds to it
+        self.is_fresh = False  # whether something was summed since the last step
         self._pending: tuple[Tensor, int] | None = None
         self._was_read_in_forward = False
 
@@ -63,7 +53,7 @@ class ActivationStatistics:
         elif self.path is not None and not is_transformed() and self.counts_this_pass():
             self.flush()
             if self.path.module is None:
-                self.add(self._measure(output.detach()), output.shape[0])
+                self._read(self.path, output)
             else:
                 self._pending = (output, version_of(output))
 
@@ -88,15 +78,16 @@ class ActivationStatistics:
 
     def flush(self) -> None:
         """Read what still waits for an activation module that was not called this time."""
-        if self._pending is None:
+        pending, self._pending = self._pending, None
+        if pending is None or self.path is None:
             return
-        (output, version), self._pending = self._pending, None
+        output, version = pending
         if version_of(output) != version:
             raise StatisticsError(
                 f"the output of {self.name!r} was changed in place before its activation could be read: "
                 "it is followed by different operations at different calls; exclude this layer"
             )
-        self.add(self._measure(output.detach()), output.shape[0])
+        self._read(self.path, output)
 
     @torch.no_grad()
     def add(self, values: Tensor, images: int) -> None:
@@ -106,21 +97,20 @@ class ActivationStatistics:
             raise ArgumentError(
                 "metric", self.metric, "(images, channels)", "reduce all dimensions but the first two", problem=returned
             )
-        self.allocate(values.shape[1], values.dtype, values.device)
-        assert self.total is not None  # noqa: S101  # what allocate is for; narrows the type
-        assert self.count is not None  # noqa: S101
-        self.total.add_(values.sum(0))
-        self.count.add_(images)
+        total, count = self.allocate(values.shape[1], values.dtype, values.device)
+        total.add_(values.sum(0))
+        count.add_(images)
         self.is_fresh = True
 
-    def allocate(self, channels: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Make the sums, or move them to where and what the activations are now."""
+    def allocate(self, channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Make the sums, or move them to where and what the activations are now; return them."""
         dtype = precise(dtype)
         if self.total is None or self.count is None:
             self.total = torch.zeros(channels, dtype=dtype, device=device)
             self.count = torch.zeros((), dtype=dtype, device=device)
         elif self.total.dtype != dtype or self.total.device != device:
             self.total, self.count = self.total.to(device, dtype), self.count.to(device, dtype)
+        return self.total, self.count
 
     def learn_cost(self, shape: Sequence[int], writing_macs: float, reading_macs: float) -> None:
         """Note what a channel costs: the size of its map, and the operations per image that make and read it."""
@@ -137,20 +127,15 @@ class ActivationStatistics:
         """Return to what was summed at an earlier time."""
         self.reset()
         if sums is not None:
-            self.allocate(len(sums.total), sums.total.dtype, sums.total.device)
-            for tensor, saved in ((self.total, sums.total), (self.count, sums.images)):
-                cast("Tensor", tensor).copy_(saved)
+            total, count = self.allocate(len(sums.total), sums.total.dtype, sums.total.device)
+            total.copy_(sums.total)
+            count.copy_(sums.images)
             self.is_fresh = sums.is_fresh
             if sums.resolution:  # a copy has not run yet
                 self.resolution, self.macs = sums.resolution, sums.macs
 
     def reset(self, kept: Tensor | None = None, *, are_sums_zero: bool = False) -> None:
-        """Forget the images; the sums keep their memory, which compiled code knows.
-
-        Args:
-            kept: If it is a positive number, keep the sums: the step was skipped.
-            are_sums_zero: Whether they were set to 0 already, with those of other layers.
-        """
+        """Forget the images, unless ``kept`` is positive; the sums keep their memory, which compiled code knows."""
         for tensor in () if are_sums_zero else (self.total, self.count):
             if tensor is not None and kept is None:
                 tensor.zero_()
@@ -171,24 +156,24 @@ class ActivationStatistics:
         self.count.add_(output.shape[0])
         self.is_fresh = True
 
-    def _measure(self, output: Tensor) -> Tensor:
-        path = self.path
-        assert path is not None  # noqa: S101  # callers have looked
-        if not path.steps:
-            return self.metric(output)
-        if _is_small(output):
-            return self.metric(path.reproduce(output))
-        return torch.cat([self.metric(path.reproduce(image)) for image in split(output, 1)])
+    def _read(self, path: ActivationPath, output: Tensor) -> None:
+        output = output.detach()
+        if path.steps:
+            values = _by_image(lambda image: self.metric(path.reproduce(image)), output)
+        else:
+            values = self.metric(output)
+        self.add(values, output.shape[0])
 
     def measure_reproduced(self, activation: Tensor) -> Tensor:
         """Return the metric of an activation, summed in the order in which a reproduced one would be."""
-        if _is_small(activation):
-            return self.metric(activation)
-        return torch.cat([self.metric(image) for image in split(activation, 1)])
+        return _by_image(self.metric, activation)
 
 
-def _is_small(output: Tensor) -> bool:
-    return output.device.type != "cpu" or output.numel() * output.element_size() <= _CHUNK_BYTES
+def _by_image(measure: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+    """Measure images one by one where all together are too large for the processor's cache."""
+    if output.device.type != "cpu" or output.numel() * output.element_size() <= _CHUNK_BYTES:
+        return measure(output)
+    return torch.cat([measure(image) for image in split(output, 1)])
 
 
 def attach(norm: BatchNorm, statistics: ActivationStatistics) -> torch.utils.hooks.RemovableHandle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal, NamedTuple, TypeAlias, cast
 
 import torch
@@ -59,11 +59,7 @@ class Measured(NamedTuple):
 
 
 class Watch:
-    """Reads activations until it is removed, or nobody holds it any more.
-
-    Attributes:
-        layers: What is watched, by name.
-    """
+    """Reads activations behind layers until it is removed, or nobody holds it any more."""
 
     def __init__(self, model: nn.Module, metric: Metric, process_group: ProcessGroup, cost: Cost = None) -> None:
         self.layers: dict[str, WatchedLayer] = {}
@@ -170,11 +166,7 @@ class Watch:
                 statistics.resolution, statistics.macs = resolution / known, macs / known
 
     def check_unchanged(self) -> None:
-        """Check that γ of every layer is still what it was.
-
-        Raises:
-            StatisticsError: It has been replaced.
-        """
+        """Check that γ of every layer is still what it was."""
         for name, layer in self.layers.items():
             now = gamma_parameters(layer.norm)
             if len(now) != len(layer.parameters) or any(a is not b for a, b in zip(now, layer.parameters, strict=True)):
@@ -185,11 +177,7 @@ class Watch:
                 )
 
     def check_present(self, names: Iterable[str]) -> None:
-        """Check that layers are still part of the model.
-
-        Raises:
-            StatisticsError: One has been replaced.
-        """
+        """Check that layers are still part of the model."""
         modules = {id(module) for module in self._model.modules()} if names else set()
         for name in names:
             if id(self.layers[name].norm) not in modules:
@@ -208,15 +196,8 @@ def _remove(handles: list[RemovableHandle], finders: list[ActivationFinder]) -> 
 
 def weights_of(metrics: Mapping[str, Tensor], factor: Mapping[str, float]) -> dict[str, Tensor]:
     """Return the factor of each layer times its M, (C,); 0 where M is not finite."""
-    kinds: dict[tuple[torch.device, torch.dtype], list[str]] = {}
-    for name, metric in metrics.items():
-        kinds.setdefault((metric.device, metric.dtype), []).append(name)
-    weights = {}
-    for names in kinds.values():
-        together = torch.cat([metrics[name] for name in names]).nan_to_num_(0.0, 0.0, 0.0)
-        parts = split(together, [len(metrics[name]) for name in names])
-        weights.update({name: part * factor[name] for name, part in zip(names, parts, strict=True)})
-    return weights
+    finite = changed_together(list(metrics.values()), lambda flat: flat.nan_to_num_(0.0, 0.0, 0.0))
+    return {name: metric * factor[name] for name, metric in zip(metrics, finite, strict=True)}
 
 
 def penalty(layers: Mapping[str, WatchedLayer], weights: Mapping[str, Tensor]) -> Tensor | float:
@@ -248,16 +229,20 @@ def is_distributed(process_group: ProcessGroup) -> bool:
 
 
 def sum_over_processes(tensors: list[Tensor], process_group: ProcessGroup) -> list[Tensor]:
-    """Return the sums of tensors over all processes, the same bits in each, with one call for each kind of tensor."""
+    """Return the sums of tensors over all processes, the same bits in each."""
     group = None if process_group == "auto" else process_group
-    summed = list(tensors)
+    return changed_together(tensors, lambda flat: dist.all_reduce(flat, group=group))
+
+
+def changed_together(tensors: list[Tensor], change: Callable[[Tensor], object]) -> list[Tensor]:
+    """Return copies of tensors that were changed in place, with one call for each device and type."""
+    changed = list(tensors)
     kinds: dict[tuple[torch.device, torch.dtype], list[int]] = {}
     for index, tensor in enumerate(tensors):
         kinds.setdefault((tensor.device, tensor.dtype), []).append(index)
     for indices in kinds.values():
         flat = torch.cat([tensors[index].reshape(-1) for index in indices])
-        dist.all_reduce(flat, group=group)
-        parts = split(flat, [tensors[index].numel() for index in indices])
-        for index, part in zip(indices, parts, strict=True):
-            summed[index] = part.view(tensors[index].shape)
-    return summed
+        change(flat)
+        for index, part in zip(indices, split(flat, [tensors[index].numel() for index in indices]), strict=True):
+            changed[index] = part.view(tensors[index].shape)
+    return changed

@@ -44,8 +44,7 @@ def channel_widths(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Nothing of this kind, or CSNets beside other networks.
-        ArgumentError: There is nothing to draw.
+        ArgumentError: Nothing of this kind, nothing to draw, or CSNets beside other networks.
 
     Example:
         >>> import goctconv
@@ -98,8 +97,7 @@ def output_deviation(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not networks by name, or no numbers.
-        ArgumentError: There is nothing to draw.
+        ArgumentError: Not networks by name, no numbers, or nothing to draw.
 
     Example:
         >>> from goctconv.report import output_deviation
@@ -141,7 +139,7 @@ def _panels(names: Sequence[str], heights: _Heights, heading: str, x_label: str,
         shown, places = names[start:end], np.arange(end - start)
 
         def draw(plot: Plot) -> None:
-            plot.heading(heading, x_label=x_label if end == len(names) else "")
+            plot.heading(heading, x_label if end == len(names) else "")
             for name, look in looks.items():
                 left, right = _sides(look, list(looks.values()))
                 plot.bars(look, name, places + left, places + right, heights[name][start:end], shown)

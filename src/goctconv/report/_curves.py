@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks import ArgumentError, ArgumentTypeError
-from ._data import Vector, column, columns, is_list, is_rows, named
+from ._data import columns, is_list, is_rows, named, positions, vector
 from ._picture import Panel, Picture
 from ._plot import Plot
 from ._theme import compact
@@ -46,9 +46,8 @@ def learning_curves(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not histories by name, or values that are not numbers.
-        ArgumentError: There is nothing to draw, no run has one of the keys, or a value on a logarithmic axis is not
-            positive.
+        ArgumentError: Not histories by name, nothing to draw, no run with one of the keys, or a value that is no number
+            or, on a logarithmic axis, not positive.
 
     Example:
         >>> from goctconv.report import learning_curves
@@ -75,10 +74,12 @@ def learning_curves(
 def _curves(runs: Mapping[str, dict[str, list[Any]]], key: str, x: str) -> list[_Curve]:
     curves = []
     for series, (name, data) in enumerate(runs.items()):
-        at = _positions(data, x, name)
+        if x not in data and x != "epoch":
+            raise ArgumentError("x", x, f"one of the keys of {name!r}: {', '.join(data)}")
+        at = positions(data, x, f"runs[{name!r}]")
         if key in data:
             known = np.array([value is not None for value in data[key]])
-            values = column(data, key, f"runs[{name!r}]")[known]
+            values = vector(data[key], f"runs[{name!r}][{key!r}]")[known]
             order = np.argsort(at[known], kind="stable")
             curves.append(_Curve(series, name, at[known][order].tolist(), values[order].tolist()))
     if not curves:
@@ -89,14 +90,6 @@ def _curves(runs: Mapping[str, dict[str, list[Any]]], key: str, x: str) -> list[
     return curves
 
 
-def _positions(data: Mapping[str, list[Any]], x: str, name: str) -> Vector:
-    if x in data:
-        return column(data, x, f"runs[{name!r}]")
-    if x != "epoch":
-        raise ArgumentError("x", x, f"one of the keys of {name!r}: {', '.join(data)}")
-    return np.arange(1.0, len(next(iter(data.values()))) + 1)
-
-
 def _panel(curves: list[_Curve], key: str, x: str, events: Mapping[str, float], *, log: bool) -> Panel:
     finite = [value for curve in curves for value in curve.y if math.isfinite(value)]
     if log and min(finite) <= 0:
@@ -104,9 +97,7 @@ def _panel(curves: list[_Curve], key: str, x: str, events: Mapping[str, float], 
     whole = all(place == round(place) for curve in curves for place in curve.x if math.isfinite(place))
 
     def draw(plot: Plot) -> None:
-        plot.heading(key, x_label=x, above=bool(events))
-        for name, place in events.items():
-            plot.rule(float(place), name)
+        plot.heading(key, x, events)
         for curve in curves:
             plot.line(curve.series, curve.name, curve.x, curve.y)
         plot.linear("x", whole=whole)
@@ -149,8 +140,7 @@ def complexity(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not series by name, or points that are none.
-        ArgumentError: A cost that is not positive, or nothing to draw.
+        ArgumentError: Not series of points by name, nothing to draw, or a cost that is not positive.
 
     Example:
         >>> from goctconv.report import complexity
@@ -166,7 +156,7 @@ def complexity(
     margin = max((max(costs) / min(costs)) ** 0.08, 1.12)
 
     def draw(plot: Plot) -> None:
-        plot.heading(y_label, x_label=x_label)
+        plot.heading(y_label, x_label)
         plot.logarithmic("x", min(costs) / margin, max(costs) * margin)
         plot.axes.margins(y=0.12)
         for index, (name, points) in enumerate(found.items()):

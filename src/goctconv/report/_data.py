@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .._checks import ArgumentError, ArgumentTypeError, nearest
-from .._torch import BatchNorm
+from ..graph import named_batch_norms
 
 Vector: TypeAlias = NDArray[np.float64]
 
@@ -49,13 +48,7 @@ def plain(history: Any) -> Any:
 
 
 def columns(history: Any, argument: str) -> dict[str, list[Any]]:
-    """Return a history as lists by key, all of one length; what a row lacks is None.
-
-    Args:
-        history: Lists by key; or a list of rows, each a mapping; or a mapping that has such rows as "epochs" or "rows";
-            or an object whose ``to_dict()`` gives one of these. Mappings within rows count as part of the row.
-        argument: What errors call it.
-    """
+    """Return a history in any form that `learning_curves` takes as lists of one length; missing keys are None."""
     data = plain(history)
     if isinstance(data, Mapping):
         data = next((data[key] for key in _ROWS if key in data and is_rows(data[key])), data)
@@ -83,40 +76,32 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**inner, **{str(key): value for key, value in row.items() if not isinstance(value, Mapping)}}
 
 
-def column(data: Mapping[str, list[Any]], key: str, argument: str) -> Vector:
-    """Return the numbers of a key."""
-    if key not in data:
-        raise ArgumentError(argument, data, problem=f"has no {key!r}: it has {', '.join(data)}")
-    return vector(data[key], f"{argument}[{key!r}]")
+def positions(data: Mapping[str, list[Any]], key: str, argument: str) -> Vector:
+    """Return the numbers of a key; 1, 2, 3 and so on if there is none."""
+    if key in data:
+        return vector(data[key], f"{argument}[{key!r}]")
+    return np.arange(1.0, len(next(iter(data.values()))) + 1)
 
 
 def gammas_of(source: Any, layers: Sequence[str] | None, argument: str) -> Vector:
     """Return abs(γ) of all BatchNorms of a network, or of those named; or the absolute values of given numbers."""
     numbers = source
     if isinstance(source, nn.Module):
-        numbers = torch.cat(list(_gammas(source, layers, argument).values()))
-    elif isinstance(source, Mapping):
-        parts = [vector(values, f"{argument}[{key!r}]") for key, values in source.items()]
-        numbers = np.concatenate(parts or [np.empty(0)])
+        norms = named_batch_norms(source)
+        if not norms:
+            raise ArgumentError(argument, source, "a network that has a BatchNorm with γ")
+        for layer in layers or ():
+            if layer not in norms:
+                near = f"{next(iter(norms))!r}{nearest(layer, norms)}"
+                raise ArgumentError("layers", layer, f"the name of a BatchNorm with γ, such as {near}")
+        numbers = {name: norms[name].weight for name in layers or norms}
+    if isinstance(numbers, Mapping):
+        parts = [vector(values, f"{argument}[{name!r}]") for name, values in numbers.items()]
+        numbers = np.concatenate([*parts, np.empty(0)])
     values = np.abs(vector(numbers, argument))
     if not np.isfinite(values).any():
         raise ArgumentError(argument, source, "at least one γ that is a finite number")
     return values[~np.isnan(values)]
-
-
-def _gammas(model: nn.Module, layers: Sequence[str] | None, argument: str) -> dict[str, Tensor]:
-    found = {
-        layer: norm.weight.detach().double().cpu()
-        for layer, norm in model.named_modules()
-        if isinstance(norm, BatchNorm) and norm.weight is not None
-    }
-    if not found:
-        raise ArgumentError(argument, model, "a network that has a BatchNorm with γ")
-    for layer in layers or ():
-        if layer not in found:
-            near = nearest(layer, found)
-            raise ArgumentError("layers", layer, f"the name of a BatchNorm with γ, such as {next(iter(found))!r}{near}")
-    return found if layers is None else {layer: found[layer] for layer in layers}
 
 
 def is_rows(values: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,13 @@ from ..optim import GammaHistory
 from ._data import (
     Spread,
     Vector,
-    column,
     columns,
     count_in,
     gammas_of,
+    is_rows,
     named,
     plain,
+    positions,
     spread_of_counts,
     vector,
 )
@@ -54,8 +55,8 @@ def gamma_distribution(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: Not networks by name, or neither networks nor numbers.
-        ArgumentError: There is nothing to draw, a layer is unknown, or ``smallest`` or ``threshold`` is not positive.
+        ArgumentError: Not networks or numbers by name, nothing to draw, an unknown layer, or ``smallest`` or
+            ``threshold`` is not positive.
 
     Example:
         >>> import torch
@@ -73,7 +74,7 @@ def gamma_distribution(
     counts = {name: count_in(np.log10(gammas), edges) for name, gammas in values.items()}
 
     def draw(plot: Plot) -> None:
-        plot.heading("channels", x_label="abs(γ)", above=threshold is not None)
+        plot.heading("channels", "abs(γ)", {f"threshold {threshold:g}": threshold} if threshold else None)
         plot.logarithmic("x", *_ends(edges), smallest)
         for series, (name, heights) in enumerate(counts.items()):
             kept, step = np.flatnonzero(heights), (edges[1] - edges[0]) / len(counts)
@@ -84,8 +85,6 @@ def gamma_distribution(
             plot.logarithmic("y", 0.7, 1.5 * max(int(heights.max()) for heights in counts.values()))
         else:
             plot.linear("y")
-        if threshold is not None:
-            plot.rule(threshold, f"threshold {threshold:g}")
 
     shares = "; ".join(f"{name} {_share(gammas, threshold)}" for name, gammas in values.items())
     return Picture(title, f"Histogram of abs(γ): {shares}.", (Panel(draw),))
@@ -121,8 +120,7 @@ def gamma_over_time(
         title: The heading.
 
     Raises:
-        ArgumentTypeError: ``history`` is nothing of this kind.
-        ArgumentError: There is nothing to draw, the history has no ``key``, or another argument cannot be used.
+        ArgumentError: Not such a history, nothing to draw, no ``key``, or another argument that cannot be used.
 
     Example:
         >>> import torch
@@ -139,16 +137,15 @@ def gamma_over_time(
     tips = [_tip(label, time, spread, threshold) for time, spread in zip(times, spreads, strict=True)]
 
     def draw(plot: Plot) -> None:
-        heading = "abs(γ), share of channels" if kind == "histogram" else "abs(γ)"
-        plot.heading(heading, x_label=label, above=bool(events))
+        plot.heading("abs(γ), share of channels" if kind == "histogram" else "abs(γ)", label, events)
         plot.logarithmic("y", *_ends(bins), floor)
         plot.linear("x", whole=True)
         if kind == "histogram":
             _draw_cells(plot, times, spreads, bins, tips)
-        else:
-            _draw_quantiles(plot, times, spreads)
-        for name, place in (events or {}).items():
-            plot.rule(place, name)
+            return
+        for series, (name, share) in enumerate(_QUANTILES):
+            for quantile in dict.fromkeys((share, 1 - share)):
+                plot.line(series, name, times.tolist(), [spread.quantile(quantile) for spread in spreads])
 
     ends = (spreads[0], spreads[-1])
     first, last = (compact(spread.quantile(0.5)) for spread in ends)
@@ -192,25 +189,20 @@ def _read(
 ) -> tuple[Vector, list[Spread], str, Sequence[float] | None]:
     """Return the times, how γ are spread at each, what times are called, and the edges of histograms."""
     data = plain(history)
-    quantiles: list[Any] | None = None
     levels = data.get("quantiles") if isinstance(data, Mapping) else None
     if isinstance(history, GammaHistory):
-        rows, times, x = list(history.gammas()), vector(history.steps, "history"), "step"
-    elif isinstance(data, Mapping) or (isinstance(data, Sequence) and data and isinstance(data[0], Mapping)):
-        if isinstance(data, Mapping) and key in {None, "histogram"} and edges is None and "histogram_edges" in data:
-            key, edges = "histogram", data["histogram_edges"]
-            data = {name: values for name, values in data.items() if name not in {"histogram_edges", "quantiles"}}
-        found, key = columns(data, "history"), key or "gamma"
-        if key not in found:
-            raise ArgumentError("key", key, f"one of the history's: {', '.join(found)}")
-        rows, quantiles = found[key], found.get("quantiles")
-        times = column(found, x, "history") if x in found else np.arange(1.0, len(rows) + 1)
-    else:
-        try:
-            rows = list(data)
-        except TypeError as error:
-            raise ArgumentTypeError("history", history, "a history, or γ of each time") from error
-        times = np.arange(1.0, len(rows) + 1)
+        data, x = {"gamma": list(history.gammas()), "step": history.steps}, "step"
+    elif isinstance(data, Mapping) and key in {None, "histogram"} and edges is None and "histogram_edges" in data:
+        key, edges = "histogram", data["histogram_edges"]
+        data = {name: values for name, values in data.items() if name not in {"histogram_edges", "quantiles"}}
+    elif not isinstance(data, Mapping) and not is_rows(data):
+        if not isinstance(data, Iterable):
+            raise ArgumentTypeError("history", history, "a history, or γ of each time")
+        data = {"gamma": list(data)}
+    found, key = columns(data, "history"), key or "gamma"
+    if key not in found:
+        raise ArgumentError("key", key, f"one of the history's: {', '.join(found)}")
+    rows, times, quantiles = found[key], positions(found, x, "history"), found.get("quantiles")
     known = [index for index, row in enumerate(rows) if row is not None]
     if not known:
         cure = "DynamicWeightDecay(history=N) records every N-th step"
@@ -255,10 +247,3 @@ def _draw_cells(plot: Plot, times: Vector, spreads: list[Spread], edges: Vector,
     x_edges = [float(end) for end in (at[0] - half[0], *middles, at[-1] + half[1])]
     shares = np.array([np.clip(spreads[index].shares(edges), 0, 1) for index in chosen])
     plot.cells(x_edges, (10.0**edges).tolist(), shares, [tips[index] for index in chosen])
-
-
-def _draw_quantiles(plot: Plot, times: Vector, spreads: list[Spread]) -> None:
-    """Draw a line for the median, and two for each pair of quantiles around it."""
-    for series, (name, share) in enumerate(_QUANTILES):
-        for quantile in dict.fromkeys((share, 1 - share)):
-            plot.line(series, name, times.tolist(), [spread.quantile(quantile) for spread in spreads])

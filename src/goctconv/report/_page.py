@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.resources
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,59 +23,16 @@ _MAX_BYTES = 400_000
 _SIDES = (320, 240, 160, 96)  # of thumbnails, in pixels: the largest with which the page is small enough
 _TINY = 1e-9
 
-_STYLE = (
-    f":root{{color-scheme:light dark}}{css_variables(':root')}"
-    """
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 1200px; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { margin: 0 0 .25rem; font-size: 1.6rem; }
-h2 { margin: 2rem 0 .6rem; font-size: 1.15rem; }
-h3 { margin: 0 0 .5rem; font-size: .95rem; font-weight: 600; }
-p { margin: .25rem 0 1rem; color: var(--soft); }
-code { font: .9em ui-monospace, monospace; }
-code span { display: inline-block; max-width: 100%; overflow-wrap: anywhere; }
-.note { padding: .8rem 1rem; border: 1px solid var(--line); border-radius: 10px; background: var(--card); }
-.warning { border-color: transparent; background: var(--note); color: var(--note-ink); }
-.card { padding: .8rem; border: 1px solid var(--line); border-radius: 12px; background: var(--card); }
-.wide { max-width: 46rem; }
-.wide, .scroll { overflow-x: auto; }
-.card > p { margin: .6rem 0 0; }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
-.figures { columns: 2 440px; column-gap: 1rem; }
-.figures > .card { margin-bottom: 1rem; break-inside: avoid; }
-.goctconv-picture { margin: 0 auto; }
-.thumbnails { display: grid; gap: .5rem; align-items: start; grid-template-columns: repeat(2, 1fr); }
-@media (min-width: 640px) { .thumbnails { grid-template-columns: repeat(auto-fit, minmax(90px, 1fr)); } }
-figure { margin: 0; }
-img { display: block; width: 100%; height: auto; border-radius: 6px; background: var(--line); }
-figcaption { margin-top: .2rem; color: var(--soft); font-size: .8rem; overflow-wrap: anywhere; }
-table { width: 100%; border-collapse: collapse; }
-th { font-weight: 400; text-align: left; }
-th[scope=col] { color: var(--soft); text-align: right; }
-th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
-@media (max-width: 480px) { table { font-size: .9rem; } th, td { padding-right: .5rem; } .card { padding: .6rem; } }
-th:last-child, td:last-child { padding-right: 0; }
-tr:last-child th, tr:last-child td { border-bottom: 0; }
-td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-"""
-)
 
-
-def html_page(title: str, parts: Iterable[str], style: str = "", heading: str = "") -> str:
-    """Return a page of parts that are HTML; empty ones are left out.
-
-    Args:
-        title: The heading, as text.
-        parts: What follows it.
-        style: CSS beyond that of every page.
-        heading: The heading as HTML, where it differs.
-    """
+def html_page(title: str, parts: Iterable[str], heading: str = "") -> str:
+    """Return a page of parts that are HTML, of which empty ones are left out, below a title or a heading as HTML."""
+    style = f":root{{color-scheme:light dark}}{css_variables(':root')}\n"
+    style += importlib.resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     body = "\n".join(part for part in (f"<h1>{heading or escaped(title)}</h1>", *parts) if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escaped(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escaped(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
@@ -127,8 +85,7 @@ def training_page(
         max_bytes: How large the page may be, None for any size; thumbnails become smaller until it is.
 
     Raises:
-        ArgumentTypeError: An image is no array.
-        ArgumentError: An image is not of type uint8 and shape (H, W, 3) or (H, W), or the page is too large.
+        ArgumentError: An image is no array of type uint8 and shape (H, W, 3) or (H, W), or the page is too large.
 
     Example:
         >>> from goctconv.report import learning_curves, training_page

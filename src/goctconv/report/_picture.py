@@ -25,12 +25,7 @@ _LONGEST_NAME = 36  # characters
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of a picture.
-
-    Attributes:
-        draw: Draws it.
-        height: In points, with its labels.
-    """
+    """One panel of a picture, of a height in points with its labels."""
 
     draw: Callable[[Plot], None]
     height: float = _PANEL

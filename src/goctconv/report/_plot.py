@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -57,24 +57,23 @@ class Tip(NamedTuple):
 
 @dataclass
 class Plot:
-    """Axes of a panel, with the marks that this package's pictures consist of.
-
-    Attributes:
-        figure: matplotlib's figure.
-        axes: Of the panel.
-        entries: What the legend of the picture shows, by name.
-        tips: Tooltips of the picture.
-    """
+    """Axes of a panel, with the marks that this package's pictures consist of."""
 
     figure: Figure
     axes: Axes
-    entries: dict[str, Any]
+    entries: dict[str, Any]  # of the legend, by name
     tips: list[Tip]
 
-    def heading(self, text: str, *, x_label: str = "", above: bool = False) -> None:
-        """Name the values above the axes, and the axis below; ``above`` leaves room for labels of rules."""
-        self.axes.set_title(shorten(text, 64), loc="left", color=INK, pad=16 if above else 6)
+    def heading(self, text: str, x_label: str, rules: Mapping[str, float] | None = None) -> None:
+        """Name the values above the axes, and the axis below; draw upright lines with labels."""
+        self.axes.set_title(shorten(text, 64), loc="left", color=INK, pad=16 if rules else 6)
         self.axes.set_xlabel(shorten(x_label, 60))
+        for label, place in (rules or {}).items():
+            self.axes.axvline(float(place), color=INK, linestyle=(0, (2, 2)), linewidth=1, alpha=0.7)
+            self.axes.annotate(
+                shorten(label, LONGEST_LABEL), (float(place), 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+                textcoords="offset points", fontsize=FONT_SIZE - 1, ha="center", annotation_clip=False,
+            )  # fmt: skip
 
     def bars(
         self, series: int, name: str, left: Numbers, right: Numbers, heights: Numbers, things: Sequence[str]
@@ -146,14 +145,6 @@ class Plot:
                     break
                 note.remove()
 
-    def rule(self, x: float, label: str) -> None:
-        """Draw an upright line with a label above."""
-        self.axes.axvline(x, color=INK, linestyle=(0, (2, 2)), linewidth=1, alpha=0.7)
-        self.axes.annotate(
-            shorten(label, LONGEST_LABEL), (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
-            textcoords="offset points", fontsize=FONT_SIZE - 1, ha="center", annotation_clip=False,
-        )  # fmt: skip
-
     def categories(self, names: Sequence[str]) -> None:
         """Put things at 0, 1, 2 and so on, their names upright where they do not fit side by side."""
         labels = [shorten(name, LONGEST_LABEL) for name in names]
@@ -166,28 +157,19 @@ class Plot:
         """Give an axis few round ticks."""
         from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # an extra
 
-        axis = self._axis(name)
+        axis: Axis = getattr(self.axes, f"{name}axis")
         axis.set_major_locator(MaxNLocator(5, integer=whole, steps=[1, 2, 5, 10] if whole else [1, 2, 2.5, 5, 10]))
         axis.set_major_formatter(lambda value, _: compact(round(value, 12)))
 
     def logarithmic(self, name: Literal["x", "y"], low: float, high: float, smallest: float = 0.0) -> None:
-        """Make an axis logarithmic, with ticks at powers of ten, and between them where there are few.
-
-        Args:
-            name: Which axis.
-            low: Its lower end.
-            high: Its upper end.
-            smallest: What smaller values were taken for; its tick says so.
-        """
+        """Make an axis logarithmic, from ``low`` to ``high``; the tick of ``smallest`` includes smaller values."""
         from matplotlib.ticker import NullFormatter  # noqa: PLC0415  # an extra
 
-        axis, ticks = self._axis(name), _decades(low, high, smallest)
+        axis: Axis = getattr(self.axes, f"{name}axis")
+        ticks = _decades(low, high, smallest)
         self.axes.set(**{f"{name}scale": "log", f"{name}lim": (low, high)})
         axis.set_ticks(ticks, [f"≤ {compact(tick)}" if tick <= smallest * 1.001 else compact(tick) for tick in ticks])
         axis.set_minor_formatter(NullFormatter())
-
-    def _axis(self, name: Literal["x", "y"]) -> Axis:
-        return self.axes.xaxis if name == "x" else self.axes.yaxis
 
 
 def _decades(low: float, high: float, smallest: float) -> list[float]:

@@ -12,41 +12,6 @@ from ._theme import escaped
 _SHORT = 4  # places of a reason that are listed at once; more of them open
 _NAME = re.compile(r"\w*[A-Za-z_]\w*(?:\.\w+)+|\w+(?:\.\w+)*\.[A-Za-z_]\w*")  # of a module, and no number such as 0.5
 
-_STYLE = """
-.list { padding: .3rem .9rem; font-size: .94rem; }
-.list > * + * { border-top: 1px solid var(--line); }
-.row { display: grid; grid-template-columns: minmax(0, 3fr) 9rem minmax(0, 5fr) 7.5rem; gap: 0 1rem;
-  align-items: center; padding: .25rem 0; }
-.totals .row { grid-template-columns: minmax(0, 3fr) 15rem minmax(0, 5fr) 4rem; }
-.head { color: var(--soft); font-size: .9em; font-weight: 600; }
-.n, .end { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.bar { display: flex; height: 11px; }
-.live { background: var(--series-0); } .held { background: var(--held); } .gone { background: var(--backdrop); }
-.key span { display: inline-block; margin-right: .9em; white-space: nowrap; }
-.key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px; }
-summary { cursor: pointer; list-style: none; }
-summary::-webkit-details-marker { display: none; }
-summary .more::after { content: ""; display: inline-block; width: .42em; height: .42em; margin: 0 .25em .15em .5em;
-  border: solid currentColor; border-width: 0 2px 2px 0; transform: rotate(-45deg); }
-details[open] > summary .more::after { transform: rotate(45deg); }
-details[open] > summary .few { display: none; }
-ul { margin: 0; padding: 0; list-style: none; }
-.list > li { padding: .3rem 0; }
-.why > li { display: grid; grid-template-columns: 3.6rem minmax(0, 1fr); gap: .8rem; }
-.why strong { text-align: right; font-variant-numeric: tabular-nums; }
-.place { display: inline-block; max-width: 100%; }
-li p, .row + ul { margin: 0 0 .2rem; font-size: .9em; color: var(--soft); }
-.row + ul { padding: 0 0 .5rem 1rem; }
-@media (max-width: 760px) {
-  .row, .totals .row { grid-template-columns: minmax(0, 1fr) auto; }
-  .row .end { grid-area: 1 / 2; }
-  .row .n { grid-area: 2 / 1 / 3 / 3; text-align: left; }
-  .row .bar { grid-column: 1 / 3; margin: .2rem 0 .15rem; }
-  .totals .head .n { grid-area: 1 / 1; }
-  .why > li { grid-template-columns: 3.2rem minmax(0, 1fr); gap: .5rem; }
-}
-"""
-
 _KEY = (
     '<p class="key"><span><i class="live"></i>stays, live</span><span><i class="held"></i>masked, but stays</span>'
     '<span><i class="gone"></i>removed</span> The widest layer has the longest bar.</p>'
@@ -78,7 +43,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         _notes(report.notes),
         section("Layers", [_KEY, _layers(report.layers)] if report.layers else []),
     ]
-    return html_page(title, parts, _STYLE, _breakable(title).replace("/", "/<wbr>"))
+    return html_page(title, parts, _breakable(title).replace("/", "/<wbr>"))
 
 
 def _totals(report: PruningReport) -> str:

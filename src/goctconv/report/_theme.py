@@ -43,18 +43,10 @@ _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a $ in a name begins no formula
     "text.color": INK,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": SOFT,
-    "axes.labelsize": FONT_SIZE,
-    "axes.titlesize": FONT_SIZE,
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "ytick.major.size": 0.0,
-    "xtick.minor.size": 0.0,
-    "ytick.minor.size": 0.0,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), SOFT),
+    **dict.fromkeys(("axes.labelsize", "axes.titlesize"), FONT_SIZE),
+    **dict.fromkeys(("axes.spines.left", "axes.spines.right", "axes.spines.top"), False),
+    **dict.fromkeys(("ytick.major.size", "xtick.minor.size", "ytick.minor.size"), 0.0),
     "grid.color": LINE,
     "figure.facecolor": PAPER,
     "axes.facecolor": "none",
@@ -89,14 +81,7 @@ def css_variables(selector: str) -> str:
 
 
 def matplotlib_settings(salt: str = "goctconv") -> AbstractContextManager[None]:
-    """Return a context in which matplotlib draws in this theme, the same bytes each time.
-
-    Args:
-        salt: Makes the identifiers within an SVG differ from those of other pictures on a page.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Return a context in which matplotlib draws in this theme; a picture's salt makes its identifiers unique."""
     try:
         import matplotlib as mpl  # noqa: PLC0415  # an extra, which loads slowly
     except ImportError as error:
@@ -136,10 +121,10 @@ def themed_svg(drawn: str, title: str, description: str, key: str, tips: str, *,
 
     Args:
         drawn: The SVG, drawn with `matplotlib_settings`.
-        title: What it is called.
-        description: What it shows, for those who cannot see it.
+        title: A name for those who cannot see it.
+        description: Its content, for the same.
         key: Tells it from other pictures on a page.
-        tips: Elements that say more where the mouse rests.
+        tips: Elements over it that show tooltips.
         standalone: Whether it is a file of its own, with a background and a size.
     """
     body = _TAG.sub(lambda found: _themed_tag(found[0]), _REMOVED.sub("", drawn))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import nn
@@ -25,7 +27,7 @@ class TrainingRun:
         phase: "train" or "finetune".
         epoch: The epoch that runs or has just ended, over both phases, from 1.
         epochs: The epochs of both phases.
-        steps: The steps of an epoch; None if the loader does not tell.
+        steps: The steps of an epoch; None if the loader has no length.
         history: All that was recorded.
         checkpoint: The last good checkpoint.
         is_resumed: Whether the run began from a checkpoint.
@@ -48,7 +50,7 @@ class TrainingRun:
 
 
 class Callback:
-    """Is told what happens, in the first process only; override what you want to hear.
+    """Base class of callbacks, which are called in the first process only; override the methods you need.
 
     Example:
         >>> from goctconv.training import Callback
@@ -58,22 +60,22 @@ class Callback:
     """
 
     def on_start(self, run: TrainingRun) -> None:
-        """Hear that a run begins, or goes on from a checkpoint."""
+        """Called when a run begins or resumes."""
 
     def on_epoch_start(self, run: TrainingRun) -> None:
-        """Hear that an epoch begins."""
+        """Called when an epoch begins."""
 
     def on_step_end(self, run: TrainingRun, record: StepRecord) -> None:
-        """Hear of a step of the optimizer."""
+        """Called after a step of the optimizer."""
 
     def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
-        """Hear of an epoch, after validation and before its checkpoint."""
+        """Called after an epoch and its validation, before its checkpoint."""
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:
-        """Hear what was removed, before fine-tuning."""
+        """Called after pruning, before fine-tuning."""
 
     def on_end(self, run: TrainingRun) -> None:
-        """Hear that the run has ended, well or with an error."""
+        """Called when a run has ended, well or with an error."""
 
 
 class CSVLog(Callback):
@@ -163,3 +165,110 @@ class TensorBoard(Callback):
         """Close the event file."""
         if self._writer is not None:
             self._writer.close()
+
+
+class ProgressBar(Callback):
+    """Shows loss, validation, channels below the threshold, images per second and the time left.
+
+    Args:
+        stream: Where to; the standard error if not given. There are bars if it is a terminal and tqdm is installed,
+            and a line for each epoch in any case.
+
+    Example:
+        >>> import sys
+        >>> from goctconv.training import ProgressBar, TrainingRun
+        >>> from goctconv.training._history import EpochRecord
+        >>> run = TrainingRun(model=None, epochs=10)
+        >>> record = EpochRecord("train", 1, 0.5, 1e-4, 160, 8.0, 3, 1e-3, 64, validation={"mae": 0.25})
+        >>> ProgressBar(sys.stdout).on_epoch_end(run, record)
+        train 1/10: loss 0.5000, mae 0.2500, 3 of 64 γ below 0.001, 20.0 images/s, lr 0.0001, 1:12 left
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._bar: Any = None
+        self._begun: float | None = None
+
+    @property
+    def stream(self) -> TextIO:
+        """Where the lines go."""
+        return sys.stderr if self._stream is None else self._stream
+
+    def on_start(self, run: TrainingRun) -> None:
+        """Say where a run that is resumed goes on."""
+        if run.is_resumed:
+            self._line(f"going on from {run.checkpoint}: epoch {len(run.history.epochs)} of {run.epochs} is done")
+
+    def on_epoch_start(self, run: TrainingRun) -> None:
+        """Show an empty bar."""
+        self._begun = time.monotonic()
+        self._close()
+        if not self.stream.isatty():
+            return
+        try:
+            tqdm = importlib.import_module("tqdm")
+        except ImportError:
+            return
+        self._bar = tqdm.tqdm(
+            total=run.steps,
+            desc=f"{run.phase} {run.epoch}/{run.epochs}",
+            unit="step",
+            file=self.stream,
+            leave=False,
+            dynamic_ncols=True,
+        )
+
+    def on_step_end(self, run: TrainingRun, record: StepRecord) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        shown = {"loss": f"{record.loss:.4f}"}
+        if run.history.epochs:
+            last = run.history.epochs[-1]
+            shown |= {name: f"{value:.4f}" for name, value in last.validation.items()}
+            shown |= {f"γ<{last.threshold:g}": f"{last.below_threshold}/{last.channels}"} if last.channels else {}
+            shown |= {"images/s": f"{last.images_per_second:.1f}"}
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(record.step - self._bar.n)
+
+    def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
+        """Write the line of an epoch."""
+        took = 0.0 if self._begun is None else time.monotonic() - self._begun  # with validation
+        left = max(0, run.epochs - record.epoch) * max(took, record.seconds)
+        parts = [f"loss {record.loss:.4f}", *(f"{name} {value:.4f}" for name, value in record.validation.items())]
+        parts += [_counted(record)] if record.channels else []
+        parts += [f"{record.images_per_second:.1f} images/s"]
+        parts += [f"lr {record.learning_rate:g}", f"{_clock(left)} left"]
+        self._line(f"{record.phase} {record.epoch}/{run.epochs}: {', '.join(parts)}")
+
+    def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002
+        """Write how much went."""
+        before, after = plan.report.parameters
+        self._line(
+            f"pruned: {plan.report.removed} of {plan.report.channels} channels removed, {before:,} -> {after:,} "
+            f"parameters ({1 - after / before:.1%} went)"
+        )
+
+    def on_end(self, run: TrainingRun) -> None:  # noqa: ARG002
+        """Take the bar away."""
+        self._close()
+
+    def _line(self, text: str) -> None:
+        self._close()
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _counted(record: EpochRecord) -> str:
+    return f"{record.below_threshold} of {record.channels} γ below {record.threshold:g}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._checks import ArgumentError, ArgumentTypeError, check_keywords
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_keywords
 from ..optim import DynamicWeightDecay
 from ..options import (
     FREE,
@@ -71,28 +71,23 @@ def _check_selection(name: str, value: Any) -> Any:
     return value
 
 
-def _check_compile(name: str, value: Any) -> bool | str:
-    if not isinstance(value, bool | str):
-        raise ArgumentTypeError(name, value, "True, False or the name of a backend")
-    return value
+def _check_compile(name: str, value: Any) -> Any:
+    return check_instance(name, value, (bool, str), "True, False or the name of a backend")
 
 
 def _arguments_of(function: Callable[..., Any]) -> Kind:
     """Return the kind of keyword arguments of a function that a run does not give by itself."""
 
     def check(name: str, value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, Mapping):
-            raise ArgumentTypeError(name, value, f"a dict of keyword arguments of {function.__name__}")
-        check_keywords(function.__name__, value, set(inspect.signature(function).parameters) - _GIVEN)
-        return value
+        given: Mapping[str, Any] = check_instance(name, value, dict, f"a dict of arguments of {function.__name__}")
+        check_keywords(function.__name__, given, set(inspect.signature(function).parameters) - _GIVEN)
+        return given
 
     return Kind(check)
 
 
 def _check_device(name: str, value: Any) -> str:
-    if not isinstance(value, str | torch.device):
-        raise ArgumentTypeError(name, value, "a device, such as 'cpu' or 'cuda:1'")
-    return str(value)
+    return str(check_instance(name, value, (str, torch.device), "a device, such as 'cpu' or 'cuda:1'"))
 
 
 def _switch(check: Callable[[str, Any], Any]) -> Kind:
@@ -128,45 +123,57 @@ class TrainingConfig(Configuration):
         goctconv._checks.ArgumentTypeError: argument='epoch' is none of TrainingConfig(); did you mean 'epochs'?
     """
 
-    seed: int = option(0, "of all that is random", integer(0), group="run")
+    seed: int = option(0, "seed of all random numbers", integer(0), group="run")
     epochs: int = option(300, "epochs with dynamic weight decay", integer(1))
-    finetune_epochs: int = option(20, "epochs of the slim network, 0: only prune", integer(0), resume=UNTIL_PRUNED)
-    accumulate: int = option(1, "batches in a step of the optimizer", integer(1))
-    optimizer: str = option("adam", f"by name: {', '.join(OPTIMIZERS)}", choice(*OPTIMIZERS))
-    betas: tuple[float, ...] = option((0.9, 0.99), "of adam and adamw", _BETAS)
-    lr: float = option(1e-4, "learning rate", number(above=0))
-    backbone_rate: float = option(1.0, "a pretrained backbone learns with X times {lr}", number(above=0))
-    schedule: str = option("step", f"of the learning rate: {', '.join(SCHEDULES)}", choice(*SCHEDULES))
-    milestones: tuple[float, ...] = option(
-        PUBLISHED_MILESTONES, "shares of a phase after which the schedule step takes a tenth", shares()
+    finetune_epochs: int = option(
+        20, "epochs of fine-tuning the pruned network; 0: only prune", integer(0), resume=UNTIL_PRUNED
     )
-    warmup: int = option(PUBLISHED_WARMUP, "epochs in which the schedule warmup-cosine rises", integer(0))
-    clip_grad: float | None = option(None, "largest norm of the gradients", number(above=0).optional())
-    weight_decay: float = option(3.0, "λ of dynamic weight decay; γ that it decays have no ordinary one", number(0))
-    ordinary_weight_decay: float = option(5e-3, "of all other parameters", number(0))
+    accumulate: int = option(1, "batches per optimizer step", integer(1))
+    optimizer: str = option("adam", f"optimizer by name: {', '.join(OPTIMIZERS)}", choice(*OPTIMIZERS))
+    betas: tuple[float, ...] = option((0.9, 0.99), "β1 and β2 of adam and adamw", _BETAS)
+    lr: float = option(1e-4, "learning rate", number(above=0))
+    backbone_rate: float = option(1.0, "learning rate of a pretrained backbone, as a multiple of {lr}", number(above=0))
+    schedule: str = option("step", f"schedule of the learning rate: {', '.join(SCHEDULES)}", choice(*SCHEDULES))
+    milestones: tuple[float, ...] = option(
+        PUBLISHED_MILESTONES,
+        "shares of a phase after which the schedule step divides the learning rate by 10",
+        shares(),
+    )
+    warmup: int = option(PUBLISHED_WARMUP, "epochs of linear warm-up of the schedule warmup-cosine", integer(0))
+    clip_grad: float | None = option(None, "maximum norm of the gradients", number(above=0).optional())
+    weight_decay: float = option(
+        3.0, "λ of dynamic weight decay; the γ that it decays get no ordinary weight decay", number(0)
+    )
+    ordinary_weight_decay: float = option(5e-3, "weight decay of all other parameters", number(0))
     threshold: float | str | None = option(
         1e-20,
-        "channels with a score below X go: 1e-20 is published, short runs need about 1e-3; valley: look for a valley "
-        "in the histogram of γ; none: all stay",
+        "channels with a score below X are removed: 1e-20 is published, short runs need about 1e-3; valley: find it in "
+        "the histogram of γ; none: keep all",
         Kind(_check_threshold, float_of, f"X|{VALLEY}").optional("none"),
         resume=UNTIL_PRUNED,
     )
     criterion: Any = option(
         None,
-        f"the score: {', '.join(_CRITERIA)}, or in Python a function; auto is the published one",
+        f"score of a channel: {', '.join(_CRITERIA)}, or a function in Python; auto: the published one",
         Kind(_check_criterion, str, "NAME").optional("auto"),
         resume=UNTIL_PRUNED,
     )
     finetune_optimizer: str = option(
         "transferred",
-        "fine-tuning begins with the optimizer's state, cut like the parameters: transferred; or without: fresh",
+        "optimizer state for fine-tuning: transferred (cut like the parameters) or fresh",
         choice("transferred", "fresh", metavar="KIND"),
         resume=UNTIL_PRUNED,
     )
     finetune_factor: float = option(
-        1.0, "fine-tuning begins with X times the first learning rates", number(above=0), resume=UNTIL_PRUNED
+        1.0,
+        "initial learning rate of fine-tuning, as a multiple of that of training",
+        number(above=0),
+        resume=UNTIL_PRUNED,
     )
-    include: Any = option(None, "layers that decay dynamically, as in `goctconv.DynamicWeightDecay`; None: its choice")
+    include: Any = option(
+        None,
+        "BatchNorm layers to decay dynamically, by name; None: those of the model's dynamic_decay_names(), else all",
+    )
     decay_options: Mapping[str, Any] = option(
         {},
         'other arguments of `goctconv.DynamicWeightDecay`: {"cost": "resolution"}',
@@ -177,13 +184,13 @@ class TrainingConfig(Configuration):
     )
     freeze_batch_norm: Any = option(
         False,
-        "leave the BatchNorms of the backbone as they are, in Python also layers by name; they keep their channels",
+        "freeze the BatchNorms of the backbone (in Python also layers by name), which then keep their channels",
         _switch(_check_selection),
         group="network",
     )
     device: str | None = option(
         None,
-        "where to train: cpu, cuda, cuda:1 ...; auto is CUDA if there is one, in Python None is where the model is",
+        "device to train on: cpu, cuda, cuda:1 ...; auto: CUDA if available (in Python, None: where the model is)",
         Kind(_check_device, str, "NAME").optional("auto"),
         group="computing",
         resume=FREE,
@@ -194,15 +201,18 @@ class TrainingConfig(Configuration):
         choice("bf16", "fp16", metavar="KIND").optional("none"),
         group="computing",
     )
-    channels_last: bool = option(False, "lay images out pixel by pixel in memory, which is faster", group="computing")
+    channels_last: bool = option(False, "use the channels-last memory format, which is faster", group="computing")
     compile: bool | str = option(
-        False, "compile the network, which takes minutes first", _switch(_check_compile), group="computing"
+        False, "compile the network, which takes minutes at first", _switch(_check_compile), group="computing"
     )
     checkpoints: Path | None = option(
-        None, "folder for checkpoints after each epoch, of which the last two are kept", _FOLDER, resume=FREE
+        None,
+        "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept",
+        _FOLDER,
+        resume=FREE,
     )
     keep_unpruned: bool = option(
-        False, "whether the result holds the weights before pruning", _HIDDEN_SWITCH, resume=FREE
+        False, "whether the result includes the weights before pruning", _HIDDEN_SWITCH, resume=FREE
     )
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,13 +41,6 @@ class Totals:
     seconds: float = 0.0
 
 
-class StepResult(NamedTuple):
-    """A step that is done."""
-
-    loss: float
-    is_last: bool
-
-
 @dataclass
 class Training:
     """What runs in a phase: the same network and optimizer in all its epochs."""
@@ -60,8 +53,8 @@ class Training:
     config: TrainingConfig
     asked_to_stop: Callable[[], bool] = field(default=lambda: False)
 
-    def steps(self, loader: Any, totals: Totals, place: str, begun: Callable[[], None]) -> Iterator[StepResult]:
-        """Train through an epoch, or what is left of it, and yield after every step.
+    def steps(self, loader: Any, totals: Totals, place: str, begun: Callable[[], None]) -> Iterator[tuple[float, bool]]:
+        """Train through an epoch, or what is left of it; after every step yield its loss and whether it is the last.
 
         Args:
             loader: The batches.
@@ -87,8 +80,8 @@ class Training:
     def _group(self, batches: Iterator[Any]) -> list[Any]:
         return list(itertools.islice(batches, self.config.accumulate))
 
-    def _take(self, group: list[Any], totals: Totals, place: str) -> StepResult:
-        """Take one step of the optimizer."""
+    def _take(self, group: list[Any], totals: Totals, place: str) -> tuple[float, bool]:
+        """Take one step of the optimizer; return its loss, and whether a process was asked to stop."""
         self.optimizer.zero_grad()
         losses, images, bad = 0.0, 0, ""
         for index, given in enumerate(group):
@@ -110,7 +103,7 @@ class Training:
         totals.steps += 1
         totals.images += int(all_images)
         totals.loss += losses
-        return StepResult(losses / max(all_images, 1), stops > 0)
+        return losses / max(all_images, 1), stops > 0
 
     def _backward(self, batch: Any, parts: int) -> float:
         with self.network.autocast(self.config):

@@ -30,11 +30,6 @@ class StepRecord:
         step: The number of the step in its epoch, from 1.
         loss: The mean over the images of the step, of all processes.
         learning_rate: Of the first param group.
-
-    Example:
-        >>> from goctconv.training._history import StepRecord
-        >>> StepRecord("train", epoch=1, step=1, loss=0.7, learning_rate=1e-4).loss
-        0.7
     """
 
     phase: str
@@ -61,11 +56,6 @@ class EpochRecord:
         quantiles: Of abs(γ): 0, 5, 25, 50, 75, 95 and 100 %.
         histogram: The numbers of log10 abs(γ) in half decades from -25 to 2.
         validation: What ``validate`` returned.
-
-    Example:
-        >>> from goctconv.training._history import EpochRecord
-        >>> EpochRecord("train", epoch=1, loss=0.7, learning_rate=1e-4, images=160, seconds=8.0).images_per_second
-        20.0
     """
 
     phase: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.optim import Optimizer
@@ -66,7 +66,7 @@ def learn_channels(
             called anew for each; it steps once an epoch.
         validate: A function of the model, in eval mode and without gradients, that returns a number, or several by
             name. It is called after each epoch, in the first process.
-        callbacks: Are told what happens, such as `ProgressBar`, `CSVLog`, `JSONLog`, `TensorBoard`.
+        callbacks: Called at the events of the run, such as `ProgressBar`, `CSVLog`, `JSONLog`, `TensorBoard`.
         example_inputs: What the model is called with, as in `goctconv.prune_channels`; if not given, that is looked up
             in a batch.
         resume: True: go on from the last checkpoint in ``config.checkpoints``, or begin if there is none; or the
@@ -99,8 +99,7 @@ def learn_channels(
 
     Source: Cheng et al., TPAMI 2021, Algorithm 1.
     """
-    config = TrainingConfig() if config is None else config
-    check_instance("config", config, TrainingConfig)
+    config = check_instance("config", config or TrainingConfig(), TrainingConfig, "a TrainingConfig")
     model = bare(model)
     check_loader(train_loader)
     if validate is not None:
@@ -127,11 +126,12 @@ def _step(loss_fn: Loss | None, step: Step | None) -> Step:
         problem = f"and step={step!r} are given, expected one of them"
         cure = "pass a loss of outputs and targets, or a function of model and batch that returns the loss"
         raise ArgumentError("loss_fn", loss_fn, problem=problem, cure=cure)
-    name, given = ("loss_fn", loss_fn) if step is None else ("step", step)
-    if isinstance(given, type):
-        raise ArgumentTypeError(name, given, problem="is a class", cure=f"make an object of it: {given.__name__}()")
-    _check_function(name, given, "a function")
-    return step if step is not None else pair_step(given)
+    for name, given in (("loss_fn", loss_fn), ("step", step)):
+        if isinstance(given, type):
+            raise ArgumentTypeError(name, given, problem="is a class", cure=f"make an object of it: {given.__name__}()")
+        if given is not None:
+            _check_function(name, given, "a function")
+    return pair_step(loss_fn) if loss_fn is not None else cast("Step", step)
 
 
 def _check_function(name: str, given: object, expected: str) -> None:

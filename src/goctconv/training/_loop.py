@@ -25,9 +25,8 @@ from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoc
 from ._errors import ThresholdError, TrainingError
 from ._histogram import gammas, histogram, joined, quantiles
 from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
-from ._network import frozen_layers, network, placed, set_trained, untrained
+from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
 from ._optimizers import OptimizerFactory, make_optimizer, rebind
-from ._phases import decayed, for_finetuning, pruned, rewind
 from ._schedules import SchedulerFactory, make_scheduler, step_schedule
 from ._state import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._threshold import Threshold, find_threshold
@@ -112,8 +111,8 @@ class Loop:
             "processes": str(distributed.world_size()),
             "batches": str(length(self.parts.loader)),
         }
-        if callable(told := getattr(self.parts.step, "described", None)):
-            self.described["step"] = told()
+        if callable(describe_step := getattr(self.parts.step, "described", None)):
+            self.described["step"] = describe_step()
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
             check_same_run(saved, self.described, type(self.config))
@@ -179,11 +178,11 @@ class Loop:
         rate = float(self.training.optimizer.param_groups[0]["lr"])
         with self._named_checkpoint():
             place = self._place()
-            for done in self.training.steps(self.parts.loader, totals, place, self._go_on):
-                record = StepRecord(phase, run.epoch, totals.steps, done.loss, rate)
+            for loss, is_last in self.training.steps(self.parts.loader, totals, place, self._go_on):
+                record = StepRecord(phase, run.epoch, totals.steps, loss, rate)
                 progress.history.steps.append(record)
                 self._tell("on_step_end", record)
-                if done.is_last:
+                if is_last:
                     self._stop()
             if not totals.steps:
                 raise TrainingError(f"{place}: train_loader gave no batch")
@@ -216,7 +215,7 @@ class Loop:
         self._save()
 
     def _check_finite(self) -> None:
-        """Let no checkpoint hold weights that are spoilt: gradients can be so where the loss is not."""
+        """Refuse weights that are not finite, before a checkpoint: gradients may be infinite where the loss is not."""
         named = self.training.network.model.named_parameters()
         bad = next((name for name, parameter in named if not parameter.isfinite().all()), None)
         if distributed.summed([bad is not None], self.device)[0]:

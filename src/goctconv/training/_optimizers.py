@@ -71,30 +71,30 @@ def create_optimizer(
             problem=f"is for a pretrained backbone, and this {type(model).__name__} has no attribute {BACKBONE!r}",
             cure="pass {backbone_rate=1}",
         )
-    groups = _groups(model, lr, backbone_rate, weight_decay, spares=name == "adamw")
+    groups = _groups(model, lr, backbone_rate, weight_decay, skip_norms=name == "adamw")
     options: dict[str, Any] = {"betas": betas} if name in _WITH_BETAS else {}
     return make(groups, lr, weight_decay=weight_decay, **options)
 
 
 def _groups(
-    model: nn.Module, lr: float, backbone_rate: float, weight_decay: float, *, spares: bool
+    model: nn.Module, lr: float, backbone_rate: float, weight_decay: float, *, skip_norms: bool
 ) -> list[dict[str, object]]:
-    """Return param groups, those that learn at the full rate first; one for all where nothing tells them apart."""
+    """Return param groups, those that learn at the full rate first; one for all where none differ."""
     named = getattr(model, "no_weight_decay", None)
-    spared = set(named()) if spares and callable(named) else set()
+    without = set(named()) if skip_norms and callable(named) else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_slow = backbone_rate != 1 and name.startswith(f"{BACKBONE}.")
-            is_spared = spares and (parameter.dim() <= 1 or name in spared)
-            groups.setdefault((is_slow, is_spared), []).append(parameter)
+            is_free = skip_norms and (parameter.dim() <= 1 or name in without)
+            groups.setdefault((is_slow, is_free), []).append(parameter)
     return [
         {
-            "params": groups[is_slow, is_spared],
+            "params": groups[is_slow, is_free],
             "lr": lr * backbone_rate if is_slow else lr,
-            "weight_decay": 0.0 if is_spared else weight_decay,
+            "weight_decay": 0.0 if is_free else weight_decay,
         }
-        for is_slow, is_spared in sorted(groups)
+        for is_slow, is_free in sorted(groups)
     ]
 
 

@@ -25,7 +25,7 @@ from goctconv.deployment import deploy, export_onnx
 from goctconv.models import SCFNet, UnknownModelError, count_macs, create_model, load_pruned, save_pruned
 from goctconv.models.hub._pdparams import read_pdparams
 from goctconv.models.scfnet._checkpoint import LAYOUT
-from goctconv.models.scfnet._head import SCFNetHead
+from goctconv.models.scfnet._model import SCFNetHead
 from reference.compare import assert_equal
 
 TINY = {"backbone": "test_efficientnet", "width": 8}

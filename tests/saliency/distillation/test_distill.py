@@ -28,8 +28,7 @@ import goctconv
 from goctconv.saliency import DataSetError, DistillationConfig, distill, find_images, find_pairs, predict
 from goctconv.saliency.data import SkippedPairWarning
 from goctconv.saliency.distillation import DistillationStep
-from goctconv.saliency.distillation._maps import with_maps, write_map
-from goctconv.saliency.distillation._teacher import Teacher
+from goctconv.saliency.distillation._teacher import Teacher, with_maps, write_map
 from goctconv.saliency.inference import all_outputs
 from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.losses import boundary_dice_loss, dice_loss, distillation_dice_loss
@@ -274,7 +273,7 @@ def test_validation_with_masks(tmp_path: Path) -> None:
             TypeError,
             r"'callback' is none of distill\(\); did you mean 'callbacks'\?",
         ),
-        (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "'dise' in 'dise' is no loss"),
+        (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "loss='dise' names 'dise', expected a sum of"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -68,7 +68,7 @@ def test_a_file_of_one_size(backend, model, tmp_path):
     found = Predictor(file, backend=backend, size=(48, 64))([gradient()])[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     for size, asked in ((64, "64x64"), ("own", "any size")):
-        with pytest.raises(ValueError, match=rf"net\.onnx takes images of 48x64 alone, not of {asked}"):
+        with pytest.raises(ValueError, match=rf"net\.onnx' takes images of 48x64 alone, not of {asked}"):
             Predictor(file, backend=backend, size=size)
 
 

@@ -1,4 +1,4 @@
-"""``goctconv bench``: the run."""
+"""The run of ``goctconv bench``, and its figures as text."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +22,8 @@ from ...deployment import ExportError, describe_machine, keep_freed_memory, proc
 from ...saliency import calibrate_batch_norm
 from .._command import CommandError, spelling
 from .._model import SAVED, channels_of, choose_device, create_model, input_size
-from .._output import say, tell, write_file
-from ._cuda import measure_on_cuda
-from ._processor import Settings, installed_forms, measure_on_processor
-from ._report import LEGEND, machine_lines, model_lines
+from .._output import plural, say, tell, write_file
+from ._measure import Settings, installed_forms, measure_on_cuda, measure_on_processor
 
 _CODE = """
 import time
@@ -40,6 +39,10 @@ with torch.inference_mode():
 print(import_torch, loaded, time.perf_counter() - start)
 """
 _TIMES = 3
+LEGEND = (
+    "Times are medians; ratios how many times faster than eager, with the quartiles of the single rounds. Where these\n"
+    "lie far apart, something else is running, or there are too few rounds."
+)
 
 
 def run_bench(args: argparse.Namespace) -> int:
@@ -126,3 +129,84 @@ def measure_cold_start(name: str, weights: str | None, size: tuple[int, int], th
         found.append([float(value) for value in done.stdout.split()[-3:]])
     medians = [statistics.median(values) for values in zip(*found, strict=True)]
     return dict(zip(("import_torch_s", "loaded_s", "first_output_s"), medians, strict=True))
+
+
+def machine_lines(machine: dict[str, Any]) -> list[str]:
+    """Return a line for each kind of fact about the machine."""
+    packages, processor = machine["packages"], machine["processor"]
+    return [
+        f"goctconv {machine['goctconv']}, Python {machine['python']}, {machine['system']}",
+        f"processor     {processor['name']}, {processor['usable']} usable, {processor['vector_instructions']}",
+        f"accelerators  {', '.join(machine['accelerators']) or 'none'}",
+        f"allocator     {_pairs(machine['allocator'])}",
+        f"threads       {_pairs(machine['threads'])}",
+        f"installed     {', '.join(f'{name} {version}' for name, version in packages.items() if version)}",
+        f"missing       {', '.join(name for name, version in packages.items() if not version) or 'nothing'}",
+    ]
+
+
+def model_lines(figures: dict[str, Any], batch_size: int) -> list[str]:
+    """Return the tables of one network."""
+    lines = ["", f"{figures['model']}: {figures['parameters']:,} parameters, loaded in {figures['loaded_in_s']:.2f} s"]
+    start = figures["cold_start"]
+    if start is not None:
+        lines.append(
+            f"new process: PyTorch after {start['import_torch_s']:.1f} s, the network after {start['loaded_s']:.1f} s, "
+            f"the first map after {start['first_output_s']:.1f} s"
+        )
+    processor = figures["processor"]
+    for threads, latency in processor["latency"].items():
+        throughput = processor["throughput"][threads]
+        rows = [
+            [name, _milliseconds(one_image), _ratio(one_image), _speed(throughput[name]), _ratio(throughput[name])]
+            for name, one_image in latency.items()
+        ]
+        header = [plural(int(threads), "thread"), "one image", "ratio", f"batches of {batch_size}", "ratio"]
+        lines += ["", *_table([header, *rows])]
+    rows = [_fact_row(name, facts) for name, facts in processor["forms"].items()]
+    lines += ["", *_table([["form", "made in", "loaded in", "difference", "peak memory"], *rows])]
+    for batch, forms in (figures["cuda"] or {}).items():
+        lines += ["", *_cuda_table(batch, forms)]
+    return lines
+
+
+def _cuda_table(batch: str, forms: dict[str, Any] | None) -> list[str]:
+    header = [f"CUDA, {batch} at a time", "batch", "ratio", "speed"]
+    if forms is None:
+        return [f"{header[0]}: not enough memory"]
+    return _table([header, *([name, _milliseconds(form), _ratio(form), _speed(form)] for name, form in forms.items())])
+
+
+def _fact_row(name: str, facts: dict[str, Any]) -> list[str]:
+    peak = facts["peak_memory_bytes"]
+    memory = "" if peak is None else f"{peak / 2**20:.1f} MiB"
+    return [name, f"{facts['made_in_s']:.1f} s", f"{facts['loaded_in_s']:.2f} s", f"{facts['difference']:.1e}", memory]
+
+
+def _milliseconds(figures: dict[str, Any]) -> str:
+    return f"{1000 * figures['median_s']:.2f} ms"
+
+
+def _speed(figures: dict[str, Any]) -> str:
+    return f"{figures['images_per_s']:.1f}/s"
+
+
+def _ratio(figures: dict[str, Any]) -> str:
+    (ratios,) = (value for key, value in figures.items() if key.endswith("_over_this"))
+    low, middle, high = ratios
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _pairs(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(width) if column else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

@@ -33,7 +33,7 @@ from ...saliency.learning import SaliencyValidation
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError
 from .._learned import prove
-from .._model import create_model, input_size
+from .._model import create_model, input_size, torch_threads
 from .._output import plural, say, tell, writing
 from .._predict_run import save_png
 from ._outcome import Baselines, Outcome, measure_baselines, write_results
@@ -71,7 +71,8 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="goctconv-demo-") as copies,
         _as_command_errors(args),
-        _threads(1 if is_small else torch.get_num_threads()),
+        # A small network's operations are too short for several threads; with one, results do not depend on the cores.
+        torch_threads(1 if is_small else torch.get_num_threads()),
     ):
         shrink = 2 * max(input_size(args.size))
         training, validation = (
@@ -223,20 +224,6 @@ def _outcome(
         calibrate_batch_norm(network.eval(), calibrated_on)
         scores.append(SaliencyValidation(validation)(network))
     return Outcome(model, slim, result, (scores[0], scores[1]), baselines, proof)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with so many threads.
-
-    The small network's operations are too short for several, and with one, results do not depend on the cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -141,15 +141,7 @@ def _checked_levels(name: str, levels: tuple[int, ...], strides: Sequence[int]) 
 
 
 class SimplePyramid(nn.Module):
-    """Bring features of one stride to a quarter, a half, once and twice that stride.
-
-    Shapes:
-        - Input: four (B, C, h, w) tensors of one size, from different depths of a plain transformer, the shallowest
-          first; or one, which then serves four times.
-        - Output: (B, C/4, 4h, 4w), (B, C/2, 2h, 2w), (B, C, h, w) and (B, C, h/2, w/2), the last rounded up.
-
-    Args:
-        width: C.
+    """Bring one to four features of one stride, the shallowest first, to a quarter, a half, once and twice that stride.
 
     Source: Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection", ECCV 2022, section 3; its
     pyramid takes the last feature only.

@@ -61,14 +61,7 @@ def parse_image_sizes(sizes: Sequence[int | None]) -> ImageSizes:
 
 
 def find_image_sizes(network: nn.Module, in_chans: int, stride: int, native: int | None = None) -> ImageSizes:
-    """Return which image sizes a backbone takes, having run small images through a copy of it.
-
-    Args:
-        network: Gives a list of features.
-        in_chans: Channels of the image.
-        stride: The largest stride of the features in pixels.
-        native: Side of the images that the backbone was made for; by default as timm tells it.
-    """
+    """Return which image sizes a backbone takes, having run small images through a copy of it."""
     copied = copy.deepcopy(network).eval()
     like = next(copied.parameters())
 

@@ -74,11 +74,7 @@ class BackboneModel(MapModel):
         return numel(self.backbone) != self._backbone_size
 
     def backbone_model_args(self) -> dict[str, Any]:
-        """Return the arguments of this class, as JSON holds them.
-
-        Raises:
-            ValueError: The head has been cut off, so that no arguments make the network.
-        """
+        """Return the arguments of this class, as JSON holds them."""
         if self.head is None:
             raise ValueError(
                 f"this {type(self).__name__} has lost its head to prune_intermediate_layers: save the whole network "

@@ -48,11 +48,7 @@ default_cfgs = generate_default_cfgs(
 
 
 class SteepHardSigmoid(nn.Module):
-    """PaddlePaddle's hard sigmoid, of slope 0.2 where PyTorch's has 1/6.
-
-    Args:
-        inplace: Has no effect; timm passes it.
-    """
+    """PaddlePaddle's hard sigmoid, of slope 0.2 where PyTorch's has 1/6."""
 
     def __init__(self, inplace: bool = False) -> None:  # noqa: ARG002  # timm's interface
         super().__init__()

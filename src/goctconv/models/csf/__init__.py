@@ -9,8 +9,7 @@ from torch import nn
 
 from ..backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
 from ..hub import build_model, map_cfgs
-from ._model import CSF
-from ._widths import CSFChannels
+from ._model import CSF, CSFChannels
 
 __all__ = ["CSF", "CSFChannels"]  # timm adds the registered names
 

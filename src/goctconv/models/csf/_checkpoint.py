@@ -23,10 +23,7 @@ def _places(model: Any) -> Iterator[Published]:
 
 
 def _widths_in(state: StateDict) -> dict[str, Any] | None:
-    """Return the arguments ``channels`` and ``norm`` of the CSF that a state dict comes from.
-
-    Both layouts are read; None if the tensors do not tell.
-    """
+    """Return the arguments ``channels`` and ``norm`` of a state dict in either layout; None if it does not tell."""
     channels = head_in(state, "")
     if channels is None:
         return None

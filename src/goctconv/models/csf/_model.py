@@ -11,15 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import ArgumentError, check_choice
+from ..._features import ChannelError, parse_channels
 from ...layers import FusionHead
-from .._fusion_head import DILATIONS, widths_of_head
+from .._fusion_head import DILATIONS, HeadChannels, check_keys, parse_head, published_head, widths_of_head
 from ..backbone import BackboneModel
 from ._checkpoint import LAYOUT
-from ._widths import CSFChannels, parse_csf_channels
 
 HeadNorm: TypeAlias = Literal["group", "batch"]
 _GROUPS = 32
+_WIDEST, _STEP = 512, 32
 _DRAWN = 0.01  # the standard deviation of new convolutions in the published training
+
+
+class CSFChannels(HeadChannels):
+    """All widths of a CSF's fusion head, as JSON holds them.
+
+    "fuse" and "dilated" name every level of the backbone, the finest first: the outputs of the first layer, and of each
+    of the branches of dilation 1, 2, 4, 8 and 16, where 0 means absent. "fused" is the width of the last layer.
+    """
 
 
 class CSF(BackboneModel):
@@ -99,7 +108,7 @@ class CSF(BackboneModel):
             num_classes=num_classes,
         )
         self.norm = norm
-        self.channels = parse_csf_channels(fuse_channels, channels, self.widths)
+        self.channels = _parse_widths(fuse_channels, channels, self.widths)
         self._initial_channels = self.channels
         self.head = self._make_head(self.widths)
         self.num_features = self.head_hidden_size = self.channels["fused"]
@@ -162,3 +171,18 @@ class SmallGroupNorm(nn.GroupNorm):
 def group_norm(width: int) -> nn.GroupNorm:
     """Return the published normalisation: 32 groups, or the largest number that divides 32 and the width."""
     return SmallGroupNorm(math.gcd(_GROUPS, width), width)
+
+
+def _parse_widths(
+    fuse_channels: Sequence[int] | None, channels: CSFChannels | None, backbone_channels: Sequence[int]
+) -> CSFChannels:
+    """Return all widths of the head; by default those published on a ResNet-50, half of the backbone's, at most 512."""
+    if channels is not None:
+        check_keys(channels, ("fuse", "dilated", "fused"), ChannelError)
+        return parse_head(channels, len(backbone_channels))
+    if fuse_channels is None:
+        fuse_channels = [min(_WIDEST, max(_STEP, round(width / 2 / _STEP) * _STEP)) for width in backbone_channels]
+    if not isinstance(fuse_channels, Sequence) or len(fuse_channels) != len(backbone_channels):
+        levels = f"the {len(backbone_channels)} levels of {tuple(backbone_channels)} channels"
+        raise ChannelError("fuse_channels", fuse_channels, f"one width for each of {levels}")
+    return published_head(parse_channels(tuple(fuse_channels), "fuse_channels"))

@@ -50,10 +50,7 @@ def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterat
 
 
 def _widths_in(state: StateDict) -> dict[str, Any] | None:
-    """Return the arguments ``channels`` and ``fuse_stages`` of the CSNet that a state dict comes from.
-
-    Both layouts are read; None if the tensors do not tell.
-    """
+    """Return ``channels`` and ``fuse_stages`` of a state dict in either layout; None if it does not tell."""
     ends = r"stage{}\.(\d+)\.conv1x1\.bns\.(\d)\.weight|stages\.{}\.(\d+)\.norm1\.(\d)\.weight"
     stages = [nested(state, ends.format(stage, stage)) for stage in range(STAGES)]
     if not all(list(blocks) == list(range(len(blocks))) and blocks for blocks in stages):

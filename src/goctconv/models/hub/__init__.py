@@ -1,8 +1,5 @@
 """Weights, licences and folders of the networks (not public: `goctconv.models` exports what users need)."""
 
-from ._build import build_model as build_model
-from ._build import map_cfgs as map_cfgs
-from ._build import without_values as without_values
 from ._errors import CheckpointError as CheckpointError
 from ._errors import LicenseError as LicenseError
 from ._errors import UnknownModelError as UnknownModelError
@@ -24,4 +21,7 @@ from ._pruned import load_pruned as load_pruned
 from ._pruned import planned_folder as planned_folder
 from ._pruned import save_pruned as save_pruned
 from ._pruned import whole_plan as whole_plan
-from ._released import PUBLISHED_LICENSE as PUBLISHED_LICENSE
+from ._weights import PUBLISHED_LICENSE as PUBLISHED_LICENSE
+from ._weights import build_model as build_model
+from ._weights import map_cfgs as map_cfgs
+from ._weights import without_values as without_values

@@ -86,10 +86,7 @@ def _unwrapped(name: str) -> str:
 
 
 def load_strictly(model: nn.Module, state: StateDict, source: str) -> None:
-    """Load a state dict into a model, or change nothing and list everything that does not fit.
-
-    Counters of BatchNorm that older files lack are left as they are.
-    """
+    """Load a state dict, with or without BatchNorm's counters, or change nothing and list what does not fit."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_fit(state, expected, source)
     model.load_state_dict({**counters(model), **state})

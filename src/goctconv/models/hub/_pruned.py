@@ -13,9 +13,9 @@ from torch import nn
 
 from ..._checks import ArgumentError, ArgumentTypeError
 from ...pruning import PruningError, PruningPlan, PruningResult, load_plan
-from ._build import without_values
 from ._files import load_strictly, read_checkpoint
 from ._model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
+from ._weights import without_values
 
 PLAN = "plan.json"
 _LOCAL = "local-dir:"

@@ -29,8 +29,8 @@ class Stored:
         self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
         self._scaled: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
         stores: list[tuple[str, Mapping[str, Tensor | None]]] = []
-        for store_of in (parameters_of, buffers_of):
-            stores += [(path, store_of(module)) for path, module in modules.items()]
+        stores += [(path, parameters_of(module)) for path, module in modules.items()]
+        stores += [(path, buffers_of(module)) for path, module in modules.items()]
         for path, store in stores:
             for name, tensor in store.items():
                 if tensor is not None and tensor.numel():

@@ -5,6 +5,8 @@ from ._examples import Batch as Batch
 from ._examples import SkippedPair as SkippedPair
 from ._examples import TensorPair as TensorPair
 from ._examples import collate as collate
+from ._images import MAX_PIXELS as MAX_PIXELS
+from ._images import ImageError as ImageError
 from ._images import ImageLike as ImageLike
 from ._images import read_image as read_image
 from ._layouts import Photographs as Photographs
@@ -12,14 +14,12 @@ from ._layouts import data_set_name as data_set_name
 from ._layouts import find_images as find_images
 from ._layouts import find_pairs as find_pairs
 from ._layouts import pair_maps as pair_maps
-from ._loader import SaliencyLoader as SaliencyLoader
-from ._loader import SkippedPairWarning as SkippedPairWarning
 from ._loaders import BothLoaders as BothLoaders
+from ._loaders import SaliencyLoader as SaliencyLoader
+from ._loaders import SkippedPairWarning as SkippedPairWarning
 from ._loaders import both_loaders as both_loaders
 from ._loaders import training_loader as training_loader
 from ._loaders import validation_loader as validation_loader
-from ._open import MAX_PIXELS as MAX_PIXELS
-from ._open import ImageError as ImageError
 from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair

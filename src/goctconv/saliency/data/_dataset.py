@@ -16,7 +16,7 @@ from .._resize import MEAN, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
 from ..transforms._sample import Sample, Transform, apply
 from ._examples import Dropped, Purpose, SampleKey, SkippedPair, TensorPair, check_epoch, check_seed, generator
-from ._open import ImageError
+from ._images import ImageError
 from ._pairs import DataSet, DataSetError, ImagePair
 from ._read import Copies, Pixels, read_pixels
 
@@ -34,19 +34,8 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
     Photographs are prepared as by `preprocess`: RGB / 255, resized bilinearly without antialiasing, ImageNet's mean and
     standard deviation. Masks are resized the same way and keep their grey levels, as numbers from 0 to 1.
 
-    Args:
-        pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
-        size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have
-            (but for sides below 32, which become 32).
-        transforms: Applied in this order, such as those of `published_transforms`; none by default.
-        seed: Of the random numbers.
-        shrink: Larger photographs are first shrunk, with antialiasing, until their shorter side has this many pixels.
-            That makes large ones (of cameras) much faster to read, but they are no longer exactly what `preprocess`
-            makes of them; small ones stay as they are. About twice ``size`` is a good value.
-        cache: A folder for decoded (and shrunk) copies, so that photographs are decoded only once. It changes speed,
-            not results, and takes about width x height x 4 bytes for each pair.
-        broken: What to do with a pair that cannot be read: ``"replace"`` it by the next that can, so that batches stay
-            full; ``"drop"`` it, so that its batch is smaller; ``"raise"`` an error.
+    A pair that cannot be read is replaced by the next that can, so that batches stay full (``broken="replace"``), left
+    out (``"drop"``), or an error (``"raise"``). The other arguments are those of `training_loader`.
     """
 
     def __init__(

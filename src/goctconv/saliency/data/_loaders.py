@@ -1,21 +1,118 @@
-"""Loaders for training and for validation in one call."""
+"""Batches read in worker processes, epoch by epoch, and loaders for training and validation in one call."""
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import warnings
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import torch
+from torch.utils.data import DataLoader
+
 from ... import _distributed as distributed
+from ..._checks import check_integer
+from ..._torch import end_workers
 from .._resize import Size
 from ..transforms._geometry import published_transforms
 from ..transforms._sample import Transform
 from ._dataset import SaliencyDataset
-from ._loader import SaliencyLoader, SkippedPairWarning
+from ._examples import Dropped, SkippedPair, TensorPair, collate
 from ._pairs import DataSet, DataSetError, ImagePair
 from ._read import CheckedPairs, check_pairs
 from ._sampler import EpochBatchSampler
+
+_GRACE = 30  # seconds in which a step that runs can end
+
+
+class SkippedPairWarning(UserWarning):
+    """A pair of photograph and mask could not be read, and is left out; the message names it and says why."""
+
+
+class SaliencyLoader(DataLoader[TensorPair | Dropped]):
+    """A ``DataLoader`` of a `SaliencyDataset` that knows about epochs, and counts the pairs that cannot be read.
+
+    Its batches depend only on files, seed and epoch: not on the number of workers, nor on what was read before. It
+    leaves torch's global random state alone. Worker processes stay for all epochs; where SIGTERM is sent to all
+    processes at once, they outlive it by half a minute, so that a run can finish its step and write a checkpoint.
+
+    Args:
+        dataset: The images.
+        sampler: Which of them make up which batch.
+        workers: Processes that read images; 0: in this one.
+        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+        skipped: Pairs that were left out already.
+    """
+
+    def __init__(
+        self,
+        dataset: SaliencyDataset,
+        sampler: EpochBatchSampler,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        skipped: Iterable[SkippedPair] = (),
+    ) -> None:
+        workers = check_integer("workers", workers, least=0)
+        super().__init__(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=collate,
+            pin_memory=pin_memory,
+            worker_init_fn=_outlive_sigterm,
+            generator=torch.Generator(),  # else each pass would draw from the global one
+        )
+        self._epochs = sampler
+        self._pairs = dataset.pairs
+        self._skipped = {pair.name: pair.reason for pair in skipped}
+        if workers:
+            atexit.register(_close, weakref.ref(self))
+
+    @property
+    def pairs(self) -> tuple[ImagePair, ...]:
+        """The pairs that batches are made of."""
+        return self._pairs
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What could not be read so far: the names of pairs, and what is wrong with each."""
+        return dict(self._skipped)
+
+    def close(self) -> None:
+        """End the worker processes; another pass starts new ones."""
+        end_workers(self)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch of the next pass, and how many of its batches to leave out."""
+        self._epochs.set_epoch(epoch, start)
+
+    def __iter__(self) -> Any:  # an Iterator[Batch]; torch promises its own iterator class
+        for batch in super().__iter__():
+            self._count(batch.skipped)
+            if batch.names:
+                yield batch
+
+    def _count(self, skipped: Iterable[SkippedPair]) -> None:
+        for pair in skipped:
+            if pair.name not in self._skipped:
+                self._skipped[pair.name] = pair.reason
+                warnings.warn(f"{pair.name} is skipped: {pair.reason}", SkippedPairWarning, stacklevel=3)
+
+
+def _close(reference: weakref.ref[SaliencyLoader]) -> None:
+    """End workers before multiprocessing ends them with SIGTERM, which they outlive, when the program ends."""
+    if (loader := reference()) is not None:
+        loader.close()
+
+
+def _outlive_sigterm(_: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+
 
 _NAMED = 5  # pairs in a warning about many
 _ALIKE = ("batch_size", "workers", "shrink", "cache", "pin_memory")
@@ -41,8 +138,8 @@ def training_loader(
 
     The batches after ``set_epoch(epoch)`` depend only on the files, the arguments and the epoch: they are bit-equal
     for any number of workers, and whatever was read before. Pairs that cannot be used are left out with a warning, and
-    counted in the loader's ``skipped``: missing, empty and unequal ones before training (`check_pairs`), damaged ones
-    when they are decoded, where the next readable pair takes their place.
+    counted in the loader's ``skipped``: missing, empty and unequal ones before training, damaged ones when they are
+    decoded, where the next readable pair takes their place. Of several processes each takes a share of the batches.
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
@@ -52,12 +149,14 @@ def training_loader(
         batch_size: Images per batch of this process.
         workers: Processes that read images; 0: in this one.
         seed: Of the order and the transforms.
-        transforms: As for `SaliencyDataset`; by default those of `published_transforms`.
-        shrink: As for `SaliencyDataset`: shrinks large photographs first.
-        cache: As for `SaliencyDataset`: a folder for decoded copies.
-        accumulate: Batches of a process per optimizer step, as for `EpochBatchSampler`.
-        rank: The number of this process, as for `EpochBatchSampler`.
-        world_size: The number of processes, as for `EpochBatchSampler`.
+        transforms: Of photographs with their masks, in this order; by default those of `published_transforms`.
+        shrink: First shrink larger photographs, with antialiasing, until their shorter side has this many pixels, which
+            makes them much faster to read; about twice ``size`` is a good value.
+        cache: A folder for decoded (and shrunk) copies, of about width x height x 4 bytes for each pair. It changes
+            speed, not results.
+        accumulate: Batches of a process per optimizer step; images that do not fill a step are left out.
+        rank: Of this process; by default that of ``torch.distributed`` where it is initialised, else 0.
+        world_size: The number of processes, by default likewise, else 1.
         pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
 
     Raises:
@@ -66,8 +165,7 @@ def training_loader(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from goctconv.saliency import find_pairs, training_loader
-        >>> from goctconv.saliency import synthetic_images
+        >>> from goctconv.saliency import find_pairs, synthetic_images, training_loader
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for index, images in enumerate(synthetic_images(2)):
         ...     for kind, image in zip(("images", "masks"), images):
@@ -118,15 +216,14 @@ def validation_loader(
 
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
-        size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have,
-            in batches of one.
+        size: As for `training_loader`; so are the others.
         batch_size: Images per batch.
         workers: Processes that read images; 0: in this one.
-        shrink: As for `SaliencyDataset`: shrinks large photographs first.
-        cache: As for `SaliencyDataset`: a folder for decoded copies.
-        rank: The number of this process, as for `EpochBatchSampler`; processes may have one batch more or less.
-        world_size: The number of processes, as for `EpochBatchSampler`.
-        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+        shrink: As for `training_loader`.
+        cache: As for `training_loader`.
+        rank: Of this process; ranks may have one batch more or less.
+        world_size: The number of processes.
+        pin_memory: As for `training_loader`.
 
     Raises:
         DataSetError: No pair can be used, or the folder for copies cannot be made.
@@ -134,8 +231,7 @@ def validation_loader(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from goctconv.saliency import find_pairs, validation_loader
-        >>> from goctconv.saliency import synthetic_images
+        >>> from goctconv.saliency import find_pairs, synthetic_images, validation_loader
         >>> folder = pathlib.Path(tempfile.mkdtemp())
         >>> for index, images in enumerate(synthetic_images(3)):
         ...     for kind, image in zip(("images", "masks"), images):

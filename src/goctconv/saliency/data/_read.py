@@ -15,8 +15,7 @@ from PIL import Image
 
 from ..._files import write_atomic
 from ._examples import SkippedPair
-from ._images import image_size, orientation, to_rgb
-from ._open import MAX_PIXELS, ImageError, damaged_data, open_path
+from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
 from ._pairs import DataSetError, ImagePair
 
 Levels = NDArray[np.uint8]

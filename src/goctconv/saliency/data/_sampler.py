@@ -16,23 +16,21 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     Each index comes with its epoch and size, so that worker processes of any age make the right example. To be passed
     to a ``DataLoader`` as ``batch_sampler``.
 
-    Batches are dealt out to processes in turns: process r of w takes the batches r, r + w, r + 2w and so on of those
-    that a single process would take. So w processes, each with ``accumulate=a``, see in each optimizer step what one
-    process with ``accumulate=w * a`` sees.
+    Rank r of w takes the batches r, r + w, r + 2w and so on of those that a single process would take. So w processes,
+    each with ``accumulate=a``, see in each optimizer step what one process with ``accumulate=w * a`` sees.
 
     Args:
-        length: How many pairs there are.
-        batch_size: Images per batch (of one process, before accumulation).
+        length: The number of pairs.
+        batch_size: As for `training_loader`; so are the others.
         seed: Of the order, and of the sizes.
-        sizes: One or several sizes, each an integer or (height, width); each batch has one of them, drawn evenly. Or
-            ``["own"]``: photographs keep the size that they have, in batches of one.
+        sizes: Of which each batch has one, drawn evenly; or ``["own"]``.
         shuffle: Whether each epoch has an order of its own; else it is that of the pairs.
-        drop_last: Leaves out what does not fill a batch on each process for a whole optimizer step; other images in
-            each epoch. Without it every image comes once, the last batch may be smaller, and processes may have one
-            batch more or less.
-        accumulate: Batches of a process per optimizer step.
-        rank: The number of this process, by default that of ``torch.distributed`` where it is initialised, else 0.
-        world_size: The number of processes, by default likewise, else 1.
+        drop_last: Leaves out what does not fill a batch on each rank for a whole optimizer step; other images in each
+            epoch. Without it every image comes once, the last batch may be smaller, and ranks may have one batch more
+            or less.
+        accumulate: Batches of a rank per optimizer step.
+        rank: Of this process.
+        world_size: The number of processes.
     """
 
     def __init__(

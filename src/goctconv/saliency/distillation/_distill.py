@@ -11,7 +11,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..._checks import ArgumentTypeError
 from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
@@ -26,12 +25,12 @@ from ..data import (
     join_pairs,
     validation_loader,
 )
+from ..inference import check_model
 from ..learning import Pairs, SaliencyValidation, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
-from ._maps import with_maps
 from ._step import DistillationStep, TeacherAgreement
-from ._teacher import Teacher
+from ._teacher import Teacher, with_maps
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,9 @@ class DistillationTask:
             amp=config.teacher_amp,
         )
         if config.maps:
-            step.told = f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
+            step.teacher_text = (
+                f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
+            )
         return step
 
     def pairs(self, photographs: Photographs) -> DataSet:
@@ -152,13 +153,12 @@ def distill(
 
     Source: Zhang et al., "KD-SCFNet", 2022; Cheng et al., TPAMI 2021, Algorithm 1.
     """
-    if not isinstance(student, nn.Module):
-        raise ArgumentTypeError("student", student, "a torch.nn.Module, such as goctconv.create_model('csnet_x1')")
+    check_model(student, "student")
     config = DistillationConfig() if config is None else config
-    Teacher(teacher)  # says what is wrong, before anything is lent
+    Teacher(teacher)  # checks it
     place = config.device or next((parameter.device for parameter in student.parameters()), None)
-    with evaluating(teacher, place) as lent:
-        task = DistillationTask(config, lent, transforms)
+    with evaluating(teacher, place) as placed:
+        task = DistillationTask(config, placed, transforms)
         step = task.step()
         loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
         compared = None if validation is None else _masks_loader(config, validation)

@@ -48,7 +48,7 @@ class DistillationStep:
         self.teacher = None if teacher is None else Teacher(teacher, size=size, amp=amp)
         self.loss = DeepSupervision(get_loss(loss) if isinstance(loss, str) else loss, weights)
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
-        self.told = ""
+        self.teacher_text = ""
 
     def targets(self, batch: Batch) -> Tensor:
         """Return the teacher's probabilities of a batch, (B, 1, H, W)."""
@@ -56,7 +56,7 @@ class DistillationStep:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a student for a batch."""
-        outputs = all_outputs(model, batch.images)  # first: who only asks what the model is called with spares the rest
+        outputs = all_outputs(model, batch.images)  # first: finding the inputs of the model needs no more
         maps = self.targets(batch)
         return reduced(self.loss(outputs, maps), maps, self.reduction)
 
@@ -66,9 +66,9 @@ class DistillationStep:
 
     def described(self) -> str:
         """Return a text that tells this step from others, so that a run is not resumed with another teacher."""
-        if not self.told:
-            self.told = "maps" if self.teacher is None else f"teacher {self.teacher.fingerprint()}"
-        return f"{self.told}, {self.loss!r}, {self.reduction}"
+        if not self.teacher_text:
+            self.teacher_text = "maps" if self.teacher is None else f"teacher {self.teacher.fingerprint()}"
+        return f"{self.teacher_text}, {self.loss!r}, {self.reduction}"
 
 
 class TeacherAgreement:

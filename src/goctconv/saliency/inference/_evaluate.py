@@ -33,8 +33,7 @@ from ..data import (
 from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
 from ..metrics._weighted_f import has_scipy
 from ._network import check_model, each_probability
-from ._pipeline import run_pipeline
-from ._preprocess import Prepared, prepare
+from ._pipeline import Prepared, prepare, run_pipeline
 from ._render import grey_map
 
 _NAMED = 5  # images in a warning

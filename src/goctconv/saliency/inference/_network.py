@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..._checks import ArgumentError, ArgumentTypeError
+from ..._checks import ArgumentError, check_instance
 from ...graph import unwrapped
 
 
@@ -19,8 +19,7 @@ class NotANumberError(ArgumentError):
 
 def check_model(model: object, argument: str = "model") -> None:
     """Refuse what is no network."""
-    if not isinstance(model, nn.Module):
-        raise ArgumentTypeError(argument, model, "a torch.nn.Module", "pass goctconv.create_model(...)")
+    check_instance(argument, model, nn.Module, "a torch.nn.Module, such as goctconv.create_model(...)")
 
 
 def home(model: nn.Module) -> Tensor:

@@ -22,8 +22,7 @@ from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
 from ..data import ImageLike, default_workers
 from ._network import check_model, each_probability, maps_of
-from ._pipeline import run_pipeline
-from ._preprocess import Prepared, prepare
+from ._pipeline import Prepared, prepare, run_pipeline
 
 
 def predict(

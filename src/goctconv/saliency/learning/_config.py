@@ -41,10 +41,7 @@ def _check_loss(name: str, value: Any) -> Any:
         return value
     if not isinstance(value, str):
         raise ArgumentTypeError(name, value, "a name, or a function of logits and masks")
-    try:
-        get_loss(value)
-    except ValueError as error:
-        raise ArgumentError(name, value, problem=f"is no loss: {error}") from error
+    get_loss(value)  # which says what is wrong
     return value
 
 
@@ -77,41 +74,39 @@ class SaliencyConfig(TrainingConfig):
 
     sizes: Any = option(
         (224,),
-        "of images: a number or height and width; of several, each batch has one; own: each photograph keeps its own, "
-        "in batches of 1",
+        "image size: a number, or height and width; of several, each batch has one; own: each image keeps its own, in "
+        "batches of 1",
         several(SIZE, f"sizes of at least {MIN_SIZE} pixels, or 'own' alone", "N|HxW,...|own", _are_sizes),
         group="data",
         spelling="size",
     )
-    crop: int = option(15, "cut up to N pixels off each side at random", integer(0), group="data")
-    flip: str = option(
-        "both", f"mirror half of the photographs: {', '.join(_FLIPS)}", choice(*_FLIPS, metavar="KIND"), group="data"
-    )
+    crop: int = option(15, "crop up to N pixels off each side at random", integer(0), group="data")
+    flip: str = option("both", f"random flips: {', '.join(_FLIPS)}", choice(*_FLIPS, metavar="KIND"), group="data")
     color: tuple[float, ...] = option(
         (0.0, 0.0, 0.0),
-        "change brightness, contrast and saturation by up to this share, or by one each",
+        "random change of brightness, contrast and saturation, by up to this share, or one each",
         replace(_COLOR, check=_check_color),
         group="data",
     )
-    blur: float = option(0.0, "share of the photographs that are blurred", number(0, 1), group="data")
+    blur: float = option(0.0, "share of the images that are blurred", number(0, 1), group="data")
     shrink: int | None = option(
         None,
-        "shrink photographs to N pixels on the shorter side first; about twice {sizes}",
+        "first shrink images to N pixels on the shorter side; about twice {sizes}",
         integer(1).optional(),
         group="data",
     )
     cache: Path | None = option(
-        None, "folder for decoded copies of photographs", path("DIR").optional(), group="data", resume=FREE
+        None, "folder for decoded copies of images", path("DIR").optional(), group="data", resume=FREE
     )
-    workers: int = option(2, "processes that read photographs", integer(0), group="data", resume=FREE)
-    batch_size: int = option(24, "images in a batch of each process", integer(1))
+    workers: int = option(2, "processes that load images", integer(0), group="data", resume=FREE)
+    batch_size: int = option(24, "images per batch and process", integer(1))
     loss: Any = option(
         "bce",
-        "bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim; in Python also a function",
+        "loss: bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim; or a function in Python",
         Kind(_check_loss, str, "NAME"),
     )
     reduction: Reduction = option(
-        "mean", "of the loss over an image's pixels: mean or sum", choice(*REDUCTIONS, metavar="KIND")
+        "mean", "reduction of the loss over the pixels of an image: mean or sum", choice(*REDUCTIONS, metavar="KIND")
     )
 
     def __post_init__(self) -> None:

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_choice, nearest
-from ._basic import bce_loss, check_floating, dice_loss, iou_loss
+from ._basic import bce_loss, check_floating, dice_loss, iou_loss, ssim_loss
 from ._boundary import BoundaryDice
-from ._ssim import ssim_loss
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,4 +1,4 @@
-"""Protocols: what evaluation toolboxes decide differently."""
+"""Protocols of evaluation: the choices in which toolboxes differ."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

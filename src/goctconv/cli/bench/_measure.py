@@ -1,4 +1,4 @@
-"""Speed and memory of a network's forms on the processor."""
+"""Speed and memory of a network's forms, on the processor and on CUDA."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ..._torch import cuda_event, cuda_stream, is_out_of_memory
 from ...deployment import (
     Exported,
     ExportError,
@@ -25,12 +25,14 @@ from ...deployment import (
     write_openvino,
 )
 from ...graph import peak_memory
-from .._model import channels_of
+from .._model import channels_of, torch_threads
 from .._output import say
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 Size: TypeAlias = tuple[int, int]
 
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # on CUDA
+_WARMUP = 3  # rounds on CUDA
 _TORCH = ("eager", "channels_last", "deployed")  # whose memory PyTorch's profiler sees
 _PACKAGES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -82,17 +84,6 @@ class Forms:
                 self._exported = Exported(self.model, size=self.size)
             self._export_seconds = time.perf_counter() - start
         return self._exported
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Set the number of PyTorch's threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _torch(name: str, model: nn.Module) -> Callable[[int, bool], Call]:
@@ -184,3 +175,99 @@ def _facts(name: str, form: Form, first: Form, image: Tensor) -> dict[str, Any]:
         "difference": float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-30)),
         "peak_memory_bytes": peak,
     }
+
+
+def measure_on_cuda(
+    model: nn.Module, size: tuple[int, int], rounds: int, device: torch.device, *, compiled: bool
+) -> dict[str, Any]:
+    """Measure a network on CUDA in turns, by events.
+
+    Returns:
+        For each batch size the figures of each form, as JSON holds them; None where memory does not suffice.
+    """
+    networks = dict(_networks_on_cuda(model, device))
+    found: dict[str, Any] = {}
+    for batch in BATCHES:
+        say(f"  measuring on CUDA, {batch} at a time")
+        try:
+            images = torch.randn(batch, channels_of(model), *size, device=device)
+            found[str(batch)] = _figures_on_cuda(networks, images, rounds, compiled=compiled)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            found[str(batch)] = None
+            torch.cuda.empty_cache()
+    return found
+
+
+def _networks_on_cuda(model: nn.Module, device: torch.device) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    forms: dict[str, nn.Module] = {
+        "eager": copy.deepcopy(model),
+        "deployed": deploy(model),
+        "deployed bf16": deploy(model, dtype=torch.bfloat16),
+    }
+    for name, network in forms.items():
+        yield name, network.to(device)
+        last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        yield f"{name}, channels_last", last
+
+
+def _figures_on_cuda(
+    networks: dict[str, Callable[[Tensor], Tensor]], images: Tensor, rounds: int, *, compiled: bool
+) -> dict[str, Any]:
+    calls: dict[str, Callable[[], object]] = {}
+    memory = {}
+    with torch.inference_mode():
+        for name, network in networks.items():
+            layout = torch.channels_last if "channels_last" in name else torch.contiguous_format
+            given = images.contiguous(memory_format=layout)
+            calls[name] = partial(network, given)
+            memory[name] = _peak_on_cuda(calls[name])
+            calls[f"{name}, CUDA graph"] = _cuda_graph(calls[name])
+            if compiled:
+                fast = torch.compile(network, dynamic=False)
+                calls[f"{name}, compiled"] = partial(fast, given)
+        figures = _timings_on_cuda(calls, rounds).to_dict("eager")
+    return {
+        name: {**form, "images_per_s": len(images) / form["median_s"], "peak_memory_bytes": memory.get(name)}
+        for name, form in figures.items()
+    }
+
+
+def _timings_on_cuda(calls: dict[str, Callable[[], object]], rounds: int) -> Timings:
+    """Measure in turns as `compare_timings` does, but by events, which time the device."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for number in range(-_WARMUP, rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            start, end = cuda_event(), cuda_event()
+            start.record()
+            calls[name]()
+            end.record()
+            torch.cuda.synchronize()
+            if number >= 0:
+                seconds[name].append(start.elapsed_time(end) / 1000)
+    return Timings(seconds)
+
+
+def _cuda_graph(call: Callable[[], object]) -> Callable[[], object]:
+    side = cuda_stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_WARMUP):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def _peak_on_cuda(call: Callable[[], object]) -> int:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

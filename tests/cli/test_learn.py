@@ -327,7 +327,7 @@ def test_the_command_line_beats_the_file_which_beats_the_defaults(tmp_path):
         ("quiet = 1", "quiet = 1 must be True or False"),
         ("val = 1.5", "val = 1.5 must be a share"),
         ('amp = "fp8"', "amp = 'fp8' must be one of 'bf16', 'fp16'"),
-        ('loss = "bcee"', "loss = 'bcee' is no loss: "),
+        ('loss = "bcee"', "loss = 'bcee' names 'bcee', expected a sum of"),
         ("lr = 1\nlr = 2", "this is not TOML"),
         ('size = "own,64"', "size = ('own', 64) must be sizes of at least 32 pixels, or 'own' alone"),
         ("milestones = [0.5, 1]", "milestones = (0.5, 1.0) must be rising shares between 0 and 1"),

@@ -90,43 +90,26 @@ def summarize(
 
 def as_table(summary: dict[str, Any], changed: Mapping[str, str]) -> str:
     """Return the numbers of a run as text, and the options that are not the defaults."""
+    channels, epochs, (before, after) = summary["channels"], summary["epochs"], summary["parameters"]
     is_pruned = summary["threshold"] is not None
-    lines = _lines_of_both(summary) if is_pruned else _lines_of_one(summary)
-    options = ", ".join(f"{name} {value}" for name, value in changed.items() if name in summary["options"])
-    return "\n".join([*lines, *([f"options: {options}"] if options else [])])
-
-
-def _lines_of_both(summary: dict[str, Any]) -> list[str]:
-    """Return the numbers of a network before and after pruning."""
-    channels, epochs = summary["channels"], summary["epochs"]
-    before, after = summary["parameters"]
-    went = (
-        f"{channels['removed']} of {channels['before']} channels went, with scores below {summary['threshold']:g}: "
-        f"{1 - after / before:.1%} of the parameters"
-    )
+    took = f"{epochs['train']} + {epochs['finetune']} epochs" if is_pruned else plural(epochs["train"], "epoch")
     lines = [
-        f"{summary['model']} learned from {_source(summary)} in {epochs['train']} + {epochs['finetune']} epochs",
-        went,
-        _row("", "before", "pruned", "fine-tuned"),
-        _row("parameters", f"{before:,}", f"{after:,}", f"{after:,}"),
-        _row("MACs", f"{summary['macs'][0]:,}", f"{summary['macs'][1]:,}", f"{summary['macs'][1]:,}"),
+        f"{summary['model']} learned from {_source(summary)} in {took}{'' if is_pruned else '; all channels stay'}"
     ]
+    if is_pruned:
+        went = f"{channels['removed']} of {channels['before']} channels went, with scores below"
+        lines.append(f"{went} {summary['threshold']:g}: {1 - after / before:.1%} of the parameters")
+        lines.append(_row("", "before", "pruned", "fine-tuned"))
+    columns = 3 if is_pruned else 1
+    for name, numbers in (("parameters", summary["parameters"]), ("MACs", summary["macs"])):
+        lines.append(_row(name, *(f"{numbers[index]:,}" for index in (0, 1, 1)[:columns])))
     for key, name in _SCORES.items():
-        values = [scores.get(key) for scores in summary["scores"].values()]
+        values = [scores.get(key) for scores in summary["scores"].values()][:columns]
         if any(value is not None for value in values):
             lines.append(_row(name, *("-" if value is None else f"{value:.4f}" for value in values)))
-    return lines
-
-
-def _lines_of_one(summary: dict[str, Any]) -> list[str]:
-    """Return the numbers of a network that lost no channels."""
-    scores, epochs = summary["scores"]["before"], summary["epochs"]["train"]
-    return [
-        f"{summary['model']} learned from {_source(summary)} in {plural(epochs, 'epoch')}; all channels stay",
-        _row("parameters", f"{summary['parameters'][0]:,}"),
-        _row("MACs", f"{summary['macs'][0]:,}"),
-        *(_row(name, f"{scores[key]:.4f}") for key, name in _SCORES.items() if key in scores),
-    ]
+    if options := ", ".join(f"{name} {value}" for name, value in changed.items() if name in summary["options"]):
+        lines.append(f"options: {options}")
+    return "\n".join(lines)
 
 
 def _source(summary: dict[str, Any]) -> str:

@@ -16,14 +16,7 @@ from ._tracer import Observer, Operation
 
 
 class Product(NamedTuple):
-    """A convolution or a matrix product.
-
-    Attributes:
-        source: What is multiplied by the weight.
-        macs: Multiply-accumulate operations, without those of a bias.
-        in_channels: Channels of the source.
-        out_channels: Channels of the result.
-    """
+    """A convolution or a matrix product; its operations are without those of a bias."""
 
     source: Tensor
     macs: int
@@ -51,11 +44,7 @@ def convolution_macs(source: Tensor, weight: Tensor, result: Tensor, *, transpos
 
 
 class MacsCounter(Observer):
-    """Counts the multiply-accumulate operations of convolutions, linear layers and matrix products.
-
-    Attributes:
-        total: Their number.
-    """
+    """Counts the multiply-accumulate operations of convolutions, linear layers and matrix products."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -69,17 +58,11 @@ class MacsCounter(Observer):
 
 @dataclass
 class Cost:
-    """What the convolutions and linear layers of one forward pass cost.
-
-    Attributes:
-        parameters: Of the whole model.
-        macs: Multiply-accumulate operations.
-        activations: Bytes of their outputs.
-    """
+    """Parameters of a model, and what its convolutions and linear layers cost in one forward pass."""
 
     parameters: int = 0
     macs: int = 0
-    activations: int = 0
+    activations: int = 0  # bytes of their outputs
 
 
 @contextmanager

@@ -93,10 +93,7 @@ class Observer:
 class Tracer(DispatchMode):
     """Hands operations and module calls to observers, in their order, while it is entered as a context.
 
-    What observers compute themselves is not recorded.
-
-    Attributes:
-        paths: Of the modules that run, the outermost first.
+    What observers compute themselves is not recorded. ``paths`` are those of the modules that run, the outermost first.
     """
 
     def __init__(self, *observers: Observer) -> None:
@@ -152,15 +149,7 @@ class Tracer(DispatchMode):
 
 @contextmanager
 def recording(model: nn.Module, *observers: Observer) -> Iterator[Tracer]:
-    """Record what a model runs while the context lasts.
-
-    Args:
-        model: Its modules are known by their first names.
-        observers: What is told of operations and module calls.
-
-    Yields:
-        The tracer.
-    """
+    """Record what a model runs while the context lasts, and lend the tracer; modules go by their first names."""
     tracer = Tracer(*observers)
     handles: list[RemovableHandle] = []
     try:

@@ -313,7 +313,7 @@ ENDING = """
 import sys
 from goctconv.saliency import find_pairs, training_loader
 from goctconv.saliency.data import _loaders
-_loader._GRACE = 300
+_loaders._GRACE = 300
 loader = training_loader(find_pairs(sys.argv[1]), size=32, batch_size=2, workers=1)
 kept = list(loader)
 loader.itself = loader  # a cycle, which is still there when the program ends

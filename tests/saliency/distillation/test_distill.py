@@ -273,7 +273,7 @@ def test_validation_with_masks(tmp_path: Path) -> None:
             TypeError,
             r"'callback' is none of distill\(\); did you mean 'callbacks'\?",
         ),
-        (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "'dise' in 'dise' is no loss"),
+        (nn.Conv2d(3, 1, 1), {"loss": "dise"}, ValueError, "loss='dise' names 'dise', expected a sum of"),
     ],
 )
 def test_bad_arguments_are_named(

@@ -79,7 +79,7 @@ def seconds(name: str, rounds: int) -> dict[str, float]:
     model = prepared(name)
     example = images(name, batch=1).double()
     chosen = masked_channels(model, example, groups=True)
-    masked = mask_(model, chosen, shifts=True)
+    masked = mask_(model, chosen, biases=True)
     slim = copy.deepcopy(masked)
     remove_by_peer(slim, chosen, example)
     with torch.no_grad():

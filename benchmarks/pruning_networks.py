@@ -1,11 +1,11 @@
 """Channels of a hundred and ten networks are masked and removed: how many go, and how exact what is left is.
 
-Each network has random scales, shifts and statistics; 30 % of its channels are masked, each on its own or all together
-that can only go together, with their shifts kept or not. Printed for every network and combination: the share of the
+Each network has random γ, β and statistics; 30 % of its channels are masked, each on its own or all together
+that can only go together, with β kept or not. Printed for every network and combination: the share of the
 masked channels that went, the largest difference to the masked network in float64, at two sizes where it takes them,
 relative to the largest output, and the seconds of the call, comparisons and copies included. With ``--torch-pruning``,
 the same of Torch-Pruning, which is told to remove just the masked channels and what depends on them, and is compared
-with the network with both scales and shifts of what it removed at 0; its seconds are those of its own work alone
+with the network with γ and β of what it removed at 0; its seconds are those of its own work alone
 (`pruning_cost.py` compares times). It is `pip install "goctconv[bench]"`.
 
 ``--json`` writes the figures, whose shares the tests hold as a floor; ``--table`` writes them as Markdown.
@@ -40,7 +40,7 @@ from goctconv.pruning import prune_channels
 from reference.masking import largest_difference, mask_, masked_channels, prepared
 from reference.networks import FIXED_SIZES, NETWORKS, images
 
-COMBINATIONS = [f"{masks}-{shifts}" for masks in ("independent", "groups") for shifts in ("keep", "zero")]
+COMBINATIONS = [f"{masks}-{bn_bias}" for masks in ("independent", "groups") for bn_bias in ("keep", "zero")]
 LIMIT = 60
 """Seconds that Torch-Pruning may take for a network."""
 PEER = "Torch-Pruning"
@@ -49,7 +49,7 @@ HEADING = """\
 # A hundred and ten networks, pruned
 
 `python benchmarks/pruning_networks.py --torch-pruning` gave this. 30 % of the channels are masked, each on its own or
-whole classes that can only go together, with their shifts β kept or zeroed. Every cell: the share of the masked
+whole groups that can only go together, with β kept or zeroed. Every cell: the share of the masked
 channels that went, the largest difference to the masked network in float64 relative to its largest output, at two
 sizes where it takes them, and seconds. In the last column, Torch-Pruning removes what the mask of "groups-zero" names
 and all that it finds to depend on that; its difference is to the network with γ and β of the mask at 0. An exception
@@ -128,7 +128,7 @@ def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, 
     start = time.perf_counter()
     result = prune_channels(masked, inputs[0], threshold=1e-20, bn_bias=bn_bias)
     seconds = time.perf_counter() - start
-    mask_(masked, chosen, shifts=bn_bias == "zero")
+    mask_(masked, chosen, biases=bn_bias == "zero")
     return {
         "share": result.report.share,
         "difference": worst(result.model, masked, inputs),
@@ -137,9 +137,9 @@ def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, 
 
 
 def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
-    """Return the figures of Torch-Pruning, with masks of whole classes and β := 0, which is where it can be exact."""
+    """Return the figures of Torch-Pruning, with masks of whole groups and β := 0, which is where it can be exact."""
     chosen = masked_channels(model, inputs[0], groups=True)
-    masked = mask_(copy.deepcopy(model), chosen, shifts=True)
+    masked = mask_(copy.deepcopy(model), chosen, biases=True)
     slim = copy.deepcopy(masked)
     start = time.perf_counter()
     remove_by_peer(slim, chosen, inputs[0])

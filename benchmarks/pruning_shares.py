@@ -34,7 +34,7 @@ HEADER = ("network", "masked channels", "each on its own: β kept", "β zeroed",
 
 
 def make_model(name: str) -> nn.Module:
-    """Return a network with random scales, shifts and statistics, the same ones every time."""
+    """Return a network with random γ, β and statistics, the same ones every time."""
     torch.manual_seed(0)
     model: nn.Module = timm.create_model(name)
     with torch.no_grad():

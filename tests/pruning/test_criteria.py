@@ -139,7 +139,7 @@ def test_multiples(multiple: int) -> None:
 
 
 @pytest.mark.parametrize("bn_bias", ["keep", "zero"])
-def test_shifts(bn_bias: Any) -> None:
+def test_biases(bn_bias: Any) -> None:
     model = network()
     result = prune_channels(model, EXAMPLE, threshold=0.6, bn_bias=bn_bias)
     oracle = network()

@@ -59,7 +59,7 @@ SHARES = {
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-4}
 
 
-def pruned(name: str, *, groups: bool, shifts: bool) -> tuple[nn.Module, PruningResult, Tensor]:
+def pruned(name: str, *, groups: bool, biases: bool) -> tuple[nn.Module, PruningResult, Tensor]:
     """Return a masked network, the slim one, and what both take."""
     model = prepared(name, smallest=True)
     example = images(name, batch=1, smallest=True).double()
@@ -68,10 +68,10 @@ def pruned(name: str, *, groups: bool, shifts: bool) -> tuple[nn.Module, Pruning
         mask_(copy.deepcopy(model), masks),
         example,
         threshold=1e-20,
-        bn_bias="zero" if shifts else "keep",
+        bn_bias="zero" if biases else "keep",
         verify=False,
     )
-    return mask_(model, masks, biases=shifts), result, example
+    return mask_(model, masks, biases=biases), result, example
 
 
 @torch.no_grad()
@@ -88,16 +88,16 @@ def inputs(name: str, example: Tensor) -> list[Tensor]:
     return [example, torch.randn(2, 3, example.shape[2] + 32, example.shape[3]).double()]
 
 
-def floor(name: str, *, groups: bool, shifts: bool) -> float:
+def floor(name: str, *, groups: bool, biases: bool) -> float:
     """Return the share of masked channels that went when the benchmark was last run, on larger images."""
     table = json.loads((ROOT / "benchmarks" / "pruning_networks.json").read_text(encoding="utf-8"))
-    share: float = table[name][f"{'groups' if groups else 'independent'}-{'zero' if shifts else 'keep'}"]["share"]
+    share: float = table[name][f"{'groups' if groups else 'independent'}-{'zero' if biases else 'keep'}"]["share"]
     return share
 
 
 def check(name: str, folder: Path) -> None:
     seed = seed_of(name)
-    masked, result, example = pruned(name, groups=bool(seed & 1), shifts=bool(seed & 2))
+    masked, result, example = pruned(name, groups=bool(seed & 1), biases=bool(seed & 2))
     for one in inputs(name, example):
         assert_equal(result.model, masked, one)
     kinds = [[(path, type(module)) for path, module in model.named_modules()] for model in (masked, result.model)]
@@ -105,7 +105,7 @@ def check(name: str, folder: Path) -> None:
     assert len(list(result.model.parameters())) >= len(list(masked.parameters()))
     check_saved(result, masked, example, folder)
     assert result.report.removed > 0
-    assert result.report.share >= floor(name, groups=bool(seed & 1), shifts=bool(seed & 2)) - 0.03
+    assert result.report.share >= floor(name, groups=bool(seed & 1), biases=bool(seed & 2)) - 0.03
     again = prune_channels(result.model, example, threshold=1e-20, verify=False)
     assert again.report.removed == 0
     if name not in LARGE:
@@ -140,5 +140,5 @@ def test_all_other_networks_are_as_the_masked_ones(name: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", SHARES)
 @pytest.mark.parametrize("groups", [False, True])
 def test_as_many_channels_go_as_can(name: str, groups: bool) -> None:
-    _, result, _ = pruned(name, groups=groups, shifts=False)
+    _, result, _ = pruned(name, groups=groups, biases=False)
     assert result.report.share >= SHARES[name][groups] - 0.03

@@ -46,12 +46,12 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int = 2) -> None:
 
 
 @torch.no_grad()
-def fade(model: nn.Module, *, shifts: bool = True) -> None:
-    """Let the first three channels of every BatchNorm fade, and their shifts with ``shifts``."""
+def fade(model: nn.Module, *, biases: bool = True) -> None:
+    """Let the first three channels of every BatchNorm fade, and their biases with ``biases``."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight[:3] = 0
-            if shifts:
+            if biases:
                 module.bias[:3] = 0
 
 

@@ -134,7 +134,7 @@ def randomize(model: nn.Module, *, share: float, seed: int | None = None) -> nn.
 
 @torch.no_grad()
 def masked(model: nn.Module, *, bn_bias: str = "keep", threshold: float = 1e-20) -> nn.Module:
-    """Return a copy with γ := 0 where it has faded, and β := 0 there if ``beta`` is "zero": the oracle."""
+    """Return a copy with γ := 0 where it has faded, and β := 0 there if ``bn_bias`` is "zero": the oracle."""
     copied = copy.deepcopy(model)
     for norm in norms_of(copied).values():
         faded = norm.weight.abs() < threshold

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .. import models
-from .._checks import ArgumentError, Spelling, in_python
+from .._checks import ArgumentError, in_python
 from .._torch import is_out_of_memory
 from ..saliency.inference import NotANumberError, check_size
 from ._command import CommandError
@@ -94,7 +94,7 @@ def create_model(
         cure = f"there are {', '.join(models.list_models())}" if error.argument == "name" else error.cure
         raise CommandError(f"{error.value} {error.problem}: {cure}") from error
     except ArgumentError as error:
-        raise CommandError(error.text(_spelling(arguments))) from error
+        raise CommandError(error.text(_spelling)) from error
     except _MODEL_ERRORS as error:
         first, *rest = str(error).splitlines() or [type(error).__name__]
         more = [f"  and {plural(len(rest) - _LISTED, 'line')} more"] if len(rest) > _LISTED else []
@@ -132,21 +132,15 @@ def torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _spelling(arguments: Mapping[str, Any]) -> Spelling:
-    """Return how an argument of `create_model` is written on the command line."""
-
-    def write(name: str, value: str | None) -> str:
-        if name in arguments:
-            return f"--model-args {in_python(name, value)}"
-        return _OPTIONS.get(name) or in_python(name, value)
-
-    return write
+def _spelling(name: str, value: str | None) -> str:
+    """Write an argument of `create_model` as on the command line."""
+    return _OPTIONS.get(name) or f"--model-args {in_python(name, value)}"
 
 
 def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> CommandError:
     """Return the first few tensors of each kind that do not fit; the library's own error has them all."""
     if not error.problems:
-        return CommandError(error.text(_spelling({})))
+        return CommandError(error.text(_spelling))
     lines = [
         f"  {plural(len(tensors), 'tensor')} {kind}: {shorten(tensors, limit=_LISTED)}"
         for kind, tensors in error.problems.items()

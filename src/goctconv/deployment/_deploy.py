@@ -56,7 +56,7 @@ def deploy(
             for networks with BatchNorm outside of this package's blocks.
 
     Returns:
-        A module that is called like ``model``. It stays in eval mode: ``train()`` is an error. Weights that are changed
+        A module that is called like ``model`` and stays in eval mode; ``train()`` is an error. Weights that are changed
         in place, or passed by `torch.func.functional_call`, may have no effect; those that ``load_state_dict`` loads
         have. Its attributes are ``network``, the network that runs; ``deployment``, a `DeploymentReport`; and
         ``dtype``, the type that inputs are converted to, or None.

@@ -80,10 +80,9 @@ def compare_timings(
         prepare: Called before each measurement, outside of it.
 
     Returns:
-        An object with the attribute ``seconds``: for each side, the seconds of every round. Its method
-        ``median(side)`` returns the median of a side; ``ratios(baseline)``, how many times faster than a baseline each
-        side is, as first quartile, median and third quartile over the rounds; ``to_dict(baseline)``, all of these for
-        JSON.
+        An object whose attribute ``seconds`` holds the seconds of every round by side. Its method ``median(side)``
+        returns the median of a side; ``ratios(baseline)``, how many times faster than a baseline each side is, as first
+        quartile, median and third quartile over the rounds; ``to_dict(baseline)``, all of these for JSON.
 
     Raises:
         ArgumentError: There is no side or no round.

@@ -29,20 +29,13 @@ def sharing_copy(model: nn.Module, own: Collection[nn.Parameter] = ()) -> nn.Mod
     Args:
         model: The module to copy.
         own: Parameters that the copy has its own of.
-
-    Raises:
-        PruningError: It cannot be copied.
     """
     owned = {id(parameter) for parameter in own}
     return _copied(model, {id(shared): shared for shared in model.parameters() if id(shared) not in owned})
 
 
 def independent_copy(model: nn.Module, original: nn.Module) -> nn.Module:
-    """Return a copy of a model that shares no parameter with the original any more; others it takes over.
-
-    Raises:
-        PruningError: It cannot be copied.
-    """
+    """Return a copy of a model that shares no parameter with the original any more; others it takes over."""
     shared = {id(parameter) for parameter in original.parameters()}
     return _copied(model, {id(own): own for own in model.parameters() if id(own) not in shared})
 
@@ -82,7 +75,8 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
             copies = {key: None if child is None else _copy_module(child, memo) for key, child in children.items()}
             attributes[name] = type(value)(copies)
         elif value is parameters or value is buffers:
-            attributes[name] = type(value)((key, _copy_tensor(tensor, memo)) for key, tensor in value.items())
+            store: Any = value
+            attributes[name] = type(store)((key, _copy_tensor(tensor, memo)) for key, tensor in store.items())
         else:
             attributes[name] = _copy_value(value, memo)
     return made

@@ -25,12 +25,7 @@ CRITERIA = ("gamma", "gamma_first", *_OF_FILTERS)
 
 
 def check_criterion(criterion: Criterion, threshold: float | None, ratio: float | None, scope: str | None) -> None:
-    """Check that a choice of channels is one.
-
-    Raises:
-        ArgumentError: An unknown name; both or none of threshold and ratio; one out of range.
-        ArgumentTypeError: A criterion that is neither a name nor a function.
-    """
+    """Check that a choice of channels is one."""
     if not callable(criterion):
         cure = "pass one of them, or a function of the model that returns scores by BatchNorm"
         if not isinstance(criterion, str):
@@ -51,11 +46,7 @@ def check_criterion(criterion: Criterion, threshold: float | None, ratio: float 
 def scores(
     criterion: Criterion, model: nn.Module, norms: dict[str, BatchNorm], facts: Callable[[], Facts]
 ) -> dict[str, Tensor]:
-    """Return a score for every channel of every layer, on the processor, in float64.
-
-    Raises:
-        ValueError: A function gave no scores, or others than one per channel.
-    """
+    """Return a score for every channel of every layer, on the processor, in float64."""
     if callable(criterion):
         return _checked(criterion(model), norms)
     own = {name: norm.weight.detach().abs().double().cpu() for name, norm in norms.items()}
@@ -78,12 +69,7 @@ def scope_of(criterion: Criterion, scope: str | None) -> str:
 
 
 def _checked(given: Any, norms: dict[str, BatchNorm]) -> dict[str, Tensor]:
-    """Return the scores that a function gave.
-
-    Raises:
-        ArgumentError: They are others than one number per channel.
-        ArgumentTypeError: They are no dict.
-    """
+    """Return the scores that a function gave."""
 
     def error(problem: str, expected: str = "") -> ArgumentError:
         return ArgumentError("criterion", given, expected, problem=f"was returned by the function: {problem}")
@@ -173,12 +159,7 @@ def _lowest(score: Tensor, count: int, places: Tensor | None = None) -> Tensor:
 
 
 def named_norms(norms: dict[str, BatchNorm], model: nn.Module, keep: Keep) -> set[str]:
-    """Return the layers that ``keep`` names.
-
-    Raises:
-        ArgumentError: It names none.
-        ArgumentTypeError: It is of another kind.
-    """
+    """Return the layers that ``keep`` names."""
     found: set[str] = set()
     paths = dict(model.named_modules(remove_duplicate=False))
     names = {id(norm): name for name, norm in norms.items()}

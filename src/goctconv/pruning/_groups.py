@@ -68,11 +68,7 @@ class ChannelGroups:
         return f"ChannelGroups({self.count} groups of {channels} channels in {len(self.of)} layers)"
 
     def _check(self, lengths: Mapping[str, int]) -> None:
-        """Check that layers have the channels that the groups are of.
-
-        Raises:
-            ArgumentError: One has not.
-        """
+        """Check that layers have the channels that the groups are of."""
         for name, length in lengths.items():
             if name in self.of and len(self.of[name]) != length:
                 raise ArgumentError(

@@ -53,12 +53,7 @@ class PruningError(RuntimeError):
 
 
 def as_call(example_inputs: Any) -> Call:
-    """Return arguments and keywords of a call: a tensor, a tuple of arguments, or a dict of keywords.
-
-    Raises:
-        ArgumentError: It has values that tell nothing.
-        ArgumentTypeError: There is no tensor in it.
-    """
+    """Return arguments and keywords of a call: a tensor, a tuple of arguments, or a dict of keywords."""
     expected = "a tensor, a tuple of arguments or a dict of keyword arguments"
     if isinstance(example_inputs, Mapping):
         call: Call = ((), dict(example_inputs))
@@ -124,11 +119,7 @@ def quiet() -> Iterator[None]:
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
-    """Return every BatchNorm with γ, by its first name.
-
-    Raises:
-        PruningError: There is none, or the model is of a kind that cannot be pruned.
-    """
+    """Return every BatchNorm with γ, by its first name."""
     for name, module in model.named_modules():
         if problem := _problem(module):
             raise PruningError(f"{name or type(model).__name__} {problem}")
@@ -171,11 +162,7 @@ def _problem(module: nn.Module) -> str:
 
 
 def check_finite(model: nn.Module) -> dict[str, list[float]]:
-    """Check that all weights and running statistics are numbers, and return their fingerprint.
-
-    Raises:
-        PruningError: One is NaN or infinite.
-    """
+    """Check that all weights and running statistics are numbers, and return their fingerprint."""
     found = fingerprint(model)
     statistics = [pair for path, norm in named_batch_norms(model).items() for pair in norm.named_buffers(path)]
     for name, tensor in (*model.named_parameters(), *statistics):
@@ -216,11 +203,7 @@ def _agree(first: Sequence[float], second: Sequence[float]) -> bool:
 
 
 def check_devices(model: nn.Module, call: Any) -> None:
-    """Check that example inputs are where the model is.
-
-    Raises:
-        PruningError: They are on another device.
-    """
+    """Check that example inputs are where the model is."""
     devices = {parameter.device for parameter in model.parameters()}
     for tensor in tensors_in(call):
         if len(devices) == 1 and tensor.device not in devices:

@@ -83,21 +83,7 @@ def plan_pruning(
 ) -> PruningPlan:
     """Find the channels that `prune_channels` would remove; the model is not changed.
 
-    The parameters are those of `prune_channels`.
-
-    Args:
-        model: Any network with BatchNorm.
-        example_inputs: Arguments of a call: a tensor, a tuple of arguments, or a dict of keyword arguments.
-        threshold: Channels with a score below it are masked.
-        ratio: In place of a threshold: the share of channels to mask.
-        scope: ``"global"`` or ``"layer"``: what ``ratio`` is a share of.
-        max_ratio: The largest share of a layer that is masked.
-        criterion: The score of channels.
-        groups: Whether channels that can only go together share their mean score.
-        bn_bias: ``"keep"`` or ``"zero"``: what becomes of β of masked channels.
-        keep: Layers that keep all channels.
-        round_to: A number that widths are to be multiples of.
-        min_channels: The least number of channels of every layer.
+    The parameters are those of `prune_channels`, where they are described.
 
     Returns:
         The plan, with its report.

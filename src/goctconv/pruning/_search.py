@@ -61,12 +61,7 @@ class Found:
 
 
 def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = True) -> Found:
-    """Find a plan for a model that is not wrapped.
-
-    Raises:
-        PruningError: The model cannot be traced or cut.
-        ArgumentError: A layer to keep is not there.
-    """
+    """Find a plan for a model that is not wrapped."""
     norms = batch_norms(model)
     kept = named_norms(norms, model, options.keep)
     weights = check_finite(model)
@@ -178,11 +173,7 @@ class _Search:
         raise PruningError(f"no part of {type(self.model).__name__} can be cut: {first}") from first
 
     def _attempt(self, facts: Facts, verifier: Verifier, limits: Limits) -> Found:
-        """Decide, cut and compare.
-
-        Raises:
-            PruningError: The result does not hold.
-        """
+        """Decide, cut and compare."""
         slim = self._copy()
         cuts = cut_all(
             slim, self._masked_channels(), facts, lambda cut: self._look(sharing_copy(cut).eval())[0], limits

@@ -50,11 +50,7 @@ class Run:
 
 
 def traced(model: nn.Module, call: Call) -> tuple[Pass, Run]:
-    """Follow a forward pass, and measure it; the model is one to be thrown away.
-
-    Raises:
-        PruningError: It does not run on the example.
-    """
+    """Follow a forward pass, and measure it; the model is one to be thrown away."""
     with measuring_cost(model) as cost, stage_shapes(model) as shapes:
         found = trace(model, call)
     return found, Run(found.outputs, cost, shapes)
@@ -138,11 +134,7 @@ class Verifier:
         return None
 
     def check(self, slim: nn.Module, removed: dict[str, list[int]]) -> Checked:
-        """Compare a pruned network with the masked one.
-
-        Raises:
-            PruningError: They differ by more than rounding, or it does not run.
-        """
+        """Compare a pruned network with the masked one."""
         found: dict[str, float] = {}
         run = Run([], Cost(), {})
         with measuring_cost(slim) as run.cost, stage_shapes(slim) as run.shapes:
@@ -187,11 +179,7 @@ class Verifier:
         return _TOLERANCE.get(expected.dtype, 0.0)
 
     def _noise(self, trial: _Trial) -> float:
-        """Return by how much the outputs change if the input does in its last bits.
-
-        Raises:
-            PruningError: They change if it does not.
-        """
+        """Return by how much the outputs change if the input does in its last bits."""
 
         def shaken(tensor: Tensor) -> Tensor:
             return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor

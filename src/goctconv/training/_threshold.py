@@ -89,8 +89,8 @@ def find_threshold(
         stray_share: Which share of all channels may lie inside a valley that is no valley.
 
     Returns:
-        The threshold and what speaks for it: an immutable dataclass that ``print`` shows in words, and whose
-        ``to_dict()`` returns all numbers for JSON. Its attributes:
+        A threshold and what speaks for it, which ``print`` shows in words, and ``to_dict()`` returns for JSON. Its
+        attributes:
 
         - ``value``: the threshold, which is the middle, on a logarithmic scale, of the widest empty stretch of the
           valley;

@@ -45,8 +45,8 @@ def on_own_backbone(variant: str, backbone: str, arguments: dict[str, Any], fami
 def on_any_backbone(family: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of a network on the backbone that they name, with its mean and deviation of images."""
     if "backbone" not in arguments:
-        expected = f"the name of one of timm's networks, on which {family} stands, such as 'resnet50'"
-        raise ArgumentError("backbone", None, expected)
+        expected = f"the name of one of timm's networks, on which {family} stands"
+        raise ArgumentError("backbone", None, expected, "pass {backbone='resnet50'}, for example")
     name = check_backbone_name(arguments["backbone"])
     cfg = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
     if cfg is None:

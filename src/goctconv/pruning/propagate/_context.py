@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..._torch import ConvNd, without_function_modes
+from ..._torch import ConvNd, untraced, without_function_modes
 from ...graph import Observer, Operation, StorageMap, Tracer, is_batch_norm, is_pointwise
 from .._reasons import Reason
 from ._facts import Blocks, Consumer, Cut, Facts, Follow, Loss
@@ -118,7 +118,7 @@ class Propagation(Observer):
         self.called.add(path)
         if hasattr(type(module), "resize_channels") and path not in self._accounted:
             given = args[0] if args and isinstance(args[0], tuple | list) else args[:1]
-            with without_function_modes():
+            with without_function_modes(), untraced():
                 shadows = [self.shadows.find(tensor) for tensor in given if isinstance(tensor, Tensor)]
                 labels = [None if shadow is None else along(shadow.labels, 1) for shadow in shadows]
             empty = torch.zeros(0, dtype=torch.int32)
@@ -214,11 +214,7 @@ class Propagation(Observer):
             self.shadows.set(tensor, uniform(tensor.shape, FROZEN))
 
     def input(self, operation: Operation) -> Shadow:
-        """Return the shadow of the first argument.
-
-        Raises:
-            NotUnderstood: It has none.
-        """
+        """Return the shadow of the first argument."""
         shadow = self.known.get(id(operation.args[0])) if operation.args else None
         if shadow is None:
             raise NotUnderstood
@@ -257,11 +253,7 @@ class Propagation(Observer):
         return Shadow(self.facts.elements[name], YES.expand(tensor.shape))
 
     def weight_of(self, weight: Tensor) -> tuple[str, float]:
-        """Return the name of the parameter that a weight is, and the number that it was multiplied by.
-
-        Raises:
-            NotUnderstood: It is computed in another way.
-        """
+        """Return the name of the parameter that a weight is, and the number that it was multiplied by."""
         found = self.stored.weight_of(weight)
         if found is None:
             raise NotUnderstood

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from torch import Tensor
 
 from ...graph import Operation
 from ._context import Propagation, rule
 from ._facts import Blocks, Consumer
 from ._shadows import NotUnderstood, Shadow, by_dimension
-from ._values import constants_of, only_where
+from ._values import Constants, constants_of, only_where
 
 
 @rule("conv1d", "conv2d", "conv3d", "convolution", of_any_input=True)
@@ -21,30 +24,33 @@ def convolution(t: Propagation, op: Operation) -> Shadow:
         raise NotUnderstood
     if groups > 1 and groups == source.shape[1]:
         return _depthwise(t, op, shadow, labels)
-    name, factor = t.weight_of(weight)
+    t.weight_of(weight)
     taint = t.taints.find(source)
-    constant, values = constants_of(source, shadow, 1) if taint is None else taint
-    outputs = t.row_labels(name, 0, weight.shape[0])
-    consumer = Consumer(
-        module=op.path,
-        weight=name,
-        bias=t.bind_bias(op.arguments.get("bias"), outputs, op.path),
-        inputs=labels,
-        outputs=outputs,
-        constant=constant,
-        values=values,
-        padded=taint is not None or _is_padded(op),
-        groups=groups,
-        factor=factor,
-    )
-    t.add_consumer(consumer, op.result)
+    constants = constants_of(source, shadow, 1) if taint is None else taint
+    consumer = _consume(t, op, labels, constants, padded=taint is not None or _is_padded(op), groups=groups)
     if groups == 1:
-        t.bind(name, 1, labels)
+        t.bind(consumer.weight, 1, labels)
     else:
-        t.facts.grouped.setdefault(name, consumer)
-        for side in (labels, outputs):
+        t.facts.grouped.setdefault(consumer.weight, consumer)
+        for side in (labels, consumer.outputs):
             t.facts.blocks.append(Blocks(list(side.chunk(groups)), t.reason("balance", op, f" with {groups} groups")))
-    return by_dimension(op.result.shape, 1, outputs)
+    return by_dimension(op.result.shape, 1, consumer.outputs)
+
+
+def _consume(
+    t: Propagation, op: Operation, inputs: Tensor, constants: Constants, output_dimension: int = 0, **details: Any
+) -> Consumer:
+    """Note a layer that mixes channels."""
+    weight = op.arguments["weight"]
+    name, factor = t.weight_of(weight)
+    outputs = t.row_labels(name, output_dimension, weight.shape[output_dimension])
+    bias = t.bind_bias(op.arguments.get("bias"), outputs, op.path)
+    consumer = Consumer(
+        module=op.path, weight=name, bias=bias, inputs=inputs, outputs=outputs, **constants._asdict(), factor=factor
+    )
+    consumer = replace(consumer, **details)
+    t.add_consumer(consumer, op.result)
+    return consumer
 
 
 def _is_padded(op: Operation) -> bool:
@@ -76,7 +82,7 @@ def _depthwise(t: Propagation, op: Operation, shadow: Shadow, labels: Tensor) ->
 def transposed_convolution(t: Propagation, op: Operation) -> Shadow:
     """A transposed convolution: kernels overlap in other ways at the border, and only zeros are constants after it."""
     source, weight, groups = op.arguments["input"], op.arguments["weight"], op.arguments["groups"]
-    name, factor = t.weight_of(weight)
+    name, _ = t.weight_of(weight)
     shadow = t.input(op)
     labels = shadow.channels_along(1)
     if groups > 1 and weight.shape[1] > 1:
@@ -86,46 +92,18 @@ def transposed_convolution(t: Propagation, op: Operation) -> Shadow:
         t.bind_bias(op.arguments.get("bias"), labels, op.path)
         t.facts.depthwise.setdefault(name, labels)
         return by_dimension(op.result.shape, 1, labels, only_where(source, shadow, 0).flags_along(1))
-    constant, values = constants_of(source, shadow, 1)
-    outputs = t.row_labels(name, 1, weight.shape[1])
-    bias = t.bind_bias(op.arguments.get("bias"), outputs, op.path)
     t.bind(name, 0, labels)
-    consumer = Consumer(
-        module=op.path,
-        weight=name,
-        bias=bias,
-        inputs=labels,
-        outputs=outputs,
-        constant=constant,
-        values=values,
-        padded=True,
-        factor=factor,
-        is_plain=False,
-    )
-    t.add_consumer(consumer, op.result)
-    return by_dimension(op.result.shape, 1, outputs)
+    consumer = _consume(t, op, labels, constants_of(source, shadow, 1), 1, padded=True, is_plain=False)
+    return by_dimension(op.result.shape, 1, consumer.outputs)
 
 
 @rule("linear", of_any_input=True, keeps_constants=True)
 def linear(t: Propagation, op: Operation) -> Shadow:
     """A linear layer, which mixes the last dimension."""
-    source, weight = op.arguments["input"], op.arguments["weight"]
-    name, factor = t.weight_of(weight)
+    source = op.arguments["input"]
+    t.weight_of(op.arguments["weight"])
     shadow = t.input(op)
     labels = shadow.channels_along(-1)
-    constant, values = constants_of(source, shadow, source.dim() - 1)
-    outputs = t.row_labels(name, 0, weight.shape[0])
-    bias = t.bind_bias(op.arguments.get("bias"), outputs, op.path)
-    t.bind(name, 1, labels)
-    consumer = Consumer(
-        module=op.path,
-        weight=name,
-        bias=bias,
-        inputs=labels,
-        outputs=outputs,
-        constant=constant,
-        values=values,
-        factor=factor,
-    )
-    t.add_consumer(consumer, op.result)
-    return by_dimension(op.result.shape, op.result.dim() - 1, outputs)
+    consumer = _consume(t, op, labels, constants_of(source, shadow, source.dim() - 1))
+    t.bind(consumer.weight, 1, labels)
+    return by_dimension(op.result.shape, op.result.dim() - 1, consumer.outputs)

@@ -67,11 +67,7 @@ def _extent(operand: Tensor, result: Tensor, dimension: int) -> int:
 
 
 def _unite(t: Propagation, op: Operation, operands: list[tuple[Tensor, Shadow]], base: Tensor) -> None:
-    """Unite the channels of operands; one map for all channels must stay.
-
-    Raises:
-        NotUnderstood: A map is for some of the channels.
-    """
+    """Unite the channels of operands; one map for all channels must stay."""
     for operand, shadow in operands:
         labels = shadow.labels.expand(op.result.shape)
         if labels.data_ptr() == base.data_ptr() and labels.stride() == base.stride():

@@ -11,11 +11,7 @@ from ._values import only_where
 
 
 def _spatial(shadow: Shadow, result: Tensor, dimensions: list[int]) -> Shadow:
-    """Return the shadow of a result with other sizes along some dimensions.
-
-    Raises:
-        NotUnderstood: Something changes along them.
-    """
+    """Return the shadow of a result with other sizes along some dimensions."""
     labels, constant = shadow.labels, tidy(shadow.constant)
     if set(changes(labels)) & set(dimensions) or set(changes(constant)) & set(dimensions):
         raise NotUnderstood

@@ -47,11 +47,7 @@ class Shadow:
         return torch.zeros(self.constant.shape[dimension], dtype=torch.bool) if found is None else found
 
     def channels_along(self, dimension: int) -> Tensor:
-        """Return the labels along a dimension, which must be the only one in which they change.
-
-        Raises:
-            NotUnderstood: They change along another one.
-        """
+        """Return the labels along a dimension, which must be the only one in which they change."""
         labels = along(self.labels, dimension)
         if labels is None:
             raise NotUnderstood

@@ -37,11 +37,7 @@ class Pass(NamedTuple):
 
 
 def trace(model: nn.Module, call: Call) -> Pass:
-    """Run a model once; it is one to be thrown away.
-
-    Raises:
-        PruningError: It does not run on the example inputs.
-    """
+    """Run a model once; it is one to be thrown away."""
     try:
         propagation, outputs = _run(model, call, Facts())
     except Exception as error:

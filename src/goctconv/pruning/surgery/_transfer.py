@@ -29,9 +29,6 @@ def transfer_optimizer(
         slim: The pruned model.
         steps: The shapes that it was cut to, one after the other.
         removed: Channels that went, by BatchNorm.
-
-    Raises:
-        PruningError: The optimizer holds other parameters, or state of a shape that cannot be cut.
     """
     if not isinstance(optimizer, Optimizer):
         raise ArgumentTypeError("optimizer", optimizer, "a torch.optim.Optimizer")

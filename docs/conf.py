@@ -1,12 +1,15 @@
 """Sphinx configuration: ``sphinx-build -W --keep-going -b html docs docs/_build/html``; needs no network."""
 
 import contextlib
+import inspect
 import io
 import os
+from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
+from torch import nn
 
 import goctconv
 from goctconv.cli import main
@@ -33,6 +36,25 @@ autodoc_default_options = {"members": True, "exclude-members": "extra_repr", "me
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {"Channels": "Channels"}
+
+
+def show_all_parameters(layer: type[nn.Module]) -> None:
+    """Show the parameters that a constructor passes on, too.
+
+    autodoc takes defaults from the source of a function (``autodoc_preserve_defaults``) and fails where the signature
+    has more of them than the source (Sphinx 9.0); here the source has none.
+    """
+    original = layer.__init__
+
+    def initialize(self: nn.Module, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+
+    initialize.__signature__ = inspect.signature(original)
+    layer.__init__ = initialize
+
+
+for layer in (goctconv.CrossStageGOctConv, goctconv.OctConv):
+    show_all_parameters(layer)
 
 
 class CommandHelp(Directive):

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from goctconv.saliency import DataSet, find_pairs, synthetic_images, training_loader
-from goctconv.saliency.data import SaliencyLoader
+from goctconv.saliency import find_pairs, synthetic_images, training_loader
+from goctconv.saliency.data import DataSet, SaliencyLoader
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip, Resize
 
 AIM = 150  # images per second with two workers

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .layers import ParallelDilatedConv as ParallelDilatedConv
     from .layers import PerScale as PerScale
     from .layers import PReLU as PReLU
-    from .layers import ScaledConv2d as ScaledConv2d
     from .layers import SelectScale as SelectScale
     from .layers import SimplifiedGOctConv as SimplifiedGOctConv
     from .models import CheckpointError as CheckpointError
@@ -64,7 +63,6 @@ __all__ = [
     "ParallelDilatedConv",
     "PerScale",
     "ScaleError",
-    "ScaledConv2d",
     "SelectScale",
     "SimplifiedGOctConv",
     "UnknownModelError",
@@ -107,7 +105,6 @@ _HOMES = {
         "PReLU",
         "ParallelDilatedConv",
         "PerScale",
-        "ScaledConv2d",
         "SelectScale",
         "SimplifiedGOctConv",
     ),

@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from goctconv.deployment import Timings, compare_timings
-from goctconv.graph import peak_memory
+from goctconv.deployment import compare_timings
+from goctconv.graph import Timings, peak_memory
 
 
 def test_every_side_takes_its_turn_first() -> None:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 
 from goctconv import DynamicWeightDecay
-from goctconv.optim import LayerStatistics
+from goctconv.optim._results import LayerStatistics
 from reference.following import Activation, Following
 from reference.networks import NETWORKS, images, make, tensors
 

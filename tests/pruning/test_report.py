@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from goctconv.pruning import PrunedLayer, PruningReport, Reason, prune_channels
+from goctconv.pruning import PruningReport, Reason, prune_channels
 from goctconv.pruning._reasons import TEXTS
+from goctconv.pruning._report import PrunedLayer
 
 HELD = {0: Reason("live", "layer1.conv1"), 2: Reason("live", "fc"), 3: Reason("keep", "bn1")}
 REPORT = PruningReport(

@@ -14,7 +14,8 @@ from torch import nn
 
 import goctconv
 from goctconv import ArgumentError, DynamicWeightDecay, prune_channels
-from goctconv.pruning import PrunedLayer, PruningReport
+from goctconv.pruning import PruningReport
+from goctconv.pruning._report import PrunedLayer
 from goctconv.report import (
     Picture,
     channel_widths,

@@ -11,7 +11,8 @@ import timm
 import torch
 from torch import nn
 
-from goctconv.pruning import PrunedLayer, PruningReport, Reason, plan_pruning
+from goctconv.pruning import PruningReport, Reason, plan_pruning
+from goctconv.pruning._report import PrunedLayer
 from goctconv.report import pruning_page
 
 HELD = {0: Reason("live", "layer1.conv1"), 2: Reason("live", "fc"), 3: Reason("keep", "bn1")}

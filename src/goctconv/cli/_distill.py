@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import TEXT, changed, option, path, paths
-from ..saliency import DataSet, DistillationConfig, find_images, find_pairs, grey_map, predict, split_pairs
-from ..saliency.data import ImagePair
+from ..saliency import DistillationConfig, find_images, find_pairs, grey_map, predict, split_pairs
+from ..saliency.data import DataSet, ImagePair
 from ..saliency.distillation import DistillationTask, TeacherAgreement
 from ..saliency.learning import PRESETS, SaliencyValidation
 from ._command import Command, CommandError

@@ -17,8 +17,8 @@ from torch import nn
 
 from .._version import __version__
 from ..report import evaluation_page, learning_curves
-from ..saliency import DataSet, DataSetError, ImageError, find_pairs
-from ..saliency.data import ImagePair, data_set_name, header_sizes, pair_folders, pair_maps
+from ..saliency import DataSetError, ImageError, find_pairs
+from ..saliency.data import DataSet, ImagePair, data_set_name, header_sizes, pair_folders, pair_maps
 from ..saliency.inference import available_metrics, score_pairs
 from ..saliency.metrics import METRICS, SaliencyMetrics, SaliencyScores
 from ._command import CommandError

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from .. import _distributed as distributed
 from ..options import TEXT, option, paths
-from ..saliency import DataSet, SaliencyConfig, join_pairs, split_pairs
-from ..saliency.data import ImagePair, both_loaders
+from ..saliency import SaliencyConfig, join_pairs, split_pairs
+from ..saliency.data import DataSet, ImagePair, both_loaders
 from ..saliency.learning import PRESETS, SaliencyStep, SaliencyValidation
 from ._command import Command, CommandError
 from ._output import plural, say, shorten

@@ -1,6 +1,5 @@
 """Deployment: faster inference models, exports, engines and timings."""
 
-from ..graph import Timings as Timings
 from ..graph import compare_timings as compare_timings
 from ._deploy import deploy as deploy
 from ._deployed import DeployedModel as DeployedModel

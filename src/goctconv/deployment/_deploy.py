@@ -36,8 +36,7 @@ def deploy(
     BatchNorm and constant factors of weights are folded into the convolutions before them, in float64 with one
     rounding; weights too small for a normal number become zero; paths that only add zero are removed. On a processor,
     the layers of this package then compute with faster kernels, in place. In export and compilation, if a gradient is
-    needed, and on other devices they use PyTorch's own operations, with the same result. The attribute ``deployment``
-    of the returned model reports what was done.
+    needed, and on other devices they use PyTorch's own operations, with the same result.
 
     Any network can be deployed. In blocks of this package the order of the layers is known; elsewhere, a BatchNorm is
     folded only if a pass with ``example_inputs`` shows that it alone takes the output of a convolution, and if the
@@ -57,7 +56,10 @@ def deploy(
             for networks with BatchNorm outside of this package's blocks.
 
     Returns:
-        A module in eval mode that is called like ``model``.
+        A module that is called like ``model`` and stays in eval mode; ``train()`` is an error. Weights that are changed
+        in place, or passed by `torch.func.functional_call`, may have no effect; those that ``load_state_dict`` loads
+        have. Its attributes are ``network``, the network that runs; ``deployment``, a `DeploymentReport`; and
+        ``dtype``, the type that inputs are converted to, or None.
 
     Raises:
         ArgumentTypeError: ``model`` is no module, or one that is compiled, scripted or deployed already; a ``dtype``

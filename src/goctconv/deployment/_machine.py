@@ -52,7 +52,7 @@ def describe_machine() -> dict[str, Any]:
     Packages that are not installed are None.
 
     Example:
-        >>> from goctconv.deployment import describe_machine
+        >>> from goctconv.deployment._machine import describe_machine
         >>> sorted(describe_machine())
         ['accelerators', 'allocator', 'goctconv', 'packages', 'processor', 'python', 'system', 'threads']
     """

@@ -85,7 +85,8 @@ class ILBlock(Block):
         padding_mode: Of all three layers.
         simplified: Whether the second and third layer are depthwise, as published; else they are full `GOctConv`
             without ``weight_scale``, the "vanilla" extractor of the paper's Table 6.
-        weight_scale: Factor of the depthwise weights in the forward pass; see `ScaledConv2d`.
+        weight_scale: Factor of the depthwise weights in the forward pass, 100 in CSNet: raw weights are initialised
+            as those of `torch.nn.Conv2d`, so they act that much larger. The bias is not scaled.
         downsample: As in `GOctConv`.
         upsample: As in `GOctConv`.
         norm: Called with a number of channels, returns the normalisation of one scale.

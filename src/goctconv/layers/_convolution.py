@@ -36,7 +36,7 @@ class ScaledConv2d(nn.Conv2d):
 
     Example:
         >>> import torch
-        >>> from goctconv import ScaledConv2d
+        >>> from goctconv.layers import ScaledConv2d
         >>> conv = ScaledConv2d(4, 4, 3, padding=1, groups=4, bias=False, weight_scale=100.0)
         >>> conv(torch.ones(1, 4, 8, 8)).shape
         torch.Size([1, 4, 8, 8])

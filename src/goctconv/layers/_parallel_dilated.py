@@ -32,7 +32,8 @@ class ParallelDilatedConv(ScaleLayer):
         dilations: Spacing of the taps, one per branch.
         padding_mode: As in `torch.nn.Conv2d`; the padding keeps the size.
         bias: Whether to learn a bias.
-        weight_scale: Factor of the weights in the forward pass; see `ScaledConv2d`.
+        weight_scale: Factor of the weights in the forward pass, 100 in CSNet: raw weights are initialised
+            as those of `torch.nn.Conv2d`, so they act that much larger. The bias is not scaled.
         device: Where the parameters are.
         dtype: Their type.
 

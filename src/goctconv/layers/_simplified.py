@@ -43,7 +43,8 @@ class SimplifiedGOctConv(ScaleLayer):
         dilation: Spacing of the kernels' taps.
         bias: Whether to learn an additive bias per channel.
         padding_mode: As in `torch.nn.Conv2d`.
-        weight_scale: Constant factor of the weights in the forward pass; see `ScaledConv2d`.
+        weight_scale: Constant factor of the weights in the forward pass, 100 in CSNet: raw weights are initialised
+            as those of `torch.nn.Conv2d`, so they act that much larger. The bias is not scaled.
         device: Where the parameters are.
         dtype: Their type.
 

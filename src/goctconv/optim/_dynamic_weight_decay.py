@@ -350,6 +350,15 @@ class DynamicWeightDecay(OptimizerWrapper):
         """Return what the last step was based on, by layer; empty before the first step.
 
         Layers that saw no image before that step are left out.
+
+        Returns:
+            For each layer, by name, an object with the attributes
+
+            - ``metric``: M of every channel, (C,): the mean over images, after ``transform``, before the factor
+              ``cost``;
+            - ``images``: the number of images; under data parallelism those of all processes;
+            - ``activation``: what was read: a module's name, an operation, or "its output";
+            - ``cost``: the factor of M.
         """
         costs = self._watch.cost_factors()
         activations = {each.name: each.path.activation for each in self._watch.statistics if each.path is not None}
@@ -367,6 +376,14 @@ class DynamicWeightDecay(OptimizerWrapper):
 
         Args:
             threshold: 1e-20 as published, for full training; short runs leave a valley higher up.
+
+        Returns:
+            An object that ``print`` shows as "32 of 128 channels (25.0%) are below 1e-20", with the attributes
+
+            - ``threshold``: as passed;
+            - ``layers``: the number of faded channels and of all channels, by layer;
+            - ``faded``, ``channels``: both numbers for all layers together;
+            - ``fraction``: the share of channels that have faded.
 
         Raises:
             ArgumentError: A threshold that is negative or NaN.

@@ -51,7 +51,7 @@ class Sparsity:
         layers: Faded channels and all channels of every layer.
 
     Example:
-        >>> from goctconv.optim import Sparsity
+        >>> from goctconv.optim._results import Sparsity
         >>> print(Sparsity(1e-20, {"bn1": (3, 64), "layer1.0.bn1": (29, 64)}))
         32 of 128 channels (25.0%) are below 1e-20
     """

@@ -9,5 +9,4 @@ from ._prune import PruningResult as PruningResult
 from ._prune import plan_pruning as plan_pruning
 from ._prune import prune_channels as prune_channels
 from ._reasons import Reason as Reason
-from ._report import PrunedLayer as PrunedLayer
 from ._report import PruningReport as PruningReport

@@ -29,7 +29,8 @@ class PrunedLayer:
         held: Why the other masked ones stayed: the reason by channel.
 
     Example:
-        >>> from goctconv.pruning import PrunedLayer, Reason
+        >>> from goctconv.pruning import Reason
+        >>> from goctconv.pruning._report import PrunedLayer
         >>> reason = Reason("keep", "layer1.bn1")
         >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: reason, 7: reason})
         >>> layer.left, layer.channels_by_reason()
@@ -64,7 +65,10 @@ class PruningReport:
     """The changes by pruning, by layer and in all; ``print`` shows them.
 
     Attributes:
-        layers: By BatchNorm.
+        layers: For each BatchNorm, by name, an object with its number of ``channels`` before; how many were ``masked``;
+            how many are ``removed``, which are masked ones and those that depend on masked ones alone (``dependent``);
+            how many are ``left``; and ``held``, the `Reason` of each masked channel that stayed, by channel. Its method
+            ``channels_by_reason()`` returns which channels each reason holds.
         parameters: Before and after.
         macs: Multiply-accumulate operations of convolutions and linear layers, before and after.
         activations: Bytes of all their outputs, before and after.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ..pruning import PrunedLayer, PruningReport
+from ..pruning import PruningReport
 from ._page import format_share, html_page, section
 from ._theme import escaped
 
@@ -28,10 +28,12 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         title: The heading.
 
     Example:
-        >>> from goctconv.pruning import PrunedLayer, PruningReport
+        >>> import timm, torch
+        >>> from goctconv.pruning import prune_channels
         >>> from goctconv.report import pruning_page
-        >>> report = PruningReport({"bn1": PrunedLayer(16, 5, 5)}, (1000, 250), (20_000, 10_000), (4096, 4096))
-        >>> "5 of 5 masked channels removed" in pruning_page(report)
+        >>> model = timm.create_model("test_resnet", zero_init_last=False).eval()
+        >>> report = prune_channels(model, torch.zeros(1, 3, 64, 64), ratio=0.3, bn_bias="zero").report
+        >>> f"of {report.masked} masked channels removed" in pruning_page(report)
         True
     """
     parts = [
@@ -41,7 +43,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         _reasons(report),
         *(f"<p>{escaped(hint)}</p>" for hint in report.hints()),
         _notes(report.notes),
-        section("Layers", [_KEY, _layers(report.layers)] if report.layers else []),
+        section("Layers", [_KEY, _layers(report)] if report.layers else []),
     ]
     return html_page(title, parts, _breakable(title).replace("/", "/<wbr>"))
 
@@ -54,9 +56,9 @@ def _totals(report: PruningReport) -> str:
     return f'<div class="card list totals">{_head("", "before → after", "left")}{"".join(rows)}</div>'
 
 
-def _layers(layers: Mapping[str, PrunedLayer]) -> str:
-    widest = max(layer.channels for layer in layers.values())
-    rows = "\n".join(_layer(name, layer, widest) for name, layer in layers.items())
+def _layers(report: PruningReport) -> str:
+    widest = max(layer.channels for layer in report.layers.values())
+    rows = "\n".join(_layer(report, name, widest) for name in report.layers)
     return f'<div class="card list">{_head("BatchNorm", "channels", "masked, stay")}\n{rows}</div>'
 
 
@@ -69,7 +71,8 @@ def _row(name: str, numbers: str, bar: str, end: str, tag: str = "div", kind: st
     return f'<{tag} class="{kind}">{cells}</{tag}>'
 
 
-def _layer(name: str, layer: PrunedLayer, widest: int) -> str:
+def _layer(report: PruningReport, name: str, widest: int) -> str:
+    layer = report.layers[name]
     held = len(layer.held)
     live = layer.left - held
     label = f"{live:,} live, {held:,} masked that stay, {layer.removed:,} removed"

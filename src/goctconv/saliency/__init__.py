@@ -1,6 +1,5 @@
 """Salient object detection in photographs: training data, losses, learning, maps and their metrics."""
 
-from .data import DataSet as DataSet
 from .data import DataSetError as DataSetError
 from .data import ImageError as ImageError
 from .data import find_images as find_images

@@ -34,7 +34,7 @@ class TrainingRun:
 
     Example:
         >>> import torch
-        >>> from goctconv.training import TrainingRun
+        >>> from goctconv.training._callbacks import TrainingRun
         >>> TrainingRun(torch.nn.Identity(), epochs=300).phase
         'train'
     """
@@ -51,6 +51,17 @@ class TrainingRun:
 
 class Callback:
     """Base class of callbacks, which are called in the first process only; override the methods you need.
+
+    Every method gets ``run``, the state of the run, and must not change it. Its attributes:
+
+    - ``model``: the network that is trained now; after pruning, the slim one;
+    - ``phase``: "train" or "finetune";
+    - ``epoch``: the epoch that runs or has just ended, over both phases, from 1;
+    - ``epochs``: the number of epochs of both phases;
+    - ``steps``: the number of steps of an epoch; None if the loader has no length;
+    - ``history``: all that was recorded, a `TrainingHistory`;
+    - ``checkpoint``: the path of the last good checkpoint, or None;
+    - ``is_resumed``: whether the run began from a checkpoint.
 
     Example:
         >>> from goctconv.training import Callback
@@ -176,7 +187,8 @@ class ProgressBar(Callback):
 
     Example:
         >>> import sys
-        >>> from goctconv.training import ProgressBar, TrainingRun
+        >>> from goctconv.training import ProgressBar
+        >>> from goctconv.training._callbacks import TrainingRun
         >>> from goctconv.training._history import EpochRecord
         >>> run = TrainingRun(model=None, epochs=10)
         >>> record = EpochRecord("train", 1, 0.5, 1e-4, 160, 8.0, 3, 1e-3, 64, validation={"mae": 0.25})

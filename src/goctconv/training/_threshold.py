@@ -32,7 +32,7 @@ class Threshold:
             0 in a valley that is empty or nearly so, at most 0.75 in a valley.
 
     Example:
-        >>> from goctconv.training import Threshold
+        >>> from goctconv.training._threshold import Threshold
         >>> found = Threshold(1e-4, lower=1e-6, upper=1e-2, below=120, inside=0, channels=400)
         >>> print(found)
         1e-04: 120 of 400 channels (30.0%) are below; the valley is 4.0 decades wide, 1e-06 to 1e-02, 0 channels inside
@@ -53,7 +53,7 @@ class Threshold:
 
     @property
     def decades(self) -> float:
-        """The width of the gap: the logarithm, to base 10, of its upper end over its lower one."""
+        """The width of the valley: the logarithm, to base 10, of its upper end over its lower one."""
         return math.log10(max(self.upper, SMALLEST) / max(self.lower, SMALLEST))
 
     def to_dict(self) -> dict[str, float]:
@@ -87,6 +87,21 @@ def find_threshold(
         least_decades: How wide a valley must be: 1 is a factor of 10.
         least_share: Which share of all channels must lie on either side of it, and at least two of them.
         stray_share: Which share of all channels may lie inside a valley that is no valley.
+
+    Returns:
+        A threshold and what speaks for it, which ``print`` shows in words, and ``to_dict()`` returns for JSON. Its
+        attributes:
+
+        - ``value``: the threshold, which is the middle, on a logarithmic scale, of the widest empty stretch of the
+          valley;
+        - ``lower``, ``upper``: the largest abs(γ) below the valley, and the smallest above it;
+        - ``decades``: the width of the valley, log10(upper / lower);
+        - ``below``: the number of channels below the threshold;
+        - ``inside``: the number of channels in the valley, which is not always empty;
+        - ``channels``: the number of all channels;
+        - ``share``: the share of channels below the threshold;
+        - ``filled``: the density of channels at the threshold, over the lower of the densities of the two crowds beside
+          it: 0 in a valley that is empty or nearly so, at most 0.75 in any.
 
     Raises:
         ThresholdError: There is neither: then nothing tells faded channels from others.

@@ -9,7 +9,7 @@ from PIL import Image
 
 from goctconv.saliency import DataSetError, find_pairs
 from goctconv.saliency.data import SaliencyDataset, _read
-from goctconv.saliency.transforms import published_transforms
+from goctconv.saliency.transforms._geometry import published_transforms
 from saliency.data_sets import make_data_set
 
 

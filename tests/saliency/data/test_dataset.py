@@ -12,7 +12,8 @@ from goctconv.saliency import DataSetError, ImageError, preprocess
 from goctconv.saliency.data import ImagePair, SaliencyDataset, TensorPair, check_pairs, collate
 from goctconv.saliency.data._examples import Purpose, generator
 from goctconv.saliency.inference import resize_bilinear
-from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample, published_transforms
+from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample
+from goctconv.saliency.transforms._geometry import published_transforms
 from saliency.data_sets import make_data_set, make_pair, photograph, size_of, truncate
 from saliency.pictures import encode, png_of_declared_size
 

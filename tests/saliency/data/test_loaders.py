@@ -11,7 +11,8 @@ from PIL import Image
 
 from goctconv.saliency import DataSetError, preprocess, training_loader, validation_loader
 from goctconv.saliency.data import EpochBatchSampler, SaliencyDataset, SaliencyLoader, SkippedPairWarning
-from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, published_transforms
+from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize
+from goctconv.saliency.transforms._geometry import published_transforms
 from saliency.data_sets import make_data_set, truncate
 
 EVERYTHING = (*published_transforms(), Resize(), ColorJitter(), GaussianBlur())

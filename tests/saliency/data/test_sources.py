@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from goctconv import ArgumentError
-from goctconv.saliency import DataSet, DataSetError, find_pairs, join_pairs, split_pairs
-from goctconv.saliency.data import ImagePair
+from goctconv.saliency import DataSetError, find_pairs, join_pairs, split_pairs
+from goctconv.saliency.data import DataSet, ImagePair
 from saliency.data_sets import make_data_set
 
 

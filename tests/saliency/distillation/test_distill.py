@@ -31,7 +31,8 @@ from goctconv.saliency.distillation import DistillationStep
 from goctconv.saliency.distillation._teacher import Teacher, with_maps, write_map
 from goctconv.saliency.inference import all_outputs
 from goctconv.saliency.learning import SaliencyStep
-from goctconv.saliency.losses import boundary_dice_loss, dice_loss, distillation_dice_loss
+from goctconv.saliency.losses import dice_loss
+from goctconv.saliency.losses._boundary import boundary_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
 from reference.learning import check_equal, learn, split, state_of
@@ -130,12 +131,13 @@ def test_all_outputs_are_compared_with_the_first_of_the_teacher() -> None:
     student, teacher = seeded(Student).double(), seeded(Student, 7).double().eval()
     step = DistillationStep(teacher)
     with torch.no_grad():
-        target = teacher(batch.images)
+        target = teacher(batch.images).sigmoid()
         late, early = student.forward_multi(batch.images)
-        expected = distillation_dice_loss(late, target) + 0.5 * distillation_dice_loss(early, target)
+        expected = dice_loss(late, target) + 0.5 * dice_loss(early, target)
         assert float(step(student, batch)) == pytest.approx(float(expected), abs=1e-12)
         single = DistillationStep(teacher, weights=[2.0])(seeded(lambda: nn.Conv2d(3, 1, 1)).double(), batch)
         assert float(single) > 1
+    assert not step.targets(batch).requires_grad
     assert "forward" not in vars(student)
 
 

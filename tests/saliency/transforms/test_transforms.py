@@ -13,8 +13,8 @@ from goctconv.saliency.transforms import (
     RandomFlip,
     Resize,
     Sample,
-    published_transforms,
 )
+from goctconv.saliency.transforms._geometry import published_transforms
 from saliency.data_sets import photograph
 
 

@@ -19,12 +19,11 @@ from ...deployment import (
     ExportError,
     OnnxEngine,
     OpenVINOEngine,
-    Timings,
     compare_timings,
     deploy,
     write_openvino,
 )
-from ...graph import peak_memory
+from ...graph import Timings, peak_memory
 from .._model import channels_of, torch_threads
 from .._output import say
 

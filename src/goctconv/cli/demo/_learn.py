@@ -18,7 +18,6 @@ from ..._files import write_atomic
 from ...models import CSNet
 from ...pruning import PruningError, PruningPlan
 from ...saliency import (
-    DataSet,
     DataSetError,
     SaliencyConfig,
     calibrate_batch_norm,
@@ -28,7 +27,7 @@ from ...saliency import (
     synthetic_images,
     validation_loader,
 )
-from ...saliency.data import ImagePair, SaliencyLoader, Split, check_pairs
+from ...saliency.data import DataSet, ImagePair, SaliencyLoader, Split, check_pairs
 from ...saliency.learning import SaliencyValidation
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
 from .._command import CommandError

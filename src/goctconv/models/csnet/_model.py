@@ -29,7 +29,7 @@ class CSNet(MapModel):
           BatchNorm then needs more than one pixel of the coarsest scale, 1/16.
         - Output: logits (B, num_classes, H, W); with ``num_classes=0`` the fused map at the finest fused resolution.
 
-    Fresh weights act 100 times larger than they are (see `ScaledConv2d`): until BatchNorm has seen data, eval mode
+    Fresh weights act 100 times larger than they are (``weight_scale``): until BatchNorm has seen data, eval mode
     overflows. Train, load weights, or run some batches in train mode first.
 
     Args:

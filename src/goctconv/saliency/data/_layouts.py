@@ -32,6 +32,16 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
     Args:
         source: The folder that holds these, or a list.
 
+    Returns:
+        A data set, whose length is the number of its pairs, and which yields them in a loop. Each pair has a ``name``,
+        the path ``image`` of the photograph and the path ``mask``. The data set has the attributes
+
+        - ``name``: the name of the folder or the list;
+        - ``pairs``: the pairs as a tuple, sorted by name, or in a list's own order;
+        - ``lone_images``: photographs without a mask;
+        - ``lone_masks``: masks without a photograph;
+        - ``missing``: files that a list names and that do not exist.
+
     Raises:
         DataSetError: Nothing of the kind is there, or several things are; a list is malformed; names are ambiguous.
 
@@ -124,7 +134,7 @@ def find_images(source: Photographs) -> DataSet:
             `find_pairs` the photographs alone are taken.
 
     Returns:
-        Pairs in which the photograph stands for a mask too: there is none.
+        A data set as `find_pairs` returns it, of pairs in which the photograph stands for the missing mask too.
 
     Raises:
         DataSetError: There are none, or one is given twice.

@@ -149,7 +149,9 @@ def training_loader(
         batch_size: Images per batch of this process.
         workers: Processes that read images; 0: in this one.
         seed: Of the order and the transforms.
-        transforms: Of photographs with their masks, in this order; by default those of `published_transforms`.
+        transforms: Of photographs with their masks, in this order; by default those that CSNet was trained with,
+            ``RandomCrop(15), RandomFlip(0.5, vertical=0.5)``: up to 15 pixels off each side, half of the images
+            mirrored, of which half top to bottom.
         shrink: First shrink larger photographs, with antialiasing, until their shorter side has this many pixels, which
             makes them much faster to read; about twice ``size`` is a good value.
         cache: A folder for decoded (and shrunk) copies, of about width x height x 4 bytes for each pair. It changes

@@ -33,7 +33,7 @@ class DataSet:
         missing: Files that a list names and that do not exist.
 
     Example:
-        >>> from goctconv.saliency import DataSet
+        >>> from goctconv.saliency.data import DataSet
         >>> len(DataSet("empty", ()))
         0
     """

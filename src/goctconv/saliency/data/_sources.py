@@ -27,13 +27,16 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
     Args:
         sources: Folders or lists in the layouts that `find_pairs` knows, or what it returned.
 
+    Returns:
+        A data set as `find_pairs` returns it, named after all of them, such as ``ECSSD+PASCAL``.
+
     Raises:
         DataSetError: A source is not found, two have the same name, or share a photograph; or there are none.
 
     Example:
         >>> from pathlib import Path
-        >>> from goctconv.saliency import DataSet, join_pairs
-        >>> from goctconv.saliency.data import ImagePair
+        >>> from goctconv.saliency import join_pairs
+        >>> from goctconv.saliency.data import DataSet, ImagePair
         >>> birds = DataSet("Birds", (ImagePair("robin", Path("b/robin.jpg"), Path("b/robin.png")),))
         >>> cats = DataSet("Cats", (ImagePair("tom", Path("c/tom.jpg"), Path("c/tom.png")),))
         >>> [pair.name for pair in join_pairs(birds, cats)]

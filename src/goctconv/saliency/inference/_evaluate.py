@@ -85,6 +85,9 @@ def evaluate(
         device: "auto" is where the model is.
         resize: Whether maps of other sizes are resized to their masks.
 
+    Returns:
+        The scores, as `goctconv.saliency.metrics.SaliencyMetrics.compute` returns them.
+
     Raises:
         ArgumentError: Both or neither of ``model`` and ``predictions``, an argument out of range, or a model whose
             output is not a map.

@@ -2,10 +2,7 @@
 
 from ._basic import bce_loss as bce_loss
 from ._basic import dice_loss as dice_loss
-from ._basic import distillation_dice_loss as distillation_dice_loss
 from ._basic import iou_loss as iou_loss
 from ._basic import ssim_loss as ssim_loss
-from ._boundary import BoundaryDice as BoundaryDice
-from ._boundary import boundary_dice_loss as boundary_dice_loss
 from ._combine import DeepSupervision as DeepSupervision
 from ._combine import get_loss as get_loss

@@ -91,7 +91,9 @@ def iou_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
 def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
     """One minus the soft dice coefficient, the mean over images, as in KD-SCFNet.
 
-    With probabilities p and mask m, 1 - (2·Σ p·m + s) / (Σ p + Σ m + s) for each image.
+    With probabilities p and mask m, 1 - (2·Σ p·m + s) / (Σ p + Σ m + s) for each image. For distillation, a teacher's
+    probabilities take the place of the mask: ``dice_loss(logits, teacher_logits.detach().sigmoid())``. The loss is then
+    above 0 for equal maps too, unless all their pixels are 0 or 1.
 
     Args:
         logits: Of shape (B, 1, H, W).
@@ -113,31 +115,6 @@ def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
     check_smooth(smooth)
     logits, masks = prepare(logits, masks)
     return dice(logits.sigmoid(), masks, smooth)
-
-
-def distillation_dice_loss(logits: Tensor, teacher_logits: Tensor, *, smooth: float = 1.0) -> Tensor:
-    """`dice_loss` between a student's probabilities and a teacher's, as in KD-SCFNet.
-
-    Args:
-        logits: The student's, (B, 1, H, W).
-        teacher_logits: The teacher's, of the same shape; no gradient goes there.
-        smooth: As in `dice_loss`.
-
-    Returns:
-        A scalar from 0 to 1; above 0 for equal maps too, unless all their pixels are 0 or 1.
-
-    Raises:
-        ArgumentError: They are no floating point tensors of one such shape, or ``smooth`` is not positive.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.losses import distillation_dice_loss
-        >>> distillation_dice_loss(torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3))  # 1 - 5.5 / 10
-        tensor(0.4500)
-    """
-    check_smooth(smooth)
-    logits, teacher_logits = prepare(logits, teacher_logits)
-    return dice(logits.sigmoid(), teacher_logits.detach().sigmoid(), smooth)
 
 
 def dice(probabilities: Tensor, targets: Tensor, smooth: float) -> Tensor:

@@ -30,7 +30,7 @@ def boundary_dice_loss(logits: Tensor, masks: Tensor, *, width: int = _WIDEST, s
 
     Example:
         >>> import torch
-        >>> from goctconv.saliency.losses import boundary_dice_loss
+        >>> from goctconv.saliency.losses._boundary import boundary_dice_loss
         >>> masks = torch.zeros(1, 1, 8, 8)
         >>> masks[..., 2:6, 2:6] = 1
         >>> boundary_dice_loss(20 * masks - 10, masks, width=1).round(decimals=3)
@@ -63,8 +63,8 @@ class BoundaryDice:
         ArgumentError: ``smooth`` is not positive.
 
     Example:
-        >>> from goctconv.saliency.losses import BoundaryDice
-        >>> loss = BoundaryDice()
+        >>> from goctconv.saliency.losses import get_loss
+        >>> loss = get_loss("boundary_dice")
         >>> loss.set_epoch(25)
         >>> loss.width
         9

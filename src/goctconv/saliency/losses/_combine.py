@@ -56,9 +56,18 @@ class WeightedSum:
 def get_loss(name: str) -> Loss:
     """Return a loss by its name, for command lines and configuration files.
 
+    The names are ``bce`` (`bce_loss`), ``iou`` (`iou_loss`), ``ssim`` (`ssim_loss`), ``dice`` (`dice_loss`) and
+    ``boundary_dice``: one minus the soft dice coefficient of the boundaries of map and mask, as in KD-SCFNet. The
+    boundary of v is maxpool₃(1 - v) - (1 - v), widened by a max-pool to a band of 13 pixels at first, 2 fewer every 10
+    epochs, and at least 1. Training with `goctconv.learn_channels`, `goctconv.saliency.learn` or ``goctconv learn``
+    tells such a loss the epoch that begins; other loops call its method ``set_epoch(epoch)``, with epochs from 0.
+
     Args:
-        name: ``bce``, ``iou``, ``ssim``, ``dice``, ``boundary_dice``, or a sum of these, such as ``bce+iou`` or
-            ``bce+0.5*ssim``.
+        name: One of these names, or a sum of them, such as ``bce+iou`` or ``bce+0.5*ssim``.
+
+    Returns:
+        A function of logits and masks, (B, 1, H, W), that returns a scalar. Of ``boundary_dice``, and of sums with it,
+        each call makes a new one.
 
     Raises:
         ArgumentError: A name is not known, or a factor is no positive number.

@@ -4,5 +4,4 @@ from ._accumulator import SaliencyMetrics as SaliencyMetrics
 from ._protocol import Protocol as Protocol
 from ._protocol import get_protocol as get_protocol
 from ._results import METRICS as METRICS
-from ._results import SaliencyCurves as SaliencyCurves
 from ._results import SaliencyScores as SaliencyScores

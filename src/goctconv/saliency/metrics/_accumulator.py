@@ -25,7 +25,8 @@ class SaliencyMetrics:
 
     Args:
         protocol: "paper", "pysodmetrics", or a `Protocol`.
-        metrics: Names of those to compute; all of them by default. "weighted_f" needs the extra ``[eval]``.
+        metrics: Names of those to compute, all of them by default: "max_f", "mean_f", "adaptive_f", "weighted_f",
+            "s_measure", "max_e", "mean_e", "adaptive_e", "mae". "weighted_f" needs the extra ``[eval]``.
 
     Raises:
         ImportError: "weighted_f" is asked for and scipy is not installed.
@@ -83,6 +84,28 @@ class SaliencyMetrics:
 
     def compute(self) -> SaliencyScores:
         """Return the metrics of all images so far.
+
+        Returns:
+            An immutable dataclass; ``print`` shows its metrics as a table, ``scores()`` returns them by name, and
+            ``to_dict()`` returns everything for JSON. Its attributes:
+
+            - ``protocol``: how they were computed;
+            - ``images``: the number of maps that they average;
+            - ``empty_masks``: the number of their masks without foreground;
+            - ``max_f``, ``mean_f``: the largest and the mean F over the thresholds;
+            - ``adaptive_f``: F at twice each map's mean;
+            - ``weighted_f``: the F of Margolin et al. (2014);
+            - ``s_measure``: the structure measure of Fan et al. (2017);
+            - ``max_e``, ``mean_e``: the largest and the mean enhanced-alignment measure of Fan et al. (2018) over the
+              thresholds;
+            - ``adaptive_e``: the same measure at twice each map's mean;
+            - ``mae``: the mean absolute error;
+            - ``curves``: averages over the data set at each threshold, as tuples: ``thresholds`` (8-bit levels,
+              ascending), ``precision`` (the share of the predicted pixels that are right), ``recall`` (the share of the
+              objects' pixels that are predicted), ``f``, and ``e`` (the E-measure, None if it was not asked for);
+              ``curves.to_dict()`` returns them as lists.
+
+            Metrics that were not asked for are None.
 
         Raises:
             ArgumentError: There are no images yet, or none that counts.

@@ -7,7 +7,6 @@ randomness from this generator, which depends only on seed, epoch and index.
 from ._geometry import RandomCrop as RandomCrop
 from ._geometry import RandomFlip as RandomFlip
 from ._geometry import Resize as Resize
-from ._geometry import published_transforms as published_transforms
 from ._photometry import ColorJitter as ColorJitter
 from ._photometry import GaussianBlur as GaussianBlur
 from ._sample import Sample as Sample

@@ -128,7 +128,7 @@ def published_transforms() -> tuple[Transform, ...]:
     """Return the transforms that CSNet was trained with: up to 15 pixels off each side, half of the images mirrored.
 
     Example:
-        >>> from goctconv.saliency.transforms import published_transforms
+        >>> from goctconv.saliency.transforms._geometry import published_transforms
         >>> published_transforms()
         (RandomCrop(15), RandomFlip(0.5, vertical=0.5))
     """

@@ -477,7 +477,7 @@ def test_what_cannot_be_written(name, shapes, tmp_path, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(run / name))
 
-    target = "TrainingHistory.to_csv" if name == "history.csv" else "_checkpoint._write"
+    target = "TrainingHistory.to_csv" if name == "history.csv" else "_checkpoint_files._write"
     monkeypatch.setattr(f"goctconv.training.{target}", full)
     error = error_of(capsys, shapes, *TINY, *SHORT, "--quiet", "--val", 0, "-o", run)
     assert "No space left on device" in error

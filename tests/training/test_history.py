@@ -23,7 +23,7 @@ from goctconv.training import (
     TrainingResult,
     TrainingRun,
 )
-from goctconv.training._checkpoint import decode, encode
+from goctconv.training._checkpoint_files import decode, encode
 from goctconv.training._histogram import HISTOGRAM_EDGES, histogram
 from goctconv.training._history import EpochRecord
 from reference.learning import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, learn, loader, network

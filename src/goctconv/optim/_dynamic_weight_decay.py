@@ -14,7 +14,8 @@ from .._checks import ArgumentError, ArgumentTypeError
 from .._torch import STEP_HOOKS, add_each, drop_step_pre_hook
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
 from ._checks import Warnings, check_arguments, check_threshold, checked_metric, chosen_norms
-from ._metrics import Cost, Metric, check_cost, parse_metric
+from ._cost import Cost, check_cost
+from ._metrics import Metric, parse_metric
 from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._results import GammaHistory, LayerStatistics, Sparsity, StatisticsError, transform_without, without
 from ._watch import Measured, ProcessGroup, Watch, decays, group_of, penalty, weights_of

@@ -14,8 +14,9 @@ from torch.utils.hooks import RemovableHandle
 
 from .._torch import BatchNorm, at_least, divide_each, parameters_of, split, zero_each
 from ..graph import drop_copied_hooks, gamma_parameters
+from ._cost import Cost, cost_factors
 from ._finder import ActivationFinder
-from ._metrics import Cost, Metric, cost_factors
+from ._metrics import Metric
 from ._results import StatisticsError
 from ._statistics import ActivationStatistics, Sums, attach
 

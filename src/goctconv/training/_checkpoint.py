@@ -1,186 +1,188 @@
-"""Checkpoint files: folders of tensors and JSON that are either complete or not there."""
+"""The state of a run in a checkpoint: everything that the rest of it depends on."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import shutil
-import uuid
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
-from .._checks import ArgumentError
+from .. import _distributed as distributed
+from ..graph import random_states
+from ..options import FREE, UNTIL_PRUNED, Configuration, options_of
+from ..pruning import PruningPlan
+from ._checkpoint_files import Checkpoints, decode, encode, read, stored
+from ._epoch import Totals, Training
 from ._errors import TrainingError
+from ._history import TrainingHistory
+from ._optimizers import parameter_names
+from ._threshold import Threshold
 
-FORMAT = "goctconv-training"
-VERSION = 1
-STATE, TENSORS = "state.json", "tensors.safetensors"
-_NAME = re.compile(r"\d{5}(-\d{7})?")
-_PARTIAL = ".partial-"
+_SHOWN = 3  # differing tensors that an error names
 
 
-class Checkpoints:
-    """A folder of checkpoints, of which the last two are kept.
+@dataclass
+class Progress:
+    """How far a run has come.
 
-    A checkpoint is a folder that is named after the epochs that are done, and the steps of the next one:
-    ``00012``, ``00012-0000034``.
+    Attributes:
+        done: Complete epochs of both phases.
+        totals: Of the epoch that runs.
+        history: All that was recorded.
+        plan: What was pruned, if it was.
+        threshold: With which threshold.
+        valley: And where that came from, if it was looked for.
+        unpruned: The state dict before, if it is kept.
     """
 
-    kept = 2
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
-
-    def all(self) -> list[Path]:
-        """Return the complete ones, the last one at the end."""
-        if not self.folder.is_dir():
-            return []
-        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and (path / STATE).is_file()]
-        return sorted(found)
-
-    def last(self) -> Path | None:
-        """Return the last one, if there is any."""
-        return next(iter(self.all()[::-1]), None)
-
-    def begin(self) -> None:
-        """Make the folder, and remove what an earlier process left unfinished."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another") from error
-        for path in self.folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def write(self, epochs: int, steps: int, state: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:
-        """Write one: it appears under its name when all of it is on the disk."""
-        path = self.folder / (f"{epochs:05d}-{steps:07d}" if steps else f"{epochs:05d}")
-        partial = self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}"
-        try:
-            partial.mkdir(parents=True)
-            _write(partial / TENSORS, safetensors.torch.save(tensors))
-            text = json.dumps({"format": FORMAT, "version": VERSION, **state})
-            _write(partial / STATE, text.encode())
-            _to_disk(partial)
-            if path.exists():  # this run was resumed from an earlier one
-                path.rename(self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}")
-            partial.rename(path)
-            _to_disk(self.folder)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            last = self.last()
-            good = f"the last good one is {last}" if last else "there is no earlier one"
-            raise TrainingError(
-                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and go on "
-                "with {resume=True}"
-            ) from error
-        self._clean()
-        return path
-
-    def _clean(self) -> None:
-        for path in (*self.all()[: -self.kept], *self.folder.glob(f"{_PARTIAL}*")):
-            shutil.rmtree(path, ignore_errors=True)
+    done: int
+    totals: Totals
+    history: TrainingHistory
+    plan: PruningPlan | None = None
+    threshold: float | None = None
+    valley: Threshold | None = None
+    unpruned: dict[str, Tensor] | None = None
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the state and the tensors of a checkpoint."""
-    try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
-        tensors = safetensors.torch.load((path / TENSORS).read_bytes())
-    except (OSError, ValueError, SafetensorError) as error:
+def shapes_of(model: nn.Module) -> dict[str, str]:
+    """Return what tells a model from others: its class, and the shapes and types of its tensors."""
+    found = {name: f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in model.state_dict().items()}
+    return {"class": type(model).__name__, **found}
+
+
+def check_same_model(saved: Mapping[str, str], ours: Mapping[str, str], path: Path) -> None:
+    """Check that a checkpoint is of the same network."""
+    if different := _differences(saved, ours):
+        more = f", and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
         raise TrainingError(
-            f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error}): resume "
-            "from another one beside it, if there is one"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise TrainingError(f"{path} is no checkpoint of learn_channels: pass the folder that checkpoints= named")
-    if not isinstance(state.get("version"), int) or state["version"] > VERSION:
-        raise TrainingError(
-            f"{path} has version {state.get('version')}, this goctconv reads up to {VERSION}: install a newer one"
+            f"{path} is of another model: {'; '.join(different[:_SHOWN])}{more}. Pass a fresh model of the same kind "
+            "as the one it was made with (not the pruned one)"
         )
-    return state, tensors
 
 
-def last_checkpoint(checkpoints: Checkpoints | None, resume: bool | str | Path) -> Path | None:
-    """Return the checkpoint to go on from, if there is one."""
-    if resume is False:
-        if checkpoints is not None and (last := checkpoints.last()) is not None:
-            raise TrainingError(
-                f"{checkpoints.folder} holds checkpoints of an earlier run, the last of them {last.name}: pass "
-                "{resume=True} to go on with it, or another folder"
+def check_same_run(saved: Saved, ours: Mapping[str, str], config: type[Configuration]) -> None:
+    """Check that a checkpoint was made with the options of this run; what comes later may still change."""
+    theirs: Mapping[str, str] = saved.state["config"]
+    may_change = {FREE} if saved.is_pruned else {FREE, UNTIL_PRUNED}
+    ignored = {name for name, option in options_of(config).items() if option.resume in may_change}
+    if "None" in {theirs.get("threshold"), ours.get("threshold")}:
+        ignored.discard("threshold")  # whether channels go at all decides what is trained
+    if different := _differences(theirs, ours, ignored):
+        raise TrainingError(
+            f"{saved.path} was made with other options: {'; '.join(different)}. Pass those it was made with, or begin "
+            "anew in another folder"
+        )
+
+
+def _differences(theirs: Mapping[str, str], ours: Mapping[str, str], ignored: Collection[str] = ()) -> list[str]:
+    return [
+        f"{name}={theirs.get(name, 'not set')} there, {ours.get(name, 'not set')} here"
+        for name in dict.fromkeys([*theirs, *ours])
+        if name not in ignored and theirs.get(name) != ours.get(name)
+    ]
+
+
+def save(
+    checkpoints: Checkpoints,
+    training: Training,
+    progress: Progress,
+    described: Mapping[str, str],
+    shapes: Mapping[str, str],
+) -> Path:
+    """Write a checkpoint, by the first process; all processes call this."""
+    random = distributed.gathered(random_states())
+    problem: TrainingError | None = None
+    path = checkpoints.folder
+    if distributed.rank() == 0:
+        tensors: dict[str, Tensor] = {}
+        state = _encoded(training, progress, random, tensors)
+        try:
+            path = checkpoints.write(
+                progress.done,
+                progress.totals.steps,
+                {"config": dict(described), "shapes": dict(shapes), **state},
+                tensors,
             )
-        return None
-    if resume is True:
-        if checkpoints is None:
-            raise ArgumentError("resume", True, problem="needs the folder to go on from", cure="pass {checkpoints}")
-        return checkpoints.last()
-    path = Path(resume)
-    found = path if (path / STATE).is_file() else Checkpoints(path).last()
-    if found is None:
-        raise TrainingError(f"resume={str(resume)!r} is no checkpoint, nor a folder with checkpoints")
-    return found
+        except TrainingError as error:
+            problem = error
+    if distributed.summed([problem is not None], training.network.device)[0]:
+        raise problem or TrainingError("the first process could not write a checkpoint; its message says why")
+    return path
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+def _encoded(
+    training: Training, progress: Progress, random: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    model, optimizer, scheduler = training.network.model, training.optimizer, training.scheduler
+    for name, tensor in model.state_dict().items():
+        tensors[f"model.{name}"] = stored(tensor)
+    for name, tensor in (progress.unpruned or {}).items():
+        tensors[f"unpruned.{name}"] = tensor
+    return {
+        "done": progress.done,
+        "totals": vars(progress.totals),
+        "optimizer": encode(optimizer.state_dict(), tensors, "optimizer"),
+        "parameters": parameter_names(optimizer, model),
+        "scheduler": encode(scheduler.state_dict() if scheduler else None, tensors, "scheduler"),
+        "scaler": encode(training.scaler.state_dict(), tensors, "scaler"),
+        "random": encode(random, tensors, "random"),
+        "plan": progress.plan.to_dict() if progress.plan else None,
+        "threshold": progress.threshold,
+        "valley": vars(progress.valley) if progress.valley else None,
+        "history": progress.history.to_dict(),
+    }
 
 
-def _to_disk(folder: Path) -> None:
-    """Let the names in a folder outlive a loss of power, where the system can do that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class Saved:
+    """A checkpoint that was read."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state, self.tensors = read(path)
 
-def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
-    """Return plain data for JSON; tensors are added to ``tensors`` under names that begin with ``name``."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Tensor):
-        tensors[name] = stored(value)
-        return {"tensor": name}
-    if isinstance(value, list):
-        return [encode(part, tensors, f"{name}.{index}") for index, part in enumerate(value)]
-    if isinstance(value, tuple):
-        return {"tuple": encode(list(value), tensors, name)}
-    if isinstance(value, Mapping):
-        kind = "counter" if isinstance(value, Counter) else "dict"
-        return {kind: [[key, encode(part, tensors, f"{name}.{key}")] for key, part in value.items()]}
-    raise TypeError(
-        f"{name} holds a {type(value).__module__}.{type(value).__qualname__}, and checkpoints hold data only: numbers, "
-        "texts, tensors, and lists, tuples and dicts of them"
-    )
+    @property
+    def is_pruned(self) -> bool:
+        """Whether it is of the second phase."""
+        return self.state["plan"] is not None
 
+    @property
+    def parameters(self) -> list[list[str]]:
+        """The names of the parameters of every param group."""
+        names: list[list[str]] = self.state["parameters"]
+        return names
 
-def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return what `encode` was given; tensors are on the processor."""
-    if isinstance(value, list):
-        return [decode(part, tensors) for part in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "tuple":
-        return tuple(decode(content, tensors))
-    pairs = {key: decode(part, tensors) for key, part in content}
-    return Counter(pairs) if kind == "counter" else pairs
+    def progress(self) -> Progress:
+        """Return how far the run had come."""
+        state = self.state
+        unpruned = self._under("unpruned.")
+        return Progress(
+            state["done"],
+            Totals(**state["totals"]),
+            TrainingHistory.from_dict(state["history"]),
+            PruningPlan.from_dict(state["plan"]) if self.is_pruned else None,
+            state["threshold"],
+            Threshold(**state["valley"]) if state["valley"] else None,
+            unpruned or None,
+        )
 
+    def random(self) -> dict[str, Any]:
+        """Return the states of the random generators of this process."""
+        states: list[dict[str, Any]] = decode(self.state["random"], self.tensors)
+        return states[distributed.rank()]
 
-def stored(tensor: Tensor) -> Tensor:
-    """Return a copy on the processor that shares memory with nothing, in the order of its dimensions."""
-    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())
+    def load_model(self, model: nn.Module) -> None:
+        """Load the weights and buffers."""
+        model.load_state_dict(self._under("model."))
+
+    def load_training(self, training: Training) -> None:
+        """Load the states of scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+        if training.scheduler is not None:
+            training.scheduler.load_state_dict(decode(self.state["scheduler"], self.tensors))
+        training.scaler.load_state_dict(decode(self.state["scaler"], self.tensors))
+        training.optimizer.load_state_dict(decode(self.state["optimizer"], self.tensors))
+
+    def _under(self, prefix: str) -> dict[str, Tensor]:
+        found = {name: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): tensor for name, tensor in found.items()}

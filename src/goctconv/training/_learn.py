@@ -15,14 +15,14 @@ from .._checks import ArgumentError, ArgumentTypeError, check_instance
 from ..options import explains_options
 from ._batches import Loss, Step, check_loader, pair_step
 from ._callbacks import Callback
-from ._checkpoint import Checkpoints, last_checkpoint
+from ._checkpoint import Saved
+from ._checkpoint_files import Checkpoints, last_checkpoint
 from ._config import TrainingConfig
 from ._history import TrainingResult
 from ._loop import Loop, Parts, Validate
 from ._network import bare
 from ._optimizers import OptimizerFactory
 from ._schedules import SchedulerFactory
-from ._state import Saved
 
 
 @explains_options(TrainingConfig)

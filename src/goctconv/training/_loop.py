@@ -19,7 +19,8 @@ from ..options import describe
 from ..pruning import PruningPlan
 from ._batches import Step, length, moved
 from ._callbacks import Callback, TrainingRun
-from ._checkpoint import Checkpoints, stored
+from ._checkpoint import Progress, Saved, check_same_model, check_same_run, save, shapes_of
+from ._checkpoint_files import Checkpoints, stored
 from ._config import TrainingConfig
 from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
 from ._errors import ThresholdError, TrainingError
@@ -28,7 +29,6 @@ from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
 from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
 from ._optimizers import OptimizerFactory, make_optimizer, rebind
 from ._schedules import SchedulerFactory, make_scheduler, step_schedule
-from ._state import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._threshold import Threshold, find_threshold
 
 TRAIN, FINETUNE = "train", "finetune"

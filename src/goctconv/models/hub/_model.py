@@ -17,7 +17,7 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 from typing_extensions import Self
 
-from ._layout import Layout
+from ._published_layouts import Layout
 
 MODULES = ("csf", "csnet", "scfnet")  # of timm's registry, whose networks are of this package
 CONFIG = "config.json"

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..._checks import ArgumentError, ArgumentTypeError
 from ...pruning import PruningError, PruningPlan, PruningResult, load_plan
-from ._files import load_strictly, read_checkpoint
+from ._checkpoint_formats import load_strictly, read_checkpoint
 from ._model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
 from ._weights import without_values
 

@@ -22,8 +22,8 @@ from torch import nn
 
 from ..._checks import ArgumentError
 from ...layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
+from ._checkpoint_formats import StateDict, read_checkpoint
 from ._errors import CONSENT_VARIABLE, CheckpointError, LicenseError
-from ._files import StateDict, read_checkpoint
 from ._model import HubModel
 
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ...layers import GOctConv
-from ._files import StateDict, check_fit, counters
+from ._checkpoint_formats import StateDict, check_fit, counters
 
 _logger = logging.getLogger(__name__)
 _NOTHING = re.compile(r"(?!)")

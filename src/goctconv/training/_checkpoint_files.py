@@ -1,0 +1,186 @@
+"""Checkpoint files: folders of tensors and JSON that are either complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from .._checks import ArgumentError
+from ._errors import TrainingError
+
+FORMAT = "goctconv-training"
+VERSION = 1
+STATE, TENSORS = "state.json", "tensors.safetensors"
+_NAME = re.compile(r"\d{5}(-\d{7})?")
+_PARTIAL = ".partial-"
+
+
+class Checkpoints:
+    """A folder of checkpoints, of which the last two are kept.
+
+    A checkpoint is a folder that is named after the epochs that are done, and the steps of the next one:
+    ``00012``, ``00012-0000034``.
+    """
+
+    kept = 2
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def all(self) -> list[Path]:
+        """Return the complete ones, the last one at the end."""
+        if not self.folder.is_dir():
+            return []
+        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and (path / STATE).is_file()]
+        return sorted(found)
+
+    def last(self) -> Path | None:
+        """Return the last one, if there is any."""
+        return next(iter(self.all()[::-1]), None)
+
+    def begin(self) -> None:
+        """Make the folder, and remove what an earlier process left unfinished."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another") from error
+        for path in self.folder.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def write(self, epochs: int, steps: int, state: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:
+        """Write one: it appears under its name when all of it is on the disk."""
+        path = self.folder / (f"{epochs:05d}-{steps:07d}" if steps else f"{epochs:05d}")
+        partial = self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}"
+        try:
+            partial.mkdir(parents=True)
+            _write(partial / TENSORS, safetensors.torch.save(tensors))
+            text = json.dumps({"format": FORMAT, "version": VERSION, **state})
+            _write(partial / STATE, text.encode())
+            _to_disk(partial)
+            if path.exists():  # this run was resumed from an earlier one
+                path.rename(self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}")
+            partial.rename(path)
+            _to_disk(self.folder)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            last = self.last()
+            good = f"the last good one is {last}" if last else "there is no earlier one"
+            raise TrainingError(
+                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and go on "
+                "with {resume=True}"
+            ) from error
+        self._clean()
+        return path
+
+    def _clean(self) -> None:
+        for path in (*self.all()[: -self.kept], *self.folder.glob(f"{_PARTIAL}*")):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the state and the tensors of a checkpoint."""
+    try:
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        tensors = safetensors.torch.load((path / TENSORS).read_bytes())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error}): resume "
+            "from another one beside it, if there is one"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise TrainingError(f"{path} is no checkpoint of learn_channels: pass the folder that checkpoints= named")
+    if not isinstance(state.get("version"), int) or state["version"] > VERSION:
+        raise TrainingError(
+            f"{path} has version {state.get('version')}, this goctconv reads up to {VERSION}: install a newer one"
+        )
+    return state, tensors
+
+
+def last_checkpoint(checkpoints: Checkpoints | None, resume: bool | str | Path) -> Path | None:
+    """Return the checkpoint to go on from, if there is one."""
+    if resume is False:
+        if checkpoints is not None and (last := checkpoints.last()) is not None:
+            raise TrainingError(
+                f"{checkpoints.folder} holds checkpoints of an earlier run, the last of them {last.name}: pass "
+                "{resume=True} to go on with it, or another folder"
+            )
+        return None
+    if resume is True:
+        if checkpoints is None:
+            raise ArgumentError("resume", True, problem="needs the folder to go on from", cure="pass {checkpoints}")
+        return checkpoints.last()
+    path = Path(resume)
+    found = path if (path / STATE).is_file() else Checkpoints(path).last()
+    if found is None:
+        raise TrainingError(f"resume={str(resume)!r} is no checkpoint, nor a folder with checkpoints")
+    return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _to_disk(folder: Path) -> None:
+    """Let the names in a folder outlive a loss of power, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
+    """Return plain data for JSON; tensors are added to ``tensors`` under names that begin with ``name``."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        tensors[name] = stored(value)
+        return {"tensor": name}
+    if isinstance(value, list):
+        return [encode(part, tensors, f"{name}.{index}") for index, part in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": encode(list(value), tensors, name)}
+    if isinstance(value, Mapping):
+        kind = "counter" if isinstance(value, Counter) else "dict"
+        return {kind: [[key, encode(part, tensors, f"{name}.{key}")] for key, part in value.items()]}
+    raise TypeError(
+        f"{name} holds a {type(value).__module__}.{type(value).__qualname__}, and checkpoints hold data only: numbers, "
+        "texts, tensors, and lists, tuples and dicts of them"
+    )
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return what `encode` was given; tensors are on the processor."""
+    if isinstance(value, list):
+        return [decode(part, tensors) for part in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "tuple":
+        return tuple(decode(content, tensors))
+    pairs = {key: decode(part, tensors) for key, part in content}
+    return Counter(pairs) if kind == "counter" else pairs
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Return a copy on the processor that shares memory with nothing, in the order of its dimensions."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor.detach())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from goctconv._checks import (
     check_keywords,
     check_number,
     check_share,
+    escaped,
     shown,
 )
+from goctconv.pruning import PruningError
+from goctconv.training import TrainingError
 
 
 def as_option(name: str, value: str | None) -> str:
@@ -36,6 +40,20 @@ def test_the_text_is_made_from_data() -> None:
 
 def test_a_problem_and_what_is_expected() -> None:
     assert str(ArgumentError("size", 7, "16 or more", problem="is small")) == "size=7 is small, expected 16 or more"
+
+
+def test_values_and_texts_of_others_stay_as_they_are() -> None:
+    error = ArgumentError("loss", "{x}", cure="pass {loss=None}", problem=f"is no loss ({escaped('{y=1} , z')})")
+    assert str(error) == "loss='{x}' is no loss ({y=1} , z): pass loss=None"
+    assert error.text(as_option) == "--loss '{x}' is no loss ({y=1} , z): pass --loss None"
+    assert str(ArgumentError("loss", "a , b", "one name", problem="is two")) == "loss='a , b' is two, expected one name"
+
+
+def test_errors_of_a_run_and_of_pruning_keep_texts_of_others() -> None:
+    text = f"it fails ({escaped('no {key}')}): pass {{threshold=None}}"
+    for error in (TrainingError(text), PruningError(text)):
+        assert str(error) == "it fails (no {key}): pass threshold=None"
+        assert error.text(as_option) == "it fails (no {key}): pass --threshold None"
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])  # noqa: S301
@@ -81,4 +99,4 @@ def test_checks_return_what_they_took() -> None:
 def test_long_values_are_shown_by_type_and_shape() -> None:
     assert shown(torch.zeros(2, 3)) == "<Tensor (2, 3)>"
     assert shown(list(range(99))) == "<list>"
-    assert shown("abc") == "'abc'"
+    assert shown("abc") == shown(Path("abc")) == "'abc'"

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -14,7 +15,7 @@ Spelling = Callable[[str, str | None], str]
 """How an argument and its value are written: ``batch_size=8`` in Python, ``--batch-size 8`` on the command line."""
 
 _LONGEST = 80  # characters of a value that a message shows
-_REFERENCE = re.compile(r"\{(\w+)(?:=([^{}]*))?\}")
+_REFERENCE = re.compile(r"\{\{|\{(\w+)(?:=([^{}]*))?\}")
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
@@ -23,7 +24,7 @@ class ArgumentError(ValueError):
 
     The attributes hold the meaning; the message is made from them, and `text` makes it again in other words, such as
     the options of a command line. ``expected``, ``problem`` and ``cure`` name other arguments as ``{name}`` or
-    ``{name=value}``.
+    ``{name=value}``; `escaped` keeps texts of others from being read so.
 
     Attributes:
         argument: Its name.
@@ -63,11 +64,11 @@ class ArgumentError(ValueError):
                 default.
         """
         spelling = spelling or in_python
-        parts = [spelling(self.argument, shown(self.value)), self.problem]
+        words = self.problem
         if self.expected:
-            parts.append(f", expected {self.expected}" if self.problem else f"must be {self.expected}")
-        message = " ".join(part for part in parts if part).replace(" , ", ", ")
-        return spelled(f"{message}: {self.cure}" if self.cure else message, spelling)
+            words = f"{words}, expected {self.expected}" if words else f"must be {self.expected}"
+        message = f"{spelling(self.argument, shown(self.value))} {spelled(words, spelling)}".rstrip()
+        return f"{message}: {spelled(self.cure, spelling)}" if self.cure else message
 
 
 class ArgumentTypeError(ArgumentError, TypeError):
@@ -94,8 +95,13 @@ def in_python(name: str, value: str | None) -> str:
 
 
 def spelled(text: str, spelling: Spelling) -> str:
-    """Write the arguments that a text names as ``{name}`` or ``{name=value}``."""
-    return _REFERENCE.sub(lambda found: spelling(found[1], found[2]), text)
+    """Write the arguments that a text names as ``{name}`` or ``{name=value}``; ``{{`` stands for a brace."""
+    return _REFERENCE.sub(lambda found: spelling(found[1], found[2]) if found[1] else "{", text)
+
+
+def escaped(text: object) -> str:
+    """Return a text of others, such as a path or the message of an error, as `spelled` leaves it alone."""
+    return str(text).replace("{", "{{")
 
 
 def shown(value: object) -> str:
@@ -103,7 +109,7 @@ def shown(value: object) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None and not isinstance(value, type):
         return f"<{type(value).__name__} {tuple(shape)}>"
-    text = repr(value)
+    text = repr(str(value) if isinstance(value, PurePath) else value)
     return text if len(text) <= _LONGEST and "\n" not in text else f"<{type(value).__name__}>"
 
 

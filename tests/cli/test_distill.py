@@ -76,6 +76,14 @@ def test_a_run_goes_on_with_its_teacher_alone(finished, capsys):
     )
 
 
+def test_a_run_goes_on_by_its_whole_command(photographs, teacher, finished):
+    before = load_file(finished / "model" / "model.safetensors")
+    images = ["--images", str(photographs), "--maps", str(finished.parent / "maps")]
+    assert main(["distill", *TINY, *teacher, *images, "--epochs", "2", "-o", str(finished), "--resume"]) == 0
+    after = load_file(finished / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_masks_and_pruning(photographs, teacher, tmp_path, capsys):
     for index, (photograph, mask) in enumerate(synthetic_images(2, sides=(36, 48))):
         for part, image in (("images", photograph), ("masks", mask)):

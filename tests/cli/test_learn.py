@@ -26,7 +26,7 @@ from goctconv.cli._learn import KIND, LEARN, LearnConfig, make_task
 from goctconv.cli._run import run_training
 from goctconv.cli._run_options import add_options, make_config
 from goctconv.options import FREE, number, option, options_of, read_toml
-from goctconv.pruning import load_plan
+from goctconv.pruning import PruningError, load_plan
 from goctconv.saliency import synthetic_images
 from goctconv.training import TrainingError
 
@@ -75,6 +75,7 @@ def test_a_run_writes_everything(finished):
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["pairs"] == {"train": 6, "validation": 2}
     assert summary["epochs"] == {"train": 2, "finetune": 1}
+    assert set(summary["channels"]) == {"before", "masked", "removed"}
     assert summary["channels"]["removed"] > 0
     slim = goctconv.create_model(f"local-dir:{finished / 'model'}").eval()
     assert summary["parameters"][0] == sum(p.numel() for p in goctconv.create_model("test_csnet").parameters())
@@ -326,6 +327,9 @@ def test_the_command_line_beats_the_file_which_beats_the_defaults(tmp_path):
         ("compile = 1", "compile = 1 must be True, False or the name of a backend"),
         ("quiet = 1", "quiet = 1 must be True or False"),
         ("val = 1.5", "val = 1.5 must be a share"),
+        ("val = true", "val = True must be a share"),
+        ("val = false", "val = False must be a share"),
+        ("threshold = -1", "threshold = -1.0 must be a number of at least 0, or 'valley': 1e-20 is published"),
         ('amp = "fp8"', "amp = 'fp8' must be one of 'bf16', 'fp16'"),
         ('loss = "bcee"', "loss = 'bcee' names 'bcee', expected a sum of"),
         ("lr = 1\nlr = 2", "this is not TOML"),
@@ -362,6 +366,24 @@ def test_mistakes_in_arguments(shapes, tmp_path, capsys):
     assert "this is a file" in error_of(capsys, shapes, *TINY, "-o", run)
     (tmp_path / "full" / "things").mkdir(parents=True)
     assert "this folder holds other things (things)" in error_of(capsys, shapes, "-o", tmp_path / "full")
+
+
+def test_a_run_is_resumed_by_its_whole_command(shapes, finished, tmp_path, capsys):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "-o", str(folder)]
+    assert main([*command, "--resume"]) == 0
+    assert_equal_weights(weights(folder), weights(finished))
+    error = error_of(capsys, shapes, tmp_path / "more", "--resume", "-o", folder)
+    assert f"data is {shapes} there, {shapes},{tmp_path / 'more'} here" in error
+
+
+def test_none_is_named_by_its_word(shapes, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text('threshold = "gap"')
+    error = error_of(capsys, shapes, "--config", tmp_path / "run.toml", "-o", tmp_path / "run")
+    assert 'threshold = "none" keeps all channels' in error
+    with pytest.raises(SystemExit):
+        main(["learn", str(shapes), "--threshold", "gap", "-o", "run"])
+    assert "--threshold none keeps all channels" in capsys.readouterr().err
 
 
 def test_a_run_is_resumed_as_it_was_only(shapes, finished, tmp_path, capsys):
@@ -439,25 +461,28 @@ def test_a_loss_that_is_no_number(shapes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("problem", "can_resume", "told"),
+    ("failure", "told"),
     [
-        ("epoch 1, step 2: the loss is nan", False, "to go on would come to the same: lower --lr"),
         (
-            "epoch 1: conv.weight is not finite, though the loss was",
-            False,
-            "to go on would come to the same: lower --lr",
+            TrainingError("step 2: the loss is nan", diverged=True),
+            ["step 2: the loss is nan", "to go on would come to the same: lower --lr"],
         ),
-        ("the checkpoint cannot be written, go on with {resume=True}", True, "go on with: goctconv learn --resume -o"),
+        (
+            TrainingError("no room, go on with {resume=True}", can_resume=True),
+            ["no room, go on with --resume", "go on with: goctconv learn --resume -o"],
+        ),
+        (TrainingError("step= did not call the model"), ["step= did not call the model"]),
+        (PruningError("it fails: pass {threshold=None}"), ["it fails: pass --threshold none"]),
     ],
 )
-def test_only_what_may_end_otherwise_is_resumed(problem, can_resume, told, shapes, tmp_path, capsys, monkeypatch):
+def test_only_what_may_end_otherwise_is_resumed(failure, told, shapes, tmp_path, capsys, monkeypatch):
     def failing(*_, **__):
-        raise TrainingError(problem, can_resume=can_resume)
+        raise failure
 
     monkeypatch.setattr("goctconv.cli._run.learn_channels", failing)
-    error = error_of(capsys, shapes, *TINY, "-o", tmp_path / "run")
-    assert told in error
-    assert ("--resume" in error) == can_resume
+    lines = error_of(capsys, shapes, *TINY, "--quiet", "-o", tmp_path / "run").splitlines()
+    assert len(lines) == len(told)
+    assert all(text in line for text, line in zip(told, lines, strict=True))
 
 
 def test_no_valley(shapes, tmp_path, capsys):

@@ -55,6 +55,18 @@ def test_when_an_option_may_change(tmp_path: Path) -> None:
         goctconv.learn_channels(network(), loader(), LOSS, later, resume=True)
 
 
+def test_a_run_goes_on_without_options_that_are_not_of_training(tmp_path: Path) -> None:
+    """As one that the command line began, in Python; but not with options that it did not have."""
+    options = {"epochs": 1, "finetune_epochs": 1, "threshold": 0.9999, "checkpoints": tmp_path}
+    begun = goctconv.learn_channels(network(), loader(), LOSS, MoreConfig(**options))
+    plain = goctconv.learn_channels(network(), loader(), LOSS, TrainingConfig(**options), resume=True)
+    assert plain.threshold == begun.threshold
+    other = TrainingConfig(**options, lr=0.5)
+    with pytest.raises(TrainingError, match=r"other options: (?!.*temperature).*lr=0\.0001 there, 0\.5 here") as failed:
+        goctconv.learn_channels(network(), loader(), LOSS, other, resume=True)
+    assert failed.value.can_resume
+
+
 def test_an_unknown_option_names_the_nearest() -> None:
     with pytest.raises(TypeError, match=r"'epoch' is none of TrainingConfig\(\); did you mean 'epochs'\?"):
         TrainingConfig(epoch=3)  # type: ignore[call-arg]
@@ -71,6 +83,12 @@ def test_options_are_documented_by_their_help() -> None:
     for name, described in options_of(TrainingConfig).items():
         assert described.help
         assert f"    {name}: " in documentation
+
+
+def test_none_may_be_given_by_its_word() -> None:
+    config = TrainingConfig(device="auto", amp="none", criterion="auto", threshold="none", finetune_epochs=0)
+    assert config == TrainingConfig(threshold=None, finetune_epochs=0)
+    assert (config.device, config.amp, config.criterion) == (None, None, None)
 
 
 def test_configurations_are_values() -> None:

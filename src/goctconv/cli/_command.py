@@ -22,7 +22,8 @@ class Command:
         name: As typed.
         description: The first paragraph of the subcommand's own help.
         examples: The last paragraph of it.
-        add_arguments: Declares the arguments. Must not import torch, timm or Pillow: help comes at once.
+        add_arguments: Declares the arguments. Help comes at once where this imports neither torch nor timm nor Pillow;
+            learn and distill read their options from dataclasses, which import torch.
         run: Does the work and returns the exit status.
         names: The option of each argument of Python whose name differs: ``{"checkpoint_path": "--weights"}``.
     """

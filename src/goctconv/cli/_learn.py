@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _PRESETS = "\n".join(f"  {name:<8}{preset.summary}" for name, preset in PRESETS.items())
 _DESCRIPTION = f"""\
-Learn the channels of a network: train it on photographs and masks with dynamic weight decay, which lets channels fade
-that are of no use, remove these, and fine-tune what is left. The defaults are those of a preset:
+Train a network with dynamic weight decay, remove the channels below a threshold, and fine-tune the rest. The defaults
+are those of a preset:
 
 {_PRESETS}
 

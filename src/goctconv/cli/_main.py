@@ -22,7 +22,7 @@ COMMANDS = {
     "predict": "write saliency maps of photographs",
     "evaluate": "compare saliency maps, or a model's, with masks",
     "learn": "learn the channels of a network: train, prune, fine-tune",
-    "distill": "teach a small network what a large one sees",
+    "distill": "distill a large network into a small one",
     "info": "print a network's parameters, operations and widths",
     "prune": "remove channels from a trained network",
     "export": "write a trained network as ONNX or for OpenVINO",

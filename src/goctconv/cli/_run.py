@@ -156,12 +156,12 @@ class _Run:
         """Return what to say of an error of training, and how to go on where that helps; None of an unexpected one."""
         lines: list[str] | None = None
         if isinstance(error, TrainingError):
-            lines = [error.text(self.spelling), self._how() if error.can_resume else _AFTER_NAN]
+            lines = [error.text(self.spelling), *[_AFTER_NAN] * error.diverged, *[self._how()] * error.can_resume]
         elif isinstance(error, ThresholdError):
             lines = [error.problem, f"{self._how()} --threshold X"]
-        elif isinstance(error, ArgumentError):
+        elif isinstance(error, ArgumentError | PruningError):
             lines = error.text(self.spelling).splitlines()
-        elif isinstance(error, PruningError | ValueError):
+        elif isinstance(error, ValueError):
             lines = str(error).splitlines()
         elif isinstance(error, OSError):
             where = f"{error.filename}: " if error.filename else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._checks import ArgumentError, ArgumentTypeError, spelled
+from .._checks import ArgumentError, ArgumentTypeError, escaped, spelled
 from ..options import (
     FIXED,
     FREE,
@@ -34,9 +34,10 @@ _GROUPS = ("run", "teacher", "data", "network", "training", "computing")
 
 
 def _validation(name: str, value: Any) -> float | Path:
-    if isinstance(value, Path) or (isinstance(value, int) and value >= 1):
+    if isinstance(value, Path):
         return value
-    if isinstance(value, float | int) and 0 <= value < 1:
+    is_number = isinstance(value, float | int) and not isinstance(value, bool)
+    if is_number and (0 <= value < 1 or (isinstance(value, int) and value >= 1)):
         return value
     raise ArgumentError(name, value, "a share from 0 to below 1, a number of pairs, or a folder")
 
@@ -52,7 +53,7 @@ def _model_args(name: str, value: Any) -> str:
     try:
         parse_model_args(value)
     except argparse.ArgumentTypeError as error:
-        raise ArgumentError(name, value, problem=f"is no list of arguments: {error}") from error
+        raise ArgumentError(name, value, problem=f"is no list of arguments: {escaped(error)}") from error
     return str(value)
 
 
@@ -136,7 +137,7 @@ def _add(group: Any, found: Option, options: Mapping[str, Option], *, is_positio
         return
     is_set = found.default not in {None, "", ()} or (found.default is None and found.kind.none)
     described = {
-        "type": _reader(found),
+        "type": _reader(found, options),
         "default": argparse.SUPPRESS,
         "metavar": found.kind.metavar,
         "help": f"{text} (default: {found.text(found.default)})" if is_set else text,
@@ -147,8 +148,14 @@ def _add(group: Any, found: Option, options: Mapping[str, Option], *, is_positio
         group.add_argument(*flags, dest=found.name, nargs=found.kind.nargs or None, **described)
 
 
-def _reader(found: Option) -> Callable[[str], Any]:
+def _reader(found: Option, options: Mapping[str, Option]) -> Callable[[str], Any]:
     """Return the type of an option as argparse takes it; of several arguments, that of each."""
+
+    def write(name: str, value: str | None) -> str:
+        if name == found.name and value not in {None, "None"}:
+            return str(value)  # argparse names the option
+        flag = f"--{options[name].spelling}" if name in options else name
+        return f"{flag} {_word(name, value, options)}".rstrip()
 
     def read(text: str) -> Any:
         if found.kind.nargs and found.kind.each is not None:
@@ -156,15 +163,22 @@ def _reader(found: Option) -> Callable[[str], Any]:
         try:
             return found.read(text)
         except ArgumentError as error:
-            raise argparse.ArgumentTypeError(error.text(lambda name, value: value or name)) from error
+            raise argparse.ArgumentTypeError(error.text(write)) from error
 
     return read
+
+
+def _word(name: str, value: str | None, options: Mapping[str, Option], quote: Callable[[str], str] = str) -> str:
+    """Return how a value of Python is given: None by the option's word for it."""
+    if value == "None" and name in options and options[name].kind.none:
+        return quote(options[name].kind.none)
+    return value or ""
 
 
 def make_config(args: argparse.Namespace, kind: RunKind) -> Any:
     """Return the configuration that the arguments ask for."""
     options = options_of(kind.config)
-    typed = {name: getattr(args, name) for name in options if hasattr(args, name)}
+    typed = {name: found.check(getattr(args, name)) for name, found in options.items() if hasattr(args, name)}
     given = (_read(args.config, options) if args.config else {}) | typed
     if given.get("output") is None:
         raise CommandError("say where the run is to be written: -o DIR")
@@ -183,9 +197,12 @@ def make_config(args: argparse.Namespace, kind: RunKind) -> Any:
 
 
 def _read(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
+    def quote(word: str) -> str:
+        return f'"{word}"'
+
     def in_file(name: str, value: str | None) -> str:
         key = options[name].spelling if name in options else name
-        return key if value is None else f"{key} = {value}"
+        return key if value is None else f"{key} = {_word(name, value, options, quote)}"
 
     try:
         return read_toml(file, options)

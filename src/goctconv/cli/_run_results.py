@@ -74,7 +74,7 @@ def summarize(
         "pairs": {part: sum(name not in skipped for name in names) for part, names in pairs.items()},
         "epochs": {phase: len(result.history.series("epoch", phase)) for phase in ("train", "finetune")},
         "threshold": result.threshold,
-        "channels": {"before": report.channels, "faded": report.masked, "removed": report.removed},
+        "channels": {"before": report.channels, "masked": report.masked, "removed": report.removed},
         "parameters": list(report.parameters),
         "macs": list(macs),
         "scores": scores,

@@ -192,8 +192,10 @@ class Option:
         return self.kind.parse is not None
 
     def check(self, value: Any) -> Any:
-        """Return a value of this option."""
-        return value if value is None and self.kind.is_optional else self.kind.check(self.name, value)
+        """Return a value of this option; the word for None is None."""
+        if self.kind.is_optional and (value is None or (isinstance(value, str) and value == (self.kind.none or None))):
+            return None
+        return self.kind.check(self.name, value)
 
     def read(self, text: str) -> Any:
         """Return the value that a text spells."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._checks import escaped
 from .._torch import ConvNd, buffers_of, children_of, parameters_of
 from ..graph import drop_copied_hooks
 from ._inputs import PruningError
@@ -47,9 +48,8 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
         made = _copy_module(model, memo)
     except Exception as error:
-        raise PruningError(
-            f"{type(model).__name__} cannot be copied ({type(error).__name__}: {error}): copy.deepcopy of it must work"
-        ) from error
+        problem = f"{type(model).__name__} cannot be copied ({type(error).__name__}: {escaped(error)})"
+        raise PruningError(f"{problem}: copy.deepcopy of it must work") from error
     drop_copied_hooks(made)
     for module in modules:  # copies of parameters forget what users noted there
         for parameter in parameters_of(module).values():

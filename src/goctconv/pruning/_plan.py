@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._checks import escaped
 from .._torch import parameters_of
 from ..graph import named_batch_norms, unwrapped
 from ._inputs import PruningError, is_of
@@ -314,4 +315,4 @@ def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
     try:
         return PruningPlan.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except ValueError as error:
-        raise PruningError(f"{path} is no pruning plan: {error}") from error
+        raise PruningError(f"{path} is no pruning plan: {escaped(error)}") from error

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_integer, check_share
+from .._checks import check_choice, check_integer, check_share, escaped
 from .._torch import BatchNorm, parameters_of
 from ._copies import sharing_copy
 from ._criteria import Criterion, Keep, check_criterion, first_of_chain, masks, named_norms, scope_of, scores
@@ -170,7 +170,7 @@ class _Search:
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break
                 fixed = (*fixed, problem.module)
-        raise PruningError(f"no part of {type(self.model).__name__} can be cut: {first}") from first
+        raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
 
     def _attempt(self, facts: Facts, verifier: Verifier, limits: Limits) -> Found:
         """Decide, cut and compare."""
@@ -201,4 +201,4 @@ class _Search:
 def _as_pruning_error(error: Exception) -> PruningError:
     if isinstance(error, PruningError):
         return error
-    return PruningError(f"{type(error).__name__}: {error}")
+    return PruningError(escaped(f"{type(error).__name__}: {error}"))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._checks import escaped
 from .._torch import BatchNorm, map_tensors, tensors_in
 from ..graph import Cost, measuring_cost
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
@@ -150,7 +151,8 @@ class Verifier:
         except Exception as error:
             where = _failing(slim, trial)
             raise PruningError(
-                f"the pruned model does not run on {trial.name}: {where} raised {type(error).__name__}: {error}",
+                f"the pruned model does not run on {trial.name}: {where} raised {type(error).__name__}: "
+                f"{escaped(error)}",
                 module=where,
             ) from error
         shapes = [[tuple(output.shape) for output in outputs] for outputs in (actual, trial.expected)]

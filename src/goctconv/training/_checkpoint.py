@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import _distributed as distributed
+from .._checks import escaped
 from ..graph import random_states
 from ..options import FREE, UNTIL_PRUNED, Configuration, options_of
 from ..pruning import PruningPlan
@@ -69,11 +70,12 @@ def check_same_run(saved: Saved, ours: Mapping[str, str], config: type[Configura
     ignored = {name for name, option in options_of(config).items() if option.resume in may_change}
     if "None" in {theirs.get("threshold"), ours.get("threshold")}:
         ignored.discard("threshold")  # whether channels go at all decides what is trained
-    if different := _differences(theirs, ours, ignored):
-        raise TrainingError(
-            f"{saved.path} was made with other options: {'; '.join(different)}. Pass those it was made with, or begin "
-            "anew in another folder"
-        )
+    # The command line has options of its own; a step that tells what it depends on is not replaced by another.
+    known = {name: value for name, value in theirs.items() if name in ours or name == "step"}
+    if different := _differences(known, ours, ignored):
+        problem = escaped(f"{saved.path} was made with other options: {'; '.join(different)}")
+        cure = "Pass those it was made with, or begin anew in another folder"
+        raise TrainingError(f"{problem}. {cure}", can_resume=True)
 
 
 def _differences(theirs: Mapping[str, str], ours: Mapping[str, str], ignored: Collection[str] = ()) -> list[str]:
@@ -108,7 +110,8 @@ def save(
         except TrainingError as error:
             problem = error
     if distributed.summed([problem is not None], training.network.device)[0]:
-        raise problem or TrainingError("the first process could not write a checkpoint; its message says why")
+        message = "the first process could not write a checkpoint; its message says why"
+        raise problem or TrainingError(message, can_resume=True)
     return path
 
 

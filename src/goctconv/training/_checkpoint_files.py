@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .._checks import ArgumentError
+from .._checks import ArgumentError, escaped
 from ._errors import TrainingError
 
 FORMAT = "goctconv-training"
@@ -55,7 +55,8 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TrainingError(f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another") from error
+            problem = escaped(f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another")
+            raise TrainingError(problem) from error
         for path in self.folder.glob(f"{_PARTIAL}*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -77,10 +78,9 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             last = self.last()
             good = f"the last good one is {last}" if last else "there is no earlier one"
-            raise TrainingError(
-                f"the checkpoint {path} cannot be written: {error}; {good}. Make room, or mend the disk, and go on "
-                "with {resume=True}"
-            ) from error
+            problem = escaped(f"the checkpoint {path} cannot be written: {error}; {good}")
+            cure = "Make room, or mend the disk, and go on with {resume=True}"
+            raise TrainingError(f"{problem}. {cure}", can_resume=True) from error
         self._clean()
         return path
 
@@ -95,10 +95,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         state = json.loads((path / STATE).read_text(encoding="utf-8"))
         tensors = safetensors.torch.load((path / TENSORS).read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error}): resume "
-            "from another one beside it, if there is one"
-        ) from error
+        problem = f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error})"
+        raise TrainingError(f"{escaped(problem)}: resume from another one beside it, if there is one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise TrainingError(f"{path} is no checkpoint of learn_channels: pass the folder that checkpoints= named")
     if not isinstance(state.get("version"), int) or state["version"] > VERSION:

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from .. import _distributed as distributed
+from .._checks import escaped
 from ..graph import undisturbed
 from ._batches import Step, check_loss, example_of, image_count, moved, names_of
 from ._config import TrainingConfig
@@ -98,7 +99,7 @@ class Training:
         losses, all_images, failed, stops = distributed.summed([losses, images, bool(bad), asked], self.network.device)
         if failed:
             problem = bad or "the loss is not finite in another process"
-            raise TrainingError(f"{place}: {problem}", can_resume=False)
+            raise TrainingError(f"{place}: {escaped(problem)}", diverged=True)
         self._update()
         totals.steps += 1
         totals.images += int(all_images)

@@ -13,10 +13,11 @@ class _RunError(Exception):
     checkpoint: Path | None = None
     cure = ""
 
-    def __init__(self, problem: str, *, can_resume: bool = True) -> None:
+    def __init__(self, problem: str, *, can_resume: bool = False, diverged: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.can_resume = can_resume
+        self.diverged = diverged
 
     def text(self, spelling: Spelling = in_python) -> str:
         """Return the message, with options spelled as in Python or otherwise."""
@@ -32,11 +33,12 @@ class TrainingError(_RunError, RuntimeError):
     Attributes:
         problem: What happened.
         checkpoint: The last good checkpoint, if there is one.
-        can_resume: Whether going on from there may come to another end; a loss that is not finite comes again.
+        can_resume: Whether the same run can go on from there once the cause is gone, such as a full disk.
+        diverged: Whether a loss or a weight is not finite, which comes again in a run that goes on.
 
     Example:
         >>> from goctconv.training import TrainingError
-        >>> TrainingError("epoch 2, step 1: the loss is nan", can_resume=False).can_resume
+        >>> TrainingError("epoch 2, step 1: the loss is nan", diverged=True).can_resume
         False
     """
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .. import _distributed as distributed
+from .._checks import escaped
 from .._torch import mark_stepped
 from ..graph import evaluating, set_random_states, undisturbed
 from ..optim import DynamicWeightDecay
@@ -220,7 +221,7 @@ class Loop:
         bad = next((name for name, parameter in named if not parameter.isfinite().all()), None)
         if distributed.summed([bad is not None], self.device)[0]:
             problem = f"{bad or 'a parameter'} is not finite, though the loss was"
-            raise TrainingError(f"{self._place()}: {problem}", can_resume=False)
+            raise TrainingError(f"{self._place()}: {problem}", diverged=True)
 
     def _place(self) -> str:
         return f"phase {self.run_state.phase}, epoch {self.run_state.epoch} of {self.config.total}"
@@ -266,7 +267,7 @@ class Loop:
             error.checkpoint = kept = self.run_state.checkpoint
             error.cure = "the model that you passed is trained; prune it with goctconv.prune_channels"
             if kept is not None:
-                error.cure = f"go on from {kept} with {{resume=True}} and a number as {{threshold}}"
+                error.cure = f"go on from {escaped(kept)} with {{resume=True}} and a number as {{threshold}}"
             raise
 
     def _example(self) -> Any:
@@ -298,7 +299,9 @@ class Loop:
             yield
         except TrainingError as error:
             error.checkpoint = kept = self.run_state.checkpoint
-            error.cure = f"the last good checkpoint is {kept}" if kept else "there is no checkpoint to go on from"
+            error.cure = (
+                f"the last good checkpoint is {escaped(kept)}" if kept else "there is no checkpoint to go on from"
+            )
             raise
 
     def _tell(self, event: str, *about: Any) -> None:

@@ -15,7 +15,7 @@ Train and prune a small network in a few minutes on a CPU, and write report.html
 
 It goes through the whole of the paper's Algorithm 1: it trains with dynamic weight decay, removes the channels
 below a threshold, proves that this changed nothing, and fine-tunes. It trains on pictures that the command makes up, or
-from photographs with masks in DIR, in a layout that `goctconv evaluate` knows. The folder of --output then holds
+on photographs with masks in DIR, in a layout that `goctconv evaluate` knows. The folder of --output then holds
 report.html, the slim network (model/), the one before pruning (unpruned/), history.csv and plan.json.
 
 With --no-learn, --weights, --pretrained or a saved --model, nothing is learned: report.html shows the maps of that

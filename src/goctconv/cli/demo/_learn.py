@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from ..._checks import ArgumentError, ArgumentWarning
 from ..._files import write_atomic
 from ...models import CSNet
 from ...pruning import PruningError, PruningPlan
@@ -30,7 +31,7 @@ from ...saliency import (
 from ...saliency.data import DataSet, ImagePair, SaliencyLoader, Split, check_pairs
 from ...saliency.learning import SaliencyValidation
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
-from .._command import CommandError
+from .._command import CommandError, spelling
 from .._learned import prove
 from .._model import create_model, input_size, torch_threads
 from .._output import plural, say, tell, writing
@@ -230,17 +231,20 @@ def _as_command_errors(args: argparse.Namespace) -> Iterator[None]:
     """Say what warnings say, and turn errors of learning into the command's."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.filterwarnings("ignore", "no γ is below")  # the outcome says so
         warnings.showwarning = _say_warning
         try:
             yield
         except DataSetError as error:
             raise CommandError(f"--data {args.data}: {error}") from error
-        except (TrainingError, ThresholdError, PruningError, ValueError) as error:
+        except (TrainingError, ThresholdError, PruningError, ArgumentError) as error:
+            raise CommandError(f"learning has failed: {error.text(spelling(args))}") from error
+        except ValueError as error:
             raise CommandError(f"learning has failed: {error}") from error
         except OSError as error:
             raise CommandError(f"there is no room for decoded copies ({error.strerror or error}).") from error
 
 
 def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+    if isinstance(message, ArgumentWarning) and message.error.argument == "threshold":
+        return  # that no γ is below it: the outcome says so
     say(f"goctconv: {message}")

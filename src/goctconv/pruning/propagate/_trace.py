@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._checks import escaped
 from ..._torch import map_tensors, parameters_of
 from ...graph import recording
 from .._copies import sharing_copy
@@ -43,7 +44,7 @@ def trace(model: nn.Module, call: Call) -> Pass:
     except Exception as error:
         raise PruningError(
             f"the model does not run on {{example_inputs}} of shape {described(call)} ({type(error).__name__}: "
-            f"{error}): pass what it is called with, of a size that it takes"
+            f"{escaped(error)}): pass what it is called with, of a size that it takes"
         ) from error
     facts = propagation.facts
     bound = facts.bound

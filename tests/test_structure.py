@@ -131,6 +131,7 @@ def test_private_modules_of_other_parts_are_left_alone() -> None:
 
 # Functions that read messages of others for want of a type; the versions that were tried stand beside each.
 READERS_OF_MESSAGES = {
+    ("goctconv._checks", "escaped"): "any text that is put into a template: its braces are doubled, nothing is read",
     ("goctconv._checks", "unexpected_keyword"): "Python names a keyword that it does not know in a message alone",
     ("goctconv.models.backbone._features", "_tells_of_no_features"): "timm has no exception for it",
     ("goctconv.saliency.data._images", "_is_truncation"): "Pillow raises OSError for it as for all that is broken",

@@ -31,15 +31,17 @@ from ._command import CommandError
 
 CONFIG, CHECKPOINTS = "config.toml", "checkpoints"
 _GROUPS = ("run", "teacher", "data", "network", "training", "computing")
+_VALIDATION = "a share from 0 to below 1, a number of pairs, or a folder"
 
 
 def _validation(name: str, value: Any) -> float | Path:
     if isinstance(value, Path):
         return value
-    is_number = isinstance(value, float | int) and not isinstance(value, bool)
-    if is_number and (0 <= value < 1 or (isinstance(value, int) and value >= 1)):
+    if isinstance(value, bool) or not isinstance(value, float | int):
+        raise ArgumentTypeError(name, value, _VALIDATION)
+    if 0 <= value < 1 or (isinstance(value, int) and value >= 1):
         return value
-    raise ArgumentError(name, value, "a share from 0 to below 1, a number of pairs, or a folder")
+    raise ArgumentError(name, value, _VALIDATION)
 
 
 def _parse_validation(text: str) -> float | Path:

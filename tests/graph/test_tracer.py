@@ -98,3 +98,29 @@ def test_inference_mode_shows_whole_operators() -> None:
         with tracer.muted():
             output.sum()
     assert [operation.name for operation in log.operations] == ["linear"]
+
+
+class Refused(nn.Module):
+    """Calls a module whose own pre-hook raises an exception, and goes on without it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.ReLU()
+        self.inner.register_forward_pre_hook(self._refuse)
+
+    @staticmethod
+    def _refuse(*_: object) -> None:
+        raise RuntimeError("not today")
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            return self.inner(x)
+        except RuntimeError:
+            return x * 2
+
+
+def test_a_module_that_another_hook_refused_takes_no_path_off() -> None:
+    model, log, images = nn.Sequential(Refused()), Log(), torch.zeros(2)
+    with torch.no_grad(), recording(model, log):
+        model(images)
+    assert log.lines == ["enter ", "enter 0", "before 0: mul", "leave 0", "leave "]

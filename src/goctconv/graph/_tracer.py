@@ -130,9 +130,10 @@ class Tracer(DispatchMode):
                 observer.enter(path, module, args)
 
     def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Record that a module has returned: for forward hooks."""
-        if self.paths:
-            self.paths.pop()
+        """Record that a module has returned: for forward hooks, which also run where `enter` did not."""
+        if not self.paths or self.paths[-1] != path:  # another pre-hook raised an exception before ours ran
+            return
+        self.paths.pop()
         with self.muted():
             for observer in self.observers:
                 observer.leave(path, module, args, output)

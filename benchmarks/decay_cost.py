@@ -110,7 +110,7 @@ def count_memory(name: str, size: int, batch: int, side: str) -> dict[str, float
     events = profiled.profiler.kineto_results.events()
     marks = {event.name(): (event.start_ns(), event.end_ns()) for event in events if event.name().startswith("step ")}
     live, peaks = before, dict.fromkeys(marks, 0)
-    for event in sorted((one for one in events if one.name() == "[memory]"), key=lambda one: one.start_ns()):
+    for event in sorted((each for each in events if each.name() == "[memory]"), key=lambda each: each.start_ns()):
         live += event.nbytes()
         for mark, (start, end) in marks.items():
             if start <= event.start_ns() <= end:
@@ -144,7 +144,7 @@ def in_process(worker: str, name: str, side: str, args: argparse.Namespace) -> d
 
 def quartiles(seconds: dict[str, list[float]]) -> tuple[float, float, float]:
     """Return the median and the quartiles of the ratios of all rounds."""
-    ratios = [one / other for one, other in zip(seconds["with"], seconds["without"], strict=True)]
+    ratios = [with_ / without for with_, without in zip(seconds["with"], seconds["without"], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return middle, low, high
 
@@ -162,18 +162,18 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def table(results: list[dict[str, Any]]) -> str:
     """Return the figures in Markdown."""
     lines = ["| model | what | without | with | ratio |", "| --- | --- | ---: | ---: | ---: |"]
-    for one in results:
-        for clock, seconds in one.get("seconds", {}).items():
+    for figures in results:
+        for clock, seconds in figures.get("seconds", {}).items():
             middle, low, high = quartiles(seconds)
             sides = " | ".join(f"{statistics.median(seconds[side]):.3f} s" for side in SIDES)
-            lines.append(f"| {one['model']} | {clock} time | {sides} | {middle:.3f} ({low:.3f}–{high:.3f}) |")
-        if one["memory"]:
+            lines.append(f"| {figures['model']} | {clock} time | {sides} | {middle:.3f} ({low:.3f}–{high:.3f}) |")
+        if figures["memory"]:
             for kind in ("steady", "first", "resident"):
-                without, with_ = (one["memory"][side][kind] for side in SIDES)
+                without, with_ = (figures["memory"][side][kind] for side in SIDES)
                 what = {"steady": "tensors, third step", "first": "tensors, first step", "resident": "resident"}[kind]
                 sides = f"{without / MIB:.1f} MiB | {with_ / MIB:.1f} MiB"
                 ratio = f"{with_ / without:.3f}" if without else "–"  # small networks stay below the peak of imports
-                lines.append(f"| {one['model']} | peak of {what} | {sides} | {ratio} |")
+                lines.append(f"| {figures['model']} | peak of {what} | {sides} | {ratio} |")
     return "\n".join(lines)
 
 

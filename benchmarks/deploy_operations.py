@@ -30,9 +30,9 @@ def forms(channels: int, size: int) -> dict[str, tuple[Form, Form, Tensor]]:
     """Return PyTorch's form and ours of every operation, and what it is done to."""
     large, small = torch.randn(1, channels, size, size), torch.randn(1, 24, size // 8, size // 8)
     half = torch.randn(1, channels, size // 2, size // 2)
-    pointwise, few, one = (nn.Conv2d(*widths, 1) for widths in ((channels, channels), (24, 24), (channels, 1)))
+    pointwise, few, single = (nn.Conv2d(*widths, 1) for widths in ((channels, channels), (24, 24), (channels, 1)))
     depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-    for conv in (pointwise, few, one, depthwise):
+    for conv in (pointwise, few, single, depthwise):
         conv.requires_grad_(requires_grad=False)
     slopes = torch.rand(channels)
     twice = size // 2 * 2, size // 2 * 2
@@ -43,7 +43,7 @@ def forms(channels: int, size: int) -> dict[str, tuple[Form, Form, Tensor]]:
     return {
         "1x1 convolution": (pointwise, _kernels.convolution(pointwise), large),
         f"1x1 convolution, 24 channels of {size // 8}x{size // 8}": (few, _kernels.convolution(few), small),
-        "1x1 convolution to one channel": (one, _kernels.convolution(one), large),
+        "1x1 convolution to one channel": (single, _kernels.convolution(single), large),
         "3x3 depthwise convolution": (depthwise, _kernels.convolution(depthwise), large),
         "2x2 max-pooling": (lambda x: F.max_pool2d(x, 2), lambda x: _resample.max_pool(x, 2), large),
         "2x2 average-pooling": (lambda x: F.avg_pool2d(x, 2), lambda x: _resample.avg_pool(x, 2), large),

@@ -75,7 +75,7 @@ def main() -> None:
                 sides[CEILING] = one_large_convolution
             seconds = measured(sides, image, options.threads, options.rounds, clock)
             torch.set_num_threads(1)
-            memory = {side: peak_memory(functools.partial(one, image)) for side, one in sides.items()}
+            memory = {side: peak_memory(functools.partial(network, image)) for side, network in sides.items()}
         rows += table(name, seconds, memory)
     print("\n".join([*HEAD, *rows]))
 

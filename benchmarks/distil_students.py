@@ -1,7 +1,7 @@
 """What is a teacher worth? A small CSNet distilled on photographs without masks, against the same one with 20 masks.
 
 The teacher is the released CSNet-×1-L, whose weights (CC BY-NC-SA 4.0) have to be there. Both students see as many
-steps of equal batches; BatchNorm is calibrated on the photographs that each has learned from. Both are judged on
+steps of equal batches; BatchNorm is calibrated on the photographs that each has learned from. Both are evaluated on
 photographs that neither has seen: by their distance to the teacher's maps, and to the masks. With two seeds:
 
     python benchmarks/distil_students.py FOLDER --teacher csnet-L-x1.pth.tar --setting second --json distil.json
@@ -84,7 +84,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         run = Run(options.folder, teacher, Path(name), setting)
-        found["teacher"] = run.judge_teacher()
+        found["teacher"] = run.evaluate_teacher()
         print("teacher", found["teacher"], flush=True)
         for seed in SEEDS:
             for side in (run.distilled, run.with_masks):
@@ -107,11 +107,11 @@ class Run:
         self.teacher, self.work, self.setting = teacher, work, setting
         self.compared = [pair._replace(mask=work / "held-out" / f"{pair.name}.png") for pair in self.pairs.validation]
         maps = predict(teacher, [pair.image for pair in self.compared], size=TEACHER_SIZE)
-        for pair, one in zip(self.compared, maps, strict=True):
+        for pair, probabilities in zip(self.compared, maps, strict=True):
             pair.mask.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(grey_map(one)).save(pair.mask)
+            Image.fromarray(grey_map(probabilities)).save(pair.mask)
 
-    def judge_teacher(self) -> dict[str, float]:
+    def evaluate_teacher(self) -> dict[str, float]:
         """Return the teacher's error against the masks, its maps brought to the students' size."""
         with_maps = {pair.name: pair.mask for pair in self.compared}
         total = 0.0
@@ -155,15 +155,15 @@ class Run:
             maps=self.work / "maps", teacher_size=TEACHER_SIZE, **self._options(len(images), seed)
         )
         model = distill(made(seed), self.teacher, images, config=config).model
-        return self._judged(model, self.pairs.train)
+        return self._evaluated(model, self.pairs.train)
 
     def with_masks(self, seed: int) -> dict[str, float]:
         """Learn from a few photographs with masks."""
         few = split_pairs(self.pairs.train, MASKS, seed=seed).validation
         model = learn(made(seed), few, config=SaliencyConfig(**self._options(len(few), seed))).model
-        return self._judged(model, few)
+        return self._evaluated(model, few)
 
-    def _judged(self, model: nn.Module, learned: tuple[ImagePair, ...]) -> dict[str, float]:
+    def _evaluated(self, model: nn.Module, learned: tuple[ImagePair, ...]) -> dict[str, float]:
         calibrate_batch_norm(model, [batch.images for batch in self._batches(learned)])
         model.eval()
         masks = SaliencyValidation(self._batches(self.pairs.validation))(model)
@@ -187,12 +187,12 @@ def summarise(found: dict[str, Any], setting: Setting) -> None:
     print(f"teacher: MAE {found['teacher']['mae_to_masks']:.4f} to the masks\n")
     print("| student | seed | MAE to the teacher's maps | MAE to the masks | max F | CPU minutes |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for key, one in found.items():
+    for key, figures in found.items():
         if key != "teacher":
             side, _, seed = key.partition(":")
             print(
-                f"| {side.replace('_', ' ')} | {seed} | {one['mae_to_teacher']:.4f} | {one['mae_to_masks']:.4f} "
-                f"| {one['max_f']:.4f} | {one['cpu_minutes']:.1f} |"
+                f"| {side.replace('_', ' ')} | {seed} | {figures['mae_to_teacher']:.4f} "
+                f"| {figures['mae_to_masks']:.4f} | {figures['max_f']:.4f} | {figures['cpu_minutes']:.1f} |"
             )
 
 

@@ -49,7 +49,7 @@ SPLIT_SEED = 0
 THRESHOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-10, 1e-20)
 EVERY = 25  # steps from one record of γ to the next
 SMALLEST = 1e-45  # of float32: what 0 is taken for, to have a logarithm
-GAP_SHARE = 0.01  # of the channels have to lie on either side of a gap
+STRETCH_SHARE = 0.01  # of the channels have to lie on either side of an empty stretch
 
 
 def load(folder: Path | None) -> tuple[Tensor, Tensor]:
@@ -174,10 +174,10 @@ def spread(parts: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     return {"pooled": deviation, "relative": deviation / mean if mean else 0.0, "pixels": pixels}
 
 
-def gap(values: Tensor) -> dict[str, float]:
-    """Return the widest gap between neighbours among abs(γ), on a logarithmic scale."""
+def widest_stretch(values: Tensor) -> dict[str, float]:
+    """Return the widest empty stretch between neighbours among abs(γ), on a logarithmic scale."""
     ordered = values.abs().double().clamp(min=SMALLEST).sort().values
-    margin = math.ceil(GAP_SHARE * len(ordered))
+    margin = math.ceil(STRETCH_SHARE * len(ordered))
     ratios = (ordered[1:] / ordered[:-1]).log10()[margin - 1 : len(ordered) - margin]
     index = int(ratios.argmax()) + margin - 1
     low, high = ordered[index].item(), ordered[index + 1].item()
@@ -197,15 +197,15 @@ def run(
     measured: dict[str, Any] = {"arm": arm, "seed": seed, "steps": steps, **trained}
     for group, chosen in (("all", names), ("first", [name for name in names if ".norm1." in name])):
         values = gammas(model, chosen)
-        below = {f"{one:g}": (values.abs() < one).double().mean().item() for one in THRESHOLDS}
-        measured[group] = {"channels": len(values), "below": below, "gap": gap(values)}
+        below = {f"{limit:g}": (values.abs() < limit).double().mean().item() for limit in THRESHOLDS}
+        measured[group] = {"channels": len(values), "below": below, "stretch": widest_stretch(values)}
     measured["layers"] = {name: model.get_submodule(name).num_features for name in names}
     return {**measured, **evaluate(model, data[0][TRAINING:], data[1][TRAINING:])}
 
 
-def mean_spread(one: dict[str, Any], kind: str) -> float:
+def mean_spread(measured: dict[str, Any], kind: str) -> float:
     """Return the mean over layers."""
-    return statistics.mean(layer[kind] for layer in one["spread"].values())
+    return statistics.mean(layer[kind] for layer in measured["spread"].values())
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -215,23 +215,23 @@ def table(runs: list[dict[str, Any]]) -> str:
         "by pixel", "MAE", "max F", "loss: training", "validation", "maps differ by",
     ]  # fmt: skip
     lines = [" | ".join(columns), " | ".join(["---"] + ["---:"] * (len(columns) - 1))]
-    for one in runs:
-        shares = [f"{one[group]['below'][limit]:.1%}" for group in ("all", "first") for limit in ("0.001", "1e-20")]
-        spreads = [f"{mean_spread(one, kind):.4g}" for kind in ("pooled", "relative", "pixels")]
-        errors = [f"{one[key]:.4f}" for key in ("mae", "max_f", "training_loss", "validation_loss", "variation")]
-        lines.append(" | ".join([f"{one['arm']}, {one['seed']}", *shares, *spreads, *errors]))
+    for figures in runs:
+        shares = [f"{figures[group]['below'][limit]:.1%}" for group in ("all", "first") for limit in ("0.001", "1e-20")]
+        spreads = [f"{mean_spread(figures, kind):.4g}" for kind in ("pooled", "relative", "pixels")]
+        errors = [f"{figures[key]:.4f}" for key in ("mae", "max_f", "training_loss", "validation_loss", "variation")]
+        lines.append(" | ".join([f"{figures['arm']}, {figures['seed']}", *shares, *spreads, *errors]))
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def gaps(runs: list[dict[str, Any]]) -> str:
-    """Return where the widest gap between neighbouring γ lies, in Markdown."""
-    lines = ["| decay, seed | layers | channels | widest gap in abs(γ) | decades | below it |"]
+def stretches(runs: list[dict[str, Any]]) -> str:
+    """Return where the widest empty stretch between neighbouring γ lies, in Markdown."""
+    lines = ["| decay, seed | layers | channels | widest empty stretch in abs(γ) | decades | below it |"]
     lines.append("| --- | --- | ---: | --- | ---: | ---: |")
-    for one in runs:
+    for figures in runs:
         for group in ("all", "first"):
-            found = one[group]["gap"]
+            found = figures[group]["stretch"]
             lines.append(
-                f"| {one['arm']}, {one['seed']} | {group} | {one[group]['channels']} | "
+                f"| {figures['arm']}, {figures['seed']} | {group} | {figures[group]['channels']} | "
                 f"{found['from']:.2g} to {found['to']:.2g} | {found['decades']:.1f} | {found['share_below']:.1%} |"
             )
     return "\n".join(lines)
@@ -247,30 +247,36 @@ def plot(runs: list[dict[str, Any]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shape = {"nrows": 1, "ncols": len(runs), "figsize": (4 * len(runs), 3.5), "sharey": True, "squeeze": False}
     figure, axes = plt.subplots(**shape, layout="constrained")
-    for axis, one in zip(axes[0], runs, strict=True):
-        layers, every = one["layers"], one["history"]["every"]
+    for axis, figures in zip(axes[0], runs, strict=True):
+        layers, every = figures["layers"], figures["history"]["every"]
         is_first = [".norm1." in name for name, channels in layers.items() for _ in range(channels)]
-        values = torch.tensor(one["history"]["scales"])[:, is_first].abs().clamp(min=1e-24)
+        values = torch.tensor(figures["history"]["scales"])[:, is_first].abs().clamp(min=1e-24)
         axis.semilogy(torch.arange(len(values)) * every, values, color="tab:blue", alpha=0.08, linewidth=0.7)
-        axis.set(title=f"{one['arm']}, seed {one['seed']}", xlabel="step")
+        axis.set(title=f"{figures['arm']}, seed {figures['seed']}", xlabel="step")
     axes[0][0].set_ylabel("abs(γ) of the blocks' first layers")
     figure.savefig(folder / "over_time.png", dpi=100)
 
     figure, axes = plt.subplots(**shape, layout="constrained")
-    for axis, one in zip(axes[0], runs, strict=True):
-        values = torch.tensor(one["history"]["scales"][-1]).abs().clamp(min=1e-24).log10()
+    for axis, figures in zip(axes[0], runs, strict=True):
+        values = torch.tensor(figures["history"]["scales"][-1]).abs().clamp(min=1e-24).log10()
         axis.hist(values, bins=torch.arange(-24, 1.01, 0.25))
         axis.set(
-            title=f"{one['arm']}, seed {one['seed']}", xlabel="log10 abs(γ), all layers of the blocks", yscale="log"
+            title=f"{figures['arm']}, seed {figures['seed']}",
+            xlabel="log10 abs(γ), all layers of the blocks",
+            yscale="log",
         )
     axes[0][0].set_ylabel("channels")
     figure.savefig(folder / "distribution.png", dpi=100)
 
     figure, axes = plt.subplots(3, 1, figsize=(9, 8), sharex=True, layout="constrained")
     for axis, kind in zip(axes, ("pooled", "relative", "pixels"), strict=True):
-        for one in runs:
-            style = "-" if one["arm"] == "dynamic" else "--"
-            axis.plot([layer[kind] for layer in one["spread"].values()], style, label=f"{one['arm']}, {one['seed']}")
+        for figures in runs:
+            style = "-" if figures["arm"] == "dynamic" else "--"
+            axis.plot(
+                [layer[kind] for layer in figures["spread"].values()],
+                style,
+                label=f"{figures['arm']}, {figures['seed']}",
+            )
         axis.set(ylabel=kind, yscale="log")
     axes[0].set_title("spread among channels")
     axes[0].legend()
@@ -292,16 +298,16 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, metavar="DIR", help="keep the trained weights")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    runs = [one for file in args.merge for one in json.loads(file.read_text(encoding="utf-8"))["runs"]]
+    runs = [figures for file in args.merge for figures in json.loads(file.read_text(encoding="utf-8"))["runs"]]
     wanted = args.runs if args.runs is not None else ([] if args.merge else every_run)
     data = load(args.folder) if wanted else None
-    for arm, _, seed in (one.partition(":") for one in wanted):
+    for arm, _, seed in (name.partition(":") for name in wanted):
         runs.append(run(arm, int(seed), data, args.steps, LEARNING_RATES[args.setting], args.weights))
-    runs.sort(key=lambda one: (ARMS.index(one["arm"]), one["seed"]))
+    runs.sort(key=lambda figures: (ARMS.index(figures["arm"]), figures["seed"]))
     versions = {"torch": torch.__version__, "goctconv": goctconv.__version__}
     if args.json:
         args.json.write_text(json.dumps({"versions": versions, "runs": runs}), encoding="utf-8")
-    print(f"\n{MODEL}, {SIZE}×{SIZE}, {versions}\n\n{table(runs)}\n\n{gaps(runs)}")
+    print(f"\n{MODEL}, {SIZE}×{SIZE}, {versions}\n\n{table(runs)}\n\n{stretches(runs)}")
     if args.plots:
         plot(runs, args.plots)
 

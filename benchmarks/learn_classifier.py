@@ -110,9 +110,9 @@ def accuracy(model: nn.Module, validation: TensorDataset) -> float:
 
 def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     """Return Adam, with a higher learning rate for γ, which has a way to go."""
-    scales = [module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    others = [one for one in model.parameters() if all(one is not scale for scale in scales)]
-    groups = [{"params": others}, {"params": scales, "lr": SCALE_LEARNING_RATE, "betas": SCALE_BETAS}]
+    gammas = [module.weight for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    others = [parameter for parameter in model.parameters() if all(parameter is not gamma for gamma in gammas)]
+    groups = [{"params": others}, {"params": gammas, "lr": SCALE_LEARNING_RATE, "betas": SCALE_BETAS}]
     return torch.optim.Adam(groups, LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
 

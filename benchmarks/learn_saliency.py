@@ -1,7 +1,7 @@
 """Does learning the channels pay? CSNet-×1 on photographs, against the same network trained as long without it.
 
 Algorithm 1 with dynamic weight decay, pruning and fine-tuning on the one side; ordinary weight decay on all parameters,
-for as many steps, on the other. BatchNorm is calibrated on the training photographs before each judgement. Runs can be
+for as many steps, on the other. BatchNorm is calibrated on the training photographs before each evaluation. Runs can be
 spread over processes, and joined:
 
     python benchmarks/learn_saliency.py FOLDER --runs dynamic:0 ordinary:0 --json a.json
@@ -93,9 +93,9 @@ def main() -> None:
 
 def adam(model: nn.Module) -> torch.optim.Optimizer:
     """Return the optimizer of both sides."""
-    scales = [model.get_submodule(name).weight for name in model.dynamic_decay_names()]  # type: ignore[operator]
-    others = [one for one in model.parameters() if all(one is not scale for scale in scales)]
-    groups = [{"params": others}, {"params": scales, "lr": SCALE_LEARNING_RATE, "betas": SCALE_BETAS}]
+    gammas = [model.get_submodule(name).weight for name in model.dynamic_decay_names()]  # type: ignore[operator]
+    others = [parameter for parameter in model.parameters() if all(parameter is not gamma for gamma in gammas)]
+    groups = [{"params": others}, {"params": gammas, "lr": SCALE_LEARNING_RATE, "betas": SCALE_BETAS}]
     return torch.optim.Adam(groups, LEARNING_RATE, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
 
@@ -105,7 +105,7 @@ def made(seed: int) -> nn.Module:
     return goctconv.create_model(MODEL)
 
 
-def judge(pairs: Split, model: nn.Module, cache: str, *, calibrated: bool = True) -> dict[str, float]:
+def evaluate(pairs: Split, model: nn.Module, cache: str, *, calibrated: bool = True) -> dict[str, float]:
     """Return validation errors of a network."""
     if calibrated:
         loader = validation_loader(pairs.train, size=SIZE, batch_size=BATCH, workers=0, shrink=SHRINK, cache=cache)
@@ -144,7 +144,7 @@ def learned(pairs: Split, seed: int) -> dict[str, Any]:
             result = run(made(seed), config=replace(config, threshold=FALLBACK), resume=True)
         unpruned = made(seed)
         unpruned.load_state_dict(result.unpruned or {})
-        found = judged(pairs, unpruned, result, f"{folder}/cache")
+        found = evaluated(pairs, unpruned, result, f"{folder}/cache")
     return {
         **found,
         "valley": str(result.valley or valley),
@@ -169,13 +169,13 @@ def condensed(history: TrainingHistory) -> list[dict[str, Any]]:
     ]
 
 
-def judged(pairs: Split, unpruned: nn.Module, result: TrainingResult, cache: str) -> dict[str, Any]:
+def evaluated(pairs: Split, unpruned: nn.Module, result: TrainingResult, cache: str) -> dict[str, Any]:
     """Return what a run gave: errors before and after pruning and fine-tuning, and the distances of the three."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the plan's constants are of these weights
         slim = result.plan.apply(unpruned)
     masked = result.plan.mask(copy.deepcopy(unpruned))
-    maps = [maps_of(pairs, one, cache) for one in (unpruned, masked, slim)]
+    maps = [maps_of(pairs, network, cache) for network in (unpruned, masked, slim)]
     return {
         "parameters": list(result.report.parameters),
         "macs": list(result.report.macs),
@@ -184,9 +184,9 @@ def judged(pairs: Split, unpruned: nn.Module, result: TrainingResult, cache: str
         "masked_to_unmasked": float((maps[1] - maps[0]).abs().mean()),
         "pruned_to_masked": float((maps[2] - maps[1]).abs().max()),
         "verified": result.report.difference,
-        "unpruned": judge(pairs, unpruned, cache),
-        "finetuned": judge(pairs, copy.deepcopy(result.model), cache),
-        "finetuned_uncalibrated": judge(pairs, result.model, cache, calibrated=False),
+        "unpruned": evaluate(pairs, unpruned, cache),
+        "finetuned": evaluate(pairs, copy.deepcopy(result.model), cache),
+        "finetuned_uncalibrated": evaluate(pairs, result.model, cache, calibrated=False),
     }
 
 
@@ -215,9 +215,9 @@ def ordinary(pairs: Split, seed: int) -> dict[str, Any]:
                 optimizer.step()
             schedule.step()
         return {
-            "parameters": [sum(one.numel() for one in model.parameters())] * 2,
-            "uncalibrated": judge(pairs, model, folder, calibrated=False),
-            "finetuned": judge(pairs, model, folder),
+            "parameters": [sum(parameter.numel() for parameter in model.parameters())] * 2,
+            "uncalibrated": evaluate(pairs, model, folder, calibrated=False),
+            "finetuned": evaluate(pairs, model, folder),
         }
 
 
@@ -225,20 +225,22 @@ def summarise(found: dict[str, Any]) -> None:
     """Print the table."""
     print("| run | parameters | threshold | removed | masked to unmasked | pruned to masked | MAE | max F |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for run, one in sorted(found.items()):
-        scores = one["finetuned"]
+    for run, figures in sorted(found.items()):
+        scores = figures["finetuned"]
         learned_only = (
-            f"{one['threshold']:.1e} | {one['removed']:.1%} | {one['masked_to_unmasked']:.4f} | "
-            f"{one['pruned_to_masked']:.0e}"
-            if "threshold" in one
+            f"{figures['threshold']:.1e} | {figures['removed']:.1%} | {figures['masked_to_unmasked']:.4f} | "
+            f"{figures['pruned_to_masked']:.0e}"
+            if "threshold" in figures
             else "| | |"
         )
-        print(f"| {run} | {one['parameters'][-1]:,} | {learned_only} | {scores['mae']:.4f} | {scores['max_f']:.4f} |")
+        print(
+            f"| {run} | {figures['parameters'][-1]:,} | {learned_only} | {scores['mae']:.4f} | {scores['max_f']:.4f} |"
+        )
 
 
 def draw(found: dict[str, Any], file: Path) -> None:
     """Draw γ over time, from 1e-18 up; what is smaller is counted there."""
-    run = next(one for name, one in sorted(found.items()) if name.startswith("dynamic"))
+    run = next(figures for name, figures in sorted(found.items()) if name.startswith("dynamic"))
     edges = TrainingHistory().to_dict()["histogram_edges"]
     low, high = edges.index(-18.0), edges.index(1.0)
     counts = [[int(count) for count in epoch["histogram"].split()] for epoch in run["epochs"]]

@@ -55,10 +55,13 @@ def main() -> None:
     photographs = sorted(path for path in options.folder.iterdir() if path.is_file())[: options.count]
     with TemporaryDirectory() as temporary:
         predictors = make_predictors(options, options.exported or Path(temporary))
-        ones = make_predictors(options, options.exported or Path(temporary), threads=1)
-        shares = {name: measure_shares(one, photographs, options.threads) for name, one in ones.items()}
+        single_threaded = make_predictors(options, options.exported or Path(temporary), threads=1)
+        shares = {
+            name: measure_shares(predictor, photographs, options.threads) for name, predictor in single_threaded.items()
+        }
         sides = {
-            name: partial(run, one, photographs, Path(temporary), options.workers) for name, one in predictors.items()
+            name: partial(run, predictor, photographs, Path(temporary), options.workers)
+            for name, predictor in predictors.items()
         }
         timings = compare_timings(sides, rounds=options.rounds, warmup=0, clock=clock)
     for name, parts in shares.items():

@@ -58,7 +58,7 @@ def main() -> None:
                 options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if found:
         names = list(next(iter(found.values())))
-        medians = [f"{name} {statistics.median(one[name] for one in found.values()):.3f} s" for name in names]
+        medians = [f"{name} {statistics.median(figures[name] for figures in found.values()):.3f} s" for name in names]
         print(f"medians of {len(found)} networks: {', '.join(medians)}")
 
 
@@ -108,7 +108,7 @@ def memory() -> str:
     with context.Pool(1, maxtasksperchild=1) as pool:
         forward = pool.apply(growth, ("forward",))
         pruning = pool.apply(growth, ("prune",))
-    weights = sum(one.numel() * one.element_size() for one in timm.create_model("resnet50").parameters()) / KIB / KIB
+    weights = sum(each.numel() * each.element_size() for each in timm.create_model("resnet50").parameters()) / KIB / KIB
     limit = forward + 2 * weights
     return (
         f"resnet50 at 224 x 224: grows by {pruning:.0f} MiB at most, a forward pass by {forward:.0f} MiB, the weights "

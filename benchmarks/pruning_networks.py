@@ -151,7 +151,7 @@ def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
 
 
 def remove_by_peer(slim: nn.Module, chosen: dict[str, Tensor], example: Tensor) -> None:
-    """Let Torch-Pruning remove masked channels, and what it finds to depend on them, in place."""
+    """Remove masked channels with Torch-Pruning, and what it finds to depend on them, in place."""
     import torch_pruning as tp  # noqa: PLC0415  # an extra
 
     with at_most(LIMIT):
@@ -168,7 +168,7 @@ def remove_by_peer(slim: nn.Module, chosen: dict[str, Tensor], example: Tensor) 
 @torch.no_grad()
 def worst(slim: nn.Module, masked: nn.Module, inputs: list[Tensor]) -> float:
     """Return the largest relative difference of two networks."""
-    return max(largest_difference(slim(one), masked(one)) for one in inputs)
+    return max(largest_difference(slim(batch), masked(batch)) for batch in inputs)
 
 
 def guarded(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -206,15 +206,15 @@ def summarised(found: dict[str, dict[str, Any]], heads: list[str]) -> list[str]:
     """Return how many networks are exact, and the medians, a line for each head."""
     lines = []
     for head in heads:
-        ran = [one[head] for one in found.values() if "error" not in one[head]]
+        ran = [figures[head] for figures in found.values() if "error" not in figures[head]]
         if not ran:
             lines.append(f"- {head}: none of {len(found)} ran")
             continue
-        exact = sum(one["difference"] <= EXACT for one in ran)
-        share, seconds = (statistics.median(one[key] for one in ran) for key in ("share", "seconds"))
+        exact = sum(figures["difference"] <= EXACT for figures in ran)
+        share, seconds = (statistics.median(figures[key] for figures in ran) for key in ("share", "seconds"))
         lines.append(
             f"- {head}: {len(ran)} of {len(found)} ran, {exact} exact to {EXACT:.0e}; median share {100 * share:.0f} %,"
-            f" median {seconds:.2f} s, longest {max(one['seconds'] for one in ran):.1f} s"
+            f" median {seconds:.2f} s, longest {max(figures['seconds'] for figures in ran):.1f} s"
         )
     return lines
 

@@ -79,7 +79,7 @@ def difference(model: nn.Module, plain: nn.Module, images: Tensor, masks: Tensor
     )
 
 
-order: Callable[[tuple[tuple[int, ...], Tensor]], object] = lambda one: (one[0], float(one[1].abs().sum()))  # noqa: E731
+order: Callable[[tuple[tuple[int, ...], Tensor]], object] = lambda pair: (pair[0], float(pair[1].abs().sum()))  # noqa: E731
 
 
 if __name__ == "__main__":

@@ -173,3 +173,10 @@ def test_variables_have_names() -> None:
 def test_module_docstrings_name_the_thing(module: str) -> None:
     first = (ast.get_docstring(TREES[module]) or "").partition(" ")[0]
     assert first not in {"What", "How", "Let", "Lets", "Which", "Where", "Who", "When", "Why"}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_docstring_begins_with_let(module: str) -> None:
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    documented = [node for node in ast.walk(TREES[module]) if isinstance(node, kinds)]
+    assert [node.name for node in documented if (ast.get_docstring(node) or "").startswith(("Let ", "Lets "))] == []

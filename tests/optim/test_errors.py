@@ -202,7 +202,7 @@ def test_arguments_of_other_kinds() -> None:
         DynamicWeightDecay(model, sgd)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"optimizer=.* must be a torch\.optim\.Optimizer"):
         DynamicWeightDecay([], model)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"model=<generator.* must be a Module"):
+    with pytest.raises(TypeError, match=r"model=<generator.* must be a torch.nn.Module"):
         DynamicWeightDecay(sgd, model.parameters())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="use DistributedDataParallel"):
         DynamicWeightDecay(sgd, nn.DataParallel(model))

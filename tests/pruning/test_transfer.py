@@ -47,7 +47,7 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int = 2) -> None:
 
 @torch.no_grad()
 def fade(model: nn.Module, *, biases: bool = True) -> None:
-    """Let the first three channels of every BatchNorm fade, and their biases with ``biases``."""
+    """Fade the first three channels of every BatchNorm, and their biases with ``biases``."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight[:3] = 0

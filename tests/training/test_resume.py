@@ -36,7 +36,7 @@ def without_time(history: TrainingHistory) -> dict[str, Any]:
 
 
 def killed_runs(folder: Path, seed: int, number: signal.Signals) -> list[list[str]]:
-    """Let runs die until one ends; return what was in the folder of checkpoints each time."""
+    """Kill runs until one ends; return what was in the folder of checkpoints each time."""
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder), str(seed), str(int(number))],
@@ -153,7 +153,7 @@ def test_across_the_prune_step(options: dict[str, Any], tmp_path: Path, monkeypa
 
 
 def make_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let some channels begin almost dead, so that there is a valley after three epochs."""
+    """Start with some channels almost dead, so that there is a valley after three epochs."""
     begun = network
 
     def with_gap() -> nn.Module:

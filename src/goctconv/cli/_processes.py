@@ -46,7 +46,7 @@ def connected(device: str) -> Iterator[torch.device]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let an error of one process end all of them, before one waits for another that is no more."""
+    """End all processes on an error of one, before any waits for one that has ended."""
     try:
         yield
     except CommandError as error:

@@ -8,7 +8,7 @@ from ._command import Command
 
 _DESCRIPTION = """\
 Remove channels from a trained network with BatchNorm, and check that this changes nothing: the result gives what the
-original gives when the scale of the chosen channels is 0.
+original gives when gamma of the chosen channels is 0.
 
 MODEL is one of this package's networks or any of timm's. The result goes to DIR, with config.json, model.safetensors
 and plan.json. It loads as local-dir:DIR, in all of these commands and in goctconv.create_model. Plain timm, which knows
@@ -50,7 +50,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bn-bias",
         choices=("keep", "zero"),
         default="keep",
-        help="what becomes of the shift of chosen channels (default: %(default)s)",
+        help="what becomes of the bias (beta) of chosen channels (default: %(default)s)",
     )
     which.add_argument(
         "--groups", action="store_true", help="channels that can only go together share their mean score"

@@ -133,7 +133,7 @@ class _Run:
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
-        """Let every end of training say how to go on."""
+        """Say at every end of training how to go on."""
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
@@ -234,7 +234,7 @@ def _finish(config: Any, summary: dict[str, Any]) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end this process as an error does, with all that is done at the end."""
+    """End this process on SIGTERM as on an error, with all that is done at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -38,7 +38,7 @@ def processors() -> int:
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 64 MiB of freed memory instead of returning it to the system after every call of a network.
+    """Make glibc keep up to 64 MiB of freed memory instead of returning it to the system after every call of a network.
 
     glibc does this for a process that has freed one block of almost 32 MiB, the largest from which it learns
     (mallopt(3), M_MMAP_THRESHOLD, "dynamic"). Other allocators, and glibc with thresholds set by hand, ignore it.

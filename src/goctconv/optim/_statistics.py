@@ -177,7 +177,7 @@ def _by_image(measure: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
 
 
 def attach(norm: BatchNorm, statistics: ActivationStatistics) -> torch.utils.hooks.RemovableHandle:
-    """Let a BatchNorm's calls be read."""
+    """Register the hook that reads a BatchNorm's calls."""
     return norm.register_forward_hook(OwnedHook(statistics.after_norm))
 
 

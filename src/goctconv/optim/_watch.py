@@ -159,7 +159,7 @@ class Watch:
         }
 
     def _share_costs(self, device: torch.device) -> None:
-        """Let all processes weigh alike: the costs of a layer are the mean over those that have run it."""
+        """Average the costs of each layer over the processes that have run it."""
         own = [[float(each.resolution > 0), each.resolution, each.macs] for each in self.statistics]
         (table,) = sum_over_processes([torch.tensor(own, dtype=torch.float64, device=device)], self._process_group)
         for statistics, (known, resolution, macs) in zip(self.statistics, table.tolist(), strict=True):

@@ -104,7 +104,7 @@ class OptimizerWrapper(Optimizer):
 
     @contextmanager
     def _scaling_handed_on(self) -> Iterator[None]:
-        """Let the wrapped optimizer have what `torch.amp.GradScaler` set."""
+        """Hand what `torch.amp.GradScaler` set on to the wrapped optimizer for a while."""
         given = {name: vars(self)[name] for name in _FROM_SCALER if name in vars(self)}
         for name, value in given.items():
             setattr(self.optimizer, name, value)

@@ -134,7 +134,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _to_disk(folder: Path) -> None:
-    """Let the names in a folder outlive a loss of power, where the system can do that."""
+    """Flush the names in a folder to disk, where the system can do that."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -153,7 +153,7 @@ def derived(*parts: object) -> int:
 
 
 def begin_epoch(loader: Any, seed: int, epoch: int, rank: int) -> None:
-    """Let everything that is random in an epoch begin anew, from the seed and the epoch.
+    """Seed everything that is random in an epoch from the seed and the epoch.
 
     What has a ``set_epoch`` is told the epoch; generators of the loader and its samplers are seeded alike in all
     processes, the global ones differently.

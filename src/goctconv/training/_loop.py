@@ -294,7 +294,7 @@ class Loop:
 
     @contextmanager
     def _named_checkpoint(self) -> Iterator[None]:
-        """Let errors say from where one can go on."""
+        """Add the last good checkpoint to training errors."""
         try:
             yield
         except TrainingError as error:

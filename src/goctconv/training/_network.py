@@ -49,13 +49,13 @@ class Network:
         set_eval(self.model, self.frozen)
 
     def without_sync(self, *, really: bool) -> AbstractContextManager[None]:
-        """Let the processes not exchange gradients yet."""
+        """Return a context without exchange of gradients between processes, if ``really``."""
         if self.parallel is None or not really:
             return nullcontext()
         return cast("AbstractContextManager[None]", self.parallel.no_sync())
 
     def autocast(self, config: TrainingConfig) -> AbstractContextManager[None]:
-        """Let operations run in the precision of the config."""
+        """Return a context in which operations run in the precision of the config."""
         if config.amp is None:
             return nullcontext()
         return cast("AbstractContextManager[None]", torch.autocast(self.device.type, _DTYPES[config.amp]))
@@ -126,7 +126,7 @@ def frozen_layers(model: nn.Module, asked: Any) -> tuple[str, ...]:
 
 
 def set_eval(model: nn.Module, names: Iterable[str]) -> None:
-    """Let layers use their running statistics, and leave these alone; those that have been removed are left out."""
+    """Put layers into eval mode; those that have been removed are left out."""
     modules = dict(model.named_modules())
     for name in names:
         if name in modules:
@@ -135,7 +135,7 @@ def set_eval(model: nn.Module, names: Iterable[str]) -> None:
 
 @contextmanager
 def untrained(model: nn.Module, names: Iterable[str]) -> Iterator[list[str]]:
-    """Let the parameters of layers have no gradient for a while, and yield the names of those that had one."""
+    """Turn off gradients of the parameters of layers for a while, and yield the names of those that had one."""
     modules = dict(model.named_modules())
     owned = (parameter for name in names for parameter in modules[name].parameters(recurse=False))
     within = {id(parameter) for parameter in owned if parameter.requires_grad}
@@ -148,7 +148,7 @@ def untrained(model: nn.Module, names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def set_trained(model: nn.Module, names: Iterable[str], *, trained: bool) -> None:
-    """Let parameters have a gradient or none; those that have been removed are left out."""
+    """Turn gradients of parameters on or off; those that have been removed are left out."""
     parameters = dict(model.named_parameters())
     for name in names:
         if name in parameters:

@@ -134,7 +134,7 @@ def parameter_names(optimizer: Optimizer, model: nn.Module) -> list[list[str]]:
 
 
 def rebind(optimizer: Optimizer, model: nn.Module, names: list[list[str]]) -> None:
-    """Let an optimizer hold parameters of another model, by name, and forget its state."""
+    """Replace an optimizer's parameters by those of another model, by name, and clear its state."""
     parameters: dict[str, Any] = dict(model.named_parameters())
     for group, own in zip(optimizer.param_groups, names, strict=True):
         group["params"] = [parameters[name] for name in own]

@@ -130,7 +130,7 @@ class Propagation(Observer):
         self._note_accounting()
 
     def _note_accounting(self) -> None:
-        """Let comparisons of sizes be no constraint in modules that keep account of their channels."""
+        """Mute comparisons of sizes as constraints in modules that keep account of their channels."""
         self.sources.uses.is_muted = bool(self.tracer.paths) and self.tracer.path in self.facts.inputs
 
     # The running operation

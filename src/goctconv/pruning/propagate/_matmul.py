@@ -68,7 +68,7 @@ def _all_zero(shadow: Shadow, dimension: int = -1) -> Tensor:
 
 
 def _pair(t: Propagation, op: Operation, left: Shadow, right: Shadow) -> None:
-    """Let the channels that are summed over live and die in pairs; one of a pair must be 0 for it to go."""
+    """Unite the channels that are summed over in pairs; one of a pair must be 0 for it to go."""
     labels = [factor.labels.narrow(-2, 0, 1) for factor in (left, right)]
     zero = _all_zero(left, -2) | _all_zero(right, -2)
     t.facts.unite(*aligned(*labels))

@@ -184,7 +184,7 @@ class Shadows:
         shadows[geometry_of(tensor)] = shadow
 
     def disturb_others(self, tensor: Tensor) -> list[Shadow]:
-        """Let no other tensor in the same memory be a constant any more, and return their shadows."""
+        """Remove the constants of other tensors in the same memory, and return their shadows."""
         shadows, own = self._of.get(tensor) or {}, geometry_of(tensor)
         for place, shadow in shadows.items():
             if place != own:

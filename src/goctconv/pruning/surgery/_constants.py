@@ -46,7 +46,7 @@ class _Share:
 
 
 def _merge(moves: Moves, share: _Share, representative: int) -> None:
-    """Let one constant input stand for all: its column becomes the sum of theirs, in proportion to the constants."""
+    """Merge constant inputs into one: its column becomes the sum of theirs, in proportion to the constants."""
     factors = share.values / share.all_values[representative]
     added = torch.zeros(share.weight[:, 0].shape, dtype=torch.float64)
     added[share.rows] = torch.einsum("oi...,i->o...", share.columns, factors)

@@ -95,7 +95,7 @@ class Surgery:
         self._undo.append(restore)
 
     def _resize(self, module: nn.Module, widths: list[int]) -> None:
-        """Let a module that keeps account of its channels do so itself."""
+        """Call `resize_channels` of a module that keeps account of its channels."""
         before = [(place, dict(vars(place)), dict(children_of(place))) for place in _with_containers(module)]
 
         def restore() -> None:
@@ -119,7 +119,7 @@ class Surgery:
         self._set(module, name, _replaced(vars(module)[name], place.split("."), value) if place else value)
 
     def _measure(self, path: str, module: nn.Module, shapes: Shapes) -> None:
-        """Let a module's own numbers of channels be those of its tensors."""
+        """Set a module's own numbers of channels to those of its tensors."""
         weight = parameters_of(module).get("weight")
         name = f"{path}.weight" if path else "weight"
         if isinstance(module, ConvNd) and weight is not None:

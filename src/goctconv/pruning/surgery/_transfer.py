@@ -112,7 +112,7 @@ class _Transfer:
         return copy.deepcopy(value)
 
     def _add_biases(self, moved: Optimizer) -> None:
-        """Let new biases be trained like the weights beside them."""
+        """Add new biases to the parameter groups of the weights beside them."""
         for name in [name for shapes in self.steps for name in shapes.biases]:
             module = self.slim.get_submodule(name.rpartition(".")[0])
             weight, bias = module.get_parameter("weight"), module.get_parameter("bias")

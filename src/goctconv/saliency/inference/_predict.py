@@ -244,14 +244,14 @@ def _backend_for(model: object, backend: str | None) -> Backend:
     if not isinstance(model, (str, os.PathLike)):
         raise ArgumentTypeError("model", model, _MODELS)
     path = Path(model)
-    readers = FILES.get(path.suffix)
-    if readers is None:
+    engines = FILES.get(path.suffix)
+    if engines is None:
         raise ArgumentError("model", str(model), _MODELS)
     if chosen is not None:
-        check_choice("backend", chosen, readers, f"the others do not read {path}")
+        check_choice("backend", chosen, engines, f"the others do not read {path}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file: export it with goctconv export")
-    return chosen or readers[0]
+    return chosen or engines[0]
 
 
 def _check_place(backend: str, device: object, threads: int | None) -> None:

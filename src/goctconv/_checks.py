@@ -67,7 +67,8 @@ class ArgumentError(ValueError):
         words = self.problem
         if self.expected:
             words = f"{words}, expected {self.expected}" if words else f"must be {self.expected}"
-        message = f"{spelling(self.argument, shown(self.value))} {spelled(words, spelling)}".rstrip()
+        space = "" if not words or words.startswith(",") else " "  # a problem may add another argument
+        message = f"{spelling(self.argument, shown(self.value))}{space}{spelled(words, spelling)}"
         return f"{message}: {spelled(self.cure, spelling)}" if self.cure else message
 
 

@@ -15,7 +15,7 @@ from goctconv.cli import main
 from goctconv.cli._model import create_model
 from goctconv.cli.demo import _learn as demo_learn
 from goctconv.cli.demo._outcome import Baselines
-from goctconv.pruning import load_plan
+from goctconv.pruning import PruningError, load_plan
 from saliency.pictures import gradient, save
 
 TINY = ["--model", "test_csnet", "--images", "10", "--size", "32", "--epochs", "2", "--finetune-epochs", "1"]
@@ -141,7 +141,18 @@ def test_own_photographs_with_masks(tmp_path, capsys):
 
 def test_nothing_has_faded(tmp_path, capsys):
     assert main(["demo", "-o", str(tmp_path), *TINY, "--images", "5", "--epochs", "1"]) == 1
-    assert "no γ is below the threshold 0.001" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no γ is below the threshold 0.001" in error
+    assert error.count("threshold") == 1  # the outcome says it, the warning need not
+
+
+def test_errors_of_pruning_are_in_its_words(tmp_path, monkeypatch, capsys):
+    def failing(*_, **__):
+        raise PruningError("it fails: pass another {seed=1}")
+
+    monkeypatch.setattr(demo_learn, "learn", failing)
+    assert main(["demo", "-o", str(tmp_path), *TINY]) == 2
+    assert "learning has failed: it fails: pass another --seed 1" in capsys.readouterr().err
 
 
 def test_what_cannot_be(tmp_path, photographs, weights, capsys):

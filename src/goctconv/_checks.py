@@ -15,6 +15,7 @@ Spelling = Callable[[str, str | None], str]
 """How an argument and its value are written: ``batch_size=8`` in Python, ``--batch-size 8`` on the command line."""
 
 _LONGEST = 80  # characters of a value that a message shows
+_LONGEST_TEXT = 300  # of a text or path
 _REFERENCE = re.compile(r"\{\{|\{(\w+)(?:=([^{}]*))?\}")
 _UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
@@ -110,7 +111,10 @@ def shown(value: object) -> str:
     shape = getattr(value, "shape", None)
     if shape is not None and not isinstance(value, type):
         return f"<{type(value).__name__} {tuple(shape)}>"
-    text = repr(str(value) if isinstance(value, PurePath) else value)
+    if isinstance(value, str | PurePath):  # a path ends with what tells it from others
+        text = repr(str(value))
+        return text if len(text) <= _LONGEST_TEXT else f"'…{text[-_LONGEST_TEXT:]}"
+    text = repr(value)
     return text if len(text) <= _LONGEST and "\n" not in text else f"<{type(value).__name__}>"
 
 

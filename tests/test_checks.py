@@ -22,6 +22,7 @@ from goctconv._checks import (
     check_share,
     escaped,
     shown,
+    unexpected_keyword,
 )
 from goctconv.pruning import PruningError
 from goctconv.training import TrainingError
@@ -100,3 +101,16 @@ def test_long_values_are_shown_by_type_and_shape() -> None:
     assert shown(torch.zeros(2, 3)) == "<Tensor (2, 3)>"
     assert shown(list(range(99))) == "<list>"
     assert shown("abc") == shown(Path("abc")) == "'abc'"
+
+
+@pytest.mark.parametrize(
+    ("message", "keyword"),
+    [
+        ("f() got an unexpected keyword argument 'size'", "size"),
+        ("Net.__init__() got unexpected keyword argument(s): ['size', 'pad']", "size"),
+        ("f() takes 1 positional argument but 2 were given", None),
+    ],
+)
+def test_unexpected_keywords_are_read_off(message: str, keyword: str | None) -> None:
+    assert unexpected_keyword(TypeError(message)) == keyword
+    assert unexpected_keyword(ValueError(message)) is None

@@ -17,7 +17,7 @@ Spelling = Callable[[str, str | None], str]
 _LONGEST = 80  # characters of a value that a message shows
 _LONGEST_TEXT = 300  # of a text or path
 _REFERENCE = re.compile(r"\{\{|\{(\w+)(?:=([^{}]*))?\}")
-_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_UNEXPECTED = re.compile(r"got (?:an )?unexpected keyword argument(?:\(s\): \[| )'(\w+)'")
 
 
 class ArgumentError(ValueError):
@@ -218,7 +218,8 @@ def check_keywords(caller: str, given: Iterable[str], known: Collection[str], cu
 def unexpected_keyword(error: BaseException) -> str | None:
     """Return the keyword argument that a call did not know, None if the error is another one.
 
-    Python says it in a message alone (tried on 3.10 to 3.13).
+    Python says it in a message alone (tried on 3.10 to 3.13), and some networks of timm in words of their own, with all
+    such arguments in a list (HRNet, timm 1.0.27 to 1.0.31): the first is returned.
     """
     found = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
     return found[1] if found else None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Spelling = Callable[[str, str | None], str]
-"""How an argument and its value are written: ``batch_size=8`` in Python, ``--batch-size 8`` on the command line."""
+"""Writes an argument with its value: ``batch_size=8`` in Python, ``--batch-size 8`` on the command line."""
 
 _LONGEST = 80  # characters of a value that a message shows
 _LONGEST_TEXT = 300  # of a text or path

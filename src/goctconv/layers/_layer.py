@@ -11,7 +11,7 @@ from .._features import Channels, Features, as_features, parse_channels
 from ._convolution import PLAIN, Kernels
 
 Ends: TypeAlias = Sequence[Callable[[Tensor], Tensor] | None]
-"""What is applied to every output scale as soon as it is computed; None for nothing."""
+"""Applied to every output scale as soon as it is computed; None for nothing."""
 
 
 class ScaleLayer(nn.Module):

@@ -56,7 +56,7 @@ class CheckpointError(ValueError):
 
 
 class LicenseError(PermissionError):
-    """Weights whose licence has conditions were asked for, and nobody has accepted it.
+    """The licence of the requested weights has conditions and was not accepted.
 
     Attributes:
         license: The licence's SPDX identifier, such as "cc-by-nc-sa-4.0".

@@ -112,7 +112,7 @@ PRESETS: dict[str, Preset] = {
         has_pretrained_backbone=True,
     ),
 }
-"""How CSNet and CSF (Cheng et al., TPAMI 2021) and KD-SCFNet (Zhang et al., 2022) were trained, and a modern way.
+"""Published settings of CSNet and CSF (Cheng et al., TPAMI 2021) and KD-SCFNet (Zhang et al., 2022), and a modern one.
 
 The strengths of KD-SCFNet's blur and brightness are not published.
 """

@@ -100,7 +100,7 @@ class SaliencyScores:
     mae: float | None = None
 
     def scores(self) -> dict[str, float]:
-        """Return the metrics that were asked for, by name, in the order in which they are printed."""
+        """Return the requested metrics by name, in the order in which they are printed."""
         values = {name: getattr(self, name) for name in METRICS}
         return {name: value for name, value in values.items() if value is not None}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from .._checks import ArgumentError, ArgumentTypeError
-from .._torch import STEP_HOOKS, add_each, drop_step_pre_hook
+from .._torch import STEP_HOOKS, add_each, drop_step_hooks
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
 from ._checks import Warnings, check_arguments, check_threshold, checked_metric, chosen_norms
 from ._cost import Cost, check_cost
@@ -127,8 +127,10 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._adopt()
 
     def _new_watch(self) -> Watch:
-        self._step_handle = self._watch_steps(
-            "the wrapped optimizer took a step by itself, so no γ was decayed: call step() of the DynamicWeightDecay"
+        gammas = {parameter for norm in self._candidates.values() for parameter in gamma_parameters(norm)}
+        self._step_handles = self._watch_steps(
+            gammas,
+            "the wrapped optimizer took a step by itself, so no γ was decayed: call step() of the DynamicWeightDecay",
         )
         return Watch(self.model, parse_metric(self._metric), self._process_group, self._cost)
 
@@ -176,7 +178,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         """
         inner = unwrapped(model)
         norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
-        drop_step_pre_hook(optimizer, self._step_handle)  # a copy of the one that warns
+        drop_step_hooks(optimizer, self._step_handles)  # a copy of the one that has them
         sums, is_removed = self._watch.sums(), self._watch.is_removed
         if inner is self.model:
             self._watch.remove()
@@ -205,7 +207,8 @@ class DynamicWeightDecay(OptimizerWrapper):
 
         The param groups stay as they are, for schedulers count them: γ has no weight decay then.
         """
-        self._step_handle.remove()
+        for handle in self._step_handles:
+            handle.remove()
         self._watch.remove()
 
     @torch.no_grad()
@@ -242,6 +245,20 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._measure()
         self._add_to_gradients()
         return self._step_wrapped(None)
+
+    def _begin_inner_step(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        self._check()
+        closure = keywords.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._measure()
+            self._add_to_gradients()
+            return None
+        return args[:1], {**keywords, "closure": self._with_decay(closure, joins_loss=False)}
+
+    def _end_inner_step(self) -> None:
+        if self.decoupled:
+            self._shrink()
+        self._finish()
 
     def _with_decay(self, closure: Callable[[], Any], *, joins_loss: bool) -> Callable[[], Any]:
         """Return a closure whose gradients contain the decay; evaluations after the first replace its images.
@@ -325,7 +342,12 @@ class DynamicWeightDecay(OptimizerWrapper):
         without = [name for name in self._last if self._watch.layers[name].has_no_gradient()]
         if without:
             self._warnings.of_no_gradient(without)
-        held = [(parameter.grad, decay) for parameter, decay in pairs if parameter.grad is not None]
+        ascending = {own for group in self.param_groups if group.get("maximize") for own in group["params"]}
+        held = [
+            (parameter.grad, -decay if parameter in ascending else decay)
+            for parameter, decay in pairs
+            if parameter.grad is not None
+        ]
         if held:
             add_each([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))
 

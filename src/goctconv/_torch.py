@@ -370,7 +370,6 @@ prelu_kernel: Callable[[Tensor, Tensor], Tensor] = torch._prelu_kernel
 # Functions that torch does not annotate
 
 split: Callable[..., tuple[Tensor, ...]] = Tensor.split
-_unique: Callable[..., tuple[Tensor, Tensor]] = Tensor.unique
 broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
 _map_tensors: Callable[..., Any] = _pytree.tree_map_only
 
@@ -380,11 +379,6 @@ add_each: Callable[[list[Tensor], list[Tensor]], object] = torch._foreach_add_
 zero_each: Callable[[list[Tensor]], object] = torch._foreach_zero_
 divide_each: Callable[..., tuple[Tensor, ...]] = torch._foreach_div
 at_least: Callable[..., tuple[Tensor, ...]] = torch._foreach_clamp_min
-
-
-def unique_inverse(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """`torch.Tensor.unique` with, for every element, the position of its value among the unique ones."""
-    return _unique(tensor, return_inverse=True)
 
 
 def leaves_of(tree: Any) -> list[Any]:

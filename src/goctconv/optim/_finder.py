@@ -151,7 +151,7 @@ class ActivationFinder:
         follower = self._follower
         assert follower is not None  # noqa: S101  # a pass has begun
         self._leave_contexts()
-        leaves = list(tensors_in(output))
+        leaves = tensors_in(output)
         self._reached |= follower.reach_of(leaves) if leaves else -1
         values = [] if module is self._model else [follower.value_of(leaf) for leaf in leaves]
         still_open = {value.call for value in values if value is not None and value.operation is None}

@@ -241,7 +241,7 @@ def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: 
     follower = Follower(begin)
     with recording(model, follower):
         output = model(*inputs)
-    leaves = list(tensors_in(output))
+    leaves = tensors_in(output)
     reached = follower.reach_of(leaves) if leaves else -1
     found: dict[str, ActivationPath] = {}
     for name, call in calls:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._files import write_atomic
-from ._examples import SkippedPair
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
-from ._pairs import DataSetError, ImagePair
+from ._pairs import DataSetError, ImagePair, SkippedPair
 
 Levels = NDArray[np.uint8]
 

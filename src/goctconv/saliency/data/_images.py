@@ -248,7 +248,7 @@ def _scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     grey[~np.isfinite(grey)] = 0
     low, high = float(grey.min()), float(grey.max())
     limits = [1, 255, 65535] if is_float else [65535]
-    span = next((limit for limit in limits if high <= limit), None) if low >= 0 else None
+    span: float | None = next((limit for limit in limits if high <= limit), None) if low >= 0 else None
     if span is None:
         grey -= low
         span = max(high - low, 1e-300)

@@ -31,19 +31,15 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
 BatchNorm: TypeAlias = _BatchNorm
-"""BatchNorm of any number of dimensions, synchronized or not."""
 ConvNd: TypeAlias = _ConvNd
-"""A convolution of any number of dimensions, transposed or not."""
 ConvTransposeNd: TypeAlias = _ConvTransposeNd
-"""A transposed convolution of any number of dimensions."""
 DropoutNd: TypeAlias = _DropoutNd
-"""Dropout of any kind."""
+"""Modules of any number of dimensions: BatchNorm may be synchronized, and convolutions transposed."""
 OpOverload: TypeAlias = _ops.OpOverload
 """An ATen operator."""
 FakeTensor: TypeAlias = fake_tensor.FakeTensor
-"""A tensor without memory, whose operations are not computed."""
 FakeTensorMode: TypeAlias = fake_tensor.FakeTensorMode
-"""Makes tensors fake ones."""
+"""Tensors without memory, whose operations are not computed, and the mode that makes them."""
 is_scripting = _jit_internal.is_scripting
 """Whether `torch.jit.script` compiles the code: the function `torch.jit.is_scripting`, which is not annotated there."""
 Tree = TypeVar("Tree")

@@ -72,6 +72,11 @@ class Value:
     operation: OpOverload | None = None
     operands: tuple[Any, ...] = ()
     keywords: dict[str, Any] = field(default_factory=dict)
+    bit: int = 0  # tells in `Follower.reach_of` what depends on it
+    module: nn.Module | None = None  # that is called on the output alone and returns this value, by its path
+    path: str = ""
+    measured: Tensor | None = None  # its metric, (B, C), where it counts
+    measured_reproduced: Tensor | None = None
 
     @property
     def name(self) -> str:
@@ -98,15 +103,6 @@ class Value:
         return any(value.contains(other, visited) for value in fresh)
 
 
-class Seen(NamedTuple):
-    """A function of the output that came up in the forward pass, with its metric, (B, C), where it counts."""
-
-    value: Value
-    bit: int
-    measured: Tensor | None
-    measured_reproduced: Tensor | None
-
-
 Observe: TypeAlias = "Callable[[Call, Tensor, Value | None, bool], tuple[Tensor | None, Tensor | None]]"
 """Measures the output of a call or a function of it, perhaps rearranged: as read off a module, and as reproduced."""
 
@@ -120,13 +116,12 @@ class Call:
     own: Tensor | None = None  # the metric of the output, (B, C), where it counts
     bit: int = 0  # tells in `Follower.reach_of` what depends on the output
     is_internal: bool = False  # whether the BatchNorm applies an activation itself
-    seen: list[Seen] = field(default_factory=list)
-    modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)  # on the output alone, by their results
+    seen: list[Value] = field(default_factory=list)
     writing_macs: float = 0.0  # per channel, of the convolution that is normalized
     reading_macs: float = 0.0  # the same of the convolutions that consume the channel
     shape: tuple[int, ...] = ()
 
-    def activation(self, reached: int) -> Seen | None:
+    def activation(self, reached: int) -> Value | None:
         """Return the activation: the first nonlinear function of the output, or a combination that contains it.
 
         Args:
@@ -134,18 +129,21 @@ class Call:
         """
         if self.is_internal:
             return None
-        found: Seen | None = None
+        found: Value | None = None
         is_combined = False
-        is_lost = not reached & (self.bit | sum(seen.bit for seen in self.seen))  # it leaves in a way that is not seen
-        for seen in self.seen if is_lost else [seen for seen in self.seen if seen.bit & reached]:
-            value = seen.value
+        is_lost = not reached & (
+            self.bit | sum(value.bit for value in self.seen)
+        )  # it leaves in a way that is not seen
+        for value in self.seen:
+            if not (is_lost or value.bit & reached):
+                continue
             if found is None:
-                found = seen if value.is_nonlinear else None
-            elif len(value.inputs) > 1 and value.contains(found.value, set()):
-                is_combined = is_combined or any(not part.contains(found.value, set()) for part in value.inputs)
-                found = seen if is_combined else found
-            elif is_combined and value.inputs == [found.value] and not value.is_nonlinear:
-                found = seen
+                found = value if value.is_nonlinear else None
+            elif len(value.inputs) > 1 and value.contains(found, set()):
+                is_combined = is_combined or any(not part.contains(found, set()) for part in value.inputs)
+                found = value if is_combined else found
+            elif is_combined and value.inputs == [found] and not value.is_nonlinear:
+                found = value
         return found
 
     def path(self, value: Value | None) -> ActivationPath:
@@ -154,15 +152,13 @@ class Call:
             return ActivationPath((), None, "its own activation" if self.is_internal else "its output")
         steps: list[Step] = []
         _write(value, steps, {})
-        module, name = self.modules.get(value, (None, ""))
-        described = value.name if module is None else f"{name} ({type(module).__name__})"
-        return ActivationPath(tuple(steps), module, described)
+        described = value.name if value.module is None else f"{value.path} ({type(value.module).__name__})"
+        return ActivationPath(tuple(steps), value.module, described)
 
     def forget(self) -> None:
         """Release tensors: values and calls refer to each other, and would keep them until garbage is collected."""
         self.output = None
         self.seen.clear()
-        self.modules.clear()
 
 
 def _write(value: Value, steps: list[Step], slots: dict[Value, Slot]) -> Slot:

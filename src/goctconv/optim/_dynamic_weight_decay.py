@@ -17,7 +17,7 @@ from ._checks import Warnings, check_arguments, checked_metric, chosen_norms
 from ._metrics import Cost, Metric, check_cost, parse_metric
 from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._results import GammaHistory, LayerStatistics, Sparsity, StatisticsError, transform_without, without
-from ._watch import Measured, ProcessGroup, Watch, group_of, weights_of
+from ._watch import Measured, ProcessGroup, Watch, changed_together, group_of
 from ._wrapper import OptimizerWrapper
 
 _COPIED = {
@@ -315,12 +315,15 @@ class DynamicWeightDecay(OptimizerWrapper):
         }
 
     def _weights(self) -> dict[str, Tensor]:
-        """Return λ times cost times M of every layer that was seen."""
+        """Return λ times cost times M, (C,), of every layer that was seen; 0 where M is not finite."""
         groups = groups_by_parameter(self.optimizer)
         costs = self._watch.cost_factors()
         parameters = {name: self._watch.layers[name].parameters[0] for name in self._last}
-        factor = {name: groups[parameter][COEFFICIENT] * costs[name] for name, parameter in parameters.items()}
-        return weights_of({name: metric for name, (metric, _) in self._last.items()}, factor)
+        finite = changed_together([metric for metric, _ in self._last.values()], lambda flat: flat.nan_to_num_(0, 0, 0))
+        return {
+            name: metric * (groups[parameter][COEFFICIENT] * costs[name])
+            for (name, parameter), metric in zip(parameters.items(), finite, strict=True)
+        }
 
     def _penalty(self) -> Tensor | float:
         """Return ½·λ·Σ M·γ²; 0 if the decay is decoupled from the loss."""

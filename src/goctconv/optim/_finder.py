@@ -181,7 +181,7 @@ class ActivationFinder:
 
     def _learn(self, layer: WatchedLayer, call: Call, output: Tensor) -> None:
         found = call.activation(self._reached)
-        path = call.path(None if found is None else found.value)
+        path = call.path(found)
         if layer.path is not None and not layer.path.reads_the_same(path):
             first, layer.path = layer.path, None  # so that the next pass finds it again
             layer.restore(None)

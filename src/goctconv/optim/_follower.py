@@ -23,7 +23,7 @@ from ..graph import (
     product_of,
     recording,
 )
-from ._activations import ActivationPath, Call, Learned, Seen, Value
+from ._activations import ActivationPath, Call, Learned, Value
 from ._results import StatisticsError
 
 _PRODUCTS = {"convolution", *MATRIX_PRODUCTS}
@@ -82,8 +82,8 @@ class Follower(Observer):
             found = self.value_of(source)  # dropout's output is treated as equal to its input
             if found is not None:
                 self._set(output, found, (*self.layout_of(source), "alias"))
-        elif value is not None and value.operation is not None and value.call is call_before:
-            value.call.modules.setdefault(value, (module, path))
+        elif value is not None and value.call is call_before and value.operation is not None and value.module is None:
+            value.module, value.path = module, path
 
     def _leave_norm(self, call: Call, output: Tensor, value: Value | None) -> None:
         self._norm_calls.pop()
@@ -165,8 +165,9 @@ class Follower(Observer):
         if found is not None:
             value, layout = found
             self._set(result, value, layout)
-            bit = self._new_bit(result)
-            value.call.seen.append(Seen(value, bit, *value.call.observe(value.call, result, value, layout != ())))
+            value.bit = self._new_bit(result)
+            value.measured, value.measured_reproduced = value.call.observe(value.call, result, value, layout != ())
+            value.call.seen.append(value)
         elif is_mutable(operation.func):
             self._values.forget(result)
 
@@ -245,8 +246,7 @@ def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: 
     reached = follower.reach_of(leaves) if leaves else -1
     found: dict[str, ActivationPath] = {}
     for name, call in calls:
-        seen = call.activation(reached)
-        path = call.path(None if seen is None else seen.value)
+        path = call.path(call.activation(reached))
         check_same_activation(name, found.setdefault(name, path), path)
         call.forget()
     return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.hooks import RemovableHandle
 
+from .._distributed import world_size
 from .._torch import BatchNorm, at_least, divide_each, split, zero_each
 from ..graph import OwnedHook, drop_copied_hooks, gamma_parameters
 from ._finder import ActivationFinder
@@ -38,7 +39,8 @@ class Watch:
         self.is_removed = False
         self._model = model
         self._metric = metric
-        self._process_group = process_group
+        self._is_alone = process_group is None
+        self._group = None if process_group == "auto" else process_group
         self._cost = cost
         self._handles: list[RemovableHandle] = []
         self._finders: list[ActivationFinder] = []
@@ -101,7 +103,7 @@ class Watch:
             finder.conclude()
         for layer in self.layers.values():
             layer.flush()
-        if is_distributed(self._process_group):
+        if not self._is_alone and world_size(self._group) > 1:
             summed = self._sum_over_processes()
         else:
             summed = [(name, layer.sums) for name, layer in self.layers.items()]
@@ -120,7 +122,7 @@ class Watch:
         tensors = [tensor for sums in own.values() if sums is not None for tensor in sums[:2]]
         if isinstance(self._cost, str):
             self._share_costs(tensors[0].device)
-        summed = iter(sum_over_processes(tensors, self._process_group))
+        summed = iter(self._summed(tensors))
         return [
             (name, Sums(next(summed), images := next(summed), layer.is_fresh or bool(images.item()), 0.0, 0.0))
             for name, layer in self.layers.items()
@@ -130,10 +132,14 @@ class Watch:
         """Average the costs of each layer over the processes that have run it."""
         layers = self.layers.values()
         own = [[float(layer.resolution > 0), layer.resolution, layer.macs] for layer in layers]
-        (table,) = sum_over_processes([torch.tensor(own, dtype=torch.float64, device=device)], self._process_group)
+        (table,) = self._summed([torch.tensor(own, dtype=torch.float64, device=device)])
         for layer, (known, resolution, macs) in zip(layers, table.tolist(), strict=True):
             if known:
                 layer.resolution, layer.macs = resolution / known, macs / known
+
+    def _summed(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Return the sums of tensors over all processes, the same bits in each."""
+        return changed_together(tensors, lambda flat: dist.all_reduce(flat, group=self._group))
 
     def check_unchanged(self) -> None:
         """Check that γ of every layer is still what it was."""
@@ -172,30 +178,11 @@ def _remove(handles: list[RemovableHandle], finders: list[ActivationFinder]) -> 
         finder.remove()
 
 
-def weights_of(metrics: Mapping[str, Tensor], factor: Mapping[str, float]) -> dict[str, Tensor]:
-    """Return the factor of each layer times its M, (C,); 0 where M is not finite."""
-    finite = changed_together(list(metrics.values()), lambda flat: flat.nan_to_num_(0.0, 0.0, 0.0))
-    return {name: metric * factor[name] for name, metric in zip(metrics, finite, strict=True)}
-
-
 def group_of(model: nn.Module, process_group: ProcessGroup) -> ProcessGroup:
     """Return the group that a wrapped model brings along, where none was chosen."""
     if process_group == "auto" and isinstance(model, DistributedDataParallel):
         return model.process_group
     return process_group
-
-
-def is_distributed(process_group: ProcessGroup) -> bool:
-    """Whether there are other processes to sum over."""
-    if process_group is None or not (dist.is_available() and dist.is_initialized()):
-        return False
-    return dist.get_world_size(None if process_group == "auto" else process_group) > 1
-
-
-def sum_over_processes(tensors: list[Tensor], process_group: ProcessGroup) -> list[Tensor]:
-    """Return the sums of tensors over all processes, the same bits in each."""
-    group = None if process_group == "auto" else process_group
-    return changed_together(tensors, lambda flat: dist.all_reduce(flat, group=group))
 
 
 def changed_together(tensors: list[Tensor], change: Callable[[Tensor], object]) -> list[Tensor]:

@@ -34,8 +34,14 @@ from ..options import (
     shares,
 )
 from ..pruning import prune_channels
-from ._optimizers import OPTIMIZERS, create_optimizer
-from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES, create_schedule
+from ._optimizers import (
+    OPTIMIZERS,
+    PUBLISHED_MILESTONES,
+    PUBLISHED_WARMUP,
+    SCHEDULES,
+    create_optimizer,
+    create_schedule,
+)
 
 VALLEY = "valley"
 _COUNTED_BELOW = 1e-3  # as long as the threshold is not known

@@ -21,8 +21,7 @@ from ._config import TrainingConfig
 from ._history import TrainingResult
 from ._loop import Loop, Parts, Validate
 from ._network import bare
-from ._optimizers import OptimizerFactory
-from ._schedules import SchedulerFactory
+from ._optimizers import OptimizerFactory, SchedulerFactory
 
 
 @explains_options(TrainingConfig)

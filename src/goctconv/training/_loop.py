@@ -25,12 +25,10 @@ from ._checkpoint_files import Checkpoints, stored
 from ._config import TrainingConfig
 from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
 from ._errors import ThresholdError, TrainingError
-from ._histogram import gammas, histogram, joined, quantiles
 from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
 from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
-from ._optimizers import OptimizerFactory, make_optimizer, rebind
-from ._schedules import SchedulerFactory, make_scheduler, step_schedule
-from ._threshold import Threshold, find_threshold
+from ._optimizers import OptimizerFactory, SchedulerFactory, make_optimizer, make_scheduler, rebind, step_schedule
+from ._threshold import Threshold, find_threshold, gammas, histogram, joined, quantiles
 
 TRAIN, FINETUNE = "train", "finetune"
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended

@@ -25,7 +25,7 @@ from ._checkpoint_files import Checkpoints, stored
 from ._config import TrainingConfig
 from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
 from ._errors import ThresholdError, TrainingError
-from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
+from ._history import EpochRecord, StepRecord, TrainingResult
 from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
 from ._optimizers import OptimizerFactory, SchedulerFactory, make_optimizer, make_scheduler, rebind, step_schedule
 from ._threshold import Threshold, find_threshold, gammas, histogram, joined, quantiles
@@ -59,7 +59,7 @@ class Loop:
         self.device = placed(model, config)
         self.frozen = frozen_layers(model, config.freeze_batch_norm)
         self.shapes = shapes_of(model)
-        self.progress = Progress(0, Totals(), TrainingHistory())
+        self.progress = Progress()
         self.run_state = TrainingRun(model, config.total, history=self.progress.history)
         self._begun: dict[str, Any] | None = None  # random states in the middle of an epoch
         self._decay: DynamicWeightDecay | None = None
@@ -94,10 +94,8 @@ class Loop:
         progress = self.progress
         if progress.plan is None:
             raise TrainingError("the run ended before pruning")  # it cannot, but for a fault of ours
-        model = self.training.network.model.eval()
-        report = progress.plan.report
-        found = (progress.plan, progress.history, progress.threshold, progress.valley, progress.unpruned)
-        return TrainingResult(model, report, *found, self.config)
+        found = (progress.plan.report, progress.plan, progress.history, progress.threshold, progress.valley)
+        return TrainingResult(self.training.network.model.eval(), *found, progress.unpruned, self.config)
 
     def _begin(self, saved: Saved | None) -> None:
         """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
@@ -118,20 +116,21 @@ class Loop:
         if saved is None or not saved.is_pruned:
             net = network(self.model, self.device, self.config, self.frozen)
             if not self.config.is_plain:
-                self._decay = decayed(inner, self.model, net.runner, self.config, self.frozen)
-                self._note_layers(self._decay)
+                self._decay = self._decayed(inner, net.runner)
             self._set_training(net, self._decay or inner, self.config.epochs)
         else:
             self._begin_finetuning(saved, inner)
         if saved is not None:
             self._load(saved)
 
+    def _decayed(self, optimizer: Optimizer, runner: nn.Module) -> DynamicWeightDecay:
+        decay = decayed(optimizer, self.model, runner, self.config, self.frozen)
+        self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
+        return decay
+
     def _begin_finetuning(self, saved: Saved, inner: Optimizer) -> None:
-        decay = decayed(inner, self.model, self.model, self.config, self.frozen)
-        self._note_layers(decay)
-        decay.remove()
-        plan = PruningPlan.from_dict(saved.state["plan"])
-        slim = plan.apply(self.model)
+        self._decayed(inner, self.model).remove()
+        slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
         placed(slim, self.config, self.device)
         rebind(inner, slim, saved.parameters)
         rewind(inner, self.config)
@@ -149,15 +148,11 @@ class Loop:
             # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
             mark_stepped(self.training.optimizer)
 
-    def _note_layers(self, decay: DynamicWeightDecay) -> None:
-        self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
-
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
         scheduler = make_scheduler(self.parts.scheduler or self.config.make_scheduler, optimizer, epochs)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
-        self.training = Training(
-            net, optimizer, scheduler, scaler, self.parts.step, self.config, lambda: self.interruption.is_asked
-        )
+        step, asked = self.parts.step, lambda: self.interruption.is_asked
+        self.training = Training(net, optimizer, scheduler, scaler, step, self.config, asked)
         self.run_state.model = net.model
 
     def _run_epochs(self, phase: str, last: int) -> None:
@@ -192,21 +187,10 @@ class Loop:
         progress, totals = self.progress, self.progress.totals
         if self.training.scheduler is not None:
             step_schedule(self.training.scheduler)
-        found = joined(gammas(self.training.network.model, self.layers))
-        record = EpochRecord(
-            phase,
-            progress.done + 1,
-            totals.loss / max(totals.images, 1),
-            rate,
-            totals.images,
-            totals.seconds,
-            int((found < self.config.counted_below).sum()),
-            self.config.counted_below,
-            len(found),
-            quantiles(found),
-            histogram(found),
-            self._validated(),
-        )
+        found, limit = joined(gammas(self.training.network.model, self.layers)), self.config.counted_below
+        trained = (totals.loss / max(totals.images, 1), rate, totals.images, totals.seconds)
+        spread: tuple[Any, ...] = (int((found < limit).sum()), limit, len(found), quantiles(found), histogram(found))
+        record = EpochRecord(phase, progress.done + 1, *trained, *spread, validation=self._validated())
         progress.history.epochs.append(record)
         progress.done += 1
         progress.totals = Totals()
@@ -276,9 +260,8 @@ class Loop:
 
     def _save(self) -> None:
         if self.parts.checkpoints is not None:
-            self.run_state.checkpoint = save(
-                self.parts.checkpoints, self.training, self.progress, self.described, self.shapes
-            )
+            about = {"config": self.described, "shapes": self.shapes}
+            self.run_state.checkpoint = save(self.parts.checkpoints, self.training, self.progress, about)
 
     def _go_on(self) -> None:
         """Take over the random states that an interrupted epoch had, once its steps are skipped."""
@@ -297,9 +280,8 @@ class Loop:
             yield
         except TrainingError as error:
             error.checkpoint = kept = self.run_state.checkpoint
-            error.cure = (
-                f"the last good checkpoint is {escaped(kept)}" if kept else "there is no checkpoint to go on from"
-            )
+            good = f"the last good checkpoint is {escaped(kept)}"
+            error.cure = good if kept else "there is no checkpoint to go on from"
             raise
 
     def _tell(self, event: str, *about: Any) -> None:

@@ -189,8 +189,9 @@ class Loop:
             step_schedule(self.training.scheduler)
         found, limit = joined(gammas(self.training.network.model, self.layers)), self.config.counted_below
         trained = (totals.loss / max(totals.images, 1), rate, totals.images, totals.seconds)
-        spread: tuple[Any, ...] = (int((found < limit).sum()), limit, len(found), quantiles(found), histogram(found))
-        record = EpochRecord(phase, progress.done + 1, *trained, *spread, validation=self._validated())
+        below = int((found < limit).sum())
+        spread: tuple[Any, ...] = (below, limit, len(found), quantiles(found), histogram(found), self._validated())
+        record = EpochRecord(phase, progress.done + 1, *trained, *spread)
         progress.history.epochs.append(record)
         progress.done += 1
         progress.totals = Totals()

@@ -37,10 +37,12 @@ Validate: TypeAlias = "Callable[[nn.Module], float | Mapping[str, float]]"
 """A function of the model, in eval mode, that returns a number or several by name."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The functions and objects of a run; `goctconv.learn_channels` documents them."""
+@dataclass
+class Loop:
+    """A run of one network; `run` does all of it, and `goctconv.learn_channels` documents its parts."""
 
+    model: nn.Module
+    config: TrainingConfig
     loader: Any
     step: Step
     optimizer: OptimizerFactory | Optimizer | None
@@ -50,20 +52,15 @@ class Parts:
     checkpoints: Checkpoints | None
     example_inputs: Any
 
-
-class Loop:
-    """A run of one network; `run` does all of it."""
-
-    def __init__(self, model: nn.Module, config: TrainingConfig, parts: Parts) -> None:
-        self.model, self.config, self.parts = model, config, parts
-        self.device = placed(model, config)
-        self.frozen = frozen_layers(model, config.freeze_batch_norm)
-        self.shapes = shapes_of(model)
+    def __post_init__(self) -> None:
+        self.device = placed(self.model, self.config)
+        self.frozen = frozen_layers(self.model, self.config.freeze_batch_norm)
+        self.shapes = shapes_of(self.model)
         self.progress = Progress()
-        self.run_state = TrainingRun(model, config.total, history=self.progress.history)
+        self.run_state = TrainingRun(self.model, self.config.total, history=self.progress.history)
+        self.layers: set[str] = set()
         self._begun: dict[str, Any] | None = None  # random states in the middle of an epoch
         self._decay: DynamicWeightDecay | None = None
-        self.layers: set[str] = set()
 
     def run(self, saved: Saved | None) -> TrainingResult:
         """Train, prune and fine-tune, or what is left of it after a checkpoint."""
@@ -99,16 +96,16 @@ class Loop:
 
     def _begin(self, saved: Saved | None) -> None:
         """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
-        given = self.parts.optimizer
+        given = self.optimizer
         inner = make_optimizer(self.config.make_optimizer if given is None else given, self.model)
         self.described = {
             **self.config.described(),
             "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}{_rates(inner)}",
-            "scheduler": describe(self.parts.scheduler),
+            "scheduler": describe(self.scheduler),
             "processes": str(distributed.world_size()),
-            "batches": str(length(self.parts.loader)),
+            "batches": str(length(self.loader)),
         }
-        if callable(describe_step := getattr(self.parts.step, "described", None)):
+        if callable(describe_step := getattr(self.step, "described", None)):
             self.described["step"] = describe_step()
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
@@ -149,15 +146,15 @@ class Loop:
             mark_stepped(self.training.optimizer)
 
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
-        scheduler = make_scheduler(self.parts.scheduler or self.config.make_scheduler, optimizer, epochs)
+        scheduler = make_scheduler(self.scheduler or self.config.make_scheduler, optimizer, epochs)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
-        step, asked = self.parts.step, lambda: self.interruption.is_asked
+        step, asked = self.step, lambda: self.interruption.is_asked
         self.training = Training(net, optimizer, scheduler, scaler, step, self.config, asked)
         self.run_state.model = net.model
 
     def _run_epochs(self, phase: str, last: int) -> None:
         self.run_state.phase = phase
-        batches = length(self.parts.loader)
+        batches = length(self.loader)
         self.run_state.steps = None if batches is None else -(-batches // self.config.accumulate)
         while self.progress.done < last:
             self._run_epoch(phase)
@@ -165,14 +162,14 @@ class Loop:
     def _run_epoch(self, phase: str) -> None:
         run, progress, totals = self.run_state, self.progress, self.progress.totals
         run.epoch = progress.done + 1
-        begin_epoch(self.parts.loader, self.config.seed, progress.done, distributed.rank())
-        if callable(set_epoch := getattr(self.parts.step, "set_epoch", None)):
+        begin_epoch(self.loader, self.config.seed, progress.done, distributed.rank())
+        if callable(set_epoch := getattr(self.step, "set_epoch", None)):
             set_epoch(progress.done)
         self._tell("on_epoch_start")
         rate = float(self.training.optimizer.param_groups[0]["lr"])
         with self._named_checkpoint():
             place = self._place()
-            for loss, is_last in self.training.steps(self.parts.loader, totals, place, self._go_on):
+            for loss, is_last in self.training.steps(self.loader, totals, place, self._go_on):
                 record = StepRecord(phase, run.epoch, totals.steps, loss, rate)
                 progress.history.steps.append(record)
                 self._tell("on_step_end", record)
@@ -211,10 +208,10 @@ class Loop:
 
     def _validated(self) -> dict[str, float]:
         """Return what the user measures, in the first process."""
-        if self.parts.validate is None or distributed.rank():
+        if self.validate is None or distributed.rank():
             return {}
         with undisturbed(), evaluating(self.training.network.model), torch.no_grad():
-            found = self.parts.validate(self.training.network.model)
+            found = self.validate(self.training.network.model)
         numbers = found if isinstance(found, Mapping) else {"validation": found}
         try:
             return {str(name): float(value) for name, value in numbers.items()}
@@ -255,14 +252,14 @@ class Loop:
 
     def _example(self) -> Any:
         """Return what the model is called with, the same in all processes."""
-        if self.parts.example_inputs is not None:
-            return moved(self.parts.example_inputs, self.device, channels_last=False)
-        return example_of_epoch(self.model, self.parts.step, self.parts.loader, self.config, self.progress.done)
+        if self.example_inputs is not None:
+            return moved(self.example_inputs, self.device, channels_last=False)
+        return example_of_epoch(self.model, self.step, self.loader, self.config, self.progress.done)
 
     def _save(self) -> None:
-        if self.parts.checkpoints is not None:
+        if self.checkpoints is not None:
             about = {"config": self.described, "shapes": self.shapes}
-            self.run_state.checkpoint = save(self.parts.checkpoints, self.training, self.progress, about)
+            self.run_state.checkpoint = save(self.checkpoints, self.training, self.progress, about)
 
     def _go_on(self) -> None:
         """Take over the random states that an interrupted epoch had, once its steps are skipped."""
@@ -287,7 +284,7 @@ class Loop:
 
     def _tell(self, event: str, *about: Any) -> None:
         if distributed.rank() == 0:
-            for callback in self.parts.callbacks:
+            for callback in self.callbacks:
                 getattr(callback, event)(self.run_state, *about)
 
 

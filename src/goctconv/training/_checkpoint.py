@@ -125,12 +125,6 @@ class Saved:
         """Whether it is of the second phase."""
         return self.state["plan"] is not None
 
-    @property
-    def parameters(self) -> list[list[str]]:
-        """The names of the parameters of every param group."""
-        names: list[list[str]] = self.state["parameters"]
-        return names
-
     def progress(self) -> Progress:
         """Return how far the run had come."""
         state = self.state
@@ -145,12 +139,9 @@ class Saved:
         states: list[dict[str, Any]] = decode(self.state["random"], self.tensors)
         return states[distributed.rank()]
 
-    def load_model(self, model: nn.Module) -> None:
-        """Load the weights and buffers."""
-        model.load_state_dict(self._under("model."))
-
-    def load_training(self, training: Training) -> None:
-        """Load the states of scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+    def load(self, training: Training) -> None:
+        """Load the states of model, scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+        training.network.model.load_state_dict(self._under("model."))
         if training.scheduler is not None:
             training.scheduler.load_state_dict(decode(self.state["scheduler"], self.tensors))
         training.scaler.load_state_dict(decode(self.state["scaler"], self.tensors))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -129,14 +129,13 @@ class Loop:
         self._decayed(inner, self.model).remove()
         slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
         placed(slim, self.config, self.device)
-        rebind(inner, slim, saved.parameters)
+        rebind(inner, slim, saved.state["parameters"])
         rewind(inner, self.config)
         net = network(slim, self.device, self.config, self.frozen)
         self._set_training(net, inner, self.config.finetune_epochs)
 
     def _load(self, saved: Saved) -> None:
-        saved.load_model(self.training.network.model)
-        saved.load_training(self.training)
+        saved.load(self.training)
         self.progress = saved.progress()
         self.run_state.history = self.progress.history
         self.run_state.checkpoint, self.run_state.is_resumed = saved.path, True
@@ -174,7 +173,8 @@ class Loop:
                 progress.history.steps.append(record)
                 self._tell("on_step_end", record)
                 if is_last:
-                    self._stop()
+                    self._save()
+                    raise SystemExit(_TERMINATED)
             if not totals.steps:
                 raise TrainingError(f"{place}: train_loader gave no batch")
             self._check_finite()
@@ -266,10 +266,6 @@ class Loop:
         if self._begun is not None:
             set_random_states(self._begun)
             self._begun = None
-
-    def _stop(self) -> NoReturn:
-        self._save()
-        raise SystemExit(_TERMINATED)
 
     @contextmanager
     def _named_checkpoint(self) -> Iterator[None]:

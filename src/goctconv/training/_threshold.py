@@ -218,12 +218,14 @@ def find_valley(logs: list[float], least: int, least_decades: float) -> Valley |
     places = [logs[0] + _STEP * index for index in range(math.ceil((logs[-1] - logs[0]) / _STEP) + 1)]
     counts = [_count(logs, place) for place in places]
     left, right = _crowds(counts), [len(counts) - 1 - at for at in _crowds(counts[::-1])[::-1]]
+    crowds = [min(counts[below], counts[above]) for below, above in zip(left, right, strict=True)]
     found = [
-        _valley(logs, places, counts, at, min(counts[left[at]], counts[right[at]]))
-        for at in range(len(counts))
+        _valley(logs, places, counts, at, crowd)
+        for at, (count, crowd) in enumerate(zip(counts, crowds, strict=True))
         if (right[at] - left[at]) * _STEP >= 2 * least_decades
         and logs[-1] - places[right[at]] <= _LIVING
-        and _is_deep(counts[at], min(counts[left[at]], counts[right[at]]))
+        and count <= _FILLED * crowd
+        and crowd - count > _DEVIATIONS * math.sqrt(crowd + count)
     ]
     found = [valley for valley in found if valley.low + 1 >= least and len(logs) - valley.high >= least]
     deepest = max((valley.depth for valley in found), default=0)
@@ -232,7 +234,12 @@ def find_valley(logs: list[float], least: int, least_decades: float) -> Valley |
 
 
 def _valley(logs: list[float], places: list[float], counts: list[int], at: int, crowd: int) -> Valley:
-    first, last = _stretch(counts, at, (counts[at] + crowd) / 2)
+    first = last = at
+    most = (counts[at] + crowd) / 2
+    while first and counts[first - 1] <= most:
+        first -= 1
+    while last < len(counts) - 1 and counts[last + 1] <= most:
+        last += 1
     low, high = bisect_left(logs, places[first]) - 1, bisect_right(logs, places[last])
     lowest = [place for place in range(first, last + 1) if counts[place] == counts[at]]
     return Valley(low, high, places[lowest[len(lowest) // 2]], counts[at] / crowd, crowd - counts[at])
@@ -250,16 +257,3 @@ def _crowds(counts: list[int]) -> list[int]:
             highest = at - apart
         found.append(highest)
     return found
-
-
-def _is_deep(count: int, crowd: int) -> bool:
-    return count <= _FILLED * crowd and crowd - count > _DEVIATIONS * math.sqrt(crowd + count)
-
-
-def _stretch(counts: list[int], at: int, most: float) -> tuple[int, int]:
-    first = last = at
-    while first and counts[first - 1] <= most:
-        first -= 1
-    while last < len(counts) - 1 and counts[last + 1] <= most:
-        last += 1
-    return first, last

@@ -109,6 +109,7 @@ def _check_device(name: str, value: Any) -> str:
 _BETAS = several(
     number(0, below=1), "two numbers from 0 to below 1, such as 0.9,0.999", "X,X", lambda betas: len(betas) == 2
 )
+_COMPILE = replace(SWITCH, check=_check_backend)
 
 
 @documented
@@ -217,10 +218,7 @@ class TrainingConfig(Configuration):
     )
     channels_last: bool = option(False, "use the channels-last memory format, which is faster", group="computing")
     compile: bool | str = option(
-        False,
-        "compile the network, which takes minutes at first",
-        replace(SWITCH, check=_check_backend),
-        group="computing",
+        False, "compile the network, which takes minutes at first", _COMPILE, group="computing"
     )
     checkpoints: Path | None = option(
         None,

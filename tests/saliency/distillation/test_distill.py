@@ -32,7 +32,7 @@ from goctconv.saliency.distillation._teacher import Teacher, with_maps, write_ma
 from goctconv.saliency.inference import all_outputs
 from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.losses import dice_loss
-from goctconv.saliency.losses._boundary import boundary_dice_loss
+from goctconv.saliency.losses._basic import boundary_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
 from reference.training import check_equal, learn, split, state_of

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv.saliency.data import Batch, EpochBatchSampler, SaliencyDataset, collate
-from goctconv.saliency.data._examples import Dropped
+from goctconv.saliency.data._dataset import Dropped
 from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.transforms import Resize, Sample
 from goctconv.training import Callback, TrainingError, create_optimizer, create_schedule

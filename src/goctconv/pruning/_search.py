@@ -17,7 +17,7 @@ from ._inputs import Call, PruningError, batch_norms, check_devices, check_finit
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Run, Verifier, traced
+from ._verify import Run, Verifier, check_runs_itself, traced
 from .propagate import Facts, trace, trace_heads
 from .solve import Limits
 
@@ -149,6 +149,8 @@ class _Search:
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts, run = self._look(self.masked)
+        if self.idle or any("forward" in vars(module) for module in self.model.modules()):
+            check_runs_itself(self.model, self.call)
         verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
         first: PruningError | None = None
         for lists, freeze_cuts in ((True, False), (False, False), (False, True)):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import escaped
-from .._torch import BatchNorm, map_tensors, tensors_in
-from ..graph import Cost, measuring_cost
+from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
+from ..graph import Cost, Observer, Operation, measuring_cost, recording
+from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._metadata import StageShapes, stage_shapes
 from ._trials import other_batch, other_sizes, random_inputs
@@ -227,6 +228,37 @@ def _relative(a: Tensor, b: Tensor) -> float:
             return float("inf")
         return _relative(a[finite], b[finite]) if finite.any() else 0.0
     return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
+
+
+def check_runs_itself(model: nn.Module, call: Call) -> None:
+    """Check that a copy of a model computes with weights of its own, and not with those of the original.
+
+    It does the latter where a module holds a function that holds another module: ``self.run = lambda x: self.conv(x)``.
+    """
+    copy = independent_copy(model, model).eval()
+    reads = _Reads({storage_key(tensor): name for name, tensor in model.named_parameters() if tensor.numel()})
+    with torch.inference_mode(), recording(copy, reads):
+        args, keywords = copied(call)
+        copy(*args, **keywords)
+    if reads.found:
+        raise PruningError(
+            f"a copy of {type(model).__name__} computes with weights of the original, such as {reads.found}: a module "
+            "holds a function that is tied to the original, as a lambda or torch.compile(module.forward) is: make it a "
+            "method, or call it as model.compile() or torch.compile(model)"
+        )
+
+
+class _Reads(Observer):
+    """Sees whether tensors are read."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self._names = names
+        self.found = ""
+
+    def before(self, operation: Operation) -> None:
+        """Look at the inputs of an operation."""
+        for tensor in operation.tensors:
+            self.found = self.found or self._names.get(storage_key(tensor), "")
 
 
 def _lowest(model: nn.Module) -> torch.dtype:

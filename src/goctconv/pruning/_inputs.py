@@ -112,8 +112,8 @@ def set_mode(model: nn.Module, *, with_heads: bool) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show no warnings, and leave the global generators of random numbers as they were."""
-    with undisturbed(), warnings.catch_warnings():
+    """Show no warnings, compile nothing, and leave the global generators of random numbers as they were."""
+    with undisturbed(), warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
         warnings.simplefilter("ignore")
         yield
 

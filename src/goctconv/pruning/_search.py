@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -15,10 +17,11 @@ from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._groups import groups_of
 from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprint_of, quiet
+from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Run, Verifier, check_runs_itself, traced
+from ._verify import Run, Verifier, check_runs_itself, outputs_of, traced
 from .propagate import Facts, trace, trace_heads
 from .solve import Limits
 
@@ -69,7 +72,11 @@ def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = T
     weights = check_finite(model)
     check_devices(model, call)
     with torch.no_grad(), quiet():
-        return _Search(model, call, options, norms, kept, weights).found(thorough)
+        found = _Search(model, call, options, norms, kept, weights).found(thorough)
+    effect = found.plan.report.masking
+    if effect is not None and effect.is_collapse:
+        warnings.warn(effect.warning(), UserWarning, stacklevel=3)
+    return found
 
 
 class _Search:
@@ -92,11 +99,12 @@ class _Search:
         self.masked = self._copy().eval()
         self._weights = {**weights, **self._masked_weights(weights)}
 
-    def _copy(self) -> nn.Module:
-        """Return a masked copy, which shares everything else."""
+    def _copy(self, layers: Collection[str] | None = None) -> nn.Module:
+        """Return a copy that is masked, in all layers or in some, and shares everything else."""
         own = [parameters_of(norm).get(name) for norm in self.norms.values() for name in ("weight", "bias")]
         copy = sharing_copy(self.model, own=[parameter for parameter in own if parameter is not None])
-        self.masks.apply(copy)
+        masks = self.masks if layers is None else self.masks.of(layers)
+        masks.apply(copy)
         return copy
 
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -148,11 +156,22 @@ class _Search:
             self.notes.append(note)
         return joined, run
 
+    def _effect(self, run: Run) -> MaskingEffect | None:
+        """Return how far masking moves the outputs, and what makes them collapse."""
+        if not self.masks.gammas:
+            return None
+        before = outputs_of(sharing_copy(self.model), self.call)
+        effect = effect_of_masking(before, run.outputs)
+        if effect is None or not effect.is_collapse:
+            return effect
+        return blamed(effect, before, self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.call))
+
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts, run = self._look(self.masked)
         if self.idle or any("forward" in vars(module) for module in self.model.modules()):
             check_runs_itself(self.model, self.call)
+        self.effect = self._effect(run)
         verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
         first: PruningError | None = None
         for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
@@ -189,6 +208,7 @@ class _Search:
         costs = (verifier.run.cost, checked.run.cost)
         report = report_of(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
+        report = replace(report, masking=self.effect)
         plan = PruningPlan(
             self.masks, cuts.removed, cuts.steps, report, self._weights, cuts.moves, adds=any(cuts.moves)
         )

@@ -126,8 +126,8 @@ class Verifier:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
             try:
-                expected = _outputs(self._precise, call, with_heads=with_heads)
-                again = _outputs(self._precise, call, with_heads=with_heads) if with_heads else expected
+                expected = outputs_of(self._precise, call, with_heads=with_heads)
+                again = outputs_of(self._precise, call, with_heads=with_heads) if with_heads else expected
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
             if all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
@@ -148,7 +148,7 @@ class Verifier:
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
         try:
-            actual = _outputs(slim, trial.call, with_heads=trial.with_heads)
+            actual = outputs_of(slim, trial.call, with_heads=trial.with_heads)
         except Exception as error:
             where = _failing(slim, trial)
             raise PruningError(
@@ -188,14 +188,14 @@ class Verifier:
             return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor
 
         model = self._precise if trial.name != _EXAMPLE else self._masked
-        again = _outputs(model, trial.call, with_heads=trial.with_heads, seed=1)
+        again = outputs_of(model, trial.call, with_heads=trial.with_heads, seed=1)
         if not all(torch.equal(a, b) for a, b in zip(trial.expected, again, strict=True)):
             raise PruningError(
                 f"{type(model).__name__} gives other outputs when it is called again, in eval mode too, so nothing can "
                 "be compared: switch off what is random in it, such as dropout with training=True"
             )
         call = map_tensors(shaken, trial.call)
-        other = _outputs(model, call, with_heads=trial.with_heads)
+        other = outputs_of(model, call, with_heads=trial.with_heads)
         pairs = zip(trial.expected, other, strict=True)
         return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
 
@@ -285,7 +285,7 @@ def _batch(call: Call) -> list[int]:
 
 
 @torch.inference_mode()
-def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
+def outputs_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
     """Return the outputs of a model; one that is random gives the same again for a seed."""
     torch.manual_seed(seed)
     set_mode(model, with_heads=with_heads)
@@ -307,7 +307,7 @@ def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:
         if isinstance(module, BatchNorm)
     ]
     try:
-        _outputs(model, trial.call, with_heads=trial.with_heads)
+        outputs_of(model, trial.call, with_heads=trial.with_heads)
     finally:
         for handle in handles:
             handle.remove()
@@ -322,7 +322,7 @@ def _failing(model: nn.Module, trial: _Trial) -> str:
         handles.append(module.register_forward_pre_hook(lambda _, __, name=name: running.append(name)))
         handles.append(module.register_forward_hook(lambda *_: _drop(running)))
     try:
-        _outputs(model, trial.call, with_heads=trial.with_heads)
+        outputs_of(model, trial.call, with_heads=trial.with_heads)
     except Exception:  # noqa: BLE001  # it is known already
         return (running and running[-1]) or "the model"
     finally:

@@ -38,6 +38,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
     """
     parts = [
         f"<p>{escaped(report.summary())}</p>",
+        *(f"<p>{escaped(text)}</p>" for text in _masking(report) if text),
         f"<p>{escaped(report.proof())}</p>" if report.proof() else "",
         _totals(report),
         _reasons(report),
@@ -46,6 +47,12 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         section("Layers", [_KEY, _layers(report)] if report.layers else []),
     ]
     return html_page(title, parts, _breakable(title).replace("/", "/<wbr>"))
+
+
+def _masking(report: PruningReport) -> list[str]:
+    effect = report.masking if report.masked else None
+    texts = [] if effect is None else [effect.summary(), effect.warning()]
+    return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 
 def _totals(report: PruningReport) -> str:

@@ -99,9 +99,8 @@ def create_model(
     if accept_license is not None and not isinstance(accept_license, str):
         raise ArgumentTypeError("accept_license", accept_license, "the licence's name, such as 'cc-by-nc-sa-4.0'")
     if pretrained and checkpoint_path is not None:
-        raise ArgumentError(
-            "pretrained", True, problem="and {checkpoint_path} both name weights", cure="give one of them"
-        )
+        problem = "and {checkpoint_path} both name weights"
+        raise ArgumentError("pretrained", True, problem=problem, cure="give one of them")
     try:
         return _create(name, pretrained, checkpoint_path, accept_license, kwargs)
     except TypeError as error:

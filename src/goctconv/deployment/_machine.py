@@ -45,11 +45,6 @@ def describe_machine() -> dict[str, Any]:
     """Return versions, processor, threads, allocator and accelerators, as JSON holds them.
 
     Packages that are not installed are None.
-
-    Example:
-        >>> from goctconv.deployment._machine import describe_machine
-        >>> sorted(describe_machine())
-        ['accelerators', 'allocator', 'goctconv', 'packages', 'processor', 'python', 'system', 'threads']
     """
     return {
         "goctconv": __version__,

@@ -9,7 +9,7 @@ from typing import Any, cast
 import timm
 from torch import nn
 
-from .._checks import ArgumentError, ArgumentTypeError, unexpected_keyword
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, unexpected_keyword
 from .csf import CSF
 from .csnet import CSNet
 from .hub import (
@@ -141,10 +141,8 @@ def _family(name: str) -> type[HubModel] | None:
     return next(families, None)
 
 
-def _check_name(name: object) -> None:
-    if not isinstance(name, str):
-        raise ArgumentTypeError("name", name, "a string, such as 'csnet_x1'")
-    architecture, _, tag = name.partition(".")
+def _check_name(name: str) -> None:
+    architecture, _, tag = check_instance("name", name, str, "a string, such as 'csnet_x1'").partition(".")
     if ":" in name or (timm.is_model(architecture) and not tag):
         return
     if timm.is_model(architecture):

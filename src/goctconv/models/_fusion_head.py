@@ -28,6 +28,14 @@ def published_head(fuse: Sequence[int]) -> HeadChannels:
     return {"fuse": list(fuse), "dilated": dilated, "fused": sum(fuse)}
 
 
+def make_head(
+    in_channels: Sequence[Any], channels: Mapping[str, Any], reductions: Sequence[int], **options: Any
+) -> FusionHead:
+    """Return a head of these widths on features of these strides."""
+    widths = (channels[key] for key in ("fuse", "dilated", "fused"))
+    return FusionHead(list(in_channels), *widths, in_reductions=reductions, dilations=DILATIONS, **options)
+
+
 def widths_of_head(head: FusionHead) -> HeadChannels:
     """Return the widths of a head, as its layers are now."""
     return {

@@ -13,7 +13,7 @@ import torch
 from timm.layers.format import Format
 from torch import nn
 
-from ..._checks import ArgumentError, ArgumentTypeError
+from ..._checks import ArgumentError, check_instance
 from ..hub import StateDict, UnknownModelError, check_fit, read_checkpoint, shapes_of
 from . import _paddle_mobilenet  # noqa: F401  # registers its network with timm
 
@@ -23,14 +23,13 @@ CONVOLUTIONS: dict[str, Any] = {"levels": (1, 2, 3, 4), "image_sizes": (1, 1, No
 
 def check_backbone_name(name: object) -> str:
     """Return the name of one of timm's networks, with or without a tag of weights."""
-    if not isinstance(name, str):
-        raise ArgumentTypeError("backbone", name, "the name of one of timm's networks, such as 'resnet50'")
-    architecture = name.partition(".")[0]
+    known = check_instance("backbone", name, str, "the name of one of timm's networks, such as 'resnet50'")
+    architecture = known.partition(".")[0]
     if not timm.is_model(architecture):
         wanted = architecture.lower().replace("-", "_")
         close = difflib.get_close_matches(wanted, timm.list_models(), n=3, cutoff=0.5)
-        raise UnknownModelError.of("backbone", name, "network of timm", close, "timm.list_models() lists them")
-    return name
+        raise UnknownModelError.of("backbone", known, "network of timm", close, "timm.list_models() lists them")
+    return known
 
 
 def on_backbone(backbone: str | None, family: str, variant: str, arguments: dict[str, Any]) -> dict[str, Any]:

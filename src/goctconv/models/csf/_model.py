@@ -15,10 +15,10 @@ from ..._checks import ArgumentError, check_choice
 from ..._features import ChannelError, parse_channels
 from ...layers import FusionHead
 from .._fusion_head import (
-    DILATIONS,
     HeadChannels,
     check_keys,
     head_in,
+    make_head,
     parse_head,
     places_of_head,
     published_head,
@@ -145,23 +145,12 @@ class CSF(BackboneModel):
         self.norm = norm
         self.channels = _parse_widths(fuse_channels, channels, self.widths)
         self._initial_channels = self.channels
-        self.head = self._make_head(self.widths)
+        options: dict[str, Any] = {"weight_scale": 1.0, "downsample": "bilinear"}
+        options["norm"] = group_norm if norm == "group" else nn.BatchNorm2d
+        self.head = make_head(self.widths, self.channels, self.reductions, **options)
         self.num_features = self.head_hidden_size = self.channels["fused"]
         self.classifier = self._make_classifier(num_classes)
         self._draw()
-
-    def _make_head(self, widths: Sequence[int]) -> FusionHead:
-        return FusionHead(
-            list(widths),
-            self.channels["fuse"],
-            self.channels["dilated"],
-            self.channels["fused"],
-            in_reductions=self.reductions,
-            dilations=DILATIONS,
-            weight_scale=1.0,
-            downsample="bilinear",
-            norm=group_norm if self.norm == "group" else nn.BatchNorm2d,
-        )
 
     def _draw(self) -> None:
         """Draw the convolutions that no backbone's weights are for, as published."""

@@ -131,7 +131,7 @@ class DeployedModel(ObservedModule):
     def _converted(self, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.dtype is None:
             return run(*args, **kwargs)
-        first = next(tensors_in((args, kwargs)), None)
+        first = next(iter(tensors_in((args, kwargs))), None)
         args, kwargs = _cast((args, kwargs), self.dtype)
         output = run(*args, **kwargs)
         return output if first is None or not first.is_floating_point() else _cast(output, first.dtype)

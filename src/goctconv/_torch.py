@@ -53,10 +53,25 @@ REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 _CALL = "_call_impl"  # the function that runs a module's hooks and its forward
 
 
-parameters_of: Callable[[nn.Module], dict[str, nn.Parameter | None]] = attrgetter("_parameters")
-buffers_of: Callable[[nn.Module], dict[str, Tensor | None]] = attrgetter("_buffers")
-children_of: Callable[[nn.Module], dict[str, nn.Module | None]] = attrgetter("_modules")
-"""Parameters, buffers and children that a module registers itself, None included; changing the dict changes it."""
+# What a module registers itself, None included; changing the dict changes the module. Compiled code asks for it, and
+# torch.compile does not trace attrgetter.
+
+
+def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return the parameters that a module registers itself, None included."""
+    return module._parameters
+
+
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return the buffers that a module registers itself, None included."""
+    return module._buffers
+
+
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return the children that a module registers, None included."""
+    return module._modules
+
+
 forward_hooks_of: Callable[[nn.Module], dict[int, Callable[..., Any]]] = attrgetter("_forward_hooks")
 forward_pre_hooks_of: Callable[[nn.Module], dict[int, Callable[..., Any]]] = attrgetter("_forward_pre_hooks")
 """A module's hooks by id, in the order of their calls."""

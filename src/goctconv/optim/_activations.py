@@ -131,9 +131,8 @@ class Call:
             return None
         found: Value | None = None
         is_combined = False
-        is_lost = not reached & (
-            self.bit | sum(value.bit for value in self.seen)
-        )  # it leaves in a way that is not seen
+        bits = self.bit | sum(value.bit for value in self.seen)
+        is_lost = not bits & reached  # it leaves in a way that is not seen
         for value in self.seen:
             if not (is_lost or value.bit & reached):
                 continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,22 +15,22 @@ _COLLAPSED = 0.2
 
 @dataclass(frozen=True)
 class MaskingEffect:
-    """How far masking moves the outputs of a network on the example, before anything is removed.
+    """How far masking moves the outputs of a network, before anything is removed.
 
     Attributes:
-        relative: The root mean square of the change, relative to that of the outputs.
-        largest: The largest change, relative to the largest output.
-        spread: By how much the outputs vary afterwards, as a share of what they varied by before: of the output that
-            lost most, its standard deviation. Below 0.2 the outputs have collapsed.
-        layer: Where they have: the BatchNorm that does most of it when it is masked alone; else empty.
-        alone: The ``spread`` that masking this layer alone leaves.
+        relative: The root mean square of the change on the example, relative to that of the outputs.
+        largest: The largest change on the example, relative to the largest output.
+        spread: By how much the outputs vary afterwards, from place to place and between the example and random input,
+            as a share of what they varied by before. Below 0.2 they have collapsed.
+        layer: Where they have: the BatchNorm that moves the outputs most when it is masked alone; else empty.
+        alone: ``relative`` of this layer alone.
     """
 
     relative: float
     largest: float
     spread: float
     layer: str = ""
-    alone: float = 1.0
+    alone: float = 0.0
 
     @property
     def is_collapse(self) -> bool:
@@ -45,15 +46,48 @@ class MaskingEffect:
         if not self.is_collapse:
             return ""
         what = "constant" if self.spread < 1e-6 else f"nearly constant ({self.spread:.1%} of their variation is left)"
-        does = (
-            "alone does it" if self.alone < _COLLAPSED else f"does most, but leaves {self.alone:.0%} when masked alone"
-        )
-        cure = "mask less, set max_ratio, or keep that layer"
-        return f"masking leaves the outputs on the example {what}: {self.layer} {does}; {cure}"
+        does = f"{self.layer} does most of it, {self.alone:.2g} when masked alone"
+        return f"masking leaves the outputs {what}: {does}; mask less, set max_ratio, or keep that layer"
 
 
-def effect_of_masking(before: Sequence[Tensor], after: Sequence[Tensor]) -> MaskingEffect | None:
-    """Compare outputs; None if there is nothing to compare: no numbers, or not equally many."""
+Outputs: TypeAlias = "Sequence[Tensor]"
+
+
+def effect_of_masking(before: Sequence[Outputs], after: Sequence[Outputs]) -> MaskingEffect | None:
+    """Compare the outputs for several inputs, of which the first is the example.
+
+    Returns:
+        The effect; None if nothing can be compared: other shapes, no numbers, or none that are finite.
+    """
+    change = _change(before[0], after[0])
+    if change is None:
+        return None
+    kept = [
+        (_deviation(own), _deviation(masked))
+        for own, masked in zip(zip(*before, strict=False), zip(*after, strict=False), strict=False)
+    ]
+    shares = [masked / own for own, masked in kept if own and masked is not None]
+    return MaskingEffect(*change, min(shares, default=1.0))
+
+
+def blamed(
+    effect: MaskingEffect, before: Outputs, layers: Iterable[str], run: Callable[[str], Outputs]
+) -> MaskingEffect:
+    """Return the effect with the layer that does most of it.
+
+    Args:
+        effect: Of all layers together.
+        before: The outputs on the example of the network that is not masked.
+        layers: Those with masked channels.
+        run: Returns the outputs on the example with one of them masked alone.
+    """
+    changes = {layer: _change(before, run(layer)) or (0.0, 0.0) for layer in layers}
+    layer = max(changes, key=lambda name: changes[name])
+    return replace(effect, layer=layer, alone=changes[layer][0])
+
+
+def _change(before: Outputs, after: Outputs) -> tuple[float, float] | None:
+    """Return the relative change and the largest one."""
     pairs = [
         (x.double().flatten(), y.double().flatten())
         for x, y in zip(before, after, strict=False)
@@ -62,31 +96,19 @@ def effect_of_masking(before: Sequence[Tensor], after: Sequence[Tensor]) -> Mask
     if not pairs or len(before) != len(after):
         return None
     old, new = (torch.cat(side) for side in zip(*pairs, strict=True))
-    change = new - old
-    relative, largest = change.norm() / old.norm(), change.abs().max() / old.abs().max()
-    return MaskingEffect(float(relative.nan_to_num(0.0)), float(largest.nan_to_num(0.0)), _spread(pairs))
+    relative, largest = (new - old).norm() / old.norm(), (new - old).abs().max() / old.abs().max()
+    return float(relative.nan_to_num(0.0)), float(largest.nan_to_num(0.0))
 
 
-def _spread(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Return the least share of its standard deviation that an output keeps; 1 where none varied."""
-    deviations = [(x.std(correction=0), y.std(correction=0), x.abs().max()) for x, y in pairs]
-    return min((float(y / x) for x, y, size in deviations if x > 1e-6 * size), default=1.0)
+def _deviation(outputs: Sequence[Tensor]) -> float | None:
+    """Return the standard deviation of one output of several inputs, within channels; None if it is none of numbers.
 
-
-def blamed(
-    effect: MaskingEffect, before: Sequence[Tensor], layers: Iterable[str], run: Callable[[str], Sequence[Tensor]]
-) -> MaskingEffect:
-    """Return the effect with the layer that does most of it.
-
-    Args:
-        effect: Of all layers together.
-        before: The outputs of the network that is not masked.
-        layers: Those with masked channels.
-        run: Returns the outputs with one of them masked alone.
+    What varies by rounding alone has none.
     """
-    spreads = {}
-    for layer in layers:
-        alone = effect_of_masking(before, run(layer))
-        spreads[layer] = 0.0 if alone is None else alone.spread
-    layer = min(spreads, key=lambda name: spreads[name])
-    return MaskingEffect(effect.relative, effect.largest, effect.spread, layer, spreads[layer])
+    if not all(own.is_floating_point() and own.dim() > 1 and own.numel() and own.isfinite().all() for own in outputs):
+        return None
+    if len({own.shape[1] for own in outputs}) > 1:
+        return None
+    rows = torch.cat([own.double().transpose(0, 1).flatten(1) for own in outputs], 1)
+    found = float(rows.var(1, correction=0).mean().sqrt())
+    return found if found > 1e-6 * float(rows.abs().max()) else 0.0

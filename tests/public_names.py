@@ -28,15 +28,11 @@ PACKAGES = (
 # Exported for other packages of goctconv, and not for users, who get objects of these types and need not name them.
 INTERNAL: frozenset[str] = frozenset(
     {
+        "goctconv.deployment.Benchmark",  # what `goctconv bench` measures
         "goctconv.deployment.DeployedModel",  # saliency asks whether a network is deployed already
         "goctconv.deployment.Engine",
-        "goctconv.deployment.Exported",
         "goctconv.deployment.OnnxEngine",
         "goctconv.deployment.OpenVINOEngine",
-        "goctconv.deployment.describe_machine",  # what `goctconv bench` writes beside its numbers
-        "goctconv.deployment.keep_freed_memory",
-        "goctconv.deployment.processors",
-        "goctconv.deployment.write_openvino",
         "goctconv.layers.PLAIN",
         "goctconv.layers.Block",
         "goctconv.layers.Kernels",
@@ -45,7 +41,7 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.optim.find_activations",
         "goctconv.optim.global_average_pool",
         "goctconv.report.Picture",  # the type of the pictures in the pages of cli
-        "goctconv.saliency.metrics.METRICS",  # headings of the tables of report and cli
+        "goctconv.saliency.metrics.METRICS",  # those that saliency computes by default
         "goctconv.saliency.metrics.SaliencyScores",  # the type of what report and cli show
         "goctconv.training.TrainingRun",  # the type that the callbacks of cli get
     }

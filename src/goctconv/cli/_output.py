@@ -78,6 +78,16 @@ def write_file(path: Path, content: bytes | str) -> None:
         write_atomic(path, lambda stream: stream.write(data))
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the sorted names of what is in an output folder, which may not exist yet."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--output {folder}: this is a file: name a folder")
+    try:
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error})") from error
+
+
 def check_picture() -> None:
     """Find out whether pictures can be drawn, before the work begins."""
     if importlib.util.find_spec("matplotlib") is None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ._arguments import add_weights, file_ending, integer_from, network_size, ratio, share, threshold
-from ._command import Command
+from ._command import Command, deferred
 
 _DESCRIPTION = """\
 Remove channels from a trained network with BatchNorm, and check that this changes nothing: the result gives what the
@@ -80,17 +80,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._prune_run import run_prune  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
-
-    return run_prune(args)
-
-
 PRUNE = Command(
     name="prune",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=deferred("_prune_run", "run_prune"),
     names={"checkpoint_path": "--weights", "example_inputs": "--size"},
 )

@@ -9,13 +9,10 @@ from ._errors import LicenseError as LicenseError
 from ._errors import UnknownModelError as UnknownModelError
 from ._model import MODULES as MODULES
 from ._model import HubModel as HubModel
-from ._model import holds_its_widths as holds_its_widths
-from ._pruned import PLAN as PLAN
 from ._pruned import create_planned as create_planned
 from ._pruned import load_pruned as load_pruned
 from ._pruned import planned_folder as planned_folder
 from ._pruned import save_pruned as save_pruned
-from ._pruned import whole_plan as whole_plan
 from ._published_layouts import Layout as Layout
 from ._published_layouts import Published as Published
 from ._published_layouts import nested as nested

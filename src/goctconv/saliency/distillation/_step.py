@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import check_choice
+from ...graph import evaluating
 from ..data import Batch, DataSetError, SaliencyLoader
 from ..inference import all_outputs
 from ..learning import REDUCTIONS
@@ -88,11 +89,12 @@ class TeacherAgreement:
         """Return ``teacher_mae``, the mean over photographs."""
         parameter = next(model.parameters())
         total, images = 0.0, 0
-        for given in self.loader:
-            batch = given.to(parameter.device)
-            maps = model(batch.images.to(parameter.dtype)).float().sigmoid()
-            total += float((maps - self.step.targets(batch)).abs().mean((1, 2, 3)).double().sum())
-            images += len(batch.images)
+        with evaluating(model):
+            for given in self.loader:
+                batch = given.to(parameter.device)
+                maps = model(batch.images.to(parameter.dtype)).float().sigmoid()
+                total += float((maps - self.step.targets(batch)).abs().mean((1, 2, 3)).double().sum())
+                images += len(batch.images)
         if not images:
             name, why = next(iter(self.loader.skipped.items()))
             raise DataSetError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -27,7 +27,6 @@ from ..data import (
     SkippedPairWarning,
     default_workers,
     find_pairs,
-    pair_maps,
     read_image,
 )
 from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
@@ -67,6 +66,7 @@ def evaluate(
     workers: int | None = None,
     device: str | torch.device = "auto",
     resize: bool = False,
+    on_pair: Callable[[ScoredPair], object] | None = None,
 ) -> SaliencyScores:
     """Compare a network's maps of photographs, or maps on the disk, with masks.
 
@@ -84,6 +84,8 @@ def evaluate(
         workers: Threads that read and compare; by default one per processor, at most four.
         device: "auto" is where the model is.
         resize: Whether maps of other sizes are resized to their masks.
+        on_pair: Is called after each image, in order, and hears of those that are left out in place of the warning. Its
+            argument has the attributes ``pair``, ``metrics`` of the image alone, and ``error``, one of them None.
 
     Returns:
         The scores, as `goctconv.saliency.metrics.SaliencyMetrics.compute` returns them.
@@ -110,7 +112,7 @@ def evaluate(
         problem = "with {predictions}" if model is not None else "without {predictions}"
         raise ArgumentError("model", model, problem=problem, cure="pass one of {model} and {predictions}")
     found = data if isinstance(data, DataSet) else find_pairs(data)
-    found = found if predictions is None else pair_maps(found, Path(predictions))
+    found = found if predictions is None else find_pairs(found, maps=predictions)
     total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
     scored_pairs = score_pairs(
         found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
@@ -121,9 +123,11 @@ def evaluate(
             total.merge(scored.metrics)
         if scored.error is not None:
             problems.append(str(scored.error))
+        if on_pair is not None:
+            on_pair(scored)
     if not total.images:
         raise DataSetError(f"{found.name}: no image can be compared: {problems[0] if problems else 'there is none'}")
-    if problems:
+    if problems and on_pair is None:
         named = "; ".join(problems[:_NAMED])
         warnings.warn(f"{len(problems)} images are left out: {named}", SkippedPairWarning, stacklevel=2)
     return total.compute()

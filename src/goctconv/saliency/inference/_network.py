@@ -13,7 +13,7 @@ from ..._checks import ArgumentError, check_instance
 from ...graph import unwrapped
 
 
-class NotANumberError(ArgumentError):
+class NotANumberError(ArgumentError, FloatingPointError):
     """A network's output is not a number: its weights are untrained, or BatchNorm statistics do not fit them."""
 
 

@@ -96,7 +96,7 @@ def _score(
         shown.step()
         if scored.error is not None:
             named = isinstance(scored.error, ImageError)
-            kind = "" if named else f"{scored.pair.image}: {type(scored.error).__name__} "
+            kind = "" if named else f"{scored.source.image}: {type(scored.error).__name__} "
             failures.append(f"{kind}{scored.error}")
             shown.line(f"goctconv: {failures[-1]}")
 

@@ -35,7 +35,7 @@ from goctconv.saliency.losses import dice_loss
 from goctconv.saliency.losses._boundary import boundary_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
-from reference.learning import check_equal, learn, split, state_of
+from reference.training import check_equal, learn, split, state_of
 from saliency.data_sets import make_data_set, truncate
 
 RANKS = 2

@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..deployment import Benchmark, ExportError
 from ..saliency import calibrate_batch_norm
 from ._command import CommandError, spelling
 from ._model import SAVED, choose_device, create_model, input_size
-from ._output import plural, say, tell, write_file
+from ._output import aligned, plural, say, tell, write_file
 
 _CODE = """
 import time
@@ -151,25 +150,28 @@ def model_lines(figures: dict[str, Any], batch_size: int) -> list[str]:
             for name, one_image in latency.items()
         ]
         header = [plural(int(threads), "thread"), "one image", "ratio", f"batches of {batch_size}", "ratio"]
-        lines += ["", *_table([header, *rows])]
-    rows = [_fact_row(name, facts) for name, facts in processor["forms"].items()]
-    lines += ["", *_table([["form", "made in", "loaded in", "difference", "peak memory"], *rows])]
+        lines += ["", *aligned([header, *rows])]
+    rows = [
+        [
+            name,
+            f"{facts['made_in_s']:.1f} s",
+            f"{facts['loaded_in_s']:.2f} s",
+            f"{facts['difference']:.1e}",
+            "" if facts["peak_memory_bytes"] is None else f"{facts['peak_memory_bytes'] / 2**20:.1f} MiB",
+        ]
+        for name, facts in processor["forms"].items()
+    ]
+    lines += ["", *aligned([["form", "made in", "loaded in", "difference", "peak memory"], *rows])]
     for batch, forms in (figures["cuda"] or {}).items():
-        lines += ["", *_cuda_table(batch, forms)]
+        lines += ["", *_on_cuda(batch, forms)]
     return lines
 
 
-def _cuda_table(batch: str, forms: dict[str, Any] | None) -> list[str]:
+def _on_cuda(batch: str, forms: dict[str, Any] | None) -> list[str]:
     header = [f"CUDA, {batch} at a time", "batch", "ratio", "speed"]
     if forms is None:
         return [f"{header[0]}: not enough memory"]
-    return _table([header, *([name, _milliseconds(form), _ratio(form), _speed(form)] for name, form in forms.items())])
-
-
-def _fact_row(name: str, facts: dict[str, Any]) -> list[str]:
-    peak = facts["peak_memory_bytes"]
-    memory = "" if peak is None else f"{peak / 2**20:.1f} MiB"
-    return [name, f"{facts['made_in_s']:.1f} s", f"{facts['loaded_in_s']:.2f} s", f"{facts['difference']:.1e}", memory]
+    return aligned([header, *([name, _milliseconds(form), _ratio(form), _speed(form)] for name, form in forms.items())])
 
 
 def _milliseconds(figures: dict[str, Any]) -> str:
@@ -188,14 +190,3 @@ def _ratio(figures: dict[str, Any]) -> str:
 
 def _pairs(facts: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.rjust(width) if column else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]

@@ -24,7 +24,7 @@ from ..saliency.data import header_sizes
 from ..saliency.metrics import SaliencyMetrics
 from ._command import CommandError
 from ._model import choose_device, computing, input_size_or_own, load_trained_model
-from ._output import Progress, check_picture, plural, progress, say, shorten, tell, write_file, writing
+from ._output import Progress, aligned, check_picture, plural, progress, say, shorten, tell, write_file, writing
 
 if TYPE_CHECKING:
     from ..saliency.data import DataSet, ImagePair
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 
 
 class _Job(NamedTuple):
-    """A data set whose pairs are (map or photograph, mask), where it came from, and the folder of its maps, if any."""
+    """A data set whose pairs are (map or photograph, mask), and where it came from."""
 
     source: str
     data: DataSet
-    maps: Path | None = None
 
     @property
     def absent(self) -> tuple[Path, ...]:
@@ -72,13 +71,33 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if not args.resize:
         _check_sizes(jobs)
     with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown, computing(args, device):
-        scored = [_score(job, metrics, model, device, args, shown) for job in jobs]
-    results = [result for result in scored if result.scores is not None]
-    if not results:
+        results = [_score(job, metrics, model, device, args, shown) for job in jobs]
+    if all(result.scores is None for result in results):
         raise CommandError("no image could be evaluated")
-    tell(_table(results))
-    _write(results, args)
-    return 1 if any(result.failures or result.job.absent for result in scored) else 0
+    _tell_and_write([result for result in results if result.scores is not None], args)
+    return 1 if any(result.failures or result.job.absent for result in results) else 0
+
+
+def _tell_and_write(results: Sequence[_Result], args: argparse.Namespace) -> None:
+    scores = [(result.job.data.name, result.scores) for result in results if result.scores is not None]
+    first = scores[0][1]
+    rows = [["data set", "images", *first.titled()]]
+    rows += [
+        [name, str(found.images), *(f"{value:.4f}" for value in found.scores().values())] for name, found in scores
+    ]
+    tell("\n".join([*aligned(rows), f"protocol {first.protocol}"]))
+    if args.json is not None:
+        write_file(args.json, json.dumps(_as_json(results, args), indent=1) + "\n")
+    if args.csv is not None:
+        write_file(args.csv, _as_csv(scores))
+    if args.plot is not None:
+        curves = {f"{name}: max F {max(found.curves.f):.4f}": found.curves for name, found in scores}
+        title = f"Precision, recall and F, protocol {first.protocol.name}"
+        with writing(args.plot):  # precision by recall, and F by threshold, of each data set
+            learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title).save(args.plot)
+    if args.report is not None:
+        subtitle = f"maps in {args.predictions}" if args.predictions else f"{args.model} at input size {args.size}"
+        write_file(args.report, evaluation_page(dict(scores), subtitle=subtitle))
 
 
 def _score(
@@ -104,7 +123,7 @@ def _score(
         scores = evaluate(
             job.data,
             model,
-            predictions=job.maps,
+            predictions=True if model is None else None,
             protocol=args.protocol,
             metrics=metrics,
             size=input_size_or_own(args.size),
@@ -129,14 +148,12 @@ def _find_jobs(args: argparse.Namespace) -> list[_Job]:
     try:
         if args.masks:
             images = args.predictions or args.images
-            return [_Job(str(args.masks), find_pairs(images, masks=args.masks), args.predictions)]
+            return [_Job(str(args.masks), find_pairs(images, masks=args.masks))]
         jobs = _unique_names([_Job(source, find_pairs(source)) for source in args.datasets])
         if not args.predictions:
             return jobs
         folders = [_maps_of(args.predictions, job.data.name, alone=len(jobs) == 1) for job in jobs]
-        return [
-            _Job(job.source, find_pairs(job.data, maps=maps), maps) for job, maps in zip(jobs, folders, strict=True)
-        ]
+        return [_Job(job.source, find_pairs(job.data, maps=folder)) for job, folder in zip(jobs, folders, strict=True)]
     except (DataSetError, OSError) as error:
         raise CommandError(*str(error).splitlines()) from error
 
@@ -196,38 +213,6 @@ def _note(job: _Job, args: argparse.Namespace) -> None:
         say(f"goctconv: {job.data.name}: {plural(len(extra), 'extra file')}: {shorten(extra)}")
 
 
-def _table(results: Sequence[_Result]) -> str:
-    """Return the scores as text: a line per data set, and the protocol."""
-    scores = _scores(results)
-    first = scores[0][1]
-    rows = [["data set", "images", *first.titled()]]
-    rows += [
-        [name, str(found.images), *(f"{value:.4f}" for value in found.scores().values())] for name, found in scores
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])  # the name, then numbers
-        for row in rows
-    ]
-    return "\n".join([*lines, f"protocol {first.protocol}"])
-
-
-def _scores(results: Sequence[_Result]) -> list[tuple[str, SaliencyScores]]:
-    return [(result.job.data.name, result.scores) for result in results if result.scores is not None]
-
-
-def _write(results: Sequence[_Result], args: argparse.Namespace) -> None:
-    if args.json is not None:
-        write_file(args.json, json.dumps(_as_json(results, args), indent=1) + "\n")
-    if args.csv is not None:
-        write_file(args.csv, _as_csv(_scores(results)))
-    if args.plot is not None:
-        _plot(args.plot, _scores(results))
-    if args.report is not None:
-        subtitle = f"maps in {args.predictions}" if args.predictions else f"{args.model} at input size {args.size}"
-        write_file(args.report, evaluation_page(dict(_scores(results)), subtitle=subtitle))
-
-
 def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, Any]:
     """Return everything that is known, the names of files without a partner included."""
     model = None
@@ -249,7 +234,7 @@ def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, 
     return {"goctconv": __version__, "model": model, "data_sets": data_sets}
 
 
-def _as_csv(scores: list[tuple[str, SaliencyScores]]) -> str:
+def _as_csv(scores: Sequence[tuple[str, SaliencyScores]]) -> str:
     """Return the curves: a line per data set and threshold."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -259,12 +244,3 @@ def _as_csv(scores: list[tuple[str, SaliencyScores]]) -> str:
         for values in zip(*found.curves.to_dict().values(), strict=True):
             writer.writerow([name, found.protocol.name, *values])
     return text.getvalue()
-
-
-def _plot(path: Path, scores: list[tuple[str, SaliencyScores]]) -> None:
-    """Draw precision by recall, and F by threshold, of each data set."""
-    curves = {f"{name}: max F {max(found.curves.f):.4f}": found.curves for name, found in scores}
-    title = f"Precision, recall and F, protocol {scores[0][1].protocol.name}"
-    picture = learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title)
-    with writing(path):
-        picture.save(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ._arguments import add_device, add_size, add_weights, integer_from, probability
+from ._arguments import add_device, add_size, add_weights, integer_from, number
 from ._command import Command, deferred
 
 _DESCRIPTION = """\
@@ -44,7 +44,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     result = parser.add_argument_group("result")
     result.add_argument(
-        "--threshold", type=probability, metavar="T", help="black and white: white where the probability exceeds T"
+        "--threshold",
+        type=number("a probability from 0 to 1", lambda value: 0 <= value <= 1),
+        metavar="T",
+        help="black and white: white where the probability exceeds T",
     )
     result.add_argument("--cutout", action="store_true", help="also NAME_cutout.png: the object, the rest transparent")
     result.add_argument("--overlay", action="store_true", help="also NAME_overlay.png: the map over the photograph")

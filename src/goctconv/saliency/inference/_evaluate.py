@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def evaluate(
     data: str | os.PathLike[str] | DataSet,
     model: nn.Module | None = None,
     *,
-    predictions: str | os.PathLike[str] | None = None,
+    predictions: str | os.PathLike[str] | Literal[True] | None = None,
     protocol: str | Protocol = "paper",
     metrics: Sequence[str] | None = None,
     size: Size = 224,
@@ -60,7 +61,8 @@ def evaluate(
     Args:
         data: Photographs (or maps) with masks: a folder or list in a layout of `find_pairs`, or what that found.
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
-        predictions: Instead of a model, a folder of maps, named as the masks are.
+        predictions: Instead of a model, a folder of maps, named as the masks are; True if ``data`` pairs maps with
+            masks already, as ``find_pairs(data, maps=folder)`` does.
         protocol: How to compute: "paper", "pysodmetrics", or a `Protocol`.
         metrics: Names of those to compute; by default all, without the weighted F if scipy is not installed.
         size: The network's input size, as for `predict`.
@@ -96,7 +98,7 @@ def evaluate(
         problem = "with {predictions}" if model is not None else "without {predictions}"
         raise ArgumentError("model", model, problem=problem, cure="pass one of {model} and {predictions}")
     found = data if isinstance(data, DataSet) else find_pairs(data)
-    found = found if predictions is None else find_pairs(found, maps=predictions)
+    found = found if predictions is None or predictions is True else find_pairs(found, maps=predictions)
     total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
     problems = []
     for scored in score_pairs(

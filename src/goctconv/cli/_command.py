@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._checks import ArgumentError, Spelling, in_python
+from .._checks import Spelling, in_python
 
 
 class CommandError(ValueError):
@@ -38,11 +38,6 @@ def deferred(module: str, function: str, **options: Any) -> Callable[[argparse.N
         return status
 
     return run
-
-
-def in_options(error: ArgumentError, args: argparse.Namespace) -> str:
-    """Return the message of an error with the options of the command in place of Python's arguments."""
-    return error.text(spelling(args))
 
 
 def spelling(args: argparse.Namespace) -> Spelling:

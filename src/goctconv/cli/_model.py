@@ -120,17 +120,6 @@ def computing(args: argparse.Namespace, device: torch.device | None = None) -> I
         ) from error
 
 
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Set the number of PyTorch's threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _spelling(name: str, value: str | None) -> str:
     """Write an argument of `create_model` as on the command line."""
     return _OPTIONS.get(name) or f"--model-args {in_python(name, value)}"

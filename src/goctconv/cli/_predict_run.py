@@ -23,7 +23,7 @@ from ..saliency import ImageError, Predictor, cutout, grey_map, overlay, read_im
 from ._command import CommandError
 from ._model import choose_device, computing, input_size_or_own, load_trained_model
 from ._output import plural, progress, say, write_bytes
-from ._predict_files import Task, find_photographs, plan_outputs
+from ._predict_files import find_photographs, plan_outputs
 
 _MAP, _CUTOUT, _OVERLAY = "", "_cutout", "_overlay"  # as they end the file's name
 
@@ -39,12 +39,12 @@ def run_predict(args: argparse.Namespace) -> int:
     if args.output is None:
         raise CommandError("say where the maps go: -o DIR")
     photographs, problems = find_photographs(args.inputs, args.output)
-    tasks = plan_outputs(photographs, args.output, _wanted_kinds(args))
+    outputs = plan_outputs(photographs, args.output, _wanted_kinds(args))
     predictor = _make_predictor(args)
     start = time.perf_counter()
     for problem in problems:
         say(f"goctconv: {problem}")
-    written, failed = _write_maps(predictor, tasks, args)
+    written, failed = _write_maps(predictor, outputs, args)
     failed += len(problems)
     if not args.quiet:
         failures = f" ({failed} failed)" if failed else ""
@@ -53,9 +53,10 @@ def run_predict(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _write_maps(predictor: Predictor, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
+def _write_maps(
+    predictor: Predictor, outputs: dict[Path, dict[str, Path]], args: argparse.Namespace
+) -> tuple[int, int]:
     """Write the results of photographs, and return how many are complete and how many have failed."""
-    outputs = {task.path: task.outputs for task in tasks}
     lock = Lock()
     written = failed = 0
 
@@ -66,7 +67,7 @@ def _write_maps(predictor: Predictor, tasks: list[Task], args: argparse.Namespac
         with lock:  # in any thread
             written += 1
 
-    with progress(len(tasks), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
+    with progress(len(outputs), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
         try:
             with closing(predictor.each(outputs, write, workers=args.workers, max_pixels=args.max_pixels)) as outcomes:
                 for outcome in outcomes:
@@ -75,7 +76,7 @@ def _write_maps(predictor: Predictor, tasks: list[Task], args: argparse.Namespac
                         failed += 1
                         shown.line(f"goctconv: {_describe(outcome.source, outcome.error)}")
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(tasks)} written") from interrupt
+            raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(outputs)} written") from interrupt
     return written, failed
 
 

@@ -50,15 +50,10 @@ Example: TypeAlias = tuple[str, dict[str, NDArray[np.uint8]]]
 
 
 class Proof(NamedTuple):
-    """Two distances.
+    """Two distances: the cost of masking channels, and how exact it is to remove them then."""
 
-    Attributes:
-        masked: Of the maps with and without the channels below the threshold: the cost of leaving them out.
-        cut: Of the outputs with these channels masked and with these channels removed, relative, in float64.
-    """
-
-    masked: float
-    cut: float
+    masked: float  # of the maps with and without the channels below the threshold
+    cut: float  # of the outputs with these channels masked and with these channels removed, relative, in float64
 
     def numbers(self, report: PruningReport) -> dict[str, float]:
         """Return them, and what was measured when channels were removed, by what was compared."""

@@ -7,13 +7,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ..._checks import ArgumentError, ArgumentWarning
@@ -32,7 +31,7 @@ from ...saliency import (
 )
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError, spelling
-from .._model import create_model, input_size, torch_threads
+from .._model import create_model, input_size
 from .._output import plural, say, tell, writing
 from .._predict_run import save_png
 from .._training_page import prove
@@ -75,9 +74,11 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="goctconv-demo-") as copies,
         _as_command_errors(args),
-        # A small network's operations are too short for several threads; with one, results do not depend on the cores.
-        torch_threads(1 if is_small else torch.get_num_threads()),
+        ExitStack() as stack,
     ):
+        if is_small:  # its operations are too short for several threads; with one, results do not depend on the cores
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
         shrink = 2 * max(input_size(args.size))
         training, validation = (
             validation_loader(pairs, size=args.size, batch_size=16, workers=0, shrink=shrink, cache=copies)
@@ -202,26 +203,18 @@ class _Lines(Callback):
         tell(f"pruned: {removed}, {before:,} -> {after:,} parameters ({1 - after / before:.1%} went)")
 
 
-def _optimizer(model: nn.Module) -> Optimizer:
-    if not isinstance(model, CSNet):
-        raise TypeError(f"model is a {type(model).__name__}, expected a CSNet")
+def _optimizer(model: Any) -> Optimizer:
     gammas = [model.get_submodule(name).weight for name in model.dynamic_decay_names()]
-    own = {id(gamma) for gamma in gammas}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    groups: list[dict[str, Any]] = [
-        {"params": others},
-        {"params": gammas, "lr": _GAMMA_LEARNING_RATE, "betas": _GAMMA_BETAS},
-    ]
-    return Adam(groups, _LEARNING_RATE, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
+    others = [parameter for parameter in model.parameters() if all(parameter is not gamma for gamma in gammas)]
+    faster: dict[str, Any] = {"params": gammas, "lr": _GAMMA_LEARNING_RATE, "betas": _GAMMA_BETAS}
+    return Adam([{"params": others}, faster], _LEARNING_RATE, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
 
 
 def _outcome(
     training: SaliencyLoader, validation: SaliencyLoader, model: CSNet, result: TrainingResult, baselines: Baselines
 ) -> Outcome:
     """Compare the networks before and after pruning; their BatchNorm statistics are measured anew."""
-    slim = result.model
-    if not isinstance(slim, CSNet):
-        raise TypeError(f"pruning made a {type(slim).__name__} of a CSNet")
+    slim: Any = result.model  # a CSNet too
     proof = prove(model.eval(), result.plan, [batch.images for batch in validation])
     calibrated_on = [batch.images for batch in training][: max(1, _CALIBRATED_ON // 16)]
     for network in (model, slim):

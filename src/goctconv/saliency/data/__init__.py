@@ -16,6 +16,7 @@ from ._loaders import BothLoaders as BothLoaders
 from ._loaders import SaliencyLoader as SaliencyLoader
 from ._loaders import SkippedPairWarning as SkippedPairWarning
 from ._loaders import both_loaders as both_loaders
+from ._loaders import comparison_loader as comparison_loader
 from ._loaders import listed as listed
 from ._loaders import training_loader as training_loader
 from ._loaders import validation_loader as validation_loader

@@ -274,5 +274,10 @@ def both_loaders(
     learned_from = training_loader(train, sizes=sizes, **options)
     if validation is None or distributed.rank():
         return BothLoaders(learned_from, None)
+    return BothLoaders(learned_from, comparison_loader(validation, sizes=sizes, **options))
+
+
+def comparison_loader(pairs: DataSet | Iterable[ImagePair], *, sizes: Sequence[Any], **options: Any) -> SaliencyLoader:
+    """Return a loader of all pairs in this process, of the first of the sizes; of `training_loader`'s options."""
     alike = {name: options[name] for name in _ALIKE if name in options}
-    return BothLoaders(learned_from, validation_loader(validation, size=sizes[0], rank=0, world_size=1, **alike))
+    return validation_loader(pairs, size=sizes[0], rank=0, world_size=1, **alike)

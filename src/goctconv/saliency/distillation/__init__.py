@@ -2,4 +2,5 @@
 
 from ._config import DistillationConfig as DistillationConfig
 from ._distill import distill as distill
-from ._step import DistillationStep as DistillationStep
+from ._teacher import DistillationStep as DistillationStep
+from ._teacher import TeacherAgreement as TeacherAgreement

@@ -17,8 +17,7 @@ from ..data import DataSet, Photographs, both_loaders, find_images
 from ..learning import SIZE, Pairs, SaliencyConfig, SaliencyValidation, Task, found_pairs
 from ..losses._basic import Reduction
 from ..transforms._sample import Transform
-from ._step import DistillationStep, TeacherAgreement
-from ._teacher import Teacher, with_maps
+from ._teacher import DistillationStep, Teacher, TeacherAgreement, with_maps
 
 
 def _check_teacher_size(name: str, value: Any) -> Any:
@@ -91,21 +90,15 @@ class DistillationConfig(SaliencyConfig):
             transforms: As for `distill`.
             pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
         """
-        step = DistillationStep(
-            None if self.maps else teacher,
-            loss=self.loss,
-            weights=self.output_weights,
-            reduction=self.reduction,
-            size=self.teacher_size,
-            amp=self.teacher_amp,
-        )
-        kept = Teacher(teacher, size=self.teacher_size, amp=self.teacher_amp) if self.maps else None
-        if kept is not None:  # the teacher is not needed any more, but named
-            step.teacher_text = f"maps of teacher {kept.fingerprint()}, {self.teacher_size or self._largest()}"
-        photographs = self._with_maps(find_images(images), kept)
+        taught = Teacher(teacher, size=self.teacher_size, amp=self.teacher_amp)
+        step = DistillationStep(taught, loss=self.loss, weights=self.output_weights, reduction=self.reduction)
+        if self.maps:  # the teacher is not needed any more, but named
+            step.teacher = None
+            step.maps = f"maps of teacher {taught.fingerprint()}, {self.teacher_size or self._largest()}"
+        photographs = self._with_maps(images, taught)
         compared = None if validation is None else found_pairs(validation)
         if held_out is not None:
-            compared = self._with_maps(find_images(held_out), kept)
+            compared = self._with_maps(held_out, taught)
         options = self.loader_options() | ({} if transforms is None else {"transforms": transforms})
         loaders = both_loaders(photographs, compared, **options, pin_memory=pin_memory)
         if loaders.validation is None:
@@ -113,8 +106,10 @@ class DistillationConfig(SaliencyConfig):
         agreement = None if held_out is None else TeacherAgreement(loaders.validation, step)
         return Task(loaders, step, agreement or SaliencyValidation(loaders.validation))
 
-    def _with_maps(self, data: DataSet, teacher: Teacher | None) -> DataSet:
-        if self.maps is None or teacher is None:
+    def _with_maps(self, photographs: Photographs, teacher: Teacher) -> DataSet:
+        """Return photographs, with the teacher's maps of them where these are kept."""
+        data = find_images(photographs)
+        if self.maps is None:
             return data
         return with_maps(data, teacher, self.maps, size=self._largest(), batch_size=self.batch_size)
 

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
-from ..data import Photographs, SaliencyLoader, validation_loader
+from ..data import Photographs, comparison_loader
 from ..inference import check_model
 from ..learning import Pairs, SaliencyValidation, found_pairs, warn_of_skipped
 from ..transforms._sample import Transform
@@ -94,7 +94,10 @@ def distill(
     with evaluating(teacher, place) as placed:
         masks = validation if held_out is None else None
         task = config.distillation_task(placed, images, masks, held_out=held_out, transforms=transforms)
-        both = None if held_out is None or validation is None else _masks_loader(config, validation)
+        validate, both = task.validate, None
+        if held_out is not None and validation is not None:
+            both = comparison_loader(found_pairs(validation), **config.loader_options())
+            validate = _both(validate, SaliencyValidation(both))
         result = learn_channels(
             student,
             task.loaders.train,
@@ -102,7 +105,7 @@ def distill(
             step=task.step,
             optimizer=optimizer,
             scheduler=scheduler,
-            validate=task.validate if both is None else _both(task.validate, SaliencyValidation(both)),
+            validate=validate,
             callbacks=callbacks,
             resume=resume,
         )
@@ -113,19 +116,6 @@ def distill(
         skipped |= both.skipped
     warn_of_skipped(skipped)
     return result
-
-
-def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
-    return validation_loader(
-        found_pairs(pairs),
-        size=config.sizes[0],
-        batch_size=config.batch_size,
-        workers=config.workers,
-        shrink=config.shrink,
-        cache=config.cache,
-        rank=0,
-        world_size=1,
-    )
 
 
 def _both(first: Validate | None, second: Validate) -> Validate:

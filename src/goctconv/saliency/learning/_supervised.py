@@ -1,4 +1,4 @@
-"""Algorithm 1 for saliency: learn the channels of a network on pairs of photographs and masks."""
+"""Algorithm 1 for saliency: learning the channels of a network from photographs with masks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from ... import _distributed as distributed
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
-from ..data import SkippedPairWarning
+from ..data import SkippedPairWarning, listed
 from ..transforms._sample import Transform
 from ._config import SaliencyConfig
 from ._task import Pairs
-
-_NAMED = 5  # pairs in a warning
 
 
 @explains_options(SaliencyConfig)
@@ -68,14 +66,11 @@ def learn(
         >>> from goctconv import saliency
         >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for part in ("images", "masks"):
-        ...     (folder / part).mkdir()
         >>> for index, (photograph, mask) in enumerate(synthetic_images(4, seed=0)):
-        ...     photograph.save(folder / "images" / f"{index}.png")
-        ...     mask.save(folder / "masks" / f"{index}.png")
-        >>> config = saliency.SaliencyConfig(
-        ...     epochs=1, finetune_epochs=1, sizes=32, batch_size=2, workers=0, threshold=0.9999
-        ... )
+        ...     photograph.save(folder / f"{index}.jpg")
+        ...     mask.save(folder / f"{index}.png")
+        >>> options = {"epochs": 1, "finetune_epochs": 1, "threshold": 0.9999}
+        >>> config = saliency.SaliencyConfig(sizes=32, batch_size=2, workers=0, **options)
         >>> result = saliency.learn(goctconv.create_model("test_csnet"), folder, folder, config)
         >>> sorted(result.history.epochs[-1].validation)
         ['mae', 'max_f']
@@ -104,5 +99,5 @@ def learn(
 def warn_of_skipped(skipped: dict[str, str]) -> None:
     """Say in the end how many pairs were no use, once in all processes."""
     if skipped and not distributed.rank():
-        names = ", ".join(list(skipped)[:_NAMED]) + (", …" if len(skipped) > _NAMED else "")
-        warnings.warn(f"pairs that could not be read and were skipped: {len(skipped)} ({names})", SkippedPairWarning, 3)
+        problem = f"pairs that could not be read and were skipped: {len(skipped)} ({listed(skipped, ', ')})"
+        warnings.warn(problem, SkippedPairWarning, 3)

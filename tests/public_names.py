@@ -30,13 +30,13 @@ INTERNAL: frozenset[str] = frozenset(
     {
         "goctconv.deployment.Benchmark",  # what `goctconv bench` measures
         "goctconv.deployment.DeployedModel",  # saliency asks whether a network is deployed already
-        "goctconv.deployment.Engine",
-        "goctconv.deployment.OnnxEngine",
-        "goctconv.deployment.OpenVINOEngine",
-        "goctconv.layers.PLAIN",
-        "goctconv.layers.Block",
-        "goctconv.layers.Kernels",
-        "goctconv.layers.ScaleLayer",
+        "goctconv.deployment.Engine",  # the type of the engines of saliency
+        "goctconv.deployment.OnnxEngine",  # runs in saliency
+        "goctconv.deployment.OpenVINOEngine",  # runs in saliency
+        "goctconv.layers.PLAIN",  # deployment falls back on PyTorch's own convolutions
+        "goctconv.layers.Block",  # the base of deployment's blocks
+        "goctconv.layers.Kernels",  # the base of deployment's kernels
+        "goctconv.layers.ScaleLayer",  # the base of deployment's layers
         "goctconv.layers.ScaledConv2d",  # deployment folds its factor
         "goctconv.optim.find_activations",
         "goctconv.optim.global_average_pool",

@@ -214,7 +214,8 @@ def _rows(tensors: Sequence[Tensor]) -> list[list[float]]:
     together = torch.cat([values.double().cpu() for values in tensors]).numpy()
     with np.errstate(all="ignore"):  # of damaged weights, which `check_finite` tells of
         columns = [function.reduceat(together, starts) for function in (np.add, np.minimum, np.maximum)]
-    return np.stack([*columns, lengths], 1).tolist()
+    rows: list[list[float]] = np.stack([*columns, lengths], 1).tolist()
+    return rows
 
 
 def is_of(model: nn.Module, known: Mapping[str, Sequence[float]]) -> bool:

@@ -206,12 +206,8 @@ def find_valley(logs: list[float], least: int, least_decades: float) -> Valley |
 
     A crowd is the half decade with most values, left or right of a place; the right one must be near the largest value.
     A valley's bottom holds at most three quarters of the lower crowd beside it, by a difference beyond chance; the
-    valley reaches as far as half decades hold less than the mean of the two.
-
-    Args:
-        logs: Sorted, to base 10.
-        least: How many values must lie on either side.
-        least_decades: How far the crowds must be from the bottom, on average.
+    valley reaches as far as half decades hold less than the mean of the two. On either side, at least ``least`` of
+    the sorted logarithms must lie; on average, the crowds lie ``least_decades`` from the bottom.
     """
     if len(logs) <= 2 * least:
         return None

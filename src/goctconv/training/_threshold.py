@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -247,9 +248,5 @@ def _count(logs: list[float], place: float) -> int:
 
 def _crowds(counts: list[int]) -> list[int]:
     """Return, for every place, where the highest count before it is, at least a window away; the first if none is."""
-    apart, found, highest = round(_WINDOW / _STEP), [], 0
-    for at in range(len(counts)):
-        if at >= apart and counts[at - apart] > counts[highest]:
-            highest = at - apart
-        found.append(highest)
-    return found
+    highest = list(accumulate(range(len(counts)), lambda best, at: at if counts[at] > counts[best] else best))
+    return [highest[max(at - round(_WINDOW / _STEP), 0)] for at in range(len(counts))]

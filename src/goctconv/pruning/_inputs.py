@@ -64,7 +64,7 @@ def as_call(example_inputs: Any) -> Call:
         call = (example_inputs, {})
     else:
         call = ((example_inputs,), {})
-    tensors = list(tensors_in(call))
+    tensors = tensors_in(call)
     if not tensors:
         raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
     for tensor in tensors:

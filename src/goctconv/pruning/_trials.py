@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -23,11 +23,11 @@ def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
 
     Integers are others first, which a model may refuse.
     """
-    if any(_is_integer(tensor) for tensor in tensors_in(call)):
-        for resized in (_halved, _shape):
-            yield map_tensors(partial(_drawn, to=resized, generator=generator), call)
-    for resized in (_halved, _shape):
-        yield map_tensors(partial(_drawn, to=resized, generator=generator, keeps_integers=True), call)
+    has_integers = any(_is_integer(tensor) for tensor in tensors_in(call))
+    for keeps_integers in (False, True) if has_integers else (True,):
+        for halves in (True, False):
+            how = partial(_redrawn, halves=halves, keeps_integers=keeps_integers, generator=generator)
+            yield map_tensors(how, call)
 
 
 def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
@@ -61,22 +61,15 @@ def _resized(tensor: Tensor, by: tuple[int, int, int], generator: torch.Generato
     return _random(tensor, shape, generator) if all(size > 0 for size in shape) else tensor
 
 
-def _drawn(
-    tensor: Tensor, to: Callable[[Tensor], list[int]], generator: torch.Generator, *, keeps_integers: bool = False
-) -> Tensor:
-    """Return random numbers of another shape."""
-    return tensor if keeps_integers and _is_integer(tensor) else _random(tensor, to(tensor), generator)
-
-
-def _shape(tensor: Tensor) -> list[int]:
-    return list(tensor.shape)
-
-
-def _halved(tensor: Tensor) -> list[int]:
-    """Return the shape of a tensor with about half of the rows and columns, an odd number of them."""
-    shape = _shape(tensor)
-    first = max(_IMAGE - 2, len(shape) - 2)
-    return shape[:first] + [size // 2 | 1 for size in shape[first:]]
+def _redrawn(tensor: Tensor, *, halves: bool, keeps_integers: bool, generator: torch.Generator) -> Tensor:
+    """Return random numbers in the shape of a tensor, or with about half of the rows and columns, an odd number."""
+    if keeps_integers and _is_integer(tensor):
+        return tensor
+    shape = list(tensor.shape)
+    if halves:
+        first = max(_IMAGE - 2, len(shape) - 2)
+        shape[first:] = [size // 2 | 1 for size in shape[first:]]
+    return _random(tensor, shape, generator)
 
 
 def _is_integer(tensor: Tensor) -> bool:

@@ -76,6 +76,7 @@ def plan_pruning(
     max_ratio: float = 1.0,
     criterion: Criterion = "gamma",
     groups: bool = False,
+    balance: bool = False,
     bn_bias: BnBias = "keep",
     keep: Selection = (),
     round_to: int | None = None,
@@ -99,7 +100,9 @@ def plan_pruning(
         >>> plan.report.masked
         1440
     """
-    options = Options(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels)
+    options = Options(
+        threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels, balance
+    )
     return search(unwrapped(model), as_call(example_inputs), options).plan
 
 
@@ -113,6 +116,7 @@ def prune_channels(
     max_ratio: float = 1.0,
     criterion: Criterion = "gamma",
     groups: bool = False,
+    balance: bool = False,
     bn_bias: BnBias = "keep",
     keep: Selection = (),
     round_to: int | None = None,
@@ -142,6 +146,10 @@ def prune_channels(
             ``"geometric_median"``, of the filter that makes the channel; or a function of the model that returns scores
             by BatchNorm. Scores of filters exist for layers right before a BatchNorm only.
         groups: Whether channels that can only go together, such as those that are summed, share their mean score.
+        balance: Whether channels are chosen in equal numbers where the code needs that: of every group of a grouped
+            convolution, and of every piece of ``chunk``, channel shuffles and the like. The ones with the lowest scores
+            of each piece are masked, at other places in each. A ratio is met as nearly as that allows; with a
+            threshold, every piece loses as many as the one that has the fewest channels below it.
         bn_bias: ``"keep"`` leaves β of masked channels, which become constants; ``"zero"`` masks it too.
         keep: BatchNorm layers that keep all channels: names, globs, modules, or functions of name and module.
         round_to: Let the number of channels of every layer be a multiple of it, if possible.
@@ -167,7 +175,9 @@ def prune_channels(
         >>> result.report.parameters[0], result.report.parameters[1] < 8_000_000
         (11689512, True)
     """
-    options = Options(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels)
+    options = Options(
+        threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels, balance
+    )
     inner, call = unwrapped(model), as_call(example_inputs)
     names = [(weakref.ref(parameter), name) for name, parameter in inner.named_parameters()]
     found = search(inner, call, options, thorough=verify)

@@ -22,6 +22,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
@@ -35,6 +36,8 @@ ConvNd: TypeAlias = _ConvNd
 """A convolution of any number of dimensions, transposed or not."""
 ConvTransposeNd: TypeAlias = _ConvTransposeNd
 """A transposed convolution of any number of dimensions."""
+InstanceNorm: TypeAlias = _InstanceNorm
+"""InstanceNorm of any number of dimensions."""
 DropoutNd: TypeAlias = _DropoutNd
 """Dropout of any kind."""
 OpOverload: TypeAlias = _ops.OpOverload
@@ -79,6 +82,18 @@ def forward_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
 def forward_pre_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
     """Return a module's forward pre-hooks by id, in the order of their calls."""
     return module._forward_pre_hooks
+
+
+def flat_weights_of(module: nn.RNNBase, *, anew: bool = False) -> list[Any]:
+    """Return the list of its parameters that a recurrent layer keeps, or that it should keep."""
+    if not anew:
+        return module._flat_weights
+    return [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def set_flat_weights(module: nn.RNNBase, weights: list[Any]) -> None:
+    """Set the list of its parameters that a recurrent layer keeps."""
+    vars(module)["_flat_weights"] = weights
 
 
 def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., Any]], bool]) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..._torch import ConvNd, untraced, without_function_modes
-from ...graph import Observer, Operation, StorageMap, Tracer, is_batch_norm, is_pointwise
+from ..._torch import ConvNd, InstanceNorm, untraced, without_function_modes
+from ...graph import Observer, Operation, StorageMap, Tracer, is_batch_norm, is_pointwise, is_random
 from .._reasons import Reason
 from ._facts import Blocks, Consumer, Cut, Facts, Follow, Loss
 from ._shadows import (
@@ -23,7 +23,9 @@ from ._shadows import (
     NotUnderstood,
     Shadow,
     Shadows,
+    aligned,
     along,
+    changes,
     compressed,
     labels_where,
     rows_along,
@@ -40,11 +42,17 @@ STRICT: ContextVar[bool] = ContextVar("strict", default=False)
 _LARGEST_FOLLOWED = 1 << 18  # elements of a stored tensor that are followed one by one
 _RULES: dict[str, Rule] = {}
 _OF_ANY_INPUT: set[str] = set()
+_WEIGHTS: dict[str, Callable[[Operation], list[Any]]] = {}
 _KEEPING: set[str] = set()
 _POINTWISE = "pointwise"
 
 
-def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False) -> Callable[[Rule], Rule]:
+def rule(
+    *names: str,
+    of_any_input: bool = False,
+    keeps_constants: bool = False,
+    weights: Callable[[Operation], list[Any]] | None = None,
+) -> Callable[[Rule], Rule]:
     """Register a rule for operators.
 
     Args:
@@ -52,6 +60,7 @@ def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False)
             for all pointwise ones without a rule of their own.
         of_any_input: Whether the rule can do with any input that is known, and not with the first one alone.
         keeps_constants: Whether a channel that is a constant before the operation always is one after it.
+        weights: Returns the stored tensors among the arguments that the rule finds by name.
     """
 
     def register(function: Rule) -> Rule:
@@ -60,6 +69,8 @@ def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False)
             _OF_ANY_INPUT.update(names)
         if keeps_constants:
             _KEEPING.update(names)
+        if weights is not None:
+            _WEIGHTS.update(dict.fromkeys(names, weights))
         return function
 
     return register
@@ -109,6 +120,8 @@ class Propagation(Observer):
         self._outputs: StorageMap[tuple[Callable[[], Tensor | None], Consumer]] = StorageMap()
         self._inputs: list[Tensor] = []
         self._bound: Tensor | None = None
+        measured = nn.RNNBase | nn.RNNCellBase | InstanceNorm
+        self._measured = {path for path, module in modules.items() if isinstance(module, measured)}
         self._plain = {path for path, module in modules.items() if isinstance(module, ConvNd | nn.Linear)}
 
     # Modules
@@ -130,8 +143,10 @@ class Propagation(Observer):
         self._note_accounting()
 
     def _note_accounting(self) -> None:
-        """Mute comparisons of sizes as constraints in modules that keep account of their channels."""
-        self.sources.uses.is_muted = bool(self.tracer.paths) and self.tracer.path in self.facts.inputs
+        """Mute comparisons of sizes as constraints in modules whose numbers of channels are set with their tensors."""
+        self.sources.uses.is_muted = bool(self.tracer.paths) and (
+            self.tracer.path in self.facts.inputs or self.tracer.path in self._measured
+        )
 
     # The running operation
 
@@ -140,6 +155,8 @@ class Propagation(Observer):
         name, args = operation.name, operation.args
         self._inputs = operation.tensors
         by_name = {id(args[index]) for index in _weights_of(name) if index < len(args)}
+        if name in _WEIGHTS:
+            by_name = {id(tensor) for tensor in _WEIGHTS[name](operation)}
         given = [tensor for tensor in self._inputs if id(tensor) not in by_name] if by_name else self._inputs
         if name in {"mul", "div"} and len(args) > 1 and isinstance(args[1], int | float):
             given = [tensor for tensor in given if tensor.dim() < 2 or self.stored.name_of(tensor) is None]
@@ -148,9 +165,10 @@ class Propagation(Observer):
     def after(self, operation: Operation) -> None:
         """Give the results their shadows, by the operator's rule."""
         result = operation.result
-        if self.stored.note_scaled(operation.name, operation.args, result) or not any(
-            shadow is not None for shadow in self.known.values()
-        ):
+        if self.stored.note_alias(operation.name, operation.args, result):
+            return
+        if not any(shadow is not None for shadow in self.known.values()):
+            self._note_new(operation)
             return
         self._note_followers(operation)
         if operation.is_in_place:
@@ -165,6 +183,16 @@ class Propagation(Observer):
             for shadow in self.shadows.disturb_others(result):
                 if not is_understood:
                     self.freeze(shadow.labels, self.reason("not_understood", operation))
+
+    def _note_new(self, operation: Operation) -> None:
+        """Note tensors that are made of nothing that comes in: they are constants, if they are not random."""
+        labels = self.sources.counted
+        if labels and operation.name in _RULES and not self._inputs and self._apply(operation):
+            return
+        for counted in labels:
+            self.freeze(counted, self.reason("counted", operation))
+        for tensor in operation.results:
+            self.shadows.set(tensor, uniform(tensor.shape, FROZEN, constant=not is_random(operation.func)))
 
     def _apply(self, operation: Operation) -> bool:
         """Apply the operator's rule; return whether it understood the operation."""
@@ -197,11 +225,18 @@ class Propagation(Observer):
         name = operation.name
         if name not in _RULES and is_pointwise(operation.func):
             name = _POINTWISE
-        is_known = name in _OF_ANY_INPUT or (operation.args and self.known.get(id(operation.args[0])) is not None)
+        is_known = (
+            name in _OF_ANY_INPUT
+            or not self._inputs
+            or (operation.args and self.known.get(id(operation.args[0])) is not None)
+        )
         return _RULES.get(name) if is_known else None
 
     def _give_up(self, operation: Operation) -> None:
-        """Freeze what enters an operation that is not understood, and what leaves it."""
+        """Freeze what enters an operation that is not understood, and what leaves it.
+
+        What comes of constants alone is a constant.
+        """
         for tensor in self._inputs:
             if id(tensor) not in self.known and tensor.dim() == 1:
                 self.known[id(tensor)] = self._shadow(tensor)
@@ -210,8 +245,12 @@ class Propagation(Observer):
                 self.freeze(shadow.labels, self.reason("not_understood", operation))
         for labels in self.sources.counted:
             self.freeze(labels, self.reason("counted", operation))
+        known = [self.known.get(id(tensor)) for tensor in self._inputs if tensor.dim()]
+        constant = not is_random(operation.func) and all(
+            shadow is None or bool(compressed(shadow.constant).all()) for shadow in known
+        )
         for tensor in operation.results:
-            self.shadows.set(tensor, uniform(tensor.shape, FROZEN))
+            self.shadows.set(tensor, uniform(tensor.shape, FROZEN, constant=constant))
 
     def input(self, operation: Operation) -> Shadow:
         """Return the shadow of the first argument."""
@@ -223,6 +262,20 @@ class Propagation(Observer):
     def shadow_of(self, tensor: Tensor) -> Shadow:
         """Return the shadow that an input had; of one without channels, that of something which must stay."""
         return self.known.get(id(tensor)) or uniform(tensor.shape, FROZEN)
+
+    def channels(self, shadow: Shadow, dimension: int) -> Tensor:
+        """Return the labels along a dimension; those of one place in it, at several in others, go together."""
+        labels = along(shadow.labels, dimension)
+        if labels is not None:
+            return labels
+        dimension %= shadow.labels.dim()
+        if dimension not in changes(shadow.labels):
+            raise NotUnderstood
+        first = shadow.labels
+        for other in changes(first):
+            first = first if other == dimension else first.narrow(other, 0, 1)
+        self.facts.unite(*aligned(shadow.labels, first))
+        return rows_along(first, dimension)[0]
 
     @staticmethod
     def reason(kind: str, operation: Operation, detail: str = "") -> Reason:
@@ -294,7 +347,8 @@ class Propagation(Observer):
     def add_consumer(self, consumer: Consumer, result: Tensor) -> None:
         """Note a layer that mixes channels."""
         is_own = self.is_plain(consumer.module) and consumer.module == consumer.weight.rpartition(".")[0]
-        consumer.is_plain = consumer.is_plain and consumer.bias != "?" and bool(consumer.bias or is_own)
+        consumer.is_plain = consumer.is_plain and consumer.bias != "?"
+        consumer.padded |= not (consumer.bias or is_own)  # constants can be merged where they cannot be added to a bias
         consumer.losses = len(self.facts.losses)
         self._outputs.set(result, (weakref.ref(result), consumer))
         if consumer.weight not in self.facts.done:

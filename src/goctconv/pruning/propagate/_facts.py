@@ -33,6 +33,7 @@ class Consumer:
         is_plain: Whether the bias and the columns of the layer may be rewritten.
         follower: The path of the BatchNorm that alone reads its output; empty if there is none, ``"?"`` for several.
         losses: How many constants had been lost when it ran.
+        is_transposed: Whether it is a transposed convolution, whose weight has its inputs along the first dimension.
     """
 
     module: str
@@ -48,6 +49,7 @@ class Consumer:
     is_plain: bool = True
     follower: str = ""
     losses: int = 0
+    is_transposed: bool = False
 
 
 @dataclass

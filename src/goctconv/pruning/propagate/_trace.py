@@ -13,7 +13,20 @@ from ..._torch import map_tensors, parameters_of
 from ...graph import recording
 from .._copies import sharing_copy
 from .._inputs import Call, PruningError, copied, described, set_mode, tensors_of
-from . import _convolution, _indexing, _matmul, _normalization, _pointwise, _reduction, _view  # noqa: F401  # rules
+from . import (  # noqa: F401  # rules
+    _convolution,
+    _creation,
+    _elements,
+    _indexing,
+    _matmul,
+    _normalization,
+    _pointwise,
+    _recurrent,
+    _reduction,
+    _sampling,
+    _scans,
+    _view,
+)
 from ._context import Propagation
 from ._facts import Facts
 from ._shadows import FROZEN, uniform

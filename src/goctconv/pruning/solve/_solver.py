@@ -275,7 +275,7 @@ def _significant(consumer: Consumer, weight: Tensor) -> NDArray[np.bool_]:
     chosen = np.flatnonzero(constant)
     if not len(chosen) or not consumer.is_plain or consumer.groups > 1:
         return constant
-    weight = weight.detach()
+    weight = weight.detach().transpose(0, 1) if consumer.is_transposed else weight.detach()
     columns = weight.index_select(1, torch.from_numpy(chosen).to(weight.device))
     effect = _absolute(columns, list(range(2, weight.dim()))).amax(0).double().cpu() * consumer.values[chosen].abs()
     largest = max(abs(float(bound)) for bound in weight.aminmax())

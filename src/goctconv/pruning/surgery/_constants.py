@@ -24,7 +24,10 @@ def moves_of(facts: Facts, decision: Decision, stored: dict[str, Tensor], shapes
             part = np.flatnonzero(going[group * size : (group + 1) * size])
             share = _Share(consumer, int(group), part, stored[consumer.weight].detach())
             representative = decision.representatives.get((index, int(group)))
-            if not consumer.padded:
+            if consumer.is_transposed:
+                if representative is not None:
+                    _merge_rows(moves, share, representative)
+            elif not consumer.padded:
                 _fold(moves, facts, share, stored, decision.kept(consumer.outputs), shapes)
             elif representative is not None:
                 _merge(moves, share, representative - int(group) * size)
@@ -41,7 +44,7 @@ class _Share:
         self.all_values = consumer.values[group * size : (group + 1) * size]
         self.values = self.all_values[part]
         index = torch.from_numpy(part).to(weight.device)
-        self.columns = weight[self.rows].index_select(1, index).double().cpu()
+        self.columns = weight[self.rows].index_select(0 if consumer.is_transposed else 1, index).double().cpu()
         self.weight = weight
 
 
@@ -50,7 +53,14 @@ def _merge(moves: Moves, share: _Share, representative: int) -> None:
     factors = share.values / share.all_values[representative]
     added = torch.zeros(share.weight[:, 0].shape, dtype=torch.float64)
     added[share.rows] = torch.einsum("oi...,i->o...", share.columns, factors)
-    moves.columns.setdefault(share.consumer.weight, []).append((representative, added))
+    moves.columns.setdefault(share.consumer.weight, []).append((1, representative, added))
+
+
+def _merge_rows(moves: Moves, share: _Share, representative: int) -> None:
+    """Do the same in a transposed convolution, whose weight has a row for every input."""
+    factors = share.values / share.consumer.values[representative]
+    added = torch.einsum("io...,i->o...", share.columns, factors)
+    moves.columns.setdefault(share.consumer.weight, []).append((0, representative, added))
 
 
 def _fold(

@@ -43,11 +43,11 @@ class Moves:
 
     Attributes:
         offsets: What is added to a bias, or to a running mean.
-        columns: Which columns of a weight get something added, and what.
+        columns: Which columns of a weight get something added, and what: its dimension, its place in it, and that.
     """
 
     offsets: dict[str, Tensor] = field(default_factory=dict)
-    columns: dict[str, list[tuple[int, Tensor]]] = field(default_factory=dict)
+    columns: dict[str, list[tuple[int, int, Tensor]]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.offsets or self.columns)
@@ -79,7 +79,8 @@ def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
 def _groups_into(shapes: Shapes, facts: Facts, decision: Decision, model: nn.Module) -> None:
     """Add what changes of grouped and depthwise convolutions."""
     for name, consumer in facts.grouped.items():
-        kept = decision.kept(consumer.inputs).reshape(consumer.groups, -1)
+        columns = consumer.outputs if consumer.is_transposed else consumer.inputs
+        kept = decision.kept(columns).reshape(consumer.groups, -1)
         if not kept.all():
             shapes.grouped[name] = [np.flatnonzero(row).tolist() for row in kept]
     for name, labels in facts.depthwise.items():

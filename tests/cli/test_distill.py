@@ -157,3 +157,13 @@ def test_its_own_options_and_those_of_learn():
     assert {"student", "images", "teacher", "teacher-weights", "teacher-size", "teacher-amp", "maps"} <= spelled
     assert not {"data", "model"} & spelled
     assert "student" in DISTILL.description
+
+
+def test_the_help_begins_with_the_main_inputs_and_speaks_of_no_python(capsys):
+    for command in ("learn", "distill"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert "Python" not in text
+    for title, first in (("teacher", "--teacher MODEL"), ("data", "--images DIR"), ("run", "-o DIR")):
+        assert f"\n{title}:\n  {first}" in text

@@ -104,11 +104,11 @@ def _score(
     )
     for scored in scored_pairs:
         shown.step()
-        if scored.metrics is not None:
-            total.merge(scored.metrics)
+        if scored.value is not None:
+            total.merge(scored.value)
         if scored.error is not None:
             named = isinstance(scored.error, ImageError)
-            kind = "" if named else f"{scored.pair.image}: {type(scored.error).__name__} "
+            kind = "" if named else f"{scored.source.image}: {type(scored.error).__name__} "
             failures.append(f"{kind}{scored.error}")
             shown.line(f"goctconv: {failures[-1]}")
     try:

@@ -63,7 +63,7 @@ def documented(config: type[C]) -> type[C]:
     bases = [base for base in config.__mro__[1:] if issubclass(base, Configuration)]
     inherited = {name for base in bases for name in options_of(base)}
     lines = [
-        f"    {name}: {spelled(found.help, in_python)}"
+        f"    {name}: {spelled('; '.join(filter(None, [found.help, found.in_python])), in_python)}"
         for name, found in options_of(config).items()
         if name not in inherited or name in config.__annotations__
     ]

@@ -168,6 +168,7 @@ class Option:
 
     Attributes:
         help: What the value is.
+        in_python: What else callers in Python can pass; in the docstring alone.
         kind: Which values it may have.
         default: The value where none is given.
         group: The title under which the help of the command line lists it.
@@ -185,6 +186,7 @@ class Option:
     name: str = ""
     spelling: str = ""
     in_presets: bool = True
+    in_python: str = ""
 
     @property
     def is_spelled(self) -> bool:

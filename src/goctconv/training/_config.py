@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_keywords
+from ..graph import list_selectors
 from ..optim import DynamicWeightDecay
 from ..options import (
     FREE,
@@ -53,10 +54,11 @@ _GIVEN = {
 
 
 def _check_threshold(name: str, value: Any) -> float | str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not is_number and value != VALLEY:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != VALLEY and not (is_number and 0 <= value < math.inf):
         cure = "1e-20 is published, short runs need about 1e-3; {threshold=None} keeps all channels"
-        raise ArgumentError(name, value, f"a number of at least 0, or {VALLEY!r}", cure)
+        kind = ArgumentError if is_number or isinstance(value, str) else ArgumentTypeError
+        raise kind(name, value, f"a number of at least 0, or {VALLEY!r}", cure)
     found: float | str = value
     return found
 
@@ -66,9 +68,17 @@ def _check_criterion(name: str, value: Any) -> Any:
 
 
 def _check_selection(name: str, value: Any) -> Any:
-    if value is None:
+    given = list(value) if isinstance(value, Iterator) else value
+    list_selectors(given, name)  # which says what is wrong
+    return given
+
+
+def _check_frozen(name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if not (isinstance(value, str | nn.Module | Iterable) or callable(value)):
         raise ArgumentTypeError(name, value, "True, False, or names or globs of modules")
-    return value
+    return _check_selection(name, value)
 
 
 def _check_compile(name: str, value: Any) -> Any:
@@ -154,9 +164,10 @@ class TrainingConfig(Configuration):
     )
     criterion: Any = option(
         None,
-        f"score of a channel: {', '.join(_CRITERIA)}, or a function in Python; auto: the published one",
+        f"score of a channel: {', '.join(_CRITERIA)}; auto: the published one",
         Kind(_check_criterion, str, "NAME").optional("auto"),
         resume=UNTIL_PRUNED,
+        in_python="or a function, as in `goctconv.prune_channels`",
     )
     finetune_optimizer: str = option(
         "transferred",
@@ -173,6 +184,7 @@ class TrainingConfig(Configuration):
     include: Any = option(
         None,
         "BatchNorm layers to decay dynamically, by name; None: those of the model's dynamic_decay_names(), else all",
+        Kind(_check_selection, is_optional=True),
     )
     decay_options: Mapping[str, Any] = option(
         {},
@@ -184,16 +196,18 @@ class TrainingConfig(Configuration):
     )
     freeze_batch_norm: Any = option(
         False,
-        "freeze the BatchNorms of the backbone (in Python also layers by name), which then keep their channels",
-        _switch(_check_selection),
+        "freeze the BatchNorms of the backbone, which then keep their channels",
+        _switch(_check_frozen),
         group="network",
+        in_python="or others, by names or globs of modules",
     )
     device: str | None = option(
         None,
-        "device to train on: cpu, cuda, cuda:1 ...; auto: CUDA if available (in Python, None: where the model is)",
+        "device to train on: cpu, cuda, cuda:1 ...; auto: CUDA if available",
         Kind(_check_device, str, "NAME").optional("auto"),
         group="computing",
         resume=FREE,
+        in_python="None or auto: where the model is",
     )
     amp: str | None = option(
         None,

@@ -1,10 +1,9 @@
 """Photographs and masks: files, data sets, and loaders for training."""
 
+from ._dataset import Batch as Batch
 from ._dataset import SaliencyDataset as SaliencyDataset
-from ._examples import Batch as Batch
-from ._examples import SkippedPair as SkippedPair
-from ._examples import TensorPair as TensorPair
-from ._examples import collate as collate
+from ._dataset import TensorPair as TensorPair
+from ._dataset import collate as collate
 from ._images import MAX_PIXELS as MAX_PIXELS
 from ._images import ImageError as ImageError
 from ._images import ImageLike as ImageLike
@@ -13,23 +12,26 @@ from ._layouts import Photographs as Photographs
 from ._layouts import data_set_name as data_set_name
 from ._layouts import find_images as find_images
 from ._layouts import find_pairs as find_pairs
+from ._layouts import join_pairs as join_pairs
 from ._layouts import pair_maps as pair_maps
 from ._loaders import BothLoaders as BothLoaders
 from ._loaders import SaliencyLoader as SaliencyLoader
 from ._loaders import SkippedPairWarning as SkippedPairWarning
 from ._loaders import both_loaders as both_loaders
+from ._loaders import comparison_loader as comparison_loader
+from ._loaders import listed as listed
 from ._loaders import training_loader as training_loader
 from ._loaders import validation_loader as validation_loader
 from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair
+from ._pairs import SkippedPair as SkippedPair
+from ._pairs import Split as Split
 from ._pairs import pair_folders as pair_folders
+from ._pairs import split_pairs as split_pairs
 from ._read import CheckedPairs as CheckedPairs
 from ._read import check_pairs as check_pairs
 from ._read import default_workers as default_workers
 from ._read import header_sizes as header_sizes
 from ._sampler import EpochBatchSampler as EpochBatchSampler
-from ._sources import Split as Split
-from ._sources import join_pairs as join_pairs
-from ._sources import split_pairs as split_pairs
 from ._synthetic import synthetic_images as synthetic_images

@@ -15,39 +15,27 @@ from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
 from .._resize import Size, check_size_or_own
-from ..data import (
-    BothLoaders,
-    DataSet,
-    Photographs,
-    SaliencyLoader,
-    both_loaders,
-    find_images,
-    join_pairs,
-    validation_loader,
-)
+from ..data import BothLoaders, DataSet, Photographs, SaliencyLoader, both_loaders, comparison_loader, find_images
 from ..inference import check_model
-from ..learning import Pairs, SaliencyValidation, warn_of_skipped
+from ..learning import Pairs, SaliencyValidation, found_pairs, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
-from ._step import DistillationStep, TeacherAgreement
-from ._teacher import Teacher, with_maps
+from ._teacher import DistillationStep, Teacher, TeacherAgreement, with_maps
 
 
 @dataclass(frozen=True)
 class DistillationTask:
-    """What a student learns: photographs, and what a teacher makes of them.
-
-    Attributes:
-        config: The options.
-        teacher: The trained network, on the device where the student is.
-        transforms: Of photographs, in place of those that the options name.
-        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
-    """
+    """What a student learns: photographs, and what a teacher makes of them."""
 
     config: DistillationConfig
-    teacher: nn.Module
-    transforms: Iterable[Transform] | None = None
-    pin_memory: bool = False
+    network: nn.Module  # the teacher, on the device where the student is
+    transforms: Iterable[Transform] | None = None  # of photographs, in place of those that the options name
+    pin_memory: bool = False  # whether tensors are put into page-locked memory, from where GPUs copy faster
+
+    @property
+    def teacher(self) -> Teacher:
+        """The network with its options; it is checked."""
+        return Teacher(self.network, size=self.config.teacher_size, amp=self.config.teacher_amp)
 
     @property
     def largest(self) -> Size:
@@ -56,19 +44,11 @@ class DistillationTask:
 
     def step(self) -> DistillationStep:
         """Return the loss of a batch; with maps on the disk the teacher is not needed any more, but named."""
-        config = self.config
-        step = DistillationStep(
-            None if config.maps else self.teacher,
-            loss=config.loss,
-            weights=config.output_weights,
-            reduction=config.reduction,
-            size=config.teacher_size,
-            amp=config.teacher_amp,
-        )
+        config, teacher = self.config, self.teacher
+        step = DistillationStep(teacher, loss=config.loss, weights=config.output_weights, reduction=config.reduction)
         if config.maps:
-            step.teacher_text = (
-                f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
-            )
+            step.teacher = None
+            step.maps = f"maps of teacher {teacher.fingerprint()}, {config.teacher_size or self.largest}"
         return step
 
     def pairs(self, photographs: Photographs) -> DataSet:
@@ -76,7 +56,7 @@ class DistillationTask:
         data, config = find_images(photographs), self.config
         if config.maps is None:
             return data
-        return with_maps(data, self._teacher(), config.maps, size=self.largest, batch_size=config.batch_size)
+        return with_maps(data, self.teacher, config.maps, size=self.largest, batch_size=config.batch_size)
 
     def loaders(self, train: DataSet, compared: DataSet | None) -> BothLoaders:
         """Return the loaders of what is learned from and of what maps are compared with."""
@@ -84,9 +64,6 @@ class DistillationTask:
         if self.transforms is not None:
             options["transforms"] = self.transforms
         return both_loaders(train, compared, **options, pin_memory=self.pin_memory)
-
-    def _teacher(self) -> Teacher:
-        return Teacher(self.teacher, size=self.config.teacher_size, amp=self.config.teacher_amp)
 
 
 @explains_options(DistillationConfig)
@@ -161,7 +138,7 @@ def distill(
         task = DistillationTask(config, placed, transforms)
         step = task.step()
         loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
-        compared = None if validation is None else _masks_loader(config, validation)
+        compared = None if validation is None else comparison_loader(found_pairs(validation), **config.loader_options())
         result = learn_channels(
             student,
             loaders.train,
@@ -180,19 +157,6 @@ def distill(
         skipped |= compared.skipped
     warn_of_skipped(skipped)
     return result
-
-
-def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
-    return validation_loader(
-        join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs)),
-        size=config.sizes[0],
-        batch_size=config.batch_size,
-        workers=config.workers,
-        shrink=config.shrink,
-        cache=config.cache,
-        rank=0,
-        world_size=1,
-    )
 
 
 def _validation(

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,32 +26,17 @@ from ..data import (
     SkippedPairWarning,
     default_workers,
     find_pairs,
+    listed,
     pair_maps,
     read_image,
 )
 from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
 from ..metrics._weighted_f import has_scipy
-from ._network import check_model, each_probability
-from ._pipeline import Prepared, prepare, run_pipeline
+from ._network import Map, check_model, each_probability
+from ._pipeline import Outcome, Prepared, attempt, prepare, run_pipeline
 from ._render import grey_map
 
-_NAMED = 5  # images in a warning
-
 Levels = NDArray[np.uint8]
-
-
-class ScoredPair(NamedTuple):
-    """What became of a pair.
-
-    Args:
-        pair: A photograph or map, and its mask.
-        metrics: Of this image alone; None where it could not be compared.
-        error: Says why not.
-    """
-
-    pair: ImagePair
-    metrics: SaliencyMetrics | None
-    error: Exception | None
 
 
 def evaluate(
@@ -112,20 +96,18 @@ def evaluate(
     found = data if isinstance(data, DataSet) else find_pairs(data)
     found = found if predictions is None else pair_maps(found, Path(predictions))
     total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
-    scored_pairs = score_pairs(
-        found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
-    )
     problems = []
-    for scored in scored_pairs:
-        if scored.metrics is not None:
-            total.merge(scored.metrics)
-        if scored.error is not None:
+    for scored in score_pairs(
+        found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
+    ):
+        if scored.value is not None:
+            total.merge(scored.value)
+        else:
             problems.append(str(scored.error))
     if not total.images:
         raise DataSetError(f"{found.name}: no image can be compared: {problems[0] if problems else 'there is none'}")
     if problems:
-        named = "; ".join(problems[:_NAMED])
-        warnings.warn(f"{len(problems)} images are left out: {named}", SkippedPairWarning, stacklevel=2)
+        warnings.warn(f"{len(problems)} images are left out: {listed(problems)}", SkippedPairWarning, stacklevel=2)
     return total.compute()
 
 
@@ -144,7 +126,7 @@ def score_pairs(
     workers: int | None = None,
     device: str | torch.device = "auto",
     resize: bool = False,
-) -> Iterator[ScoredPair]:
+) -> Iterator[Outcome[ImagePair, SaliencyMetrics]]:
     """Yield the metrics of each pair, in order; an image that cannot be read or compared is reported in it."""
     make = partial(SaliencyMetrics, like.protocol, like.metrics)
     workers = workers or default_workers()
@@ -157,36 +139,27 @@ def score_pairs(
     def load(pair: ImagePair) -> Prepared:
         return prepare(pair.image, network_size)
 
-    def finish(pair: ImagePair, probability: NDArray[np.float32], _: tuple[int, int]) -> SaliencyMetrics:
+    def finish(pair: ImagePair, probability: Map, _: tuple[int, int]) -> SaliencyMetrics:
         mask = _read_grey(pair.mask)
         return _score(make(), grey_map(probability, mask.shape), mask, pair)
 
     with evaluating(model, device) as network:
-        pipeline = run_pipeline(
-            pairs, load, partial(each_probability, network), finish, batch_size=batch_size, workers=workers
-        )
-        with closing(pipeline) as outcomes:
-            for outcome in outcomes:
-                yield ScoredPair(outcome.source, outcome.value, outcome.error)
+        infer = partial(each_probability, network)
+        with closing(run_pipeline(pairs, load, infer, finish, batch_size=batch_size, workers=workers)) as outcomes:
+            yield from outcomes
 
 
 def _score_maps(
     pairs: Sequence[ImagePair], make: partial[SaliencyMetrics], workers: int, *, resize: bool
-) -> Iterator[ScoredPair]:
-    def score(pair: ImagePair) -> ScoredPair:
-        try:
-            levels, mask = _read_grey(pair.image), _read_grey(pair.mask)
-            if resize and levels.shape != mask.shape:
-                levels = np.rint(resize_bilinear(levels, mask.shape)).astype(np.uint8)
-            return ScoredPair(pair, _score(make(), levels, mask, pair), None)
-        except (ImageError, OSError, MemoryError) as error:
-            return ScoredPair(pair, None, error)
+) -> Iterator[Outcome[ImagePair, SaliencyMetrics]]:
+    def score(pair: ImagePair) -> SaliencyMetrics:
+        levels, mask = _read_grey(pair.image), _read_grey(pair.mask)
+        if resize and levels.shape != mask.shape:
+            levels = np.rint(resize_bilinear(levels, mask.shape)).astype(np.uint8)
+        return _score(make(), levels, mask, pair)
 
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="goctconv")
-    try:
-        yield from executor.map(score, pairs)
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    with ThreadPoolExecutor(workers, thread_name_prefix="goctconv") as executor:
+        yield from executor.map(lambda pair: attempt(pair, partial(score, pair)), pairs)
 
 
 def _score(metrics: SaliencyMetrics, levels: Levels, mask: Levels, pair: ImagePair) -> SaliencyMetrics:

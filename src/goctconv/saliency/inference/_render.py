@@ -50,10 +50,7 @@ def grey_map(
     shape = (probability.shape[0], probability.shape[1]) if size is None else size
     result = np.empty(shape, dtype=np.uint8)
     for rows, block in resized_blocks(probability, shape, dtype=np.float32):
-        if threshold is None:
-            result[rows] = np.multiply(block, 255, out=block)
-        else:
-            result[rows] = np.where(block > threshold, np.uint8(255), np.uint8(0))
+        result[rows] = np.multiply(block, 255, out=block) if threshold is None else 255 * (block > threshold)
     return result
 
 
@@ -127,7 +124,6 @@ def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
         raise ArgumentTypeError("photograph", photograph, "a Pillow image", "pass read_image(...)")
     if not isinstance(grey, np.ndarray) or grey.dtype != np.uint8:
         raise ArgumentTypeError("grey", grey, "an 8-bit array", "pass grey_map(probability)")
-    size = (photograph.height, photograph.width)
-    if grey.shape != size:
-        expected = f"of the photograph's (height, width) {size}"
+    if grey.shape != (photograph.height, photograph.width):
+        expected = f"of the photograph's (height, width) {photograph.height, photograph.width}"
         raise ArgumentError("grey", grey, expected, "make the map with grey_map(probability, size)")

@@ -3,10 +3,12 @@
 from ._config import REDUCTIONS as REDUCTIONS
 from ._config import SIZE as SIZE
 from ._config import SaliencyConfig as SaliencyConfig
-from ._learn import Pairs as Pairs
-from ._learn import SaliencyStep as SaliencyStep
-from ._learn import SaliencyValidation as SaliencyValidation
-from ._learn import learn as learn
-from ._learn import warn_of_skipped as warn_of_skipped
 from ._presets import PRESETS as PRESETS
 from ._presets import get_preset as get_preset
+from ._supervised import Pairs as Pairs
+from ._supervised import SaliencyStep as SaliencyStep
+from ._supervised import SaliencyValidation as SaliencyValidation
+from ._supervised import found_pairs as found_pairs
+from ._supervised import learn as learn
+from ._supervised import maps_of_batches as maps_of_batches
+from ._supervised import warn_of_skipped as warn_of_skipped

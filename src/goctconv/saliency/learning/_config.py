@@ -102,8 +102,9 @@ class SaliencyConfig(TrainingConfig):
     batch_size: int = option(24, "images per batch and process", integer(1))
     loss: Any = option(
         "bce",
-        "loss: bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim; or a function in Python",
+        "loss: bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim",
         Kind(_check_loss, str, "NAME"),
+        in_python="or a function of logits and masks",
     )
     reduction: Reduction = option(
         "mean", "reduction of the loss over the pixels of an image: mean or sum", choice(*REDUCTIONS, metavar="KIND")

@@ -51,8 +51,7 @@ class SaliencyMetrics:
 
     def reset(self) -> None:
         """Forget all images."""
-        self._images = 0
-        self._empty_masks = 0
+        self._images = self._empty_masks = 0
         self._sums: Sums = {}
 
     @property
@@ -170,16 +169,9 @@ class SaliencyMetrics:
 
 
 def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Collection[str]) -> dict[str, Floats]:
-    """Return what each image of a batch scores.
+    """Return what each image of a batch of uint8 maps and masks (B, H, W) scores, by name, and whether it is empty.
 
-    Args:
-        levels: The maps, uint8 of shape (B, H, W).
-        masks: The masks, uint8 of the same shape and device.
-        protocol: How to compute.
-        metrics: Names of metrics; precision, recall and F are always computed.
-
-    Returns:
-        Arrays of shape (B,) or (B, T), by name; "empty" is 1 for images without foreground.
+    Arrays are of shape (B,) or (B, T) for T thresholds; precision, recall and F are always computed.
     """
     foreground = masks > protocol.mask_threshold
     histograms = count_levels(levels, foreground, protocol, quadrants="s_measure" in metrics)
@@ -204,9 +196,8 @@ def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Col
 
 def _absolute_error(levels: Tensor, masks: Tensor, histograms: Histograms) -> Floats:
     """Return the mean absolute difference of rescaled levels and grey masks."""
-    if histograms.bins is None:
-        rescaled = levels.short()
-    else:
+    rescaled = levels.short()
+    if histograms.bins is not None:
         table = torch.from_numpy(histograms.bins.astype(np.int16)).to(levels.device)
         rescaled = table.gather(1, levels.flatten(1).long()).view_as(levels)
     total = (rescaled - masks).abs_().sum(dim=(1, 2)).cpu().numpy()

@@ -23,10 +23,8 @@ def load_scipy() -> Any:
     try:
         return importlib.import_module("scipy.ndimage")
     except ImportError as error:
-        raise ImportError(
-            "the metric 'weighted_f' needs scipy for its distance transform: pip install goctconv[eval], or leave this "
-            "metric out with metrics=(...)"
-        ) from error
+        cure = "pip install goctconv[eval], or leave this metric out with metrics=(...)"
+        raise ImportError(f"the metric 'weighted_f' needs scipy for its distance transform: {cure}") from error
 
 
 def has_scipy() -> bool:

@@ -1,10 +1,10 @@
-"""Algorithm 1 for saliency: learn the channels of a network on pairs of photographs and masks."""
+"""Algorithm 1 for saliency: learning the channels of a network from photographs with masks."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -25,11 +25,12 @@ from ..data import (
     SkippedPairWarning,
     both_loaders,
     join_pairs,
+    listed,
 )
 from ..inference import all_outputs
 from ..losses import DeepSupervision, get_loss
 from ..losses._basic import Reduction, reduced
-from ..losses._combine import tell_epoch
+from ..losses._combine import Loss, tell_epoch
 from ..metrics import SaliencyMetrics
 from ..transforms._sample import Transform
 from ._config import REDUCTIONS, SaliencyConfig
@@ -37,49 +38,52 @@ from ._config import REDUCTIONS, SaliencyConfig
 Pairs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[ImagePair]"
 """A folder or a list in a layout of `find_pairs`, or what that found."""
 
-SaliencyLoss: TypeAlias = "str | Callable[[Tensor, Tensor], Tensor]"
-"""A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks, both (B, 1, H, W)."""
-
-_NAMED = 5  # pairs in a warning
-
 
 class SaliencyStep:
     """The loss of a batch; of a network with a ``forward_multi``, of all its outputs, with the weights 1, ½, ¼, ⅛.
 
-    Args:
-        loss: A name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks.
-        reduction: "mean" over pixels, or "sum" over those of an image, which is the mean times their number; over the
-            images of a batch it is the mean in both cases.
+    The loss is a name of `goctconv.saliency.losses.get_loss`, or a function of logits and masks, both (B, 1, H, W). The
+    reduction is "mean" over pixels, or "sum" over those of an image, which is the mean times their number; over the
+    images of a batch it is the mean in both cases.
     """
 
-    def __init__(self, loss: SaliencyLoss, reduction: Reduction = "mean") -> None:
+    def __init__(self, loss: str | Loss | DeepSupervision, reduction: Reduction = "mean") -> None:
         self.loss = get_loss(loss) if isinstance(loss, str) else loss
         self.reduction = check_choice("reduction", reduction, REDUCTIONS)
 
+    def targets(self, batch: Batch) -> Tensor:
+        """Return what the outputs are compared with, (B, 1, H, W)."""
+        return batch.masks
+
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of a model for a batch."""
-        outputs = all_outputs(model, batch.images)
-        if len(outputs) > 1 or isinstance(self.loss, DeepSupervision):
-            loss = self._deep(outputs, batch.masks)
-        else:
-            loss = self.loss(outputs[0], batch.masks)
-        return reduced(loss, batch.masks, self.reduction)
-
-    def _deep(self, outputs: Sequence[Tensor], masks: Tensor) -> Tensor:
-        deep = self.loss if isinstance(self.loss, DeepSupervision) else DeepSupervision(self.loss)
-        return deep(outputs, masks)
+        outputs = all_outputs(model, batch.images)  # first: finding the inputs of the model needs no more
+        targets, loss = self.targets(batch), self.loss
+        if len(outputs) > 1 and not isinstance(loss, DeepSupervision):
+            loss = DeepSupervision(loss)
+        found = loss(outputs, targets) if isinstance(loss, DeepSupervision) else loss(outputs[0], targets)
+        return reduced(found, targets, self.reduction)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, from 0, to a loss that changes from epoch to epoch."""
         tell_epoch(self.loss, epoch)
 
 
-class SaliencyValidation:
-    """Mean absolute error and max F of a model's maps, at the network's input size.
+def maps_of_batches(model: nn.Module, loader: SaliencyLoader) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield each batch of a loader, where the model is, with the model's maps of it."""
+    parameter = next(model.parameters())
+    has_read = False
+    for given in loader:
+        has_read = True
+        batch = given.to(parameter.device)
+        yield batch, model(batch.images.to(parameter.dtype)).float().sigmoid()
+    if not has_read:
+        name, why = next(iter(loader.skipped.items()))
+        raise DataSetError(f"none of the {len(loader.pairs)} pairs to compare with can be read: {name}: {why}")
 
-    Args:
-        loader: Gives the pairs to compare with, as `goctconv.saliency.validation_loader` does.
-    """
+
+class SaliencyValidation:
+    """Mean absolute error and max F of a model's maps of the pairs of a loader, at the network's input size."""
 
     def __init__(self, loader: SaliencyLoader) -> None:
         self.loader = loader
@@ -88,15 +92,8 @@ class SaliencyValidation:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return ``mae`` and ``max_f``; lower and higher are better."""
         metrics = SaliencyMetrics(metrics=("mae", "max_f"))
-        parameter = next(model.parameters())
-        images = 0
-        for batch in self.loader:
-            images += len(batch.images)
-            maps = model(batch.images.to(parameter.device, parameter.dtype)).float().sigmoid()
-            metrics.update(maps, batch.masks.to(maps.device).float())
-        if not images:
-            name, why = next(iter(self.loader.skipped.items()))
-            raise DataSetError(f"none of the {len(self.loader.pairs)} pairs to compare with can be read: {name}: {why}")
+        for batch, maps in maps_of_batches(model, self.loader):
+            metrics.update(maps, batch.masks.float())
         return metrics.compute().scores()
 
 
@@ -146,14 +143,11 @@ def learn(
         >>> from goctconv import saliency
         >>> from goctconv.saliency import synthetic_images
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for part in ("images", "masks"):
-        ...     (folder / part).mkdir()
         >>> for index, (photograph, mask) in enumerate(synthetic_images(4, seed=0)):
-        ...     photograph.save(folder / "images" / f"{index}.png")
-        ...     mask.save(folder / "masks" / f"{index}.png")
-        >>> config = saliency.SaliencyConfig(
-        ...     epochs=1, finetune_epochs=1, sizes=32, batch_size=2, workers=0, threshold=0.9999
-        ... )
+        ...     photograph.save(folder / f"{index}.jpg")
+        ...     mask.save(folder / f"{index}.png")
+        >>> options = {"epochs": 1, "finetune_epochs": 1, "threshold": 0.9999}
+        >>> config = saliency.SaliencyConfig(sizes=32, batch_size=2, workers=0, **options)
         >>> result = saliency.learn(goctconv.create_model("test_csnet"), folder, folder, config)
         >>> sorted(result.history.epochs[-1].validation)
         ['mae', 'max_f']
@@ -162,7 +156,7 @@ def learn(
     """
     config = SaliencyConfig() if config is None else config
     options = config.loader_options() | ({} if transforms is None else {"transforms": transforms})
-    loaders = both_loaders(_found(train), None if validation is None else _found(validation), **options)
+    loaders = both_loaders(found_pairs(train), None if validation is None else found_pairs(validation), **options)
     result = learn_channels(
         model,
         loaders.train,
@@ -183,9 +177,10 @@ def learn(
 def warn_of_skipped(skipped: dict[str, str]) -> None:
     """Say in the end how many pairs were no use, once in all processes."""
     if skipped and not distributed.rank():
-        names = ", ".join(list(skipped)[:_NAMED]) + (", …" if len(skipped) > _NAMED else "")
-        warnings.warn(f"pairs that could not be read and were skipped: {len(skipped)} ({names})", SkippedPairWarning, 3)
+        problem = f"pairs that could not be read and were skipped: {len(skipped)} ({listed(skipped, ', ')})"
+        warnings.warn(problem, SkippedPairWarning, 3)
 
 
-def _found(pairs: Pairs) -> DataSet | Sequence[ImagePair]:
+def found_pairs(pairs: Pairs) -> DataSet | Sequence[ImagePair]:
+    """Return the pairs of a folder or a list, and others as they are."""
     return join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else pairs

@@ -79,11 +79,6 @@ def forward_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
     return module._forward_hooks
 
 
-def forward_pre_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
-    """Return a module's forward pre-hooks by id, in the order of their calls."""
-    return module._forward_pre_hooks
-
-
 def flat_weights_of(module: nn.RNNBase, *, anew: bool = False) -> list[Any]:
     """Return the list of its parameters that a recurrent layer keeps, or that it should keep."""
     if not anew:

@@ -31,12 +31,14 @@ class PruningError(RuntimeError):
     Attributes:
         module: The path of the module where a pruned model was seen to differ or fail; None if that is not known, empty
             behind the last BatchNorm.
+        call: What the model was called with then; None if that is not known.
     """
 
     def __init__(self, message: str, *, module: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.module = module
+        self.call: Call | None = None
 
     def text(self, spelling: Spelling | None = None) -> str:
         """Return the message.

@@ -14,6 +14,7 @@ from .._checks import escaped
 from .._torch import BatchNorm, map_tensors, tensors_in
 from ..graph import Cost, measuring_cost
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
+from ._inside import comparable, outputs_inside
 from ._metadata import StageShapes, stage_shapes
 from ._trials import other_batch, other_sizes, random_inputs
 from .propagate import Pass, trace
@@ -96,7 +97,12 @@ class Verifier:
         self._trials = [_Trial(_EXAMPLE, call, run.outputs)]
         if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
-        numbers = [output for output in run.outputs if output.is_floating_point()]
+        numbers = [output for output in run.outputs if output.is_floating_point() and output.numel()]
+        if not any(output.numel() for output in run.outputs):
+            self.notes.append(
+                "the model puts out nothing on the example, so what its modules put out was compared: better pass an "
+                "example on which it finds something"
+            )
         if numbers and not any(torch.isfinite(output).any() for output in numbers):
             raise PruningError(
                 f"{type(masked).__name__} puts out no finite number on the example, so nothing could be compared: load "
@@ -118,15 +124,16 @@ class Verifier:
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
         random = [trial for trial in self._trials if trial.name == "random input"]
-        if any(_equal(trial.expected, self._trials[0].expected) for trial in random):
+        is_empty = not any(output.numel() for output in self.run.outputs)
+        if not is_empty and any(_equal(trial.expected, self._trials[0].expected) for trial in random):
             self.notes.append("the masked network gives the same for every input: too much is masked")
 
     def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
             try:
-                expected = _outputs(self._precise, call, with_heads=with_heads)
-                again = _outputs(self._precise, call, with_heads=with_heads) if with_heads else expected
+                expected = outputs_of(self._precise, call, with_heads=with_heads)
+                again = outputs_of(self._precise, call, with_heads=with_heads) if with_heads else expected
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
             if all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
@@ -143,11 +150,22 @@ class Verifier:
         precise = slim if self._precise is self._masked else _as_float(slim)
         for trial in self._trials[1:]:
             found[trial.name] = self._compare(precise, trial, removed)
+        for trial in self._trials:
+            if not any(output.numel() for output in trial.expected):
+                found[trial.name] = self._difference_inside(slim if trial.name == _EXAMPLE else precise, trial)
         return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
+        """Return by how much a pruned network differs; an error says on what, if that is not the example."""
         try:
-            actual = _outputs(slim, trial.call, with_heads=trial.with_heads)
+            return self._difference(slim, trial, removed)
+        except PruningError as error:
+            error.call = None if trial.name == _EXAMPLE or trial.with_heads else trial.call
+            raise
+
+    def _difference(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
+        try:
+            actual = outputs_of(slim, trial.call, with_heads=trial.with_heads)
         except Exception as error:
             where = _failing(slim, trial)
             raise PruningError(
@@ -175,6 +193,27 @@ class Verifier:
             worst = max(worst, difference)
         return worst
 
+    def _difference_inside(self, slim: nn.Module, trial: _Trial) -> float:
+        """Return by how much modules differ whose outputs have the shape of the masked network's."""
+        models = (self._masked if trial.name == _EXAMPLE else self._precise, slim)
+        inside = [
+            outputs_inside(model, lambda model=model: outputs_of(model, trial.call, with_heads=trial.with_heads))
+            for model in models
+        ]
+        worst = 0.0
+        for path, pairs in comparable(*inside).items():
+            for expected, actual in pairs:
+                difference = _relative(expected, actual)
+                if not difference <= self._tolerance(expected):
+                    raise PruningError(
+                        f"{path} puts out something else than in the masked model, by {difference:.1e} of the largest, "
+                        f"on {trial.name}, on which the model puts out nothing: pass an example on which it finds "
+                        "something",
+                        module=path,
+                    )
+                worst = max(worst, difference)
+        return worst
+
     def _tolerance(self, expected: Tensor) -> float:
         if expected.dtype == torch.float32 and self._precise is not self._masked:
             return _OF_ROUNDED_WEIGHTS[self._lowest]
@@ -187,14 +226,14 @@ class Verifier:
             return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor
 
         model = self._precise if trial.name != _EXAMPLE else self._masked
-        again = _outputs(model, trial.call, with_heads=trial.with_heads, seed=1)
+        again = outputs_of(model, trial.call, with_heads=trial.with_heads, seed=1)
         if not all(torch.equal(a, b) for a, b in zip(trial.expected, again, strict=True)):
             raise PruningError(
                 f"{type(model).__name__} gives other outputs when it is called again, in eval mode too, so nothing can "
                 "be compared: switch off what is random in it, such as dropout with training=True"
             )
         call = map_tensors(shaken, trial.call)
-        other = _outputs(model, call, with_heads=trial.with_heads)
+        other = outputs_of(model, call, with_heads=trial.with_heads)
         pairs = zip(trial.expected, other, strict=True)
         return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
 
@@ -253,7 +292,7 @@ def _batch(call: Call) -> list[int]:
 
 
 @torch.inference_mode()
-def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
+def outputs_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
     """Return the outputs of a model; one that is random gives the same again for a seed."""
     torch.manual_seed(seed)
     set_mode(model, with_heads=with_heads)
@@ -275,7 +314,7 @@ def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:
         if isinstance(module, BatchNorm)
     ]
     try:
-        _outputs(model, trial.call, with_heads=trial.with_heads)
+        outputs_of(model, trial.call, with_heads=trial.with_heads)
     finally:
         for handle in handles:
             handle.remove()
@@ -290,7 +329,7 @@ def _failing(model: nn.Module, trial: _Trial) -> str:
         handles.append(module.register_forward_pre_hook(lambda _, __, name=name: running.append(name)))
         handles.append(module.register_forward_hook(lambda *_: _drop(running)))
     try:
-        _outputs(model, trial.call, with_heads=trial.with_heads)
+        outputs_of(model, trial.call, with_heads=trial.with_heads)
     except Exception:  # noqa: BLE001  # it is known already
         return (running and running[-1]) or "the model"
     finally:

@@ -12,4 +12,5 @@ from ._shadows import FROZEN as FROZEN
 from ._shadows import NONE as NONE
 from ._trace import Pass as Pass
 from ._trace import trace as trace
+from ._trace import trace_again as trace_again
 from ._trace import trace_heads as trace_heads

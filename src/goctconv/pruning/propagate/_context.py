@@ -39,6 +39,7 @@ Rule: TypeAlias = "Callable[[Propagation, Operation], Shadow | list[Shadow]]"
 STRICT: ContextVar[bool] = ContextVar("strict", default=False)
 """Whether an exception in a rule, which is a bug of the rule, is raised; else its channels stay and a note says so."""
 
+_AGREEMENT = 1e-6  # of constants in two passes
 _LARGEST_FOLLOWED = 1 << 18  # elements of a stored tensor that are followed one by one
 _RULES: dict[str, Rule] = {}
 _OF_ANY_INPUT: set[str] = set()
@@ -118,6 +119,7 @@ class Propagation(Observer):
         self._accounted = set(facts.inputs)
         self._followed: set[str] = set()
         self._outputs: StorageMap[tuple[Callable[[], Tensor | None], Consumer]] = StorageMap()
+        self._again: list[tuple[Consumer, Consumer]] = []
         self._inputs: list[Tensor] = []
         self._bound: Tensor | None = None
         measured = nn.RNNBase | nn.RNNCellBase | InstanceNorm
@@ -353,7 +355,20 @@ class Propagation(Observer):
         self._outputs.set(result, (weakref.ref(result), consumer))
         if consumer.weight not in self.facts.done:
             self.facts.consumers.append(consumer)
+        else:
+            self._agree(consumer)
         self.facts.count_use(consumer.weight)
+
+    def _agree(self, consumer: Consumer) -> None:
+        """Note a layer that ran in an earlier pass: what is a constant must have been the same one there."""
+        for known in self.facts.consumers:
+            if known.weight != consumer.weight or len(known.inputs) != len(consumer.inputs):
+                continue
+            close = (known.values - consumer.values).abs() <= _AGREEMENT * known.values.abs()
+            known.constant = known.constant & consumer.constant & close
+            known.padded |= consumer.padded
+            self.facts.unite(known.inputs, consumer.inputs)
+            self._again.append((known, consumer))
 
     def _note_followers(self, operation: Operation) -> None:
         for tensor in self._inputs:
@@ -385,6 +400,9 @@ class Propagation(Observer):
             is_inside = any(consumer.module.startswith(f"{path}." if path else "") for path in self.facts.inputs)
             consumer.padded |= is_inside and not consumer.bias and consumer.follower in {"", "?"}
         self.facts.note_uses(self.sources.uses)
+        self.facts.casts |= self.stored.casts
+        for known, again in self._again:
+            known.follower = known.follower if known.follower == again.follower else "?"
 
     def _note_losses(self, operation: Operation, made: list[Shadow]) -> None:
         """Note channels that were constants before an operation, and are none after it."""

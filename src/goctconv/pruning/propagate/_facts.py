@@ -128,6 +128,7 @@ class Facts:
         inputs: Labels of what comes into modules that keep account of their channels, by path and call.
         done: Weights of layers that an earlier pass has seen; a later one adds nothing about them.
         failures: What rules raised though they should not.
+        casts: Types of less precision that parameters were cast to, as in autocast.
     """
 
     count: int = FIRST
@@ -148,6 +149,7 @@ class Facts:
     inputs: dict[str, list[list[Tensor]]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
+    casts: set[torch.dtype] = field(default_factory=set)
 
     def continued(self) -> Facts:
         """Return a copy that another pass may add to."""

@@ -24,11 +24,15 @@ class Stored:
 
     Args:
         modules: Of the model, by path.
+
+    Attributes:
+        casts: Types of less precision that they were cast to.
     """
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
         self._scaled: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
+        self.casts: set[torch.dtype] = set()
         self._cast: dict[int, tuple[Callable[[], Tensor | None], str]] = {}
         stores: list[tuple[str, Mapping[str, Tensor | None]]] = []
         stores += [(path, parameters_of(module)) for path, module in modules.items()]
@@ -65,6 +69,8 @@ class Stored:
             cast = self.name_of(args[0])
             if cast is not None and result.shape == args[0].shape:
                 self._cast[storage_key(result)] = (weakref.ref(result), cast)
+                if result.element_size() < args[0].element_size():
+                    self.casts.add(result.dtype)
             return cast is not None
         if name not in _SCALINGS or len(args) < 2 or not isinstance(args[1], int | float):
             return False

@@ -16,6 +16,7 @@ from ..._torch import ConvNd, InstanceNorm, untraced, without_function_modes
 from ...graph import Observer, Operation, StorageMap, Tracer, is_batch_norm, is_pointwise, is_random
 from .._reasons import Reason
 from ._facts import Blocks, Consumer, Cut, Facts, Follow, Loss
+from ._means import Means
 from ._shadows import (
     FROZEN,
     NONE,
@@ -103,6 +104,7 @@ class Propagation(Observer):
         sources: Of the sizes in the running call.
         stored: The model's parameters and buffers.
         taints: Constants that a border made dependent on the place.
+        means: Of channels, whose number they are divided by.
         called: Paths of the modules that ran.
         tracer: Follows the pass.
     """
@@ -115,6 +117,7 @@ class Propagation(Observer):
         self.sources = SizeSources(self.shadows.find)
         self.stored = Stored(modules)
         self.taints = Taints()
+        self.means = Means()
         self.called: set[str] = set()
         self._accounted = set(facts.inputs)
         self._followed: set[str] = set()
@@ -173,6 +176,7 @@ class Propagation(Observer):
             self._note_new(operation)
             return
         self._note_followers(operation)
+        has_means = any(self.means.find(tensor) is not None for tensor in self._inputs)
         if operation.is_in_place:
             self.sources.forget()
             for tensor in operation.results:
@@ -181,10 +185,21 @@ class Propagation(Observer):
         is_understood = self._apply(operation)
         if not is_understood:
             self._give_up(operation)
+        if has_means:
+            self._follow_means(operation)
         if operation.is_in_place and isinstance(result, Tensor):
             for shadow in self.shadows.disturb_others(result):
                 if not is_understood:
                     self.freeze(shadow.labels, self.reason("not_understood", operation))
+
+    def _follow_means(self, operation: Operation) -> None:
+        """Follow means over channels; those that are not read by a layer alone must keep their channels."""
+        results = operation.results
+        reference, consumer = (self._outputs.get(results[0]) if results else None) or (lambda: None, None)
+        is_its = bool(results) and reference() is results[0]
+        mean = self.means.follow(operation, consumer if is_its else None)
+        if mean is not None:
+            self.freeze(mean.labels, self.reason("counted", operation))
 
     def _note_new(self, operation: Operation) -> None:
         """Note tensors that are made of nothing that comes in: they are constants, if they are not random."""
@@ -367,6 +382,9 @@ class Propagation(Observer):
             close = (known.values - consumer.values).abs() <= _AGREEMENT * known.values.abs()
             known.constant = known.constant & consumer.constant & close
             known.padded |= consumer.padded
+            for mean in (known.mean, consumer.mean):
+                if mean is not None and (known.mean is None or consumer.mean is None):
+                    self.freeze(mean, Reason("reused", known.module, "weight"))
             self.facts.unite(known.inputs, consumer.inputs)
             self._again.append((known, consumer))
 
@@ -386,9 +404,11 @@ class Propagation(Observer):
         reference, consumer = self._outputs.get(tensor) or (lambda: None, None)
         if consumer is not None and reference() is not None:
             consumer.follower = "?"
-        shadow = self.shadows.find(tensor)
+        shadow, mean = self.shadows.find(tensor), self.means.find(tensor)
         if shadow is not None:
             self.freeze(shadow.labels, Reason("output"))
+        if mean is not None:
+            self.freeze(mean.labels, Reason("output"))
 
     def finish(self) -> None:
         """Note what only the whole pass shows."""

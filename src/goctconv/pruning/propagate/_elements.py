@@ -46,6 +46,27 @@ def _fix(t: Propagation, op: Operation, shadow: Shadow, indices: list[Tensor | N
     return bool(chosen)
 
 
+def _rewritten(t: Propagation, shadow: Shadow, indices: list[Tensor | None]) -> bool:
+    """Note a buffer of positions of channels, or a mask of them, which can be cut and renumbered with the channels."""
+    found = _positions(indices)
+    if len(found) != 1 or found[0][1] != changes(shadow.labels):
+        return False
+    index = found[0][0]
+    name = t.stored.name_of(index)
+    is_mask = index.dtype in {torch.bool, torch.uint8}
+    if name is None or index.dim() != 1 or (not is_mask and bool((index < 0).any())):
+        return False
+    labels = shadow.channels_along(found[0][1][0])
+    if is_mask:
+        t.bind(name, 0, labels)
+        return True
+    t.bind(name, 0, labels[index.cpu().long()])
+    if name in t.facts.positions:
+        t.facts.unite(t.facts.positions[name], labels)
+    t.facts.positions[name] = labels
+    return True
+
+
 def _indexed(tensor: Tensor, indices: list[Tensor | None]) -> Tensor:
     """Return what advanced indexing gives of a part of a shadow."""
     on_cpu = [index if index is None else index.cpu() for index in indices]
@@ -63,7 +84,7 @@ def indexing(t: Propagation, op: Operation) -> Shadow:
         indices = [None] * (op.arguments["dim"] % source.dim()) + [op.arguments["index"]]
     shadow = t.shadow_of(source)
     by_place = agreeing(source, shadow)
-    if not _fix(t, op, shadow, indices):
+    if not _rewritten(t, shadow, indices) and not _fix(t, op, shadow, indices):
         shadow = by_place
     return Shadow(_indexed(shadow.labels, indices), _indexed(shadow.constant, indices))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...graph import Operation
 from ._context import Propagation, rule
 from ._pointwise import elementwise
-from ._shadows import NONE, NotUnderstood, Shadow, aligned, by_dimension, changes, compressed, tidy, uniform
+from ._shadows import NONE, NotUnderstood, Shadow, aligned, by_dimension, changes, compressed, rows_along, tidy, uniform
 from ._values import agreeing, only_where
 
 
@@ -114,7 +114,10 @@ def _totals(t: Propagation, op: Operation, shadow: Shadow) -> list[Tensor]:
     """Return the results of reducing all channels to one: those that matter for it must stay."""
     labels = shadow.labels
     order = op.arguments.get("ord", op.arguments.get("p", 2))
-    is_total = op.name in _TOTALS and (order is None or (isinstance(order, int | float) and order > 0))
+    is_mean = op.name == "mean" and len(changes(labels)) == 1 and not t.sources.counted
+    if is_mean:
+        t.means.add(op.result, rows_along(labels, changes(labels)[0])[0])
+    is_total = is_mean or op.name in _TOTALS and (order is None or (isinstance(order, int | float) and order > 0))
     if is_total:
         zero = compressed(only_where(op.args[0], shadow, 0).constant)
         labels, zero = torch.broadcast_tensors(compressed(labels), zero)

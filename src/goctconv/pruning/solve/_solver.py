@@ -170,6 +170,8 @@ class _Solver:
                 self.decision.reasons.setdefault(group, blame.of(consumer, group))
             if not self._may_fold(consumer):
                 self.stay(of[significant], Reason("no_bias", consumer.module))
+            if consumer.mean is not None and (not self._may_fold(consumer) or self.facts.uses[consumer.weight] != 1):
+                self.stay(self.decision.of(consumer.mean), Reason("counted", consumer.module, "a mean"))
         changed = True
         while changed:
             balanced = self._balance() | self._follow() | self._attributes() | self._elements()

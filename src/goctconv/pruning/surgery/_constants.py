@@ -16,6 +16,8 @@ def moves_of(facts: Facts, decision: Decision, stored: dict[str, Tensor], shapes
     """Return what must be added for the constants that go, and note biases that are needed for it."""
     moves = Moves()
     for index, consumer in enumerate(facts.consumers):
+        if consumer.mean is not None and decision.number_kept(consumer.mean) < len(consumer.mean):
+            moves.factors[consumer.weight] = decision.number_kept(consumer.mean) / len(consumer.mean)
         going = ~decision.kept(consumer.inputs) & consumer.constant.numpy() & (consumer.values.numpy() != 0)
         if not going.any() or not consumer.is_plain:
             continue

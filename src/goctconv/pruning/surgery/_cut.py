@@ -41,6 +41,7 @@ class Surgery:
         for name, length in shapes.biases.items():
             self._add_bias(name, length)
         touched = set(shapes.rows) | set(shapes.grouped) | set(moves.offsets) | set(moves.columns)
+        touched |= set(moves.factors) | set(shapes.positions)
         for name, module, attribute, tensor in _every_tensor(self._model):
             if id(tensor) in replaced:
                 self._replace(module, attribute, replaced[id(tensor)])
@@ -78,6 +79,8 @@ class Surgery:
                 more = added[rows[1 - dimension]] if 1 - dimension in rows else added
                 chosen = cut.select(dimension, place)
                 chosen.copy_((chosen.double() + more.to(tensor.device)).to(tensor.dtype))
+        if name in moves.factors:
+            cut = (cut.double() * moves.factors[name]).to(tensor.dtype)
         if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
             return cut.contiguous(memory_format=torch.channels_last)
         return cut.contiguous()

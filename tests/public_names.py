@@ -29,18 +29,18 @@ PACKAGES = (
 INTERNAL: frozenset[str] = frozenset(
     {
         "goctconv.deployment.DeployedModel",  # saliency asks whether a network is deployed already
-        "goctconv.deployment.Engine",
-        "goctconv.deployment.Exported",
-        "goctconv.deployment.OnnxEngine",
-        "goctconv.deployment.OpenVINOEngine",
+        "goctconv.deployment.Engine",  # the type of the engines of saliency
+        "goctconv.deployment.Exported",  # `goctconv bench` writes one export for several engines
+        "goctconv.deployment.OnnxEngine",  # runs in saliency and bench
+        "goctconv.deployment.OpenVINOEngine",  # runs in saliency and bench
         "goctconv.deployment.describe_machine",  # what `goctconv bench` writes beside its numbers
-        "goctconv.deployment.keep_freed_memory",
-        "goctconv.deployment.processors",
-        "goctconv.deployment.write_openvino",
-        "goctconv.layers.PLAIN",
-        "goctconv.layers.Block",
-        "goctconv.layers.Kernels",
-        "goctconv.layers.ScaleLayer",
+        "goctconv.deployment.keep_freed_memory",  # so that bench measures all networks alike
+        "goctconv.deployment.processors",  # the default number of threads of cli
+        "goctconv.deployment.write_openvino",  # of an `Exported` of bench
+        "goctconv.layers.PLAIN",  # deployment falls back on PyTorch's own convolutions
+        "goctconv.layers.Block",  # the base of deployment's blocks
+        "goctconv.layers.Kernels",  # the base of deployment's kernels
+        "goctconv.layers.ScaleLayer",  # the base of deployment's layers
         "goctconv.layers.ScaledConv2d",  # deployment folds its factor
         "goctconv.optim.find_activations",
         "goctconv.optim.global_average_pool",

@@ -89,12 +89,7 @@ __all__ = [
 
 _HOMES = {
     "_checks": ("ArgumentError",),
-    "_features": (
-        "ChannelError",
-        "Channels",
-        "Features",
-        "ScaleError",
-    ),
+    "_features": ("ChannelError", "Channels", "Features", "ScaleError"),
     "deployment": ("deploy",),
     "layers": (
         "CrossStageGOctConv",
@@ -118,11 +113,7 @@ _HOMES = {
         "save_pruned",
     ),
     "optim": ("DynamicWeightDecay",),
-    "pruning": (
-        "load_plan",
-        "plan_pruning",
-        "prune_channels",
-    ),
+    "pruning": ("load_plan", "plan_pruning", "prune_channels"),
     "training": ("learn_channels",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

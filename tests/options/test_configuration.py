@@ -123,7 +123,6 @@ def test_none_may_be_given_by_its_word() -> None:
         ("rate", "2.5e-1", 0.25),
         ("kind", "slow", "slow"),
         ("at", "1/3,0.5", (1 / 3, 0.5)),
-        ("is_quiet", "true", True),
         ("folder", "/runs", Path("/runs")),
     ],
 )

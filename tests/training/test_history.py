@@ -24,8 +24,8 @@ from goctconv.training import (
     TrainingRun,
 )
 from goctconv.training._checkpoint_files import decode, encode
-from goctconv.training._histogram import HISTOGRAM_EDGES, histogram
 from goctconv.training._history import EpochRecord
+from goctconv.training._threshold import HISTOGRAM_EDGES, histogram
 from reference.training import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()

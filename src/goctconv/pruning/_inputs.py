@@ -64,7 +64,7 @@ def as_call(example_inputs: Any) -> Call:
         call = (example_inputs, {})
     else:
         call = ((example_inputs,), {})
-    tensors = list(tensors_in(call))
+    tensors = tensors_in(call)
     if not tensors:
         raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
     for tensor in tensors:
@@ -123,7 +123,9 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     for name, module in model.named_modules():
         if problem := _problem(module):
             raise PruningError(f"{name or type(model).__name__} {problem}")
-    found = {name: norm for name, norm in named_batch_norms(model).items() if parameters_of(norm).get("weight") is not None}
+    found = {
+        name: norm for name, norm in named_batch_norms(model).items() if parameters_of(norm).get("weight") is not None
+    }
     if not found:
         frozen = next((name for name, its in model.named_modules() if "FrozenBatchNorm" in type(its).__name__), "")
         cure = f"; {frozen} is frozen, its γ is a buffer: put a BatchNorm2d in place of it" if frozen else ""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_integer, check_share, escaped
 from .._torch import BatchNorm, parameters_of
+from ..graph import Selection, select
 from ._copies import sharing_copy
-from ._criteria import Criterion, Keep, check_criterion, first_of_chain, masks, named_norms, scope_of, scores
+from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
 from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprint_of, quiet
@@ -41,7 +42,7 @@ class Options:
     criterion: Criterion
     groups: bool
     bn_bias: BnBias
-    keep: Keep
+    keep: Selection
     round_to: int | None
     min_channels: int
 
@@ -67,7 +68,8 @@ class Found:
 def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = True) -> Found:
     """Find a plan for a model that is not wrapped."""
     norms = batch_norms(model)
-    kept = named_norms(norms, model, options.keep)
+    keeps_none = isinstance(options.keep, list | tuple | set) and not options.keep
+    kept = set() if keeps_none else set(select(model, norms, options.keep, "keep"))
     weights = check_finite(model)
     check_devices(model, call)
     with torch.no_grad(), quiet():

@@ -36,6 +36,11 @@ def html_page(title: str, parts: Iterable[str], heading: str = "") -> str:
     )
 
 
+def paragraph(text: str) -> str:
+    """Return a paragraph; nothing if there is no text."""
+    return f"<p>{escaped(text)}</p>" if text else ""
+
+
 def section(heading: str, items: Sequence[str], kind: str = "") -> str:
     """Return items below a heading; nothing if there are none."""
     inner = "\n".join(items)
@@ -94,12 +99,9 @@ def training_page(
         >>> page[:15], "44.4 %" in page
         ('<!doctype html>', True)
     """
-    changes = {
-        name: [format_number(before), format_number(after), format_share(before, after)]
-        for name, (before, after) in (numbers or {}).items()
-    }
+    changes = {name: [*map(format_number, pair), format_share(*pair)] for name, pair in (numbers or {}).items()}
     head = [
-        f"<p>{escaped(subtitle)}</p>" if subtitle else "",
+        paragraph(subtitle),
         f'<p class="note{" warning" if warning else ""}">{_with_code(note)}</p>' if note else "",
         section("Before and after", [table(changes, ("before", "after", "ratio"))] if changes else [], "card wide"),
         section("Exactness of pruning", _proof(proof or {}, command), "card wide"),
@@ -146,12 +148,9 @@ def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evalu
     runs = {name: data.curves for name, data in scores.items()}
     curves = learning_curves(runs, ("precision", "f"), x=("recall", "thresholds"), title="Precision, recall and F")
     columns = ["images", *(METRICS[key] for key in first.scores())]
-    parts = [
-        f"<p>{escaped(subtitle)}</p>" if subtitle else "",
-        section("Metrics", [table(rows, columns), f"<p>protocol {escaped(str(first.protocol))}</p>"], "card scroll"),
-        section("Curves", [figure(curves)], "figures"),
-    ]
-    return html_page(title, parts)
+    metrics = [table(rows, columns), paragraph(f"protocol {first.protocol}")]
+    parts = [section("Metrics", metrics, "card scroll"), section("Curves", [figure(curves)], "figures")]
+    return html_page(title, [paragraph(subtitle), *parts])
 
 
 def figure(picture: Picture) -> str:
@@ -164,11 +163,9 @@ def figure(picture: Picture) -> str:
 
 
 def _card(name: str, images: Mapping[str, Any], side: int) -> str:
-    title = escaped(name)
-    figures = ""
+    title, figures = escaped(name), ""
     for caption, array in images.items():
-        shown = escaped(caption)
-        source = _thumbnail(array, side, f"examples[{name!r}][{caption!r}]")
+        shown, source = escaped(caption), _thumbnail(array, side, f"examples[{name!r}][{caption!r}]")
         figures += f'<figure><img alt="{shown} of {title}" {source}><figcaption>{shown}</figcaption></figure>'
     return f'<article class="card"><h3>{title}</h3><div class="thumbnails">{figures}</div></article>'
 

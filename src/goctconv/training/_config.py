@@ -34,8 +34,14 @@ from ..options import (
     shares,
 )
 from ..pruning import prune_channels
-from ._optimizers import OPTIMIZERS, create_optimizer
-from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES, create_schedule
+from ._optimizers import (
+    OPTIMIZERS,
+    PUBLISHED_MILESTONES,
+    PUBLISHED_WARMUP,
+    SCHEDULES,
+    create_optimizer,
+    create_schedule,
+)
 
 VALLEY = "valley"
 _COUNTED_BELOW = 1e-3  # as long as the threshold is not known
@@ -81,10 +87,6 @@ def _check_frozen(name: str, value: Any) -> Any:
     return _check_selection(name, value)
 
 
-def _check_compile(name: str, value: Any) -> Any:
-    return check_instance(name, value, (bool, str), "True, False or the name of a backend")
-
-
 def _arguments_of(function: Callable[..., Any]) -> Kind:
     """Return the kind of keyword arguments of a function that a run does not give by itself."""
 
@@ -96,19 +98,18 @@ def _arguments_of(function: Callable[..., Any]) -> Kind:
     return Kind(check)
 
 
+def _check_backend(name: str, value: Any) -> Any:
+    return check_instance(name, value, (bool, str), "True, False or the name of a backend")
+
+
 def _check_device(name: str, value: Any) -> str:
     return str(check_instance(name, value, (str, torch.device), "a device, such as 'cpu' or 'cuda:1'"))
-
-
-def _switch(check: Callable[[str, Any], Any]) -> Kind:
-    return Kind(check, str, is_switch=True)
 
 
 _BETAS = several(
     number(0, below=1), "two numbers from 0 to below 1, such as 0.9,0.999", "X,X", lambda betas: len(betas) == 2
 )
-_FOLDER = replace(path("DIR").optional(), parse=None)
-_HIDDEN_SWITCH = replace(SWITCH, parse=None)
+_COMPILE = replace(SWITCH, check=_check_backend)
 
 
 @documented
@@ -197,7 +198,7 @@ class TrainingConfig(Configuration):
     freeze_batch_norm: Any = option(
         False,
         "freeze the BatchNorms of the backbone, which then keep their channels",
-        _switch(_check_frozen),
+        replace(SWITCH, check=_check_frozen),
         group="network",
         in_python="or others, by names or globs of modules",
     )
@@ -217,16 +218,16 @@ class TrainingConfig(Configuration):
     )
     channels_last: bool = option(False, "use the channels-last memory format, which is faster", group="computing")
     compile: bool | str = option(
-        False, "compile the network, which takes minutes at first", _switch(_check_compile), group="computing"
+        False, "compile the network, which takes minutes at first", _COMPILE, group="computing"
     )
     checkpoints: Path | None = option(
         None,
         "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept",
-        _FOLDER,
+        replace(path().optional(), parse=None),
         resume=FREE,
     )
     keep_unpruned: bool = option(
-        False, "whether the result includes the weights before pruning", _HIDDEN_SWITCH, resume=FREE
+        False, "whether the result includes the weights before pruning", replace(SWITCH, parse=None), resume=FREE
     )
 
     def __post_init__(self) -> None:

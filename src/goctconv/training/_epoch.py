@@ -65,21 +65,20 @@ class Training:
         """
         self.network.train()
         batches = iter(loader)
+
+        def group() -> list[Any]:
+            return list(itertools.islice(batches, self.config.accumulate))
+
         for _ in range(totals.steps):
-            if not self._group(batches):
+            if not group():
                 raise TrainingError(f"{place}: the loader ended before step {totals.steps}, where the checkpoint is")
         begun()
-        while True:
-            start = time.perf_counter()
-            group = self._group(batches)
-            if not group:
-                break
-            result = self._take(group, totals, f"{place}, step {totals.steps + 1}")
+        start = time.perf_counter()
+        while given := group():
+            result = self._take(given, totals, f"{place}, step {totals.steps + 1}")
             totals.seconds += time.perf_counter() - start
             yield result
-
-    def _group(self, batches: Iterator[Any]) -> list[Any]:
-        return list(itertools.islice(batches, self.config.accumulate))
+            start = time.perf_counter()
 
     def _take(self, group: list[Any], totals: Totals, place: str) -> tuple[float, bool]:
         """Take one step of the optimizer; return its loss, and whether a process was asked to stop."""
@@ -166,7 +165,10 @@ def begin_epoch(loader: Any, seed: int, epoch: int, rank: int) -> None:
     generators = {id(generator): generator for generator in drawn if isinstance(generator, torch.Generator)}
     for number, generator in enumerate(generators.values()):
         generator.manual_seed(derived(seed, epoch, "loader", number))
-    _seed_all(derived(seed, epoch, "process", rank))
+    own = derived(seed, epoch, "process", rank)
+    random.seed(own)
+    np.random.seed(own % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
+    torch.manual_seed(own)
 
 
 def _parts(loader: Any) -> list[Any]:
@@ -178,12 +180,6 @@ def _parts(loader: Any) -> list[Any]:
             if inner is not None and all(inner is not known for known in found):
                 found.append(inner)  # and look into it too
     return found
-
-
-def _seed_all(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
-    torch.manual_seed(seed)
 
 
 def example_of_epoch(model: nn.Module, step: Step, loader: Any, config: TrainingConfig, epoch: int) -> Any:

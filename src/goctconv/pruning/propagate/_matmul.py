@@ -76,7 +76,12 @@ def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]]
         _sum_over_channels(t, op, inner, terms, summed)
     shape = [sizes[letter] for letter in out]
     if not outer:
-        alone = {letter for term in inner for letter in term.changing - summed if not all(letter in its.letters for its in inner)}
+        alone = {
+            letter
+            for term in inner
+            for letter in term.changing - summed
+            if not all(letter in its.letters for its in inner)
+        }
         return uniform(shape, FROZEN if alone else NONE)
     base = outer[0]
     for term in terms:
@@ -98,9 +103,7 @@ def _unite(t: Propagation, op: Operation, one: _Term, other: _Term) -> None:
     )
 
 
-def _sum_over_channels(
-    t: Propagation, op: Operation, inner: list[_Term], terms: list[_Term], summed: set[str]
-) -> None:
+def _sum_over_channels(t: Propagation, op: Operation, inner: list[_Term], terms: list[_Term], summed: set[str]) -> None:
     """Unite channels that are multiplied and summed; those for which no factor is 0 must stay."""
     for term in inner:
         for other in terms:
@@ -164,7 +167,11 @@ def einsum(t: Propagation, op: Operation) -> Shadow:
     terms = sides[0].split(",")
     free = [letter for letter in ascii_letters if letter not in equation]
     widest = max(
-        [tensor.dim() - len(term.replace("...", "")) for term, tensor in zip(terms, tensors, strict=True) if "..." in term],
+        [
+            tensor.dim() - len(term.replace("...", ""))
+            for term, tensor in zip(terms, tensors, strict=True)
+            if "..." in term
+        ],
         default=0,
     )
     batch = "".join(free[:widest])
@@ -176,7 +183,9 @@ def einsum(t: Propagation, op: Operation) -> Shadow:
         out = sides[1].replace("...", batch)
     else:
         joined = "".join(spelled)
-        out = batch + "".join(sorted(letter for letter in set(joined) if joined.count(letter) == 1 and letter not in batch))
+        out = batch + "".join(
+            sorted(letter for letter in set(joined) if joined.count(letter) == 1 and letter not in batch)
+        )
     return _contracted(t, op, list(zip(tensors, spelled, strict=True)), out)
 
 

@@ -128,9 +128,7 @@ def _totals(t: Propagation, op: Operation, shadow: Shadow) -> list[Tensor]:
     return op.results
 
 
-def _reduced(
-    t: Propagation, op: Operation, shadow: Shadow, dimensions: list[int], mixed: list[int]
-) -> Shadow:
+def _reduced(t: Propagation, op: Operation, shadow: Shadow, dimensions: list[int], mixed: list[int]) -> Shadow:
     """Return the shadow of channels, some of which are put together."""
     source = op.args[0]
     if op.name in _KEPT and not mixed:

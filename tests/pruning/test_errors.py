@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.ao.nn.quantized import Conv2d as QuantizedConv2d
+from torch.nn.utils import prune
 
 import goctconv
 from goctconv.pruning import PruningError, plan_pruning, prune_channels
@@ -127,7 +128,7 @@ def infinite_statistics() -> nn.Module:
 
 def masked_by_torch(path: str) -> nn.Module:
     model = network()
-    nn.utils.prune.random_unstructured(model.get_submodule(path), "weight", amount=0.5)
+    prune.random_unstructured(model.get_submodule(path), "weight", amount=0.5)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Rules for products of matrices and Einstein sums: channels are kept by a factor, shared by several, or summed over."""
+"""Rules for products of matrices and Einstein sums: channels are kept by a factor, shared, or summed over."""
 
 from __future__ import annotations
 
@@ -60,12 +60,7 @@ def _term(t: Propagation, tensor: Tensor, letters: str, sizes: dict[str, int]) -
 
 def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]], out: str) -> Shadow:
     """Return the shadow of a sum of products over the letters that are not put out."""
-    sizes: dict[str, int] = {}
-    for tensor, letters in factors:
-        if len(set(letters)) < len(letters):
-            raise NotUnderstood  # a diagonal
-        for letter, size in zip(letters, tensor.shape, strict=True):
-            sizes[letter] = max(sizes.get(letter, 1), size)
+    sizes = _sizes(factors)
     terms = [_term(t, tensor, letters, sizes) for tensor, letters in factors]
     summed = set(sizes) - set(out)
     inner = [term for term in terms if term.changing & summed]
@@ -76,12 +71,7 @@ def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]]
         _sum_over_channels(t, op, inner, terms, summed)
     shape = [sizes[letter] for letter in out]
     if not outer:
-        alone = {
-            letter
-            for term in inner
-            for letter in term.changing - summed
-            if not all(letter in its.letters for its in inner)
-        }
+        alone = {letter for term in inner for letter in term.changing - summed if letter not in _shared(inner)}
         return uniform(shape, FROZEN if alone else NONE)
     base = outer[0]
     for term in terms:
@@ -94,6 +84,22 @@ def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]]
         if left is not None:
             zero = zero | compressed(left.spread(left.zero, out))
     return Shadow(kept.spread(kept.labels, out).expand(shape), tidy(zero).expand(shape))
+
+
+def _sizes(factors: list[tuple[Tensor, str]]) -> dict[str, int]:
+    """Return the size of every letter's dimension."""
+    sizes: dict[str, int] = {}
+    for tensor, letters in factors:
+        if len(set(letters)) < len(letters):
+            raise NotUnderstood  # a diagonal
+        for letter, size in zip(letters, tensor.shape, strict=True):
+            sizes[letter] = max(sizes.get(letter, 1), size)
+    return sizes
+
+
+def _shared(terms: list[_Term]) -> set[str]:
+    """Return the letters that all of some terms have."""
+    return set.intersection(*(set(term.letters) for term in terms)) if terms else set()
 
 
 def _unite(t: Propagation, op: Operation, one: _Term, other: _Term) -> None:
@@ -163,30 +169,21 @@ def added_product(t: Propagation, op: Operation) -> Shadow:
 def einsum(t: Propagation, op: Operation) -> Shadow:
     """A sum of products by an equation."""
     equation, tensors = str(op.args[0]).replace(" ", ""), op.args[1]
-    sides = equation.split("->")
-    terms = sides[0].split(",")
+    factors, _, out = equation.partition("->")
     free = [letter for letter in ascii_letters if letter not in equation]
-    widest = max(
-        [
-            tensor.dim() - len(term.replace("...", ""))
-            for term, tensor in zip(terms, tensors, strict=True)
-            if "..." in term
-        ],
-        default=0,
-    )
-    batch = "".join(free[:widest])
-    spelled = []
-    for term, tensor in zip(terms, tensors, strict=True):
-        count = tensor.dim() - len(term.replace("...", ""))
-        spelled.append(term.replace("...", batch[widest - count :] if count else ""))
-    if len(sides) > 1:
-        out = sides[1].replace("...", batch)
+    named = [len(term.replace("...", "")) for term in factors.split(",")]
+    unnamed = [tensor.dim() - count for tensor, count in zip(tensors, named, strict=True)]
+    batch = "".join(free[: max(unnamed)])
+    terms = [
+        term.replace("...", batch[len(batch) - count :])
+        for term, count in zip(factors.split(","), unnamed, strict=True)
+    ]
+    if "->" in equation:
+        out = out.replace("...", batch)
     else:
-        joined = "".join(spelled)
-        out = batch + "".join(
-            sorted(letter for letter in set(joined) if joined.count(letter) == 1 and letter not in batch)
-        )
-    return _contracted(t, op, list(zip(tensors, spelled, strict=True)), out)
+        once = {letter for letter in "".join(terms) if "".join(terms).count(letter) == 1}
+        out = batch + "".join(sorted(once - set(batch)))
+    return _contracted(t, op, list(zip(tensors, terms, strict=True)), out)
 
 
 @rule("tensordot", "outer", of_any_input=True)

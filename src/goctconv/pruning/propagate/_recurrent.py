@@ -26,7 +26,7 @@ def recurrent(t: Propagation, op: Operation) -> list[Shadow]:
     arguments = op.arguments
     source = arguments.get("input", arguments.get("data"))
     parameters = arguments["params"]
-    if source is None or arguments["train"] and arguments["dropout"]:
+    if source is None or (arguments["train"] and arguments["dropout"]):
         raise NotUnderstood
     by_layer = len(parameters) // (arguments["num_layers"] * (1 + arguments["bidirectional"]))
     for direction in range(1 + arguments["bidirectional"]):

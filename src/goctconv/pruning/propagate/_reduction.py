@@ -117,7 +117,7 @@ def _totals(t: Propagation, op: Operation, shadow: Shadow) -> list[Tensor]:
     is_mean = op.name == "mean" and len(changes(labels)) == 1 and not t.sources.counted
     if is_mean:
         t.means.add(op.result, rows_along(labels, changes(labels)[0])[0])
-    is_total = is_mean or op.name in _TOTALS and (order is None or (isinstance(order, int | float) and order > 0))
+    is_total = is_mean or (op.name in _TOTALS and (order is None or (isinstance(order, int | float) and order > 0)))
     if is_total:
         zero = compressed(only_where(op.args[0], shadow, 0).constant)
         labels, zero = torch.broadcast_tensors(compressed(labels), zero)

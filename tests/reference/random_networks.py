@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from .zoo.blocks import (
     Activated,
     Chunked,
+    Function,
     Gated,
     Head,
     Joined,
     Padded,
+    PaddedToMultiple,
+    Permuted,
     PReLUActivated,
     Product,
     Residual,
@@ -45,8 +48,10 @@ class Drawn(NamedTuple):
 WIDTHS = st.sampled_from([4, 6, 8, 12])
 KINDS = (
     "conv", "conv", "grouped", "depthwise", "prelu", "residual", "gate", "product", "cat", "chunk", "shuffle",
-    "max_pool", "avg_pool", "pad", "upsample",
+    "max_pool", "avg_pool", "pad", "upsample", "pad_to_multiple", "permuted", "transposed", "transposed_grouped",
+    "instance_norm", *Function.functions,
 )  # fmt: skip
+IN_PIECES = {"grouped", "chunk", "shuffle", "maxout", "transposed_grouped"}
 
 
 @st.composite
@@ -56,7 +61,7 @@ def networks(draw: st.DrawFn, *, in_pieces: bool = True) -> Drawn:
     ``in_pieces``: whether there are layers that cut channels into equal pieces.
     """
     torch.manual_seed(draw(st.integers(0, 10_000)))
-    kinds = [kind for kind in KINDS if in_pieces or kind not in {"grouped", "chunk", "shuffle"}]
+    kinds = [kind for kind in KINDS if in_pieces or kind not in IN_PIECES]
     width = draw(WIDTHS)
     layers: list[nn.Module] = [_activated(draw, 3, width, is_first=True)]
     for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=6)):
@@ -96,6 +101,17 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
     if kind == "cat":
         after = draw(WIDTHS)
         return Joined(_activated(draw, width, after)), width + after
+    if kind in {"transposed", "transposed_grouped"}:
+        groups = 2 if kind == "transposed_grouped" else 1
+        kernel = draw(st.sampled_from([(2, 2, 0), (3, 1, 1), (4, 2, 1)]))
+        after = width if groups > 1 else draw(WIDTHS)
+        conv = nn.ConvTranspose2d(width, after, *kernel, groups=groups, bias=draw(st.booleans()))
+        return Activated(conv, draw(st.sampled_from(ACTIVATIONS))()), after
+    if kind in Function.functions:
+        halves = kind in {"maxout", "glu"}
+        if halves and width % 4:
+            return nn.Identity(), width
+        return Function(kind), width // 2 if halves else width
     simple: dict[str, Callable[[], nn.Module]] = {
         "residual": lambda: Residual(_activated(draw, width, width)),
         "gate": lambda: Gated(width),
@@ -105,6 +121,9 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
         "max_pool": lambda: nn.MaxPool2d(3, 2, 1),
         "avg_pool": lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=draw(st.booleans())),
         "pad": lambda: Padded(draw(st.sampled_from(["constant", "replicate"]))),
+        "pad_to_multiple": PaddedToMultiple,
+        "permuted": lambda: Permuted(width),
+        "instance_norm": lambda: nn.InstanceNorm2d(width, affine=draw(st.booleans())),
         "upsample": lambda: Upsampled(draw(st.sampled_from(["nearest", "bilinear"]))),
     }
     return simple[kind](), width

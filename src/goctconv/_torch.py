@@ -361,7 +361,7 @@ prelu_kernel: Callable[[Tensor, Tensor], Tensor] = torch._prelu_kernel
 # Functions that torch does not annotate
 
 split: Callable[..., tuple[Tensor, ...]] = Tensor.split
-broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
+broadcast_tensors: Callable[..., tuple[Tensor, ...]] = torch.broadcast_tensors
 
 # The same of lists of tensors, in few calls of the device
 

@@ -156,7 +156,7 @@ class Branching(nn.Module):
     def __init__(self, branch: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
         self.body, self.branch = network(), branch
-        self.extra = nn.Conv2d(8, 8, 1)
+        self.other = nn.Conv2d(8, 8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         for index, layer in enumerate(self.body):
@@ -165,7 +165,7 @@ class Branching(nn.Module):
 
 
 BRANCHES: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    "another layer": lambda self, x: self.extra(x),
+    "another layer": lambda self, x: self.other(x),
     "padded": lambda _, x: F.pad(x, (1, 1, 1, 1)),
     "shifted": lambda _, x: x + 1,
     "literal": lambda _, x: x[:, torch.arange(8)],
@@ -189,7 +189,9 @@ def test_branches_that_depend_on_the_size(kind: str) -> None:
 @torch.no_grad()
 def test_detectors() -> None:
     torch.manual_seed(0)
-    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
+    model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=4
+    )
     randomize(model, share=0.3, seed=1)
     image = torch.rand(3, 120, 100)
     model.train()

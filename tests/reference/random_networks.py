@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from .zoo.blocks import (
+    FUNCTIONS,
     Activated,
     Chunked,
     Function,
@@ -49,7 +50,7 @@ WIDTHS = st.sampled_from([4, 6, 8, 12])
 KINDS = (
     "conv", "conv", "grouped", "depthwise", "prelu", "residual", "gate", "product", "cat", "chunk", "shuffle",
     "max_pool", "avg_pool", "pad", "upsample", "pad_to_multiple", "permuted", "transposed", "transposed_grouped",
-    "instance_norm", *Function.functions,
+    "instance_norm", *FUNCTIONS,
 )  # fmt: skip
 IN_PIECES = {"grouped", "chunk", "shuffle", "maxout", "transposed_grouped"}
 
@@ -101,17 +102,11 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
     if kind == "cat":
         after = draw(WIDTHS)
         return Joined(_activated(draw, width, after)), width + after
-    if kind in {"transposed", "transposed_grouped"}:
-        groups = 2 if kind == "transposed_grouped" else 1
-        kernel = draw(st.sampled_from([(2, 2, 0), (3, 1, 1), (4, 2, 1)]))
-        after = width if groups > 1 else draw(WIDTHS)
-        conv = nn.ConvTranspose2d(width, after, *kernel, groups=groups, bias=draw(st.booleans()))
-        return Activated(conv, draw(st.sampled_from(ACTIVATIONS))()), after
-    if kind in Function.functions:
-        halves = kind in {"maxout", "glu"}
-        if halves and width % 4:
-            return nn.Identity(), width
-        return Function(kind), width // 2 if halves else width
+    if kind.startswith("transposed"):
+        after = width if kind == "transposed_grouped" else draw(WIDTHS)
+        return _transposed(draw, width, after, groups=2 if kind == "transposed_grouped" else 1), after
+    if kind in {"maxout", "glu"} and width % 4 == 0:
+        return Function(kind), width // 2
     simple: dict[str, Callable[[], nn.Module]] = {
         "residual": lambda: Residual(_activated(draw, width, width)),
         "gate": lambda: Gated(width),
@@ -126,7 +121,14 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
         "instance_norm": lambda: nn.InstanceNorm2d(width, affine=draw(st.booleans())),
         "upsample": lambda: Upsampled(draw(st.sampled_from(["nearest", "bilinear"]))),
     }
-    return simple[kind](), width
+    return simple.get(kind, lambda: Function(kind if kind not in {"maxout", "glu"} else "where"))(), width
+
+
+def _transposed(draw: st.DrawFn, before: int, after: int, *, groups: int) -> Activated:
+    kernel, stride, padding = draw(st.sampled_from([(2, 2, 0), (3, 1, 1), (4, 2, 1)]))
+    bias = draw(st.booleans())
+    conv = nn.ConvTranspose2d(before, after, kernel, stride, padding, groups=groups, bias=bias)
+    return Activated(conv, draw(st.sampled_from(ACTIVATIONS))())
 
 
 def norms_of(model: nn.Module) -> dict[str, nn.BatchNorm2d | nn.BatchNorm1d]:

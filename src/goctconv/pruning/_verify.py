@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -197,7 +198,7 @@ class Verifier:
         """Return by how much modules differ whose outputs have the shape of the masked network's."""
         models = (self._masked if trial.name == _EXAMPLE else self._precise, slim)
         inside = [
-            outputs_inside(model, lambda model=model: outputs_of(model, trial.call, with_heads=trial.with_heads))
+            outputs_inside(model, partial(outputs_of, model, trial.call, with_heads=trial.with_heads))
             for model in models
         ]
         worst = 0.0

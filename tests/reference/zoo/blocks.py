@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Activated(nn.Module):
     """A convolution, BatchNorm and an activation."""
 
-    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> None:
         super().__init__()
         self.conv = conv
         self.norm = nn.BatchNorm2d(conv.out_channels)
@@ -128,34 +128,6 @@ class Permuted(nn.Module):
         return x[:, self.order]
 
 
-class Function(nn.Module):
-    """A function of a name."""
-
-    functions: dict[str, Callable[[Tensor], Tensor]] = {
-        "maxout": lambda x: torch.max(*x.chunk(2, 1)),
-        "glu": lambda x: F.glu(x, 1),
-        "row maximum": lambda x: x + x.max(3, keepdim=True)[0],
-        "normalized": lambda x: F.normalize(x, dim=1),
-        "sum": lambda x: x * x.sum(1, keepdim=True).tanh(),
-        "mean": lambda x: torch.einsum("bchw,bhw->bchw", x, x.mean(1)),
-        "cumsum": lambda x: x.cumsum(2),
-        "where": lambda x: torch.where(x > 0.2, x, torch.zeros_like(x)),
-        "positions": lambda x: x[:, :, :, torch.arange(x.shape[3]).flip(0)],
-        "overwritten": lambda x: _overwritten(x),
-        "attention": lambda x: _attended(x),
-    }
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.functions[self.name](x)
-
-    def extra_repr(self) -> str:
-        return self.name
-
-
 def _overwritten(x: Tensor) -> Tensor:
     y = torch.zeros_like(x)
     y[:, :, 1:] = x[:, :, :-1]
@@ -165,6 +137,35 @@ def _overwritten(x: Tensor) -> Tensor:
 def _attended(x: Tensor) -> Tensor:
     y = x.flatten(2)
     return (y @ (y.mT @ y).softmax(-1)).view(x.shape)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "maxout": lambda x: torch.max(*x.chunk(2, 1)),
+    "glu": lambda x: F.glu(x, 1),
+    "row maximum": lambda x: x + x.max(3, keepdim=True)[0],
+    "normalized": lambda x: F.normalize(x, dim=1),
+    "sum": lambda x: x * x.sum(1, keepdim=True).tanh(),
+    "mean": lambda x: torch.einsum("bchw,bhw->bchw", x, x.mean(1)),
+    "cumsum": lambda x: x.cumsum(2),
+    "where": lambda x: torch.where(x > 0.2, x, torch.zeros_like(x)),
+    "positions": lambda x: x[:, :, :, torch.arange(x.shape[3]).flip(0)],
+    "overwritten": _overwritten,
+    "attention": _attended,
+}
+
+
+class Function(nn.Module):
+    """A function of a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FUNCTIONS[self.name](x)
+
+    def extra_repr(self) -> str:
+        return self.name
 
 
 class Upsampled(nn.Module):

@@ -47,6 +47,7 @@ _OF_ANY_INPUT: set[str] = set()
 _WEIGHTS: dict[str, Callable[[Operation], list[Any]]] = {}
 _KEEPING: set[str] = set()
 _POINTWISE = "pointwise"
+_LIFTED = frozenset({"lift_fresh", "lift_fresh_copy"})  # what code writes numbers into, as torch.tensor does
 
 
 def rule(
@@ -202,7 +203,12 @@ class Propagation(Observer):
             self.freeze(mean.labels, self.reason("counted", operation))
 
     def _note_new(self, operation: Operation) -> None:
-        """Note tensors that are made of nothing that comes in: they are constants, if they are not random."""
+        """Note tensors that are made of nothing that comes in: they are constants, if they are not random.
+
+        What is neither stored in the model nor made in this pass may come in by a way that is not seen.
+        """
+        if operation.name not in _LIFTED and not all(self.stored.name_of(tensor) for tensor in self._inputs):
+            return
         labels = self.sources.counted
         if labels and operation.name in _RULES and not self._inputs and self._apply(operation):
             return
@@ -262,12 +268,16 @@ class Propagation(Observer):
                 self.freeze(shadow.labels, self.reason("not_understood", operation))
         for labels in self.sources.counted:
             self.freeze(labels, self.reason("counted", operation))
-        known = [self.known.get(id(tensor)) for tensor in self._inputs if tensor.dim()]
-        constant = not is_random(operation.func) and all(
-            shadow is None or bool(compressed(shadow.constant).all()) for shadow in known
-        )
+        constant = not is_random(operation.func) and all(map(self._is_constant, self._inputs))
         for tensor in operation.results:
             self.shadows.set(tensor, uniform(tensor.shape, FROZEN, constant=constant))
+
+    def _is_constant(self, tensor: Tensor) -> bool:
+        """Whether an input of the running operation is a constant as a whole."""
+        shadow = self.known.get(id(tensor))
+        if shadow is None:
+            return self.stored.name_of(tensor) is not None
+        return bool(compressed(shadow.constant).all())
 
     def input(self, operation: Operation) -> Shadow:
         """Return the shadow of the first argument."""

@@ -31,7 +31,7 @@ def created(t: Propagation, op: Operation) -> Shadow:
     }
     if len(counted) == 1:
         dimension, source = counted.popitem()
-        if source.channels is not None and len(source.channels) == shape[dimension]:
+        if source.channels is not None and source.compute is int:
             flags = torch.full((shape[dimension],), constant)
             return by_dimension(shape, dimension, source.channels, flags)
     for channels in t.sources.counted:

@@ -93,7 +93,7 @@ def indexing(t: Propagation, op: Operation) -> Shadow:
 def gathering(t: Propagation, op: Operation) -> Shadow:
     """Elements along a dimension, at positions that a tensor gives for every one."""
     source = op.args[0]
-    index = op.arguments.get("index", op.arguments.get("indices"))
+    index: Tensor = op.arguments["index" if "index" in op.arguments else "indices"]
     dimension = op.arguments.get("dim")
     shadow, places = t.shadow_of(source), t.shadow_of(index)
     if dimension is None or not source.dim():

@@ -8,6 +8,7 @@ from string import ascii_letters
 import torch
 from torch import Tensor
 
+from ..._torch import broadcast_tensors
 from ...graph import Operation
 from ._context import Propagation, rule
 from ._shadows import FROZEN, NONE, NotUnderstood, Shadow, aligned, changes, compressed, tidy, uniform
@@ -125,7 +126,7 @@ def _sum_over_channels(t: Propagation, op: Operation, inner: list[_Term], terms:
     for term in terms:
         zero = zero | compressed(term.spread(term.zero, letters))
     for term in inner:
-        labels, flags = torch.broadcast_tensors(compressed(term.spread(term.labels, letters)), zero)
+        labels, flags = broadcast_tensors(compressed(term.spread(term.labels, letters)), zero)
         t.facts.freeze(labels[~flags], t.reason("mixed", op))
 
 

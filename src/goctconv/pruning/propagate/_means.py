@@ -50,13 +50,14 @@ class Means:
         if not found:
             return None
         tensor, mean = found[0]
-        if consumer is not None and op.args[0] is tensor and len(found) == 1:
+        is_first = bool(op.args) and op.args[0] is tensor
+        if consumer is not None and is_first and len(found) == 1:
             consumer.mean = mean.labels
             return None
         is_scaled = (
             (op.name in _ONE_FACTOR and len(found) == 1)
-            or (op.name in _QUOTIENTS and len(found) == 1 and op.args[0] is tensor)
-            or (op.name in _SCALING and op.args[0] is tensor and len(found) == 1)
+            or (op.name in _QUOTIENTS and len(found) == 1 and is_first)
+            or (op.name in _SCALING and is_first and len(found) == 1)
         )
         if not is_scaled:
             return mean

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from ..._torch import broadcast_tensors
 from ...graph import Operation
 from ._context import Propagation, rule
 from ._pointwise import elementwise
@@ -120,7 +120,7 @@ def _totals(t: Propagation, op: Operation, shadow: Shadow) -> list[Tensor]:
     is_total = is_mean or (op.name in _TOTALS and (order is None or (isinstance(order, int | float) and order > 0)))
     if is_total:
         zero = compressed(only_where(op.args[0], shadow, 0).constant)
-        labels, zero = torch.broadcast_tensors(compressed(labels), zero)
+        labels, zero = broadcast_tensors(compressed(labels), zero)
         labels = labels[~zero]
     t.freeze(labels, t.reason("mixed", op))
     for counted in t.sources.counted:
@@ -177,5 +177,6 @@ def distance(t: Propagation, op: Operation) -> Shadow:
         if labels is None or shadow.labels.shape[dimension] != shadows[0].labels.shape[dimension]:
             raise NotUnderstood
         t.facts.freeze(labels[~zero], t.reason("mixed", op))
-    t.facts.unite(*(t.channels(shadow, dimension) for shadow in shadows), t.reason("joined", op))
+    a, b = (t.channels(shadow, dimension) for shadow in shadows)
+    t.facts.unite(a, b, t.reason("joined", op))
     return uniform(op.result.shape, NONE)

@@ -10,10 +10,9 @@ from ._values import agreeing, only_where
 _LINEAR = {"cumsum", "diff", "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "cumprod", "fft_fft2", "fft_ifft2"}
 _LINEAR |= {"fft_rfft2", "fft_irfft2", "fft_rfftn", "fft_irfftn", "fft_fftn", "fft_ifftn", "fft_fftshift"}
 _SORTED = {"sort", "topk", "kthvalue", "msort", "cummax", "cummin"}
-_LAST_TWO = {"fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2"}
 
 
-@rule(*sorted(_LINEAR | _SORTED | {"argsort", "logcumsumexp", "renorm"}))
+@rule(*sorted(_LINEAR | _SORTED | {"argsort", "logcumsumexp"}))
 def scan(t: Propagation, op: Operation) -> list[Shadow]:
     """Sums and products so far, differences, Fourier transforms, and sorted values with their positions.
 
@@ -23,7 +22,7 @@ def scan(t: Propagation, op: Operation) -> list[Shadow]:
     named = op.arguments.get("dim", -1)
     if op.name == "msort":
         named = 0
-    if named is None or (op.name == "renorm"):
+    if named is None or len(op.tensors) > 1:
         raise NotUnderstood
     dimensions = [d % source.dim() for d in (named if isinstance(named, list | tuple) else [named])]
     if set(dimensions) & set(changes(shadow.labels)):
@@ -76,4 +75,6 @@ def rotation(t: Propagation, op: Operation) -> Shadow:
 def triangle(t: Propagation, op: Operation) -> Shadow:
     """A part of a matrix, and zeros."""
     shadow = t.input(op)
+    if {shadow.labels.dim() - 2, shadow.labels.dim() - 1} & set(changes(shadow.labels)):
+        raise NotUnderstood
     return only_where(op.args[0], shadow, 0)

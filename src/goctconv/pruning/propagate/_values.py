@@ -142,6 +142,8 @@ def agreeing(source: Tensor, shadow: Shadow) -> Shadow:
         return shadow
     changing = changes(shadow.labels)
     places = [d for d in range(source.dim()) if d not in changing]
+    if source.is_complex():
+        return shadow.without_constants()
     if not places:
         return shadow
     values = source.double().cpu()

@@ -90,24 +90,13 @@ def _activated(draw: st.DrawFn, before: int, after: int, groups: int = 1, *, is_
 
 
 def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
-    if kind == "conv":
-        after = draw(WIDTHS)
-        return _activated(draw, width, after), after
-    if kind == "grouped":
-        return _activated(draw, width, width, groups=2), width
-    if kind == "depthwise":
-        return _activated(draw, width, width, groups=width), width
-    if kind == "prelu":
-        return PReLUActivated(nn.Conv2d(width, width, 1)), width
-    if kind == "cat":
-        after = draw(WIDTHS)
-        return Joined(_activated(draw, width, after)), width + after
-    if kind.startswith("transposed"):
-        after = width if kind == "transposed_grouped" else draw(WIDTHS)
-        return _transposed(draw, width, after, groups=2 if kind == "transposed_grouped" else 1), after
-    if kind in {"maxout", "glu"} and width % 4 == 0:
-        return Function(kind), width // 2
+    if kind in {"conv", "cat", "transposed", "maxout", "glu"}:
+        return _of_other_width(draw, kind, width)
     simple: dict[str, Callable[[], nn.Module]] = {
+        "grouped": lambda: _activated(draw, width, width, groups=2),
+        "depthwise": lambda: _activated(draw, width, width, groups=width),
+        "prelu": lambda: PReLUActivated(nn.Conv2d(width, width, 1)),
+        "transposed_grouped": lambda: _transposed(draw, width, width, groups=2),
         "residual": lambda: Residual(_activated(draw, width, width)),
         "gate": lambda: Gated(width),
         "product": lambda: Product(_activated(draw, width, width)),
@@ -121,7 +110,17 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
         "instance_norm": lambda: nn.InstanceNorm2d(width, affine=draw(st.booleans())),
         "upsample": lambda: Upsampled(draw(st.sampled_from(["nearest", "bilinear"]))),
     }
-    return simple.get(kind, lambda: Function(kind if kind not in {"maxout", "glu"} else "where"))(), width
+    return simple.get(kind, lambda: Function(kind))(), width
+
+
+def _of_other_width(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
+    if kind in {"maxout", "glu"}:
+        return (Function(kind), width // 2) if width % 4 == 0 else (Function("where"), width)
+    after = draw(WIDTHS)
+    if kind == "transposed":
+        return _transposed(draw, width, after, groups=1), after
+    layer = _activated(draw, width, after)
+    return (layer, after) if kind == "conv" else (Joined(layer), width + after)
 
 
 def _transposed(draw: st.DrawFn, before: int, after: int, *, groups: int) -> Activated:

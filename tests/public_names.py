@@ -42,8 +42,8 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.layers.Kernels",  # the base of deployment's kernels
         "goctconv.layers.ScaleLayer",  # the base of deployment's layers
         "goctconv.layers.ScaledConv2d",  # deployment folds its factor
-        "goctconv.optim.find_activations",
-        "goctconv.optim.global_average_pool",
+        "goctconv.optim.find_activations",  # study measures what dynamic weight decay does: the same activations
+        "goctconv.optim.global_average_pool",  # and the same M
         "goctconv.report.Picture",  # the type of the pictures in the pages of cli
         "goctconv.saliency.metrics.METRICS",  # headings of the tables of report and cli
         "goctconv.saliency.metrics.SaliencyScores",  # the type of what report and cli show

@@ -264,20 +264,6 @@ def is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active())
 
 
-def is_watched() -> bool:
-    """Whether anything follows the operations that run.
-
-    That is a compiler, `torch.jit.trace`, a dispatch mode, a transform of `torch.func` or forward-mode differentiation.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or is_tracing()
-        or _get_current_dispatch_mode() is not None
-        or is_transformed()
-        or forward_ad._current_level >= 0
-    )
-
-
 def compiler_is_loaded() -> bool:
     """Whether `torch.compile` was used in this process."""
     return "torch._dynamo" in sys.modules
@@ -286,12 +272,19 @@ def compiler_is_loaded() -> bool:
 def is_eager_cpu(x: Tensor) -> bool:
     """Whether operations on a tensor run at once on a processor, and nothing but their result is needed.
 
-    That is not so for gradients, and where anything follows the operations: see `is_watched`.
+    That is not so for gradients, and where anything follows the operations: a compiler, `torch.jit.trace`, a dispatch
+    mode, a transform of `torch.func` or forward-mode differentiation.
     """
     if is_scripting():
         return False
     is_plain = type(x) is Tensor and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
-    return is_plain and not is_watched()
+    return is_plain and not (
+        torch.compiler.is_compiling()
+        or is_tracing()
+        or _get_current_dispatch_mode() is not None
+        or is_transformed()
+        or forward_ad._current_level >= 0
+    )
 
 
 _as_constant: Callable[[Any], Callable[..., Any]] = torch.compiler.assume_constant_result

@@ -22,6 +22,7 @@ from ._statistics import Sums, WatchedLayer
 
 ProcessGroup: TypeAlias = "dist.ProcessGroup | Literal['auto'] | None"
 """Whose processes train together; ``"auto"``: those of DistributedDataParallel, else all; None: each for itself."""
+_CURE = "change the model first, then make the optimizer and wrap it"
 
 
 class Measured(NamedTuple):
@@ -146,10 +147,9 @@ class Watch:
         for name, layer in self.layers.items():
             now = gamma_parameters(layer.norm)
             if list(map(id, now)) != list(map(id, layer.parameters)):
+                problem = "the optimizer trains a parameter that the model no longer has"
                 raise StatisticsError(
-                    f"γ of {name!r} is not the parameter that it was when the optimizer was wrapped: the optimizer "
-                    "trains a parameter that the model no longer has; change the model first, then make the optimizer "
-                    "and wrap it"
+                    f"γ of {name!r} is not the parameter that it was when the optimizer was wrapped: {problem}; {_CURE}"
                 )
 
     def check_present(self, names: Iterable[str]) -> None:
@@ -157,10 +157,8 @@ class Watch:
         modules = {id(module) for module in self._model.modules()} if names else set()
         for name in names:
             if id(self.layers[name].norm) not in modules:
-                raise StatisticsError(
-                    f"{name!r} is no longer a part of the model: it was replaced after the optimizer was wrapped; "
-                    "change the model first, then make the optimizer and wrap it"
-                )
+                problem = "it was replaced after the optimizer was wrapped"
+                raise StatisticsError(f"{name!r} is no longer a part of the model: {problem}; {_CURE}")
 
     def decays(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """Give every parameter that makes a γ, with the gradient of the penalty ½·Σ weight·γ²."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -16,7 +17,7 @@ from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
-from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprint_of, quiet
+from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
@@ -106,7 +107,7 @@ class _Search:
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
         """Return the fingerprints of what masking changes."""
         names = [f"{path}.{name}" if path else name for path in self.norms for name in ("weight", "bias")]
-        return {name: fingerprint_of(self.masked.get_parameter(name)) for name in names if name in weights}
+        return fingerprints({name: self.masked.get_parameter(name) for name in names if name in weights})
 
     def _facts(self) -> Facts:
         """Return what the model is like before it is masked; it is followed once."""
@@ -167,6 +168,7 @@ class _Search:
                     return self._try(self._limits(lists=lists, freeze_cuts=freeze_cuts, fixed=fixed), thorough)
                 except PruningError as error:
                     problem = error
+                gc.collect()  # the models that failed
                 first = first or problem
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from ..pruning import PruningReport
 from ._page import format_share, html_page, paragraph, section
@@ -94,13 +95,8 @@ def _bar(whole: float, live: float, held: float, gone: float | None = None, labe
 
 def _ranges(channels: Sequence[int]) -> str:
     """Return sorted numbers, runs of them as one."""
-    runs: list[list[int]] = []
-    for channel in channels:
-        if runs and channel == runs[-1][-1] + 1:
-            runs[-1] = [runs[-1][0], channel]
-        else:
-            runs.append([channel])
-    return ", ".join("–".join(map(str, run)) for run in runs)
+    runs = [[pair[1] for pair in run] for _, run in groupby(enumerate(channels), lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _number(value: float) -> str:

@@ -175,14 +175,9 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
+        self.stream = stream or sys.stderr
         self._bar: Any = None
         self._begun: float | None = None
-
-    @property
-    def stream(self) -> TextIO:
-        """Where the lines go."""
-        return sys.stderr if self._stream is None else self._stream
 
     def on_start(self, run: TrainingRun) -> None:
         if run.is_resumed:

@@ -10,8 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from types import FrameType
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from typing_extensions import Self
 
 from .. import _distributed as distributed
 from .._checks import escaped
@@ -52,16 +51,12 @@ class Training:
     scaler: torch.amp.GradScaler
     step: Step
     config: TrainingConfig
-    asked_to_stop: Callable[[], bool] = field(default=lambda: False)
+    asked_to_stop: Callable[[], bool]
 
     def steps(self, loader: Any, totals: Totals, place: str, begun: Callable[[], None]) -> Iterator[tuple[float, bool]]:
         """Train through an epoch, or what is left of it; after every step yield its loss and whether it is the last.
 
-        Args:
-            loader: The batches.
-            totals: Of the steps that an earlier process has done; they are skipped.
-            place: Where this is, for errors.
-            begun: Called when those are skipped.
+        The steps that an earlier process has done are skipped, then ``begun`` is called. Errors name the place.
         """
         self.network.train()
         batches = iter(loader)
@@ -125,24 +120,18 @@ def _named(batch: Any) -> str:
     return f" for the batch {', '.join(names)}" if names else ""
 
 
-class Interruption:
-    """Notes SIGTERM while it is entered, in the main thread; elsewhere signals cannot be caught."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_asked = True
+@contextmanager
+def noting_sigterm() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGTERM came, in the main thread; elsewhere signals cannot be caught."""
+    signals: list[int] = []
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    try:
+        yield lambda: bool(signals)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def derived(*parts: object) -> int:

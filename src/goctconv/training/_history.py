@@ -162,7 +162,7 @@ class TrainingHistory:
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(tables)
-        _write(path, text.getvalue())
+        write_atomic(Path(path), lambda stream: stream.write(text.getvalue().encode()))
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON object a line, of ``"kind"`` "step" or "epoch"; an epoch follows its steps."""
@@ -173,12 +173,8 @@ class TrainingHistory:
                 lines.append({"kind": "step", **asdict(left.pop())})
             lines.append({"kind": "epoch", **epoch.to_dict()})
         lines += [{"kind": "step", **asdict(step)} for step in reversed(left)]
-        _write(path, "".join(f"{json.dumps(line)}\n" for line in lines))
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file at once, so that readers find it complete."""
-    write_atomic(Path(path), lambda stream: stream.write(text.encode()))
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        write_atomic(Path(path), lambda stream: stream.write(text.encode()))
 
 
 @dataclass(frozen=True, repr=False)

@@ -23,7 +23,7 @@ from ._callbacks import Callback, TrainingRun
 from ._checkpoint import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._checkpoint_files import Checkpoints, stored
 from ._config import TrainingConfig
-from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
+from ._epoch import Totals, Training, begin_epoch, example_of_epoch, noting_sigterm
 from ._errors import ThresholdError, TrainingError
 from ._history import EpochRecord, StepRecord, TrainingResult
 from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
@@ -64,7 +64,7 @@ class Loop:
 
     def run(self, saved: Saved | None) -> TrainingResult:
         """Train, prune and fine-tune, or what is left of it after a checkpoint."""
-        with undisturbed(), untrained(self.model, self.frozen) as held, Interruption() as self.interruption:
+        with undisturbed(), untrained(self.model, self.frozen) as held, noting_sigterm() as self.asked_to_stop:
             try:
                 self._begin(saved)
                 self._tell("on_start")
@@ -147,8 +147,7 @@ class Loop:
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
         scheduler = make_scheduler(self.scheduler or self.config.make_scheduler, optimizer, epochs)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
-        step, asked = self.step, lambda: self.interruption.is_asked
-        self.training = Training(net, optimizer, scheduler, scaler, step, self.config, asked)
+        self.training = Training(net, optimizer, scheduler, scaler, self.step, self.config, self.asked_to_stop)
         self.run_state.model = net.model
 
     def _run_epochs(self, phase: str, last: int) -> None:

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -206,12 +207,8 @@ def find_valley(logs: list[float], least: int, least_decades: float) -> Valley |
 
     A crowd is the half decade with most values, left or right of a place; the right one must be near the largest value.
     A valley's bottom holds at most three quarters of the lower crowd beside it, by a difference beyond chance; the
-    valley reaches as far as half decades hold less than the mean of the two.
-
-    Args:
-        logs: Sorted, to base 10.
-        least: How many values must lie on either side.
-        least_decades: How far the crowds must be from the bottom, on average.
+    valley reaches as far as half decades hold less than the mean of the two. On either side, at least ``least`` of
+    the sorted logarithms must lie; on average, the crowds lie ``least_decades`` from the bottom.
     """
     if len(logs) <= 2 * least:
         return None
@@ -251,9 +248,5 @@ def _count(logs: list[float], place: float) -> int:
 
 def _crowds(counts: list[int]) -> list[int]:
     """Return, for every place, where the highest count before it is, at least a window away; the first if none is."""
-    apart, found, highest = round(_WINDOW / _STEP), [], 0
-    for at in range(len(counts)):
-        if at >= apart and counts[at - apart] > counts[highest]:
-            highest = at - apart
-        found.append(highest)
-    return found
+    highest = list(accumulate(range(len(counts)), lambda best, at: at if counts[at] > counts[best] else best))
+    return [highest[max(at - round(_WINDOW / _STEP), 0)] for at in range(len(counts))]

@@ -261,11 +261,11 @@ def _significant(consumer: Consumer, weight: Tensor) -> NDArray[np.bool_]:
         return constant
     weight = weight.detach().transpose(0, 1) if consumer.is_transposed else weight.detach()
     columns = weight.index_select(1, torch.from_numpy(chosen).to(weight.device))
-    effect = _absolute(columns, list(range(2, weight.dim()))).amax(0).double().cpu() * consumer.values[chosen].abs()
+    effect = _absolute(columns, range(2, weight.dim())).amax(0).double().cpu() * consumer.values[chosen].abs()
     largest = max(abs(float(bound)) for bound in weight.aminmax())
     scale = largest * (weight.numel() // len(weight))  # at most; what is above that share needs no closer look
     if bool((effect <= _NEGLIGIBLE * scale).any()):
-        scale = float(_absolute(weight, list(range(1, weight.dim()))).amax())
+        scale = float(_absolute(weight, range(1, weight.dim())).amax())
     constant[chosen] = (effect > _NEGLIGIBLE * scale).numpy()
     return constant
 

@@ -103,14 +103,9 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
         self.broken = check_choice("broken", broken, get_args(Broken))
         self.epoch = 0
         self._copies = None if cache is None else Copies(cache, self.shrink)
-        self._resize = Resize()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the random numbers of an epoch, for samplers that ask by index.
-
-        Copies of the data set in worker processes that are already running do not learn of it: `EpochBatchSampler`,
-        which `training_loader` uses, tells them with each index.
-        """
+        """Choose the random numbers of an epoch, for samplers that ask by index; running workers do not learn of it."""
         self.epoch = check_integer("epoch", epoch, 0, HIGHEST)
 
     def __len__(self) -> int:
@@ -146,7 +141,7 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
     ) -> TensorPair:
         for transform in self.transforms:
             sample = apply(transform, sample, rng)
-        image, mask, _ = self._resize(sample, rng)
+        image, mask, _ = Resize()(sample, rng)
         pixels = np.empty((3, *mask.shape), dtype=np.float32)
         np.subtract(image.transpose(2, 0, 1), _MEAN, out=pixels)
         pixels /= _STD

@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from ..._checks import ArgumentTypeError
 
@@ -189,7 +189,6 @@ def _read_array(array: NDArray[np.uint8], name: str, max_pixels: int) -> Image.I
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -205,7 +204,7 @@ _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8; damaged or absent EXIF data counts as upright."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001  (the EXIF parser raises anything on bad data, and viewers ignore such data too)
         return 1
     return value if value in _UPRIGHT else 1

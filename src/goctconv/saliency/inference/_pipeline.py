@@ -30,7 +30,7 @@ def prepare(
     photograph = read_image(image, max_pixels=max_pixels, name=name)
     height, width = size or (max(photograph.height, MIN_SIZE), max(photograph.width, MIN_SIZE))
     scaled = resize_bilinear(np.asarray(photograph), (height, width))
-    pixels = np.empty((len(MEAN), height, width), dtype=np.float32)
+    pixels = np.empty((3, height, width), dtype=np.float32)
     for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
         plane = scaled[..., channel] - 255 * mean
         np.multiply(plane, 1 / (255 * std), out=pixels[channel], casting="same_kind")

@@ -46,10 +46,9 @@ def grey_map(
         cure = "apply a sigmoid to logits, and divide a grey map by 255"
         problem = f"has values from {low:g} to {high:g}"
         raise ArgumentError("probability", probability, "probabilities from 0 to 1", cure, problem=problem)
-    probability = np.clip(probability, 0, 1)
     shape = (probability.shape[0], probability.shape[1]) if size is None else size
     result = np.empty(shape, dtype=np.uint8)
-    for rows, block in resized_blocks(probability, shape, dtype=np.float32):
+    for rows, block in resized_blocks(np.clip(probability, 0, 1), shape, dtype=np.float32):
         result[rows] = np.multiply(block, 255, out=block) if threshold is None else 255 * (block > threshold)
     return result
 

@@ -212,10 +212,7 @@ def _binary_error(histograms: Histograms) -> Floats:
 
 
 def _weighted(levels: Tensor, foreground: Tensor, histograms: Histograms) -> Floats:
-    maps, masks = levels.cpu().numpy(), foreground.cpu().numpy()
-    scores = []
-    for saliency, mask, offsets, span in zip(maps, masks, histograms.offsets, histograms.span, strict=True):
-        chance = np.add(saliency, offsets[0], dtype=np.float64)
-        chance /= span
-        scores.append(weighted_f(chance, mask))
-    return np.array(scores)
+    images = zip(levels.cpu().numpy(), foreground.cpu().numpy(), histograms.offsets[:, 0], histograms.span, strict=True)
+    return np.array(
+        [weighted_f(np.add(image, low, dtype=np.float64) / span, mask) for image, mask, low, span in images]
+    )

@@ -121,7 +121,7 @@ class Chosen(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
-        scores = (1 + 1e-6 * self.scores(y).tanh()).flatten()  # equal but for the last bits of float32
+        scores = (1e5 * self.scores(y)).sin().flatten()  # which turns the last bits of float32 into others
         order = scores.argsort(descending=True)
         return self.values(y).flatten()[order][scores[order] > self.bound]
 

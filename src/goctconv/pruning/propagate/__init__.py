@@ -1,6 +1,7 @@
 """Propagation: the channels of a network, followed through a forward pass by a rule for every operator."""
 
 from ._context import STRICT as STRICT
+from ._context import operators as operators
 from ._facts import Consumer as Consumer
 from ._facts import Cut as Cut
 from ._facts import Facts as Facts

@@ -79,6 +79,15 @@ def rule(
     return register
 
 
+def operators() -> dict[str, list[str]]:
+    """Return the operators that channels are followed through, by what their rule says of them."""
+    found: dict[str, list[str]] = {}
+    for name, function in _RULES.items():
+        if name != _POINTWISE and not name.startswith("_"):
+            found.setdefault((function.__doc__ or "").strip().partition("\n")[0], []).append(name)
+    return {description: sorted(names) for description, names in sorted(found.items())}
+
+
 class BrokenRule(BaseException):  # no Exception: nothing may take it for what a network raises
     """A rule raised something else than `NotUnderstood`, which is a bug of the rule."""
 

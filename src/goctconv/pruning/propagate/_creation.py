@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ...graph import Operation, is_random
 from ._context import Propagation, rule
@@ -17,6 +18,15 @@ def created_like(t: Propagation, op: Operation) -> Shadow:
     """A tensor in the shape of another one: its elements belong to the same channels."""
     constant = NO if is_random(op.func) else YES
     return Shadow(t.input(op).labels, constant.expand(op.result.shape))
+
+
+@rule("fill", "zero")
+def filled(t: Propagation, op: Operation) -> Shadow:
+    """A tensor that is filled with one number."""
+    shadow, value = t.input(op), op.arguments.get("value", 0)
+    return (
+        shadow.without_constants() if isinstance(value, Tensor) else Shadow(shadow.labels, YES.expand(op.result.shape))
+    )
 
 
 @rule(*_NEW)

@@ -165,12 +165,10 @@ def _both_zero(t: Propagation, shadow: Shadow, target: Tensor, values: Any) -> S
     return only_where(target, shadow, 0) if is_zero else shadow.without_constants()
 
 
-@rule("index_fill", "masked_scatter", of_any_input=True)
+@rule("index_fill", of_any_input=True)
 def filling(t: Propagation, op: Operation) -> Shadow:
-    """Elements along a dimension, or at places of a mask, that are overwritten."""
+    """Elements along a dimension that are overwritten by a number."""
     shadow = t.input(op)
-    if op.name == "masked_scatter":
-        raise NotUnderstood
     dimension = op.arguments["dim"] % shadow.labels.dim()
     _fix(t, op, shadow, [None] * dimension + [op.arguments["index"]])
     return _both_zero(t, shadow, op.args[0], op.arguments["value"])

@@ -150,7 +150,7 @@ def product(t: Propagation, op: Operation) -> Shadow:
 
 @rule("baddbmm", "addmm", "addmv", of_any_input=True)
 def added_product(t: Propagation, op: Operation) -> Shadow:
-    """The same, added to something."""
+    """A product of matrices, added to something."""
     more, a, b = op.args[:3]
     left, right, out = _of_matrices(a, b)
     made = _contracted(t, op, [(a, left), (b, right)], out)

@@ -78,9 +78,9 @@ def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
             others = tuple(d for d in range(goes.ndim) if d != sliced)
             shapes.rows.setdefault(name, {})[sliced] = np.flatnonzero(~goes.all(axis=others)).tolist()
     for name, labels in facts.positions.items():
-        kept = decision.kept(labels)
-        if not kept.all():
-            shapes.positions[name] = np.where(kept, np.cumsum(kept) - 1, -1).tolist()
+        stays = decision.kept(labels)
+        if not stays.all():
+            shapes.positions[name] = np.where(stays, np.cumsum(stays) - 1, -1).tolist()
     _groups_into(shapes, facts, decision, model)
     for (module, attribute), value in _attributes(facts, decision).items():
         shapes.attributes.setdefault(module, {})[attribute] = value

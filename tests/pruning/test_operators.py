@@ -306,7 +306,7 @@ def test_operators_that_known_networks_call() -> None:
     """The list was recorded from 61 networks of timm, 19 of torchvision and 10 of segmentation-models-pytorch."""
     followed = {name for names in operators().values() for name in names} | OF_CONSTANTS
     names = (ROOT / "tests/reference/operators.txt").read_text(encoding="utf-8").split()
-    assert len(names) > 150
+    assert len(names) > 100
     assert {name for name in names if not followed & {name, name.removesuffix("_")} and not pointwise(name)} == FREEZING
 
 

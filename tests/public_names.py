@@ -28,15 +28,11 @@ PACKAGES = (
 # Exported for other packages of goctconv, and not for users, who get objects of these types and need not name them.
 INTERNAL: frozenset[str] = frozenset(
     {
+        "goctconv.deployment.Benchmark",  # what `goctconv bench` measures
         "goctconv.deployment.DeployedModel",  # saliency asks whether a network is deployed already
         "goctconv.deployment.Engine",  # the type of the engines of saliency
-        "goctconv.deployment.Exported",  # `goctconv bench` writes one export for several engines
-        "goctconv.deployment.OnnxEngine",  # runs in saliency and bench
-        "goctconv.deployment.OpenVINOEngine",  # runs in saliency and bench
-        "goctconv.deployment.describe_machine",  # what `goctconv bench` writes beside its numbers
-        "goctconv.deployment.keep_freed_memory",  # so that bench measures all networks alike
-        "goctconv.deployment.processors",  # the default number of threads of cli
-        "goctconv.deployment.write_openvino",  # of an `Exported` of bench
+        "goctconv.deployment.OnnxEngine",  # runs in saliency
+        "goctconv.deployment.OpenVINOEngine",  # runs in saliency
         "goctconv.layers.PLAIN",  # deployment falls back on PyTorch's own convolutions
         "goctconv.layers.Block",  # the base of deployment's blocks
         "goctconv.layers.Kernels",  # the base of deployment's kernels
@@ -45,7 +41,7 @@ INTERNAL: frozenset[str] = frozenset(
         "goctconv.optim.find_activations",  # study measures what dynamic weight decay does: the same activations
         "goctconv.optim.global_average_pool",  # and the same M
         "goctconv.report.Picture",  # the type of the pictures in the pages of cli
-        "goctconv.saliency.metrics.METRICS",  # headings of the tables of report and cli
+        "goctconv.saliency.metrics.METRICS",  # those that saliency computes by default
         "goctconv.saliency.metrics.SaliencyScores",  # the type of what report and cli show
         "goctconv.training.TrainingRun",  # the type that the callbacks of cli get
     }

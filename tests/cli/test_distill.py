@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import goctconv
 from goctconv.cli import main
 from goctconv.cli._distill import DISTILL, KIND, DistillConfig
-from goctconv.cli._run_options import make_config
+from goctconv.cli._training_options import make_config
 from goctconv.options import options_of, read_toml
 from goctconv.saliency import synthetic_images
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .._checks import ArgumentError, ArgumentTypeError
-from ..saliency.metrics import METRICS, SaliencyScores
+from ..saliency.metrics import SaliencyScores
 from ._curves import learning_curves
 from ._picture import Picture
 from ._theme import css_variables, escaped
@@ -147,7 +147,7 @@ def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evalu
     first = next(iter(scores.values()))
     runs = {name: data.curves for name, data in scores.items()}
     curves = learning_curves(runs, ("precision", "f"), x=("recall", "thresholds"), title="Precision, recall and F")
-    columns = ["images", *(METRICS[key] for key in first.scores())]
+    columns = ["images", *first.titled()]
     metrics = [table(rows, columns), paragraph(f"protocol {first.protocol}")]
     parts = [section("Metrics", metrics, "card scroll"), section("Curves", [figure(curves)], "figures")]
     return html_page(title, [paragraph(subtitle), *parts])

@@ -248,5 +248,9 @@ def _count(logs: list[float], place: float) -> int:
 
 def _crowds(counts: list[int]) -> list[int]:
     """Return, for every place, where the highest count before it is, at least a window away; the first if none is."""
-    highest = list(accumulate(range(len(counts)), lambda best, at: at if counts[at] > counts[best] else best))
+
+    def higher(first: int, second: int) -> int:
+        return max(first, second, key=counts.__getitem__)
+
+    highest = list(accumulate(range(len(counts)), higher))
     return [highest[max(at - round(_WINDOW / _STEP), 0)] for at in range(len(counts))]

@@ -10,13 +10,10 @@ from ._errors import LicenseError as LicenseError
 from ._errors import UnknownModelError as UnknownModelError
 from ._hub_model import MODULES as MODULES
 from ._hub_model import HubModel as HubModel
-from ._hub_model import holds_its_widths as holds_its_widths
-from ._pruned_folders import PLAN as PLAN
 from ._pruned_folders import create_planned as create_planned
 from ._pruned_folders import load_pruned as load_pruned
 from ._pruned_folders import planned_folder as planned_folder
 from ._pruned_folders import save_pruned as save_pruned
-from ._pruned_folders import whole_plan as whole_plan
 from ._published_layouts import Layout as Layout
 from ._published_layouts import Published as Published
 from ._published_layouts import moved as moved

@@ -36,6 +36,7 @@ def save_pruned(
     plan: PruningPlan | None = None,
     *,
     license: str | None = None,  # noqa: A002  # the field's own word
+    base: str | None = None,
 ) -> None:
     """Save a pruned network that timm made: ``config.json``, ``model.safetensors`` and ``plan.json``.
 
@@ -47,6 +48,8 @@ def save_pruned(
         directory: Where to; it is made if it does not exist.
         plan: What was cut, if a model is given; of one that was pruned twice ``first.plan.then(second.plan)``.
         license: Licence of the weights, such as "apache-2.0".
+        base: The name that the network was made by before pruning. If that was pruned itself, as "local-dir:DIRECTORY"
+            may be, the plan of its folder comes before ``plan``.
 
     Raises:
         ArgumentTypeError: There is no plan.
@@ -73,6 +76,8 @@ def save_pruned(
     if not isinstance(plan, PruningPlan):
         cure = "pass what prune_channels gave, or the model with its {plan}"
         raise ArgumentTypeError("plan", plan, "a PruningPlan", cure)
+    if base is not None:
+        plan = _whole_plan(base, plan)
     _check_architecture(model)
     with tempfile.TemporaryDirectory() as draft:
         write_config(model, Path(draft), license)
@@ -134,7 +139,7 @@ def planned_folder(name: str) -> Path | None:
     return folder if any(channels and name.startswith(kinds[0]) for name, channels in removed.items()) else None
 
 
-def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
+def _whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
     """Return the plan from the fresh network on, where the named one was pruned before."""
     before = planned_folder(name)
     if before is None:

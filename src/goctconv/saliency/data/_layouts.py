@@ -21,7 +21,12 @@ LAYOUTS = """\
   NAME.lst                                a photograph and its mask on each line, relative to the list"""
 
 
-def find_pairs(source: str | os.PathLike[str]) -> DataSet:
+def find_pairs(
+    source: str | os.PathLike[str] | DataSet,
+    *,
+    masks: str | os.PathLike[str] | None = None,
+    maps: str | os.PathLike[str] | None = None,
+) -> DataSet:
     """Find the photographs and masks of a data set.
 
     Known layouts, in any upper and lower case: ``images`` + ``GT`` or ``masks``; ``Imgs`` with photographs (.jpg) and
@@ -29,7 +34,9 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
     its mask on each line. A folder of photographs whose masks lie beside it is found too.
 
     Args:
-        source: The folder that holds these, or a list.
+        source: The folder that holds these, or a list; or what this function returned, to find its ``maps``.
+        masks: The folder of the masks, if ``source`` is the folder of the photographs alone.
+        maps: A folder of maps with the names of the masks, which stand in the pairs in place of the photographs.
 
     Returns:
         A data set, whose length is the number of its pairs, and which yields them in a loop. Each pair has a ``name``,
@@ -54,7 +61,17 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
         >>> find_pairs(folder).name, [pair.name for pair in find_pairs(folder)]
         ('Birds', ['robin'])
     """
-    path = Path(source)
+    if maps is not None:
+        data = source if isinstance(source, DataSet) else find_pairs(source, masks=masks)
+        return pair_maps(data, Path(maps))
+    if isinstance(source, DataSet):
+        return source
+    if masks is not None:
+        return pair_folders(Path(source), Path(masks), data_set_name(Path(masks)))
+    return _find_pairs(Path(source))
+
+
+def _find_pairs(path: Path) -> DataSet:
     if path.is_file():
         return read_list(path)
     if not path.is_dir():
@@ -176,12 +193,12 @@ Photographs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[str | os.P
 """A folder of photographs, their files, or a data set, whose masks are not looked at."""
 
 
-def find_images(source: Photographs) -> DataSet:
+def find_images(*sources: Photographs) -> DataSet:
     """Find photographs to distil on, which need no masks.
 
     Args:
-        source: A folder, whose subfolders are searched too; files; or a data set. Of a folder or list in a layout of
-            `find_pairs` the photographs alone are taken.
+        sources: A folder, whose subfolders are searched too; files; or a data set. Of a folder or list in a layout of
+            `find_pairs` the photographs alone are taken. Of several sources, names begin with those of their folders.
 
     Returns:
         A data set as `find_pairs` returns it, of pairs in which the photograph stands for the missing mask too.
@@ -198,6 +215,14 @@ def find_images(source: Photographs) -> DataSet:
         >>> [pair.name for pair in find_images(folder)]
         ['cat.jpg', 'dog.png']
     """
+    if len(sources) == 1:
+        return _images_of(sources[0])
+    found = [_images_of(source) for source in sources]
+    pairs = tuple(pair._replace(name=f"{data.name}/{pair.name}") for data in found for pair in data)
+    return DataSet("photographs", pairs)
+
+
+def _images_of(source: Photographs) -> DataSet:
     if isinstance(source, DataSet):
         return _alone(source.name, ((pair.name, pair.image) for pair in source))
     if isinstance(source, str | os.PathLike):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from ..data import (
     default_workers,
     find_pairs,
     listed,
-    pair_maps,
     read_image,
 )
 from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
@@ -43,7 +43,7 @@ def evaluate(
     data: str | os.PathLike[str] | DataSet,
     model: nn.Module | None = None,
     *,
-    predictions: str | os.PathLike[str] | None = None,
+    predictions: str | os.PathLike[str] | Literal[True] | None = None,
     protocol: str | Protocol = "paper",
     metrics: Sequence[str] | None = None,
     size: Size = 224,
@@ -51,6 +51,7 @@ def evaluate(
     workers: int | None = None,
     device: str | torch.device = "auto",
     resize: bool = False,
+    on_pair: Callable[[Outcome[ImagePair, SaliencyMetrics]], object] | None = None,
 ) -> SaliencyScores:
     """Compare a network's maps of photographs, or maps on the disk, with masks.
 
@@ -60,7 +61,8 @@ def evaluate(
     Args:
         data: Photographs (or maps) with masks: a folder or list in a layout of `find_pairs`, or what that found.
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
-        predictions: Instead of a model, a folder of maps, named as the masks are.
+        predictions: Instead of a model, a folder of maps, named as the masks are; True if ``data`` pairs maps with
+            masks already, as ``find_pairs(data, maps=folder)`` does.
         protocol: How to compute: "paper", "pysodmetrics", or a `Protocol`.
         metrics: Names of those to compute; by default all, without the weighted F if scipy is not installed.
         size: The network's input size, as for `predict`.
@@ -68,6 +70,8 @@ def evaluate(
         workers: Threads that read and compare; by default one per processor, at most four.
         device: "auto" is where the model is.
         resize: Whether maps of other sizes are resized to their masks.
+        on_pair: Is called after each image, in order, and hears of those that are left out in place of the warning. Its
+            argument has the attributes ``source``, the pair; ``value``, the metrics of the image alone; and ``error``.
 
     Returns:
         The scores, as `goctconv.saliency.metrics.SaliencyMetrics.compute` returns them.
@@ -94,7 +98,7 @@ def evaluate(
         problem = "with {predictions}" if model is not None else "without {predictions}"
         raise ArgumentError("model", model, problem=problem, cure="pass one of {model} and {predictions}")
     found = data if isinstance(data, DataSet) else find_pairs(data)
-    found = found if predictions is None else pair_maps(found, Path(predictions))
+    found = found if predictions is None or predictions is True else find_pairs(found, maps=predictions)
     total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
     problems = []
     for scored in score_pairs(
@@ -104,9 +108,11 @@ def evaluate(
             total.merge(scored.value)
         else:
             problems.append(str(scored.error))
+        if on_pair is not None:
+            on_pair(scored)
     if not total.images:
         raise DataSetError(f"{found.name}: no image can be compared: {problems[0] if problems else 'there is none'}")
-    if problems:
+    if problems and on_pair is None:
         warnings.warn(f"{len(problems)} images are left out: {listed(problems)}", SkippedPairWarning, stacklevel=2)
     return total.compute()
 

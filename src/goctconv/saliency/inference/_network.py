@@ -17,7 +17,7 @@ Map = NDArray[np.float32]
 """Numbers of pixels: the probabilities (H, W) of an image, or a preprocessed image (3, H, W)."""
 
 
-class NotANumberError(ArgumentError):
+class NotANumberError(ArgumentError, FloatingPointError):
     """A network's output is not a number: its weights are untrained, or BatchNorm statistics do not fit them."""
 
 

@@ -4,11 +4,11 @@ import copy
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_int
 from ...deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
-from ..data import ImageLike, default_workers
+from ..data import MAX_PIXELS, ImageLike, default_workers
 from ._network import Map, check_model, each_probability, maps_of
-from ._pipeline import Prepared, prepare, run_pipeline
+from ._pipeline import Outcome, Prepared, prepare, run_pipeline
 
 
 def predict(
@@ -52,7 +52,7 @@ def predict(
     Raises:
         ImageError: An image cannot be read.
         ArgumentError: ``model`` is no network or its output no map, ``images`` is a single image, or ``size`` or
-            ``batch_size`` is no integer or too small.
+            ``batch_size`` is no integer or too small. It is a FloatingPointError too if the output is not a number.
 
     Example:
         >>> import numpy as np, torch
@@ -105,6 +105,9 @@ def _refuse_single(images: object) -> None:
 
 
 Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
+I = TypeVar("I", bound=ImageLike)  # noqa: E741
+R = TypeVar("R")
+
 _MODELS = "a torch.nn.Module, or the path of a file that ends in .onnx or .xml"
 
 FILES: dict[str, tuple[Backend, ...]] = {".onnx": ("onnx", "openvino"), ".xml": ("openvino",)}  # who reads them
@@ -186,6 +189,36 @@ class Predictor:
         """
         _refuse_single(images)
         return _predict_all(images, self.infer, self.size, self.batch_size)
+
+    def each(
+        self,
+        images: Iterable[I],
+        finish: Callable[[I, Map, tuple[int, int]], R],
+        *,
+        workers: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Generator[Outcome[I, R], None, None]:
+        """Predict the maps of many images, of which only a few batches are in memory; one that fails ends no other.
+
+        Images are decoded and maps finished in threads while the network runs. Closing the generator ends them.
+
+        Args:
+            images: As for a call; taken as they are needed.
+            finish: Gets an image as it was given, its map at the network's size, and its own (height, width), such as
+                `grey_map` takes them, and returns what is wanted of it.
+            workers: Threads; by default one per processor, at most four.
+            max_pixels: Larger photographs are refused before they are decoded; by default those that Pillow refuses.
+
+        Yields:
+            For each image, in order, an object with the attributes ``source``, the image; ``value``, what ``finish``
+            returned; and ``error``, an ImageError, OSError or MemoryError where there is none.
+        """
+
+        def load(image: I) -> Prepared:
+            return prepare(image, self.size, max_pixels or MAX_PIXELS)
+
+        workers = workers or default_workers()
+        return run_pipeline(images, load, self.infer, finish, batch_size=self.batch_size, workers=workers)
 
     def infer(self, pixels: Sequence[Map]) -> list[Map]:
         """Return the maps of images that are preprocessed, at the sizes that they have then.

@@ -85,8 +85,8 @@ class SaliencyMetrics:
         """Return the metrics of all images so far.
 
         Returns:
-            An immutable dataclass; ``print`` shows its metrics as a table, ``scores()`` returns them by name, and
-            ``to_dict()`` returns everything for JSON. Its attributes:
+            An immutable dataclass; ``print`` shows its metrics as a table, ``scores()`` returns them by name,
+            ``titled()`` by their titles, and ``to_dict()`` returns everything for JSON. Its attributes:
 
             - ``protocol``: how they were computed;
             - ``images``: the number of maps that they average;

@@ -62,10 +62,13 @@ class SaliencyScores:
         values = {name: getattr(self, name) for name in METRICS}
         return {name: value for name, value in values.items() if value is not None}
 
+    def titled(self) -> dict[str, float]:
+        """Return the requested metrics as `scores` does, by their titles, such as "max F"."""
+        return {METRICS[name]: value for name, value in self.scores().items()}
+
     def __str__(self) -> str:
-        names = [METRICS[name] for name in self.scores()]
-        width = max(map(len, names), default=0) + 4
-        lines = [f"{name:<{width}} {value:.4f}" for name, value in zip(names, self.scores().values(), strict=True)]
+        width = max(map(len, self.titled()), default=0) + 4
+        lines = [f"{title:<{width}} {value:.4f}" for title, value in self.titled().items()]
         images = "1 image" if self.images == 1 else f"{self.images} images"
         empty = f" ({self.empty_masks} with empty masks)" if self.empty_masks else ""
         return "\n".join([*lines, f"{images}{empty}, protocol {self.protocol}"])

@@ -105,19 +105,12 @@ _OF_TRAINING, _OF_RUNS = options_of(DistillationConfig), options_of(RunOptions)
 
 @dataclass(frozen=True)
 class RunKind:
-    """A command that trains.
+    """A command that trains."""
 
-    Attributes:
-        command: As typed.
-        config: The class of its configuration.
-        positional: The option that is typed without its name.
-        needed: Options without which there is nothing to do, and what to say where one is missing.
-    """
-
-    command: str
+    command: str  # as typed
     config: type[Any]
-    positional: str
-    needed: Mapping[str, str]
+    positional: str  # the option that is typed without its name
+    needed: Mapping[str, str]  # options without which there is nothing to do, and what to say where one is missing
 
 
 def add_options(parser: argparse.ArgumentParser, kind: RunKind) -> None:

@@ -1,4 +1,4 @@
-"""What a decision rests on: facts about a network and a verifier, in its own precision or in float64."""
+"""Grounds of a decision: facts about a network and a verifier, in its own precision or in float64."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Runner:
 
 @dataclass
 class Grounds:
-    """What a decision rests on.
+    """Grounds of a decision.
 
     Attributes:
         masked: The masked network.

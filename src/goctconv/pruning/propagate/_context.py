@@ -277,11 +277,11 @@ class Propagation(Observer):
                 self.freeze(shadow.labels, self.reason("not_understood", operation))
         for labels in self.sources.counted:
             self.freeze(labels, self.reason("counted", operation))
-        constant = not is_random(operation.func) and all(map(self._is_constant, self._inputs))
+        constant = not is_random(operation.func) and all(map(self.is_constant, self._inputs))
         for tensor in operation.results:
             self.shadows.set(tensor, uniform(tensor.shape, FROZEN, constant=constant))
 
-    def _is_constant(self, tensor: Tensor) -> bool:
+    def is_constant(self, tensor: Tensor) -> bool:
         """Whether an input of the running operation is a constant as a whole."""
         shadow = self.known.get(id(tensor))
         if shadow is None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...graph import Operation
 from ._context import Propagation, rule
-from ._shadows import FIRST, NotUnderstood, Shadow, aligned, changes, compressed, rows_along, tidy
+from ._shadows import FIRST, FROZEN, NotUnderstood, Shadow, aligned, changes, rows_along, tidy, uniform
 from ._values import agreeing, only_where
 
 
@@ -36,9 +36,7 @@ def _fix(t: Propagation, op: Operation, shadow: Shadow, indices: list[Tensor | N
         places = index.nonzero()[:, 0] if index.dtype in {torch.bool, torch.uint8} else index
         size = shadow.labels.shape[covered[0]]
         last = int(places.max()) if len(places) and not bool((places < 0).any()) else size - 1
-        known = t.known.get(id(index))
-        is_fixed = known is None or bool(compressed(known.constant).all())
-        if index.dtype in {torch.bool, torch.uint8} or not is_fixed:  # a mask is as long as what it is for
+        if index.dtype in {torch.bool, torch.uint8} or not t.is_constant(index):  # a mask is as long as what it is for
             last = size - 1
         t.freeze(rows_along(shadow.labels, covered[0])[:, : last + 1], t.reason("size", op, " by fixed positions"))
     for index, _ in _positions(indices):
@@ -83,6 +81,11 @@ def indexing(t: Propagation, op: Operation) -> Shadow:
     else:
         indices = [None] * (op.arguments["dim"] % source.dim()) + [op.arguments["index"]]
     shadow = t.shadow_of(source)
+    if source.dim() > 1 and t.stored.name_of(source) is not None:  # a table
+        for tensor in op.tensors:
+            t.freeze(t.shadow_of(tensor).labels, t.reason("mixed", op))
+        constant = all(t.is_constant(tensor) for tensor in op.tensors)
+        return uniform(op.result.shape, FROZEN, constant=constant)
     by_place = agreeing(source, shadow)
     if not _rewritten(t, shadow, indices) and not _fix(t, op, shadow, indices):
         shadow = by_place

@@ -103,29 +103,32 @@ def _shared(terms: list[_Term]) -> set[str]:
     return set.intersection(*(set(term.letters) for term in terms)) if terms else set()
 
 
-def _unite(t: Propagation, op: Operation, one: _Term, other: _Term) -> None:
-    letters = "".join(dict.fromkeys(one.letters + other.letters))
+def _unite(t: Propagation, op: Operation, term: _Term, other: _Term) -> None:
+    letters = "".join(dict.fromkeys(term.letters + other.letters))
     t.facts.unite(
-        *aligned(one.spread(one.labels, letters), other.spread(other.labels, letters)), t.reason("joined", op)
+        *aligned(term.spread(term.labels, letters), other.spread(other.labels, letters)), t.reason("joined", op)
     )
 
 
 def _sum_over_channels(t: Propagation, op: Operation, inner: list[_Term], terms: list[_Term], summed: set[str]) -> None:
     """Unite channels that are multiplied and summed; those for which no factor is 0 must stay."""
+    left = []
     for term in inner:
-        for other in terms:
-            shared = term.changing & summed & set(other.letters)
-            if other is term or not shared:
-                continue
-            if shared <= other.changing:
+        pairs = [(other, term.changing & summed & set(other.letters)) for other in terms if other is not term]
+        if any(shared - other.changing for other, shared in pairs):
+            t.freeze(term.labels, t.reason("mixed", op))
+            continue
+        left.append(term)
+        for other, shared in pairs:
+            if shared:
                 _unite(t, op, term, other)
-            else:
-                t.freeze(term.labels, t.reason("mixed", op))
+    if not left:
+        return
     letters = "".join(dict.fromkeys(letter for term in terms for letter in term.letters))
     zero = torch.zeros((), dtype=torch.bool)
     for term in terms:
         zero = zero | compressed(term.spread(term.zero, letters))
-    for term in inner:
+    for term in left:
         labels, flags = broadcast_tensors(compressed(term.spread(term.labels, letters)), zero)
         t.facts.freeze(labels[~flags], t.reason("mixed", op))
 

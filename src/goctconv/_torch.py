@@ -132,6 +132,11 @@ def convolve_with(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     return output
 
 
+def forget_compiled(module: nn.Module) -> None:
+    """Forget what `torch.nn.Module.compile` made; a copy would run the code of the module that it is a copy of."""
+    vars(module).pop("_compiled_call_impl", None)
+
+
 class ObservedModule(nn.Module):
     """A module whose method `tensors_changed` is called after its tensors were moved, converted or loaded."""
 

@@ -34,14 +34,12 @@ class PruningError(RuntimeError):
     Attributes:
         module: The path of the module where a pruned model was seen to differ or fail; None if that is not known, empty
             behind the last BatchNorm.
-        call: What the model was called with then; None if that is not known.
     """
 
     def __init__(self, message: str, *, module: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.module = module
-        self.call: Call | None = None
 
     def text(self, spelling: Spelling | None = None) -> str:
         """Return the message.
@@ -115,14 +113,14 @@ def set_mode(model: nn.Module, *, with_heads: bool) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show no warnings, collect no garbage, and leave the global generators of random numbers as they were.
+    """Show no warnings, compile nothing, collect no garbage, and leave the generators of random numbers alone.
 
     Collecting would go through every module of every copy, again and again, and find next to nothing.
     """
     is_collecting = gc.isenabled()
     gc.disable()
     try:
-        with undisturbed(), warnings.catch_warnings():
+        with undisturbed(), warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -18,10 +19,11 @@ from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_
 from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
 from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
+from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Checked, Run, Verifier, traced
+from ._verify import Checked, Run, Verifier, check_runs_itself, outputs_of, traced
 from .propagate import Facts, trace, trace_again, trace_heads
 from .solve import Limits
 from .surgery import Surgery
@@ -74,7 +76,11 @@ def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = T
     weights = check_finite(model)
     check_devices(model, call)
     with torch.no_grad(), quiet():
-        return _Search(model, call, options, norms, kept, weights).found(thorough)
+        found = _Search(model, call, options, norms, kept, weights).found(thorough)
+    effect = found.plan.report.masking
+    if effect is not None and effect.is_collapse:
+        warnings.warn(effect.warning(), UserWarning, stacklevel=3)
+    return found
 
 
 class _Search:
@@ -97,11 +103,12 @@ class _Search:
         self.masked = self._copy().eval()
         self._weights = {**weights, **self._masked_weights(weights)}
 
-    def _copy(self) -> nn.Module:
-        """Return a masked copy, which shares everything else."""
+    def _copy(self, layers: Collection[str] | None = None) -> nn.Module:
+        """Return a copy that is masked, in all layers or in some, and shares everything else."""
         own = [parameters_of(norm).get(name) for norm in self.norms.values() for name in ("weight", "bias")]
         copy = sharing_copy(self.model, own=[parameter for parameter in own if parameter is not None])
-        self.masks.apply(copy)
+        masks = self.masks if layers is None else self.masks.of(layers)
+        masks.apply(copy)
         return copy
 
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -153,10 +160,25 @@ class _Search:
             self.notes.append(note)
         return joined, run
 
+    def _effect(self, verifier: Verifier) -> MaskingEffect | None:
+        """Return how far masking moves the outputs, and what makes them collapse."""
+        if not self.masks.gammas:
+            return None
+        model = sharing_copy(self.model)
+        calls, after = zip(*verifier.seen, strict=True)
+        before = [outputs_of(model, call) for call in calls]
+        effect = effect_of_masking(before, after)
+        if effect is None or not effect.is_collapse:
+            return effect
+        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.call))
+
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts, run = self._look(self.masked, self.call)
+        if self.idle or any("forward" in vars(module) for module in self.model.modules()):
+            check_runs_itself(self.model, self.call)
         verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
+        self.effect = self._effect(verifier)
         self._grounds = Grounds(self.masked, self.call, facts, verifier)
         if facts.casts:  # what is read from it is rounded
             self._grounds = self._doubled(thorough) or self._grounds
@@ -208,10 +230,11 @@ class _Search:
         sorted by near-equal numbers are compared in float64.
         """
         grounds = self._grounds
-        if problem.call is not None and not any(problem.call is call for call in grounds.learned):
-            facts = trace_again(grounds.masked, problem.call, grounds.facts)
+        call = grounds.verifier.failed_on
+        if call is not None and not any(call is known for known in grounds.learned):
+            facts = trace_again(grounds.masked, call, grounds.facts)
             if facts is not None:
-                self._grounds = grounds.knowing(facts, problem.call)
+                self._grounds = grounds.knowing(facts, call)
                 return True
         if problem.module == "" and not grounds.is_double:
             self._grounds = self._doubled(thorough) or grounds
@@ -277,6 +300,7 @@ class _Search:
         costs = (before.cost, checked.run.cost)
         report = report_of(self.norms, self.masks, grounds.facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
+        report = replace(report, masking=self.effect)
         plan = PruningPlan(
             self.masks, cuts.removed, cuts.steps, report, self._weights, cuts.moves, adds=any(cuts.moves)
         )

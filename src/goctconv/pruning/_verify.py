@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import escaped
-from .._torch import BatchNorm, map_tensors, tensors_in
-from ..graph import Cost, measuring_cost
+from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
+from ..graph import Cost, Observer, Operation, measuring_cost, recording
+from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
 from ._metadata import StageShapes, stage_shapes
@@ -84,6 +85,7 @@ class Verifier:
     Attributes:
         run: That.
         notes: What could not be compared.
+        failed_on: The input other than the example on which a comparison failed last.
 
     Raises:
         PruningError: It returns no tensor, or no number.
@@ -95,6 +97,7 @@ class Verifier:
         self._masked = masked
         self.run = run
         self.notes: list[str] = []
+        self.failed_on: Call | None = None
         self._trials = [_Trial(_EXAMPLE, call, run.outputs)]
         if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
@@ -129,6 +132,14 @@ class Verifier:
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
 
+    @property
+    def seen(self) -> list[tuple[Call, list[Tensor]]]:
+        """The example and the first other input, with the outputs of the masked network."""
+        is_rounded = self._precise is not self._masked
+        return [
+            (trial.call, trial.expected) for trial in self._trials[: 1 if is_rounded else 2] if not trial.with_heads
+        ]
+
     def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
@@ -157,14 +168,7 @@ class Verifier:
         return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
-        """Return by how much a pruned network differs; an error says on what, if that is not the example."""
-        try:
-            return self._difference(slim, trial, removed)
-        except PruningError as error:
-            error.call = None if trial.name == _EXAMPLE or trial.with_heads else trial.call
-            raise
-
-    def _difference(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
+        self.failed_on = None if trial.name == _EXAMPLE or trial.with_heads else trial.call
         try:
             actual = outputs_of(slim, trial.call, with_heads=trial.with_heads)
         except Exception as error:
@@ -274,6 +278,37 @@ def _relative(a: Tensor, b: Tensor) -> float:
             return float("inf")
         return _relative(a[finite], b[finite]) if finite.any() else 0.0
     return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
+
+
+def check_runs_itself(model: nn.Module, call: Call) -> None:
+    """Check that a copy of a model computes with weights of its own, and not with those of the original.
+
+    It does the latter where a module holds a function that holds another module: ``self.run = lambda x: self.conv(x)``.
+    """
+    copy = independent_copy(model, model).eval()
+    reads = _Reads({storage_key(tensor): name for name, tensor in model.named_parameters() if tensor.numel()})
+    with torch.inference_mode(), recording(copy, reads):
+        args, keywords = copied(call)
+        copy(*args, **keywords)
+    if reads.found:
+        raise PruningError(
+            f"a copy of {type(model).__name__} computes with weights of the original, such as {reads.found}: a module "
+            "holds a function that is tied to the original, as a lambda or torch.compile(module.forward) is: make it a "
+            "method, or call it as model.compile() or torch.compile(model)"
+        )
+
+
+class _Reads(Observer):
+    """Sees whether tensors are read."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self._names = names
+        self.found = ""
+
+    def before(self, operation: Operation) -> None:
+        """Look at the inputs of an operation."""
+        for tensor in operation.tensors:
+            self.found = self.found or self._names.get(storage_key(tensor), "")
 
 
 def _lowest(model: nn.Module) -> torch.dtype:

@@ -16,19 +16,22 @@ from .._torch import BatchNorm, parameters_of
 from ..graph import Selection, select
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
+from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
 from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
 from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Run, Verifier, check_runs_itself, outputs_of, traced
-from .propagate import Facts, trace, trace_heads
+from ._verify import Checked, Run, Verifier, check_runs_itself, outputs_of, traced
+from .propagate import Facts, trace, trace_again, trace_heads
 from .solve import Limits
+from .surgery import Surgery
 
 BnBias: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
 _MOST_ATTEMPTS = 6
+_IN_DOUBLE = "compared in float64: in the model's own precision, rounding alone changes the outputs that much"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Found:
     plan: PruningPlan
     slim: nn.Module
     masked: nn.Module
-    verifier: Verifier
+    verifier: Verifier | Runner
 
 
 def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = True) -> Found:
@@ -140,13 +143,13 @@ class _Search:
             biases = {name: gammas[name] for name in first_of_chain(self._facts()) if name in gammas}
         return Masks(gammas, biases)
 
-    def _look(self, model: nn.Module, call: Call | None = None) -> tuple[Facts, Run]:
-        """Follow a model, which is one to be thrown away, on the example or on another input."""
-        found, run = traced(model, call or self.call)
+    def _look(self, model: nn.Module, call: Call) -> tuple[Facts, Run]:
+        """Follow a model, which is one to be thrown away."""
+        found, run = traced(model, call)
         facts, self.idle = found.facts, found.idle
         if not self.idle:
             return facts, run
-        joined, problem = trace_heads(model, call or self.call, facts)
+        joined, problem = trace_heads(model, call, facts)
         self.has_heads = joined is not facts
         note = (
             f"{', '.join(self.idle[:3])}{' and others' if len(self.idle) > 3 else ''} did not run in eval mode, and "
@@ -171,51 +174,131 @@ class _Search:
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
-        facts, run = self._look(self.masked)
+        facts, run = self._look(self.masked, self.call)
         if self.idle or any("forward" in vars(module) for module in self.model.modules()):
             check_runs_itself(self.model, self.call)
         verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
         self.effect = self._effect(verifier)
+        self._grounds = Grounds(self.masked, self.call, facts, verifier)
+        if facts.casts:  # what is read from it is rounded
+            self._grounds = self._doubled(thorough) or self._grounds
         first: PruningError | None = None
-        freedoms = [(True, False), (False, False), (False, True)]
-        while freedoms:
-            lists, freeze_cuts = freedoms.pop(0)
+        for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
             fixed: tuple[str, ...] = ()
             for _ in range(1 if lists else _MOST_ATTEMPTS):
-                limits = Limits(
-                    frozenset(self.kept),
-                    self.options.min_channels,
-                    self.options.round_to,
-                    lists=lists,
-                    freeze_cuts=freeze_cuts,
-                    fixed=fixed,
-                )
                 try:
-                    return self._attempt(facts, verifier, limits)
-                except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
-                    problem = _as_pruning_error(error)
+                    return self._try(self._limits(lists=lists, freeze_cuts=freeze_cuts, fixed=fixed), thorough)
+                except PruningError as error:
+                    problem = error
                 gc.collect()  # the models that failed
-                if first is None and verifier.failed_on is not None:
-                    facts = self._look(sharing_copy(self.masked), verifier.failed_on)[0]
-                    freedoms.insert(0, (lists, freeze_cuts))  # the code may do more at that size
                 first = first or problem
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break
                 fixed = (*fixed, problem.module)
-        raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
+        found = self._part(thorough)
+        if found is None:
+            raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
+        found.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
+        return found
 
-    def _attempt(self, facts: Facts, verifier: Verifier, limits: Limits) -> Found:
-        """Decide, cut and compare."""
-        slim = self._copy()
-        cuts = cut_all(
-            slim, self._masked_channels(), facts, lambda cut: self._look(sharing_copy(cut).eval())[0], limits
+    def _limits(
+        self, *, kept: Collection[str] = (), lists: bool = False, freeze_cuts: bool = True, fixed: tuple[str, ...] = ()
+    ) -> Limits:
+        return Limits(
+            frozenset(self.kept) | frozenset(kept),
+            self.options.min_channels,
+            self.options.round_to,
+            lists=lists,
+            freeze_cuts=freeze_cuts,
+            fixed=fixed,
         )
-        checked = verifier.check(sharing_copy(slim), cuts.removed)
+
+    def _try(self, limits: Limits, thorough: bool) -> Found:
+        """Decide, cut and compare; what a failure shows is learned, as long as there is something new."""
+        while True:
+            try:
+                return self._attempt(limits)
+            except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
+                problem = _as_pruning_error(error)
+            if not self._learn(problem, thorough):
+                raise problem
+
+    def _learn(self, problem: PruningError, thorough: bool) -> bool:
+        """Learn from a failure; return whether there is anything new.
+
+        An input of another size may run other layers, or make another thing of constants. Outputs that are chosen or
+        sorted by near-equal numbers are compared in float64.
+        """
+        grounds = self._grounds
+        call = grounds.verifier.failed_on
+        if call is not None and not any(call is known for known in grounds.learned):
+            facts = trace_again(grounds.masked, call, grounds.facts)
+            if facts is not None:
+                self._grounds = grounds.knowing(facts, call)
+                return True
+        if problem.module == "" and not grounds.is_double:
+            self._grounds = self._doubled(thorough) or grounds
+            return self._grounds.is_double
+        return False
+
+    def _doubled(self, thorough: bool) -> Grounds | None:
+        """Return the same in float64; None if the network does not run so, or is in float64."""
+        if all(parameter.dtype == torch.float64 for parameter in self.masked.parameters()):
+            return None
+        masked, call = doubled(self.masked, self.call)
+        grounds = replace(self._grounds, masked=masked, call=call, is_double=True, learned=[])
+        try:
+            with grounds.precision():
+                facts, run = self._look(sharing_copy(masked).eval(), call)
+                verifier = Verifier(masked, call, run, with_heads=self.has_heads, thorough=thorough)
+        except PruningError:
+            return None
+        return replace(grounds, facts=facts, verifier=verifier)
+
+    def _part(self, thorough: bool) -> Found | None:
+        """Return what can be cut at the beginning of a network, if not all of it can; None if nothing can."""
+        names = [name for name in self._grounds.facts.norms if name in self.masks.gammas]
+        best: Found | None = None
+        first, last = 0, len(names)
+        while last - first > 1:
+            middle = (first + last) // 2
+            try:
+                found = self._try(self._limits(kept=names[middle:]), thorough)
+            except PruningError:
+                last = middle
+                continue
+            first, best = middle, found if found.plan.removed else best
+        return best
+
+    def _attempt(self, limits: Limits) -> Found:
+        """Decide, cut and compare."""
+        grounds = self._grounds
+        slim = self._copy()
+        compared = grounds.slim() if grounds.is_double else slim
+        with grounds.precision():
+            cuts = cut_all(
+                compared,
+                self._masked_channels(),
+                grounds.facts,
+                lambda cut: self._look(sharing_copy(cut).eval(), grounds.call)[0],
+                limits,
+            )
+            checked = grounds.verifier.check(sharing_copy(compared), cuts.removed)
+        verifier: Verifier | Runner = grounds.verifier
+        if grounds.is_double:
+            for shapes, moves in zip(cuts.steps, cuts.moves, strict=True):
+                Surgery(slim).apply(shapes, moves)
+            verifier = Runner(self.call)
+            checked = Checked(checked.difference, verifier.check(sharing_copy(slim), cuts.removed).run)
+            before = Runner(self.call).check(self.masked, {}).run
+        else:
+            before = grounds.verifier.run
         if cuts.steps:
-            cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.run.shapes, checked.run.shapes)))
-        self.notes += [note for note in verifier.notes if note not in self.notes]
-        costs = (verifier.run.cost, checked.run.cost)
-        report = report_of(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
+            cuts.add_attributes(slim, new_numbers(self.model, slim, (before.shapes, checked.run.shapes)))
+        notes = [*grounds.verifier.notes, *([_IN_DOUBLE] if grounds.is_double else [])]
+        self.notes += [note for note in notes if note not in self.notes]
+        costs = (before.cost, checked.run.cost)
+        report = report_of(self.norms, self.masks, grounds.facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
         report = replace(report, masking=self.effect)
         plan = PruningPlan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
 from ..graph import Cost, Observer, Operation, measuring_cost, recording
 from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
+from ._inside import comparable, outputs_inside
 from ._metadata import StageShapes, stage_shapes
 from ._trials import other_batch, other_sizes, random_inputs
 from .propagate import Pass, trace
@@ -99,7 +101,12 @@ class Verifier:
         self._trials = [_Trial(_EXAMPLE, call, run.outputs)]
         if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
-        numbers = [output for output in run.outputs if output.is_floating_point()]
+        numbers = [output for output in run.outputs if output.is_floating_point() and output.numel()]
+        if not any(output.numel() for output in run.outputs):
+            self.notes.append(
+                "the model puts out nothing on the example, so what its modules put out was compared: better pass an "
+                "example on which it finds something"
+            )
         if numbers and not any(torch.isfinite(output).any() for output in numbers):
             raise PruningError(
                 f"{type(masked).__name__} puts out no finite number on the example, so nothing could be compared: load "
@@ -119,7 +126,8 @@ class Verifier:
         if taken is None or _batch(taken) == _batch(call):
             self._add("another batch size", other_batch(call, generator))
         example, *others = self._trials
-        if any(_equal(trial.expected, example.expected) or _has_equal_rows(trial) for trial in others):
+        is_empty = not any(output.numel() for output in self.run.outputs)
+        if not is_empty and any(_equal(trial.expected, example.expected) or _has_equal_rows(trial) for trial in others):
             self.notes.append("the masked network gives the same for every input: too much is masked")
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
@@ -154,6 +162,9 @@ class Verifier:
         precise = slim if self._precise is self._masked else _as_float(slim)
         for trial in self._trials[1:]:
             found[trial.name] = self._compare(precise, trial, removed)
+        for trial in self._trials:
+            if not any(output.numel() for output in trial.expected):
+                found[trial.name] = self._difference_inside(slim if trial.name == _EXAMPLE else precise, trial)
         return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
@@ -185,6 +196,27 @@ class Verifier:
                         module=first,
                     )
             worst = max(worst, difference)
+        return worst
+
+    def _difference_inside(self, slim: nn.Module, trial: _Trial) -> float:
+        """Return by how much modules differ whose outputs have the shape of the masked network's."""
+        models = (self._masked if trial.name == _EXAMPLE else self._precise, slim)
+        inside = [
+            outputs_inside(model, partial(outputs_of, model, trial.call, with_heads=trial.with_heads))
+            for model in models
+        ]
+        worst = 0.0
+        for path, pairs in comparable(*inside).items():
+            for expected, actual in pairs:
+                difference = _relative(expected, actual)
+                if not difference <= self._tolerance(expected):
+                    raise PruningError(
+                        f"{path} puts out something else than in the masked model, by {difference:.1e} of the largest, "
+                        f"on {trial.name}, on which the model puts out nothing: pass an example on which it finds "
+                        "something",
+                        module=path,
+                    )
+                worst = max(worst, difference)
         return worst
 
     def _tolerance(self, expected: Tensor) -> float:

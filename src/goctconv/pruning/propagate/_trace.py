@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,20 @@ from ..._torch import map_tensors, parameters_of
 from ...graph import recording
 from .._copies import sharing_copy
 from .._inputs import Call, PruningError, copied, described, set_mode, tensors_of
-from . import _convolution, _indexing, _matmul, _normalization, _pointwise, _reduction, _view  # noqa: F401  # rules
+from . import (  # noqa: F401  # rules
+    _convolution,
+    _creation,
+    _elements,
+    _indexing,
+    _matmul,
+    _normalization,
+    _pointwise,
+    _recurrent,
+    _reduction,
+    _sampling,
+    _scans,
+    _view,
+)
 from ._context import Propagation
 from ._facts import Facts
 from ._shadows import FROZEN, uniform
@@ -78,6 +92,18 @@ def trace_heads(model: nn.Module, call: Call, facts: Facts) -> tuple[Facts, str]
         else:
             return (both if both.bound - facts.bound else facts), ""
     return facts, problem
+
+
+def trace_again(model: nn.Module, call: Call, facts: Facts) -> Facts | None:
+    """Add what a pass with another input tells, such as one of a size at which other layers run; None if it fails."""
+    both = facts.continued()
+    both.consumers = [replace(consumer) for consumer in facts.consumers]
+    both.grouped = {consumer.weight: consumer for consumer in both.consumers if consumer.weight in facts.grouped}
+    try:
+        _run(sharing_copy(model).eval(), call, both)
+    except Exception:  # noqa: BLE001  # whatever a network raises
+        return None
+    return both
 
 
 def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, list[Tensor]]:

@@ -63,7 +63,7 @@ class Grounds:
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """Let what a network makes itself have this precision."""
+        """Make this the precision of tensors that a network makes itself."""
         before = torch.get_default_dtype()
         try:
             if self.is_double:

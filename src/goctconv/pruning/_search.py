@@ -31,7 +31,7 @@ from .surgery import Surgery
 BnBias: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
 _MOST_ATTEMPTS = 6
-_IN_DOUBLE = "compared in float64: in the model's own precision, rounding alone changes the outputs that much"
+_IN_DOUBLE = "compared in float64, since rounding alone changes the outputs more in the model's own precision"
 
 
 @dataclass(frozen=True)

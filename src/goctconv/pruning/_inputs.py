@@ -77,23 +77,24 @@ def as_calls(example_inputs: Any, outputs: Selector | None = None) -> list[Call]
         return [_as_call(example_inputs, outputs)]
     if not example_inputs:
         raise ArgumentError("example_inputs", example_inputs, problem="has no call", cure="pass one or more")
-    return [_as_call(item, outputs) for item in example_inputs]
+    return [_as_call(item, outputs, "pass (a, b) for two arguments of one call") for item in example_inputs]
 
 
-def _as_call(example_inputs: Any, outputs: Selector | None) -> Call:
+def _as_call(example_inputs: Any, outputs: Selector | None, cure: str = "such as torch.zeros(1, 3, 224, 224)") -> Call:
     expected = "a tensor, a tuple of arguments, a dict of keyword arguments, or a list of such calls"
     if isinstance(example_inputs, Mapping):
         call = Call((), dict(example_inputs), outputs)
     elif isinstance(example_inputs, list):
-        cure = "pass ([a, b],) for one argument that is a list"
-        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
+        raise ArgumentTypeError(
+            "example_inputs", example_inputs, expected, "pass ([a, b],) for an argument that is a list"
+        )
     elif isinstance(example_inputs, tuple):
         call = Call(example_inputs, {}, outputs)
     else:
         call = Call((example_inputs,), {}, outputs)
     tensors = tensors_in(call)
     if not tensors:
-        raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
+        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
     for tensor in tensors:
         if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
             problem = "has values that are NaN or infinite, which hide what a model computes"

@@ -231,7 +231,7 @@ class CSNet(MapModel):
 
 def check_image(x: Tensor) -> None:
     """Check that the coarsest scale of an image has a pixel."""
-    if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
+    if checks_enabled(x) and min(spatial_size(x)) < _SMALLEST:
         expected = (
             f"the size of an image of at least {_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"
         )

@@ -75,7 +75,8 @@ def parse_reductions(reductions: Sequence[int], scales: int, name: str) -> tuple
 def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None], *, plain: bool) -> Features:
     """Return the input of a layer as a tuple of tensors, having checked kind, number of scales and channels."""
     if is_placeholder(features):  # of torch.fx: it has neither a type nor a length
-        return (features,) if plain else tuple(features[scale] for scale in range(len(widths)))
+        proxy: Any = features
+        return (proxy,) if plain else tuple(proxy[scale] for scale in range(len(widths)))
     if plain:
         if not isinstance(features, Tensor):
             cure = f"make the layer with channels=({widths[0]},) to take a tuple, or choose one scale with SelectScale"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..._features import Channels, Size, absent, spatial_size
+from ..._features import Channels, Features, Size, absent, spatial_size
 from ..._torch import children_of, split
 from .._convolution import PLAIN, Kernels
 from .._layer import Ends, ScaleLayer, finished
@@ -169,7 +169,8 @@ class JoinedScales(ScaleModule):
         super().__init__([len(part) for part in channels], sum(map(len, channels)))
         self.mode = mode
         self.pool = pool
-        self.lengths, self.order = runs(list(itertools.chain(*channels)))
+        lengths, self.order = runs(list(itertools.chain(*channels)))
+        self.runs = SplitChannels(lengths) if len(lengths) > 1 else None
 
     def compute(self, features: list[Tensor], kernels: Kernels = PLAIN, ends: Ends | None = None) -> list[Tensor]:
         """Return the plain tensor in a list."""
@@ -177,43 +178,41 @@ class JoinedScales(ScaleModule):
         size = spatial_size(features[0])
         parts = [self._brought(x, scale, size) for scale, x in enumerate(features) if self.in_widths[scale]]
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        if len(self.order) > 1:
-            pieces = split(joined, self.lengths, 1)
+        if self.runs is not None:
+            pieces = self.runs(joined)
             joined = torch.cat([pieces[place] for place in self.order], 1)
         return [joined]
 
     def _brought(self, x: Tensor, scale: int, size: Size) -> Tensor:
-        if self.pool is not None:
-            return cast("Tensor", self.pool(x))
-        return resize(x, size, self.mode) if scale else x
+        brought: Tensor = x if self.pool is None else self.pool(x)
+        return resize(x, size, self.mode) if scale and self.pool is None else brought
 
 
-class SplitChannels(ScaleModule):
+class SplitChannels(nn.Module):
     """The way from a plain tensor: each scale gets its channels, pooled down to its size unless there is one pixel.
 
     Args:
-        channels: Channels of every scale.
+        lengths: Channels of every scale.
         mode: "avg" or "max"; None leaves the size, as of factors of one pixel.
     """
 
-    def __init__(self, channels: Sequence[int], mode: str | None) -> None:
-        super().__init__(sum(channels), tuple(channels))
+    def __init__(self, lengths: Sequence[int], mode: str | None = None) -> None:
+        super().__init__()
+        self.lengths = list(lengths)
         self.mode = mode
-        self.lengths = list(channels)
 
-    def resize_channels(self, in_widths: Sequence[int]) -> None:
-        """Take other widths over; the lengths are cut as an attribute that the forward pass reads."""
-        self.in_widths = tuple(in_widths)
-        self.out_widths = tuple(self.lengths)
-
-    def compute(self, features: list[Tensor], kernels: Kernels = PLAIN, ends: Ends | None = None) -> list[Tensor]:
+    def forward(self, x: Tensor) -> Features:
         """Return the scales."""
-        del kernels
-        parts = list(split(features[0], self.lengths, 1))
+        pieces = split(x, self.lengths, 1)
+        parts = [pieces[scale] for scale in range(len(self.lengths))]
         for scale in range(1, len(parts)) if self.mode else ():
             for _ in range(scale):
                 parts[scale] = halve(parts[scale], str(self.mode)) if self.lengths[scale] else _halved(parts[scale])
-        return [finished(x, scale, ends) for scale, x in enumerate(parts)]
+        return tuple(parts)
+
+    def extra_repr(self) -> str:
+        """Return the channels."""
+        return str(tuple(self.lengths))
 
 
 def _halved(x: Tensor) -> Tensor:

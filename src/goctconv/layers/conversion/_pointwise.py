@@ -70,7 +70,7 @@ def _factors(rewriter: Rewriter, operand: fx.Node, like: Scales) -> tuple[fx.Nod
     in_order = [channel for part in like.channels for channel in part] == list(range(shape[-3]))
     if not in_order or len(shape) != 4:
         return None
-    split = rewriter.call(operand, SplitChannels(like.widths, None), rewriter.plain(operand))
+    split = rewriter.call(operand, SplitChannels(like.widths), rewriter.plain(operand))
     return rewriter.parts(split, like.channels, frozenset()).parts
 
 

@@ -254,6 +254,14 @@ def is_placeholder(value: object) -> bool:
     return isinstance(value, fx.Proxy)
 
 
+def clamped(size: int, least: int, most: int) -> int:
+    """Return a size within bounds, all of which may be symbols or proxies."""
+    if is_tracing():  # there, sizes are tensors
+        return max(min(size, most), least)
+    limited: int = torch.sym_min(size, most)
+    return cast("int", torch.sym_max(limited, least))
+
+
 def is_compiled(model: object) -> bool:
     """Whether `torch.compile` or TorchScript made a module."""
     return isinstance(model, torch.jit.ScriptModule) or hasattr(model, COMPILED)

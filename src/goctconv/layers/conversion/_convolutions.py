@@ -39,12 +39,17 @@ def convolution(rewriter: Rewriter, node: fx.Node) -> Scales | fx.Node | None:
 def _converts(rewriter: Rewriter, node: fx.Node, conv: Conv) -> bool:
     """Whether a convolution can be converted: a plain one, of more than a pixel, that does not grow its input."""
     shape = node.meta.get(SHAPE, ())
-    is_usual = type(conv) in CONVOLUTIONS and called_plainly(conv) and len(node.args) == 1 and not node.kwargs
+    is_usual = type(conv) in CONVOLUTIONS and _is_usual(rewriter, node, conv)
     if not is_usual or rewriter.choices.keeps(str(node.target)) or len(shape) != 4 or shape[2] * shape[3] == 1:
         return False
     geometry = Geometry(conv)
     grows = any(2 * p > reach for p, reach in zip(geometry.padding, geometry.reach, strict=True))
     return isinstance(conv, nn.ConvTranspose2d) or not grows
+
+
+def _is_usual(rewriter: Rewriter, node: fx.Node, module: nn.Module) -> bool:
+    """Whether a module is called with one argument, has no hooks, and shares no parameter."""
+    return len(node.args) == 1 and not node.kwargs and called_plainly(module) and module not in rewriter.tied
 
 
 def _called(
@@ -108,7 +113,7 @@ def _groups(channels: tuple[Indices, ...], size: int) -> tuple[Indices, ...] | N
 def normalization(rewriter: Rewriter, node: fx.Node) -> Scales | None:
     """Give every scale a module with the numbers of its channels."""
     module, given = rewriter.module(node), rewriter.scales(node.args[0])
-    if given is None or not called_plainly(module) or len(node.args) != 1 or node.kwargs:
+    if given is None or not _is_usual(rewriter, node, module):
         return None
     if isinstance(module, nn.PReLU) and module.num_parameters == 1:
         return rewriter.each(node, given)

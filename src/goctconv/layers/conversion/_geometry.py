@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._features import Size, checks_enabled, spatial_size
-from ..._torch import is_eager_cpu
+from ..._torch import clamped, is_eager_cpu
 from .._resample import avg_pool, max_pool
 
 
@@ -74,10 +74,17 @@ class Geometry:
         if checks_enabled(x) and self.output(spatial_size(x)) == size:
             return x
         sides = [
-            (side - 1) * stride + reach + 1 - 2 * padding
-            for side, stride, reach, padding in zip(size, self.stride, self.reach, self.padding, strict=True)
+            self._nearest(side, wanted, axis)
+            for axis, (side, wanted) in enumerate(zip(spatial_size(x), size, strict=True))
         ]
         return resize(x, (sides[0], sides[1]), "bilinear")
+
+    def _nearest(self, side: int, wanted: int, axis: int) -> int:
+        """Return the side of an input that is nearest to one and gives an output of the wanted side."""
+        least = (wanted - 1) * self.stride[axis] + self.reach[axis] + 1 - 2 * self.padding[axis]
+        spare = self.stride[axis] - 1
+        least, most = (least - spare, least) if self.rounds_up else (least, least + spare)
+        return clamped(side, least, most)
 
     def exact(self, x: Tensor, size: Size) -> Tensor:
         """Return the output of a transposed convolution, resized if need be."""

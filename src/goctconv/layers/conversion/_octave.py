@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import fx, nn
 
-from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_instance, check_share, nearest
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_instance, check_share, escaped, nearest
 from ..._torch import tensors_in
 from .._goctconv import Upsample
 from ._choices import Choices, ChoicesChanged
@@ -81,6 +81,7 @@ def octave(
         network, _converted(network, graph, Choices((0.0,) * len(shares), downsample, upsample, {*names})), args
     )
     result = _converted(network, graph, Choices(shares, downsample, upsample, {*names}))
+    _check_runs(result, args)
     _set_modes(result, model)
     return result
 
@@ -138,6 +139,27 @@ def _check_equal(network: nn.Module, converted: fx.GraphModule, args: tuple[Any,
                 problem="computes something else when its operations go by scales, even with all width at the finest",
                 cure="name the modules of unusual operations in {keep}",
             )
+
+
+class _Runner(fx.Interpreter):
+    """Runs a graph and remembers what it was at."""
+
+    at: Any = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.at = n.target
+        return super().run_node(n)
+
+
+@torch.no_grad()
+def _check_runs(converted: fx.GraphModule, args: tuple[Any, ...]) -> None:
+    runner = _Runner(converted)
+    try:
+        runner.run(*args)
+    except Exception as error:
+        problem = f"does not run on the example with coarse scales: {runner.at} raised {type(error).__name__}: {error}"
+        cure = "pass a larger example, or name the module in {keep}"
+        raise ArgumentError("model", type(converted).__name__, cure=cure, problem=escaped(problem)) from error
 
 
 def _set_modes(converted: nn.Module, model: nn.Module) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias
 
 from torch import fx, nn
 
+from ..._torch import parameters_of
 from ._choices import Choices, Scales, ShapeOf
 from ._layers import JoinedScales
 from ._parts import Indices
@@ -33,6 +35,7 @@ class Rewriter:
         self.choices = choices
         self.modules: dict[str, nn.Module] = {}
         self.converted: list[str] = []
+        self.tied = _tied(network)
         self._original = graph
         self._rule_of = rule_of
         self._graph = fx.Graph()
@@ -120,3 +123,10 @@ class Rewriter:
 
     def _call(self, name: str, *args: Any) -> fx.Node:
         return self._graph.create_node("call_module", name, args)
+
+
+def _tied(network: nn.Module) -> set[nn.Module]:
+    """Return the modules that share parameters with others."""
+    own = {module: [id(p) for p in parameters_of(module).values() if p is not None] for module in network.modules()}
+    uses = Counter(key for keys in own.values() for key in keys)
+    return {module for module, keys in own.items() if any(uses[key] > 1 for key in keys)}

@@ -254,12 +254,14 @@ def is_placeholder(value: object) -> bool:
     return isinstance(value, fx.Proxy)
 
 
-def clamped(size: int, least: int, most: int) -> int:
-    """Return a size within bounds, all of which may be symbols or proxies."""
-    if is_tracing():  # there, sizes are tensors
-        return max(min(size, most), least)
-    limited: int = torch.sym_min(size, most)
-    return cast("int", torch.sym_max(limited, least))
+def larger(a: int, b: int) -> int:
+    """Return the larger of two sizes, which may be symbols, or proxies of `torch.fx`."""
+    return max(a, b) if is_tracing() else cast("int", torch.sym_max(a, b))  # sizes that are traced are tensors
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller of two sizes, as `larger`."""
+    return min(a, b) if is_tracing() else cast("int", torch.sym_min(a, b))
 
 
 def is_compiled(model: object) -> bool:

@@ -368,7 +368,7 @@ def test_wrong_arguments(arguments, message):
 def test_networks_that_cannot_be_converted():
     with pytest.raises(ArgumentError, match=r"Untraceable.*torch.fx cannot trace.*convert the part of it"):
         octave(Untraceable(), image())
-    with pytest.raises(ArgumentError, match="must be a network with a torch.nn.Conv2d"):
+    with pytest.raises(ArgumentError, match=r"must be a network with a torch\.nn\.Conv2d"):
         octave(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.rand(1, 3, 2, 2))
     reflecting = nn.Sequential(step(3, 8), nn.Conv2d(8, 8, 5, padding=2, padding_mode="reflect"), nn.MaxPool2d(2))
     with pytest.raises(ArgumentError, match=r"does not run on the example with coarse scales: 1 raised ScaleError"):

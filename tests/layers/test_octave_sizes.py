@@ -16,7 +16,7 @@ LAYERS = {
     "valid": nn.Conv2d(1, 1, 3),
     "patches": nn.Conv2d(1, 1, 4, 4),
     "dilated": nn.Conv2d(1, 1, (3, 5), 2, (1, 2), dilation=(2, 1)),
-    "by name": nn.Conv2d(1, 1, 4, padding="same"),
+    "by name": nn.Conv2d(1, 1, 5, padding="same"),
     "transposed": nn.ConvTranspose2d(1, 1, 3, 2, 1, 1),
     "max": nn.MaxPool2d(2),
     "max overlapping": nn.MaxPool2d(3, 2, 1),

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._features import Size, checks_enabled, spatial_size
-from ..._torch import clamped, is_eager_cpu
+from ..._torch import is_eager_cpu, larger, smaller
 from .._resample import avg_pool, max_pool
 
 
@@ -81,10 +81,13 @@ class Geometry:
 
     def _nearest(self, side: int, wanted: int, axis: int) -> int:
         """Return the side of an input that is nearest to one and gives an output of the wanted side."""
-        least = (wanted - 1) * self.stride[axis] + self.reach[axis] + 1 - 2 * self.padding[axis]
+        exact = (wanted - 1) * self.stride[axis] + self.reach[axis] + 1 - 2 * self.padding[axis]
         spare = self.stride[axis] - 1
-        least, most = (least - spare, least) if self.rounds_up else (least, least + spare)
-        return clamped(side, least, most)
+        if self.rounds_up:
+            most = larger(exact, 1)
+            least = most if self.padding[axis] else larger(exact - spare, 1)  # windows in the padding are dropped
+            return smaller(larger(side, least), most)
+        return smaller(larger(side, exact), exact + spare)
 
     def exact(self, x: Tensor, size: Size) -> Tensor:
         """Return the output of a transposed convolution, resized if need be."""

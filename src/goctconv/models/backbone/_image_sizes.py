@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._checks import ArgumentError, check_integer
 from ..._features import ScaleError, Size, checks_enabled
-from ..._torch import is_placeholder
+from ..._torch import is_placeholder, larger
 from ._timm import native_side
 
 # A backbone with windows of 7 or 8 pixels at its coarsest level needs 7 or 8 times its stride.
@@ -39,7 +39,7 @@ class ImageSizes(NamedTuple):
             side = (side + self.multiple - 1) // self.multiple * self.multiple
         if self.least <= self.multiple:
             return side
-        return torch.sym_max(side, self.least) if is_placeholder(side) else max(side, self.least)
+        return larger(side, self.least) if is_placeholder(side) else max(side, self.least)
 
     def pad(self, images: Tensor) -> Tensor:
         """Return images padded right and below by repeating their last pixels, as large as `padded` says."""

@@ -28,24 +28,20 @@ PACKAGES = (
 # Exported for other packages of goctconv, and not for users, who get objects of these types and need not name them.
 INTERNAL: frozenset[str] = frozenset(
     {
+        "goctconv.deployment.Benchmark",  # what `goctconv bench` measures
         "goctconv.deployment.DeployedModel",  # saliency asks whether a network is deployed already
-        "goctconv.deployment.Engine",
-        "goctconv.deployment.Exported",
-        "goctconv.deployment.OnnxEngine",
-        "goctconv.deployment.OpenVINOEngine",
-        "goctconv.deployment.describe_machine",  # what `goctconv bench` writes beside its numbers
-        "goctconv.deployment.keep_freed_memory",
-        "goctconv.deployment.processors",
-        "goctconv.deployment.write_openvino",
-        "goctconv.layers.PLAIN",
-        "goctconv.layers.Block",
-        "goctconv.layers.Kernels",
-        "goctconv.layers.ScaleLayer",
+        "goctconv.deployment.Engine",  # the type of the engines of saliency
+        "goctconv.deployment.OnnxEngine",  # runs in saliency
+        "goctconv.deployment.OpenVINOEngine",  # runs in saliency
+        "goctconv.layers.PLAIN",  # deployment falls back on PyTorch's own convolutions
+        "goctconv.layers.Block",  # the base of deployment's blocks
+        "goctconv.layers.Kernels",  # the base of deployment's kernels
+        "goctconv.layers.ScaleLayer",  # the base of deployment's layers
         "goctconv.layers.ScaledConv2d",  # deployment folds its factor
-        "goctconv.optim.find_activations",
-        "goctconv.optim.global_average_pool",
+        "goctconv.optim.find_activations",  # study measures what dynamic weight decay does: the same activations
+        "goctconv.optim.global_average_pool",  # and the same M
         "goctconv.report.Picture",  # the type of the pictures in the pages of cli
-        "goctconv.saliency.metrics.METRICS",  # headings of the tables of report and cli
+        "goctconv.saliency.metrics.METRICS",  # those that saliency computes by default
         "goctconv.saliency.metrics.SaliencyScores",  # the type of what report and cli show
         "goctconv.training.TrainingRun",  # the type that the callbacks of cli get
     }

@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 import pytest
 
 from markdown_blocks import ROOT
+from public_names import PACKAGES, public_names
 from structure import exception_texts, private_names
 from structure.tree import FILES, IMPORTS, PACKAGE, TREES, Import, is_package, part
 
@@ -127,6 +128,35 @@ def is_private(found: Import) -> bool:
 
 def test_private_modules_of_other_parts_are_left_alone() -> None:
     assert [str(found) for found in OWN if found.importer != "goctconv" and is_private(found)] == []
+
+
+# What the command line imports beside public names, each with its reason; types for annotations are free, as they are
+# those of objects that public functions take and return.
+PLUMBING = {"_checks", "_distributed", "_files", "_version"}
+NOT_PUBLIC_IN_CLI = {
+    "goctconv.options": "commands derive their options from the fields of configurations, and add some of their own",
+    "goctconv._torch.is_out_of_memory": "torch and its backends have no exception of one type for it",
+    "goctconv._torch.worker_was_killed": "nor for a worker process that was killed",
+    "goctconv.deployment.Benchmark": "what `goctconv bench` measures",
+    "goctconv.saliency.data.header_sizes": "maps of other sizes than their masks are refused before hours of work",
+    "goctconv.saliency.learning.PRESETS": "the help tells their names, summaries and networks",
+}
+
+
+def is_public(found: Import) -> bool:
+    """Whether users may import it: a package that has public names, or one of these."""
+    return found.module in PACKAGES and (not found.name or found.name in public_names(found.module))
+
+
+def test_the_command_line_uses_public_names() -> None:
+    foreign = [found for found in OWN if part(found.importer) == "cli" != part(found.module) and not found.is_for_types]
+    others = [found for found in foreign if not is_public(found) and part(found.module) not in PLUMBING]
+    excepted = {
+        found: [name for name in (found.module, f"{found.module}.{found.name}") if name in NOT_PUBLIC_IN_CLI]
+        for found in others
+    }
+    assert [str(found) for found, names in excepted.items() if not names] == []
+    assert {name for names in excepted.values() for name in names} == set(NOT_PUBLIC_IN_CLI)
 
 
 # Functions that read messages of others for want of a type; the versions that were tried stand beside each.

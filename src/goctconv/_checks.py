@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -55,7 +56,8 @@ class ArgumentError(ValueError):
         return self.text()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self.argument, self.value, self.expected, self.cure, self.problem)
+        kind = functools.partial(type(self), problem=self.problem)
+        return kind, (self.argument, self.value, self.expected, self.cure)
 
     def text(self, spelling: Spelling | None = None) -> str:
         """Return the message.
@@ -83,12 +85,6 @@ class ArgumentWarning(UserWarning):
     def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
         self.error = ArgumentError(argument, value, expected, cure, problem=problem)
         super().__init__(str(self.error))
-
-
-def _rebuilt(
-    kind: type[ArgumentError], argument: str, value: object, expected: str, cure: str, problem: str
-) -> ArgumentError:
-    return kind(argument, value, expected, cure, problem=problem)
 
 
 def in_python(name: str, value: str | None) -> str:
@@ -125,11 +121,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 
 
 def check_choice(argument: str, value: T, choices: Collection[object], cure: str = "") -> T:
-    """Return a value that is one of several.
-
-    Raises:
-        ArgumentError: It is none of them.
-    """
+    """Return a value that is one of several, else raise an `ArgumentError`."""
     if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
         near = nearest(value, [choice for choice in choices if isinstance(choice, str)])
         raise ArgumentError(argument, value, f"one of {', '.join(map(repr, choices))}{near}", cure)
@@ -137,11 +129,7 @@ def check_choice(argument: str, value: T, choices: Collection[object], cure: str
 
 
 def check_instance(argument: str, value: object, kind: type[T] | tuple[type[T], ...], expected: str) -> T:
-    """Return a value that is an object of a class.
-
-    Raises:
-        ArgumentTypeError: It is not.
-    """
+    """Return a value that is an object of a class, else raise an `ArgumentTypeError`."""
     if not isinstance(value, kind):
         raise ArgumentTypeError(argument, value, expected)
     return value
@@ -150,12 +138,7 @@ def check_instance(argument: str, value: object, kind: type[T] | tuple[type[T], 
 def check_integer(
     argument: str, value: object, least: int | None = None, most: int | None = None, cure: str = ""
 ) -> int:
-    """Return an integer; NumPy's are taken, booleans are not.
-
-    Raises:
-        ArgumentTypeError: It is no integer.
-        ArgumentError: It is less than ``least`` or more than ``most``.
-    """
+    """Return an integer within limits; NumPy's are taken, booleans are not: they raise an `ArgumentTypeError`."""
     expected = f"an integer{_between(least, most)}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ArgumentTypeError(argument, value, expected, cure)
@@ -175,14 +158,9 @@ def check_number(
     below: float | None = None,
     cure: str = "",
 ) -> float:
-    """Return a finite number; booleans are not taken.
-
-    Raises:
-        ArgumentTypeError: It is no number.
-        ArgumentError: It is NaN, infinite or out of range.
-    """
-    limits = [f"above {above:g}" if above is not None else "", f"below {below:g}" if below is not None else ""]
-    expected = " and ".join(filter(None, [f"a number{_between(least, most)}", *limits])).replace("number and", "number")
+    """Return a finite number within limits; booleans are not taken: they raise an `ArgumentTypeError`."""
+    limits = [f"{word} {limit:g}" for word, limit in (("above", above), ("below", below)) if limit is not None]
+    expected = " and ".join([f"a number{_between(least, most)}", *limits]).replace("number and", "number")
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentTypeError(argument, value, expected, cure)
     number = float(value)
@@ -194,21 +172,12 @@ def check_number(
 
 
 def check_share(argument: str, value: object, cure: str = "") -> float:
-    """Return a share from 0 to 1.
-
-    Raises:
-        ArgumentTypeError: It is no number.
-        ArgumentError: It is out of range.
-    """
+    """Return a share from 0 to 1."""
     return check_number(argument, value, 0, 1, cure=cure)
 
 
 def check_keywords(caller: str, given: Iterable[str], known: Collection[str], cure: str = "") -> None:
-    """Check the names of keyword arguments.
-
-    Raises:
-        ArgumentTypeError: There is one that is not known; its ``expected`` names the nearest one.
-    """
+    """Check that the names of keyword arguments are known."""
     for name in given:
         if name not in known:
             near = nearest(name, known) or f"; it has {', '.join(sorted(known))}"

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import nn
 
 
-def world_size() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+def world_size(group: dist.ProcessGroup | None = None) -> int:
+    """Return the number of processes, of all or of a group."""
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:

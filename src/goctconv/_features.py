@@ -77,19 +77,18 @@ def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None
     if is_placeholder(features):  # of torch.fx: it has neither a type nor a length
         proxy: Any = features
         return (proxy,) if plain else tuple(proxy[scale] for scale in range(len(widths)))
-    if plain:
-        if not isinstance(features, Tensor):
-            cure = f"make the layer with channels=({widths[0]},) to take a tuple, or choose one scale with SelectScale"
-            kind = type(features).__name__
-            raise ArgumentTypeError(
-                "features", _described(features), f"a plain tensor of {widths[0]} channels, not a {kind}", cure
-            )
+    expected = f"a tuple of {len(widths)} tensors, one per scale"
+    if plain and isinstance(features, Tensor):
         features = (features,)
+    elif plain:
+        expected = f"a plain tensor of {widths[0]} channels, not a {type(features).__name__}"
+        cure = f"make the layer with channels=({widths[0]},) to take a tuple, or choose one scale with SelectScale"
+        raise ArgumentTypeError("features", _described(features), expected, cure)
     elif isinstance(features, Tensor):
         cure = "wrap it in a tuple, or make the layer with an integer of channels"
-        raise ArgumentTypeError("features", features, f"a tuple of {len(widths)} tensors, one per scale", cure)
+        raise ArgumentTypeError("features", features, expected, cure)
     elif not isinstance(features, (tuple, list)) or not all(map(_is_tensor, features)):
-        raise ArgumentTypeError("features", _described(features), f"a tuple of {len(widths)} tensors, one per scale")
+        raise ArgumentTypeError("features", _described(features), expected)
     if len(features) != len(widths):
         raise ScaleError("features", _described(features), f"{len(widths)} scales with {tuple(widths)} channels")
     if checks_enabled(*features):
@@ -141,30 +140,24 @@ def check_pooled_sizes(features: Sequence[Tensor], reductions: tuple[int, ...]) 
     """Check that every scale has the size that pooling would give it."""
     finest = spatial_size(features[0])
     for scale, (x, reduction) in enumerate(zip(features, reductions, strict=True)):
-        expected = reduced_size(finest, reductions[0], reduction)
-        if spatial_size(x) != expected:
-            raise _scale_error(
-                ScaleError,
-                features,
-                scale,
-                f"has spatial size {spatial_size(x)}",
-                f"{expected} = scale 0 {finest} // {reduction // reductions[0]}",
+        size = reduced_size(finest, reductions[0], reduction)
+        if spatial_size(x) != size:
+            expected = f"{size} = scale 0 {finest} // {reduction // reductions[0]}"
+            cure = (
                 f"pass features of one image, pad it to a multiple of {reductions[-1] // reductions[0]}, or resample "
-                "with {downsample='bilinear'}, which takes sizes as they come",
+                "with {downsample='bilinear'}, which takes sizes as they come"
             )
+            problem = f"has spatial size {spatial_size(x)}"
+            raise _scale_error(ScaleError, features, scale, problem, expected, cure)
 
 
 def check_at_least_a_pixel(kind: str, sizes: Sequence[Size], features: Sequence[Tensor]) -> None:
     """Check that no scale vanishes."""
     for scale, size in enumerate(sizes):
         if size[0] < 1 or size[1] < 1:
-            raise ScaleError(
-                "features",
-                _described(features),
-                "at least one pixel",
-                "pass a larger image or use fewer scales",
-                problem=f"gives {kind} scale {scale} a spatial size of {size}",
-            )
+            problem = f"gives {kind} scale {scale} a spatial size of {size}"
+            cure = "pass a larger image or use fewer scales"
+            raise ScaleError("features", _described(features), "at least one pixel", cure, problem=problem)
 
 
 def absent(like: Tensor, size: Size) -> Tensor:

@@ -9,7 +9,8 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
+from operator import attrgetter
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
@@ -30,19 +31,15 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import Self
 
 BatchNorm: TypeAlias = _BatchNorm
-"""BatchNorm of any number of dimensions, synchronized or not."""
 ConvNd: TypeAlias = _ConvNd
-"""A convolution of any number of dimensions, transposed or not."""
 ConvTransposeNd: TypeAlias = _ConvTransposeNd
-"""A transposed convolution of any number of dimensions."""
 DropoutNd: TypeAlias = _DropoutNd
-"""Dropout of any kind."""
+"""Modules of any number of dimensions: BatchNorm may be synchronized, and convolutions transposed."""
 OpOverload: TypeAlias = _ops.OpOverload
 """An ATen operator."""
 FakeTensor: TypeAlias = fake_tensor.FakeTensor
-"""A tensor without memory, whose operations are not computed."""
 FakeTensorMode: TypeAlias = fake_tensor.FakeTensorMode
-"""Makes tensors fake ones."""
+"""Tensors without memory, whose operations are not computed, and the mode that makes them."""
 is_scripting = _jit_internal.is_scripting
 """Whether `torch.jit.script` compiles the code: the function `torch.jit.is_scripting`, which is not annotated there."""
 Tree = TypeVar("Tree")
@@ -56,29 +53,28 @@ REGISTRIES = frozenset({"_parameters", "_buffers", "_modules"})
 _CALL = "_call_impl"  # the function that runs a module's hooks and its forward
 
 
+# What a module registers itself, None included; changing the dict changes the module. Compiled code asks for it, and
+# torch.compile does not trace attrgetter.
+
+
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """Return the parameters that a module registers itself, None included; changing the dict changes the module."""
+    """Return the parameters that a module registers itself, None included."""
     return module._parameters
 
 
 def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
-    """Return the buffers that a module registers itself, None included; changing the dict changes the module."""
+    """Return the buffers that a module registers itself, None included."""
     return module._buffers
 
 
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
-    """Return the children that a module registers, None included; changing the dict changes the module."""
+    """Return the children that a module registers, None included."""
     return module._modules
 
 
-def forward_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
-    """Return a module's forward hooks by id, in the order of their calls."""
-    return module._forward_hooks
-
-
-def forward_pre_hooks_of(module: nn.Module) -> dict[int, Callable[..., Any]]:
-    """Return a module's forward pre-hooks by id, in the order of their calls."""
-    return module._forward_pre_hooks
+forward_hooks_of: Callable[[nn.Module], dict[int, Callable[..., Any]]] = attrgetter("_forward_hooks")
+forward_pre_hooks_of: Callable[[nn.Module], dict[int, Callable[..., Any]]] = attrgetter("_forward_pre_hooks")
+"""A module's hooks by id, in the order of their calls."""
 
 
 def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., Any]], bool]) -> None:
@@ -93,22 +89,23 @@ def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., An
                 companion.pop(key, None)
 
 
+def _module_calls() -> Iterator[FrameType]:
+    """Give the frames of the module calls that run, the innermost first."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == _CALL:
+            yield frame
+        frame = frame.f_back
+
+
 def module_call() -> FrameType | None:
     """Return the frame of the innermost module call: of the one that runs this hook, for a hook."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_name != _CALL:
-        frame = frame.f_back
-    return frame
+    return next(_module_calls(), None)
 
 
 def is_running(module: nn.Module) -> bool:
     """Whether a call of a module runs by itself, and not in code that `torch.compile` made of it."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_code.co_name == _CALL and frame.f_locals.get("self") is module:
-            return True
-        frame = frame.f_back
-    return False
+    return any(frame.f_locals.get("self") is module for frame in _module_calls())
 
 
 def called_plainly(module: nn.Module) -> bool:
@@ -184,9 +181,7 @@ def storage_key(tensor: Tensor) -> int:
 
 if TYPE_CHECKING:
 
-    class DispatchMode:
-        """`TorchDispatchMode`, which torch does not annotate: subclasses define ``__torch_dispatch__``."""
-
+    class DispatchMode:  # documented below
         def __init__(self) -> None: ...
 
         def __enter__(self) -> Self: ...
@@ -210,19 +205,12 @@ def untraced() -> AbstractContextManager[None]:
     return cast("AbstractContextManager[None]", torch._C._DisableTorchDispatch())
 
 
-def operator_name(func: OpOverload) -> str:
-    """Return an operator's name without namespace and overload, such as ``"add_"``."""
-    return str(func.overloadpacket.__name__)
-
-
-def overload_name(func: OpOverload) -> str:
-    """Return the name of an overload, such as ``"Tensor"``."""
-    return str(func._overloadname)
-
-
-def is_mutable(func: OpOverload) -> bool:
-    """Whether an operator changes one of its arguments."""
-    return bool(func._schema.is_mutable)
+operator_name: Callable[[OpOverload], str] = attrgetter("overloadpacket.__name__")
+"""An operator's name without namespace and overload, such as ``"add_"``."""
+overload_name: Callable[[OpOverload], str] = attrgetter("_overloadname")
+"""The name of an overload, such as ``"Tensor"``."""
+is_mutable: Callable[[OpOverload], bool] = attrgetter("_schema.is_mutable")
+"""Whether an operator changes one of its arguments."""
 
 
 @cache
@@ -243,7 +231,6 @@ without_function_modes: Callable[[], AbstractContextManager[None]] = torch._C.Di
 """A context in which no `TorchFunctionMode` sees calls."""
 
 # What surrounds the running code
-
 
 is_tracing: Callable[[], bool] = _is_tracing
 """Whether `torch.jit.trace` runs the code, as the older ONNX exporter does."""
@@ -279,20 +266,6 @@ def is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active())
 
 
-def is_watched() -> bool:
-    """Whether anything follows the operations that run.
-
-    That is a compiler, `torch.jit.trace`, a dispatch mode, a transform of `torch.func` or forward-mode differentiation.
-    """
-    return (
-        torch.compiler.is_compiling()
-        or is_tracing()
-        or _get_current_dispatch_mode() is not None
-        or is_transformed()
-        or forward_ad._current_level >= 0
-    )
-
-
 def compiler_is_loaded() -> bool:
     """Whether `torch.compile` was used in this process."""
     return "torch._dynamo" in sys.modules
@@ -301,12 +274,19 @@ def compiler_is_loaded() -> bool:
 def is_eager_cpu(x: Tensor) -> bool:
     """Whether operations on a tensor run at once on a processor, and nothing but their result is needed.
 
-    That is not so for gradients, and where anything follows the operations: see `is_watched`.
+    That is not so for gradients, and where anything follows the operations: a compiler, `torch.jit.trace`, a dispatch
+    mode, a transform of `torch.func` or forward-mode differentiation.
     """
     if is_scripting():
         return False
     is_plain = type(x) is Tensor and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
-    return is_plain and not is_watched()
+    return is_plain and not (
+        torch.compiler.is_compiling()
+        or is_tracing()
+        or _get_current_dispatch_mode() is not None
+        or is_transformed()
+        or forward_ad._current_level >= 0
+    )
 
 
 _as_constant: Callable[[Any], Callable[..., Any]] = torch.compiler.assume_constant_result
@@ -321,16 +301,12 @@ def called_while_compiling(method: Callable[..., Any]) -> Callable[..., Any]:
     return _as_constant(call)
 
 
-def version_of(tensor: Tensor) -> int:
-    """Return the number of times that a tensor was changed in place."""
-    return tensor._version
-
+version_of: Callable[[Tensor], int] = attrgetter("_version")
+"""The number of times that a tensor was changed in place."""
 
 # oneDNN
 
-
-onednn_is_available: Callable[[], bool] = torch.backends.mkldnn.is_available
-"""Whether torch was built with oneDNN."""
+_onednn_is_available: Callable[[], bool] = torch.backends.mkldnn.is_available
 
 
 def onednn_is_enabled() -> bool:
@@ -348,18 +324,13 @@ _ONEDNN_CHECKS = {
 @cache
 def onednn_convolves(dtype: torch.dtype) -> bool:
     """Whether oneDNN's convolutions can be called for a type."""
-    if not (onednn_is_available() and dtype in _ONEDNN_CHECKS):
+    check = _ONEDNN_CHECKS.get(dtype)
+    if check is None or not _onednn_is_available():
         return False
-    check = _ONEDNN_CHECKS[dtype]
-    needed = [
-        "_convolution_pointwise",
-        "_convolution_pointwise_",
-        "_reorder_convolution_weight",
-        *filter(None, [check]),
-    ]
-    if not all(hasattr(torch.ops.mkldnn, name) for name in needed):
-        return False
-    return not check or bool(getattr(torch.ops.mkldnn, check)())
+    needed = ["_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight"]
+    needed += [check] if check else []
+    has_all = all(hasattr(torch.ops.mkldnn, name) for name in needed)
+    return has_all and (not check or bool(getattr(torch.ops.mkldnn, check)()))
 
 
 def onednn_convolution(*, adds: bool) -> Callable[..., Tensor]:
@@ -385,9 +356,7 @@ prelu_kernel: Callable[[Tensor, Tensor], Tensor] = torch._prelu_kernel
 # Functions that torch does not annotate
 
 split: Callable[..., tuple[Tensor, ...]] = Tensor.split
-_unique: Callable[..., tuple[Tensor, Tensor]] = Tensor.unique
 broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
-_map_tensors: Callable[..., Any] = _pytree.tree_map_only
 
 # The same of lists of tensors, in few calls of the device
 
@@ -397,31 +366,20 @@ divide_each: Callable[..., tuple[Tensor, ...]] = torch._foreach_div
 at_least: Callable[..., tuple[Tensor, ...]] = torch._foreach_clamp_min
 
 
-def unique_inverse(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """`torch.Tensor.unique` with, for every element, the position of its value among the unique ones."""
-    return _unique(tensor, return_inverse=True)
+leaves_of: Callable[[Any], list[Any]] = _pytree.tree_leaves
+"""The leaves of nested lists, tuples, dicts and what else is registered as a pytree."""
+map_leaves: Callable[[Callable[[Any], Any], Any], Any] = _pytree.tree_map
+"""Returns a copy of a pytree, with a function of every leaf."""
 
 
-def leaves_of(tree: Any) -> list[Any]:
-    """Return the leaves of nested lists, tuples, dicts and what else is registered as a pytree."""
-    return _pytree.tree_leaves(tree)
-
-
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Return a copy of nested lists, tuples, dicts and what else is a pytree, with a function of every leaf."""
-    return _pytree.tree_map(function, tree)
-
-
-def tensors_in(tree: Any) -> Iterator[Tensor]:
-    """Give the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
-    for leaf in _pytree.tree_leaves(tree):
-        if isinstance(leaf, Tensor):
-            yield leaf
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Return the tensors in nested lists, tuples, dicts and what else is registered as a pytree."""
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Tensor)]
 
 
 def map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
     """Return a copy of nested lists, tuples and dicts with a function of every tensor in its place."""
-    return cast("Tree", _map_tensors(Tensor, function, tree))
+    return cast("Tree", map_leaves(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree))
 
 
 cuda_random_states: Callable[[], list[Tensor]] = torch.cuda.get_rng_state_all
@@ -450,14 +408,10 @@ def worker_was_killed(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
 
 
-def cuda_event() -> torch.cuda.Event:
-    """Return an event that keeps the time."""
-    return cast("Callable[..., torch.cuda.Event]", torch.cuda.Event)(enable_timing=True)
-
-
-def cuda_stream() -> torch.cuda.Stream:
-    """Return a new stream of the current device."""
-    return cast("Callable[..., torch.cuda.Stream]", torch.cuda.Stream)()
+cuda_event: Callable[[], torch.cuda.Event] = partial(torch.cuda.Event, enable_timing=True)
+"""Makes an event that keeps the time."""
+cuda_stream: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
+"""Makes a stream of the current device."""
 
 
 def end_workers(loader: DataLoader[Any]) -> None:

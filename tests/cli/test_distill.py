@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import goctconv
 from goctconv.cli import main
 from goctconv.cli._distill import DISTILL, KIND, DistillConfig
-from goctconv.cli._run_options import make_config
+from goctconv.cli._training_options import make_config
 from goctconv.options import options_of, read_toml
 from goctconv.saliency import synthetic_images
 
@@ -157,3 +157,13 @@ def test_its_own_options_and_those_of_learn():
     assert {"student", "images", "teacher", "teacher-weights", "teacher-size", "teacher-amp", "maps"} <= spelled
     assert not {"data", "model"} & spelled
     assert "student" in DISTILL.description
+
+
+def test_the_help_begins_with_the_main_inputs_and_speaks_of_no_python(capsys):
+    for command in ("learn", "distill"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = capsys.readouterr().out
+        assert "Python" not in text
+    for title, first in (("teacher", "--teacher MODEL"), ("data", "--images DIR"), ("run", "-o DIR")):
+        assert f"\n{title}:\n  {first}" in text

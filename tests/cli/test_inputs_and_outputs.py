@@ -133,15 +133,15 @@ def test_links_to_folders_are_not_followed(tmp_path):
 
 def test_names_of_outputs(photographs, tmp_path):
     output = tmp_path / "maps"
-    (task,) = planned([photographs / "b.JPG"], output)
-    assert task.outputs == {kind: output / f"b{kind}.png" for kind in KINDS}
-    assert planned([photographs], output)[2].outputs[""] == output / "sub" / "a.png"
+    (outputs,) = planned([photographs / "b.JPG"], output).values()
+    assert outputs == {kind: output / f"b{kind}.png" for kind in KINDS}
+    assert planned([photographs], output)[photographs / "sub" / "a.png"][""] == output / "sub" / "a.png"
 
 
 def test_dots_in_names(tmp_path):
     path = save(tmp_path / "a.b.c.png")
-    (task,) = planned([path], tmp_path / "maps")
-    assert task.outputs["_cutout"].name == "a.b.c_cutout.png"
+    (outputs,) = planned([path], tmp_path / "maps").values()
+    assert outputs["_cutout"].name == "a.b.c_cutout.png"
 
 
 def test_two_photographs_of_one_output(tmp_path):
@@ -195,4 +195,4 @@ def test_many_files_are_listed_quickly(tmp_path):
     folder.mkdir()
     for index in range(2000):
         (folder / f"{index:05}.jpg").touch()
-    assert [task.path for task in planned([folder], Path("maps"))][-1].name == "01999.jpg"
+    assert list(planned([folder], Path("maps")))[-1].name == "01999.jpg"

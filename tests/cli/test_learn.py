@@ -23,8 +23,8 @@ import goctconv
 from goctconv.cli import main
 from goctconv.cli._command import CommandError
 from goctconv.cli._learn import KIND, LEARN, LearnConfig, make_task
-from goctconv.cli._run import run_training
-from goctconv.cli._run_options import add_options, make_config
+from goctconv.cli._training_options import add_options, make_config
+from goctconv.cli._training_run import run_training
 from goctconv.options import FREE, number, option, options_of, read_toml
 from goctconv.pruning import PruningError, load_plan
 from goctconv.saliency import synthetic_images
@@ -126,7 +126,7 @@ def test_mixed_precision_goes_on_bit_for_bit(amp, shapes, finished, tmp_path, mo
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*command, "-o", str(whole)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._training_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main([*command, "-o", str(broken)])
     assert main(["learn", "--resume", "-o", str(broken)]) == 0
@@ -149,7 +149,7 @@ def test_a_compiled_run_learns_the_same_and_goes_on(shapes, finished, tmp_path, 
     monkeypatch.setattr("goctconv.training._network.torch.compile", quickly)
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._training_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main(["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--compile", "-o", str(run)])
     assert main(["learn", "--resume", "-o", str(run)]) == 0
@@ -479,7 +479,7 @@ def test_only_what_may_end_otherwise_is_resumed(failure, told, shapes, tmp_path,
     def failing(*_, **__):
         raise failure
 
-    monkeypatch.setattr("goctconv.cli._run.learn_channels", failing)
+    monkeypatch.setattr("goctconv.cli._training_run.learn_channels", failing)
     lines = error_of(capsys, shapes, *TINY, "--quiet", "-o", tmp_path / "run").splitlines()
     assert len(lines) == len(told)
     assert all(text in line for text, line in zip(told, lines, strict=True))
@@ -522,7 +522,7 @@ def test_sigterm_in_the_middle_of_an_epoch(shapes, finished, tmp_path, capsys, m
     run = tmp_path / "run"
     command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3"]
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._training_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit) as caught:
             main([*command, "-o", str(run)])
     assert caught.value.code == 143

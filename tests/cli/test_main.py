@@ -11,7 +11,7 @@ import torch
 import goctconv.cli._main
 from goctconv._checks import ArgumentError
 from goctconv.cli import main
-from goctconv.cli._command import in_options
+from goctconv.cli._command import spelling
 from goctconv.cli._main import COMMANDS, load_command
 from goctconv.cli._output import plural, printable, progress, say, tell
 
@@ -147,7 +147,7 @@ def test_errors_of_arguments_name_options():
     args.parser, args.names = parser, {"checkpoint_path": "--weights", "example_inputs": "MODEL"}
 
     def text(*error, **more):
-        return in_options(ArgumentError(*error, **more), args)
+        return ArgumentError(*error, **more).text(spelling(args))
 
     assert text("round_to", 0, "an integer of at least 1", "leave {round_to} out") == (
         "--round-to 0 must be an integer of at least 1: leave --round-to out"

@@ -82,7 +82,7 @@ def test_a_preset_trains_goes_on_bit_for_bit_and_is_that_of_python(
     assert not (whole / "report.html").exists()
 
     with monkeypatch.context() as patch:
-        patch.setattr("goctconv.cli._run_folder.JSONLog", Terminates)
+        patch.setattr("goctconv.cli._training_folder.JSONLog", Terminates)
         with pytest.raises(SystemExit):
             main([*command, "-o", str(broken)])
     assert main(["learn", "--resume", "-o", str(broken)]) == 0

@@ -8,7 +8,7 @@ import torch
 
 from goctconv import models
 from goctconv.cli import main
-from goctconv.models.hub import _weights
+from goctconv.models.hub import _registry
 from goctconv.saliency import calibrate_batch_norm
 
 
@@ -21,7 +21,7 @@ def arguments(tmp_path, monkeypatch, photographs):
     calibrate_batch_norm(model, [torch.randn(4, 3, 64, 64)])
     file = tmp_path / "released.pth.tar"
     torch.save(model.state_dict(), file)
-    monkeypatch.setattr(_weights, "RELEASED_SHA256", {file.as_uri(): hashlib.sha256(file.read_bytes()).hexdigest()})
+    monkeypatch.setattr(_registry, "RELEASED_SHA256", {file.as_uri(): hashlib.sha256(file.read_bytes()).hexdigest()})
     redirected = partial(models.create_model, pretrained_cfg_overlay={"url": file.as_uri()})
     monkeypatch.setattr(models, "create_model", redirected)
     return ["predict", str(photographs), "-o", str(tmp_path / "maps"), "--size", "32", "--pretrained"]

@@ -202,7 +202,7 @@ def test_weights_that_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_cannot_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ValueError("conv1.weight differs")
 
     monkeypatch.setattr("goctconv.cli._prune_run.save_pruned", refuse)

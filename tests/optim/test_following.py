@@ -123,7 +123,7 @@ def test_modules(module: nn.Module) -> None:
     inner = module[1] if isinstance(module, nn.Sequential) else module
     assert statistics.activation in {f"behind ({type(inner).__name__})", f"behind.1 ({type(inner).__name__})"}
     torch.testing.assert_close(statistics.metric, gap(activation), rtol=1e-12, atol=0)
-    path = optimizer._watch.layers["norm"].statistics.path
+    path = optimizer._watch.layers["norm"].path
     assert path is not None
     torch.testing.assert_close(path.reproduce(output), activation, rtol=1e-12, atol=1e-15)  # as compiled code does
 

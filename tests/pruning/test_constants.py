@@ -82,6 +82,23 @@ def test_other_sizes_that_are_refused_are_noted() -> None:
     assert "no second size was compared: the model takes none of those that were tried" in report.notes
 
 
+def test_amounts_that_are_zero_at_the_size_of_the_example() -> None:
+    def between(_: nn.Module, __: Tensor, y: Tensor) -> Tensor:
+        halved = F.interpolate(F.max_pool2d(y, 2), scale_factor=2.0)
+        rows, columns = y.shape[2] - halved.shape[2], y.shape[3] - halved.shape[3]
+        return y + F.pad(halved, (0, columns, 0, rows))
+
+    odd = torch.randn(1, 3, 17, 19, dtype=torch.float64)
+    assert_exact(network(between), IMAGE, [OTHER, odd])
+
+
+@pytest.mark.parametrize("changes", [1.0, 0.0])
+def test_a_network_that_is_dead_is_noted(changes: float) -> None:
+    model = network(lambda _, __, y: y * changes)
+    notes = prune_channels(model, IMAGE, threshold=1e-20).report.notes
+    assert ("the masked network gives the same for every input: too much is masked" in notes) is (changes == 0)
+
+
 def test_square_images_alone() -> None:
     def between(_: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         if x.shape[2] != x.shape[3]:

@@ -65,6 +65,8 @@ def test_the_largest_share_of_a_layer() -> None:
         ("4.*", {"4.body.norm"}),
         (["0", "*.body.norm"], {"0.norm", "4.body.norm"}),
         ("*", set(NAMES)),
+        (lambda name, _: name.startswith("4"), {"4.body.norm"}),
+        ([], set()),
     ],
 )
 def test_layers_to_keep(keep: Any, kept: set[str]) -> None:

@@ -32,12 +32,14 @@ class Import(NamedTuple):
         line: Where it does.
         module: The module that is imported, or imported from.
         name: What is imported from it; empty for the module itself.
+        is_for_types: Whether it stands under ``if TYPE_CHECKING``.
     """
 
     importer: str
     line: int
     module: str
     name: str = ""
+    is_for_types: bool = False
 
     def __str__(self) -> str:
         return f"{self.importer}:{self.line} imports {self.module} {self.name}".rstrip()
@@ -59,18 +61,25 @@ def is_package(module: str) -> bool:
 
 def imports_of(module: str) -> Iterator[Import]:
     """Yield every import of a module, wherever it stands."""
+    checks = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.If) and is_type_checking(node.test)]
+    for_types = {id(node) for check in checks for node in ast.walk(check)}
     for node in ast.walk(TREES[module]):
+        is_for_types = id(node) in for_types
         if isinstance(node, ast.Import):
-            yield from (Import(module, node.lineno, alias.name) for alias in node.names)
+            yield from (Import(module, node.lineno, alias.name, "", is_for_types) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = base_of(node, module)
             for alias in node.names:
                 full = f"{base}.{alias.name}"
-                yield Import(module, node.lineno, *((full,) if full in FILES else (base, alias.name)))
+                yield Import(module, node.lineno, *((full, "") if full in FILES else (base, alias.name)), is_for_types)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             name = node.args[0]
             if isinstance(name, ast.Constant) and not str(name.value).startswith("."):
                 yield Import(module, node.lineno, str(name.value))
+
+
+def is_type_checking(test: ast.expr) -> bool:
+    return ast.unparse(test).endswith("TYPE_CHECKING")
 
 
 def base_of(node: ast.ImportFrom, module: str) -> str:

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from goctconv.training import Callback, TrainingHistory
-from reference.learning import OPTIONS, learn, loader, network, state_of
+from reference.training import OPTIONS, learn, loader, network, state_of
 
 MOST_EVENTS = 26  # until a child kills itself: an epoch has about ten
 ATTEMPTS = 60

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +10,10 @@ import pytest
 from torch import nn
 
 import goctconv
+from goctconv._checks import ArgumentTypeError
 from goctconv.options import UNTIL_PRUNED, number, option, options_of, read_toml
 from goctconv.training import TrainingConfig, TrainingError
-from reference.learning import OPTIONS, learn, loader, network
+from reference.training import OPTIONS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -78,23 +77,34 @@ def test_an_unknown_option_names_the_nearest() -> None:
         goctconv.learn_channels(network(), loader(), LOSS, "fast")  # type: ignore[arg-type]
 
 
-def test_options_are_documented_by_their_help() -> None:
-    documentation = TrainingConfig.__doc__ or ""
-    for name, described in options_of(TrainingConfig).items():
-        assert described.help
-        assert f"    {name}: " in documentation
-
-
 def test_none_may_be_given_by_its_word() -> None:
     config = TrainingConfig(device="auto", amp="none", criterion="auto", threshold="none", finetune_epochs=0)
     assert config == TrainingConfig(threshold=None, finetune_epochs=0)
     assert (config.device, config.amp, config.criterion) == (None, None, None)
 
 
-def test_configurations_are_values() -> None:
-    config = TrainingConfig(lr=1e-3, milestones=(0.5,), amp="bf16")
-    assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == replace(config) == config  # noqa: S301
-    assert config != TrainingConfig()
+@pytest.mark.parametrize("value", [3, 0, None, 1.5])
+def test_layers_are_frozen_by_names(value: object) -> None:
+    with pytest.raises(goctconv.ArgumentError, match="must be True, False, or names or globs of modules") as failed:
+        TrainingConfig(freeze_batch_norm=value)
+    assert (failed.value.argument, type(failed.value)) == ("freeze_batch_norm", ArgumentTypeError)
+
+
+@pytest.mark.parametrize("name", ["freeze_batch_norm", "include"])
+def test_selections_of_layers_are_checked(name: str) -> None:
+    for value, kind in (([3], TypeError), ([], ValueError), (nn.ReLU, TypeError)):
+        with pytest.raises(kind, match=name):
+            TrainingConfig(**{name: value})
+    assert getattr(TrainingConfig(**{name: iter(["bn1", "bn2"])}), name) == ["bn1", "bn2"]
+    assert TrainingConfig(include=None, freeze_batch_norm=True).include is None
+    with pytest.raises(TypeError, match="include=3 must be a module's name or glob"):
+        TrainingConfig(include=3)
+
+
+def test_thresholds_of_another_type() -> None:
+    for value, kind in ((True, TypeError), ([0.5], TypeError), (-1, ValueError), ("gap", ValueError)):
+        with pytest.raises(kind, match="must be a number of at least 0, or 'valley'"):
+            TrainingConfig(threshold=value)
 
 
 def test_a_schedule_by_name() -> None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goctconv.training import TrainingError
-from reference.learning import EPOCHS, FINETUNE_EPOCHS, OPTIONS, Pictures, check_equal, learn, network, state_of
+from reference.training import EPOCHS, FINETUNE_EPOCHS, OPTIONS, Pictures, check_equal, learn, network, state_of
 
 RANKS = 2
 TIMEOUT = 120

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from goctconv.training import ThresholdError, TrainingError
-from reference.learning import OPTIONS, Pictures, learn, loader, network
+from reference.training import OPTIONS, Pictures, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 

@@ -24,9 +24,9 @@ from goctconv.training import (
     TrainingRun,
 )
 from goctconv.training._checkpoint_files import decode, encode
-from goctconv.training._histogram import HISTOGRAM_EDGES, histogram
 from goctconv.training._history import EpochRecord
-from reference.learning import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, learn, loader, network
+from goctconv.training._threshold import HISTOGRAM_EDGES, histogram
+from reference.training import EPOCHS, FINETUNE_EPOCHS, IMAGES, OPTIONS, STEPS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 TOTAL = EPOCHS + FINETUNE_EPOCHS

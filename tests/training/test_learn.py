@@ -15,7 +15,7 @@ import goctconv
 from goctconv import DynamicWeightDecay, prune_channels
 from goctconv.models import CSNet
 from goctconv.training import Callback, TrainingConfig, TrainingError, create_optimizer, create_schedule
-from reference.learning import (
+from reference.training import (
     BATCH,
     EPOCHS,
     FINETUNE_EPOCHS,

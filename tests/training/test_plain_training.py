@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv.saliency.data import Batch, EpochBatchSampler, SaliencyDataset, collate
-from goctconv.saliency.data._examples import Dropped
+from goctconv.saliency.data._dataset import Dropped
 from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.transforms import Resize, Sample
 from goctconv.training import Callback, TrainingError, create_optimizer, create_schedule
-from reference.learning import OPTIONS, learn, loader, network
+from reference.training import OPTIONS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 PLAIN: dict[str, Any] = {**OPTIONS, "weight_decay": 0.0, "threshold": None, "finetune_epochs": 0}

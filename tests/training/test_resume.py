@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from goctconv.training import Callback, TrainingError, TrainingHistory
-from reference.learning import BATCH, EPOCHS, OPTIONS, STEPS, Pictures, check_equal, learn, loader, network, state_of
+from reference.training import BATCH, EPOCHS, OPTIONS, STEPS, Pictures, check_equal, learn, loader, network, state_of
 
 SCRIPT = Path(__file__).with_name("runs.py")
 LOSS = nn.CrossEntropyLoss()

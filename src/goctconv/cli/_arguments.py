@@ -66,24 +66,19 @@ def network_size_or_own(text: str) -> int | tuple[int, int] | str:
     return text if text == "own" else network_size(text)
 
 
-def probability(text: str) -> float:
-    """Parse a number from 0 to 1."""
-    return _number(text, "a probability from 0 to 1", lambda value: 0 <= value <= 1)
+def number(expected: str, is_valid: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return an argparse type for numbers; NaN never is one."""
 
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not is_valid(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        return value
 
-def share(text: str) -> float:
-    """Parse a share of channels that may be all of them."""
-    return _number(text, "a share of channels, from 0 to 1", lambda value: 0 <= value <= 1)
-
-
-def ratio(text: str) -> float:
-    """Parse a share of channels that may not be all of them."""
-    return _number(text, "a share of channels, from 0 to below 1", lambda value: 0 <= value < 1)
-
-
-def threshold(text: str) -> float:
-    """Parse a finite number from 0."""
-    return _number(text, "a number from 0", lambda value: 0 <= value < math.inf)
+    return parse
 
 
 def file_ending(*endings: str) -> Callable[[str], Path]:
@@ -96,16 +91,6 @@ def file_ending(*endings: str) -> Callable[[str], Path]:
         return path
 
     return parse
-
-
-def _number(text: str, expected: str, is_valid: Callable[[float], bool]) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not is_valid(value):  # NaN never is
-        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-    return value
 
 
 def parse_model_args(text: str) -> dict[str, Any]:

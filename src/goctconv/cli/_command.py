@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from .._checks import ArgumentError, Spelling, in_python
+from .._checks import Spelling, in_python
 
 
 class CommandError(ValueError):
@@ -16,29 +18,26 @@ class CommandError(ValueError):
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand of ``goctconv``.
-
-    Args:
-        name: As typed.
-        description: The first paragraph of the subcommand's own help.
-        examples: The last paragraph of it.
-        add_arguments: Declares the arguments. Help comes at once where this imports neither torch nor timm nor Pillow;
-            learn and distill read their options from dataclasses, which import torch.
-        run: Does the work and returns the exit status.
-        names: The option of each argument of Python whose name differs: ``{"checkpoint_path": "--weights"}``.
-    """
+    """A subcommand of ``goctconv``."""
 
     name: str
-    description: str
-    examples: str
+    description: str  # the first paragraph of its help
+    examples: str  # the last one
+    # Help comes at once where this imports neither torch nor timm nor Pillow; learn and distill read their options from
+    # dataclasses, which import torch.
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    names: Mapping[str, str] = field(default_factory=dict)
+    run: Callable[[argparse.Namespace], int]  # returns the exit status
+    names: Mapping[str, str] = field(default_factory=dict)  # {"checkpoint_path": "--weights"}, where names differ
 
 
-def in_options(error: ArgumentError, args: argparse.Namespace) -> str:
-    """Return the message of an error with the options of the command in place of Python's arguments."""
-    return error.text(spelling(args))
+def deferred(module: str, function: str, **options: Any) -> Callable[[argparse.Namespace], int]:
+    """Return a function of a module of this package, imported when it is called: --help needs no torch and no timm."""
+
+    def run(args: argparse.Namespace) -> int:
+        status: int = getattr(importlib.import_module(f".{module}", __package__), function)(args, **options)
+        return status
+
+    return run
 
 
 def spelling(args: argparse.Namespace) -> Spelling:

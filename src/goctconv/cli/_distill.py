@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options import TEXT, changed, option, path, paths
 from ..saliency import DistillationConfig, find_images, find_pairs, grey_map, predict, split_pairs
-from ..saliency.data import DataSet, ImagePair
-from ..saliency.distillation import DistillationTask, TeacherAgreement
-from ..saliency.learning import PRESETS, SaliencyValidation
-from ._command import Command, CommandError
-from ._run_options import RunKind, RunOptions, add_options
+from ..saliency.learning import PRESETS
+from ._command import Command, CommandError, deferred
+from ._training_options import RunKind, RunOptions, add_options
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import nn
 
-    from ._learned import Target
-    from ._run import Task
+    from ..saliency.data import ImagePair
+    from ..saliency.learning import Task
+    from ._training_page import Target
 
 _DESCRIPTION = """\
 Train a small network, the student, to make the maps that a large one, the teacher, makes of photographs. They need no
@@ -92,28 +89,21 @@ KIND = RunKind(
 )
 
 
-def make_task(config: DistillConfig, device: torch.device) -> Task:
-    """Return what is learned from: photographs, and what the teacher makes of them."""
-    from ._learned import TRUE_MASK  # noqa: PLC0415  (timm and torch load slowly, and --help needs neither)
-    from ._run import Task  # noqa: PLC0415
+def make_task(config: DistillConfig, device: torch.device) -> tuple[Task, Target]:
+    """Return what is learned from, photographs and what the teacher makes of them, and what maps are shown beside."""
+    from ._training_page import TRUE_MASK  # noqa: PLC0415  (timm and torch load slowly, and --help needs neither)
 
     teacher = _teacher(config).to(device)
-    task = DistillationTask(config, teacher, pin_memory=device.type == "cuda")
-    step = task.step()
-    photographs = _joined([find_images(folder) for folder in config.images])
-    masks = find_pairs(config.val) if isinstance(config.val, Path) else None
-    held_out: DataSet | None = None
-    if not isinstance(config.val, Path) and config.val:
+    photographs = find_images(*config.images)
+    masks, held_out = None, None
+    if isinstance(config.val, Path):
+        masks = find_pairs(config.val)
+    elif config.val:
         photographs, held_out = (
-            DataSet("photographs", part) for part in split_pairs(photographs, config.val, seed=config.seed)
+            replace(photographs, pairs=part) for part in split_pairs(photographs, config.val, seed=config.seed)
         )
-    data = task.pairs(photographs)
-    compared = masks if held_out is None else task.pairs(held_out)
-    loaders = task.loaders(data, compared)
-    validate: Callable[[nn.Module], dict[str, float]] | None = None
-    if loaders.validation is not None:
-        validate = SaliencyValidation(loaders.validation) if masks else TeacherAgreement(loaders.validation, step)
-    return Task(loaders, step, validate, TRUE_MASK if masks else _teachers_map(teacher, config))
+    task = config.distillation_task(teacher, photographs, masks, held_out=held_out, pin_memory=device.type == "cuda")
+    return task, TRUE_MASK if masks else _teachers_map(teacher, config)
 
 
 def _teacher(config: DistillConfig) -> nn.Module:
@@ -130,7 +120,7 @@ def _teacher(config: DistillConfig) -> nn.Module:
 def _teachers_map(teacher: nn.Module, config: DistillConfig) -> Target:
     from PIL import Image  # noqa: PLC0415
 
-    from ._learned import Target  # noqa: PLC0415
+    from ._training_page import Target  # noqa: PLC0415
 
     def picture(_: ImagePair, photograph: Image.Image) -> Image.Image:
         size = config.teacher_size or config.sizes[0]
@@ -139,26 +129,11 @@ def _teachers_map(teacher: nn.Module, config: DistillConfig) -> Target:
     return Target("teacher's map", picture)
 
 
-def _joined(sources: list[DataSet]) -> DataSet:
-    if len(sources) == 1:
-        return sources[0]
-    return DataSet(
-        "photographs",
-        tuple(pair._replace(name=f"{source.name}/{pair.name}") for source in sources for pair in source),
-    )
-
-
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_training  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
-
-    return run_training(args, KIND, make_task)
-
-
 DISTILL = Command(
     name="distill",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=functools.partial(add_options, kind=KIND),
-    run=_start,
+    run=deferred("_training_run", "run_training", kind=KIND, prepare=make_task),
     names={"validation": "--val"},
 )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ._arguments import add_device, add_size, add_weights, file_ending, integer_from
-from ._command import Command
+from ._command import Command, deferred
 
 _DESCRIPTION = """\
 Compare saliency maps with masks and print the metrics of each data set.
@@ -67,17 +67,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._evaluate_run import run_evaluate  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
-
-    return run_evaluate(args)
-
-
 EVALUATE = Command(
     name="evaluate",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=deferred("_evaluate_run", "run_evaluate"),
     names={"checkpoint_path": "--weights"},
 )

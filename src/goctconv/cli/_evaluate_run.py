@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
+from .._checks import ArgumentError
 from .._version import __version__
 from ..report import evaluation_page, learning_curves
-from ..saliency import DataSetError, ImageError, find_pairs
-from ..saliency.data import DataSet, ImagePair, data_set_name, header_sizes, pair_folders, pair_maps
-from ..saliency.inference import available_metrics, score_pairs
-from ..saliency.metrics import METRICS, SaliencyMetrics, SaliencyScores
+from ..saliency import DataSetError, ImageError, evaluate, find_pairs
+from ..saliency.data import header_sizes
+from ..saliency.metrics import SaliencyMetrics
 from ._command import CommandError
 from ._model import choose_device, computing, input_size_or_own, load_trained_model
-from ._output import Progress, check_picture, plural, progress, say, shorten, tell, write_file, writing
+from ._output import Progress, aligned, check_picture, plural, progress, say, shorten, tell, write_file, writing
+
+if TYPE_CHECKING:
+    from ..saliency.data import DataSet, ImagePair
+    from ..saliency.metrics import SaliencyScores
 
 
 class _Job(NamedTuple):
@@ -48,73 +53,93 @@ class _Result(NamedTuple):
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Print and write the metrics that the arguments ask for, and return the exit status."""
-    metrics = _metrics(args)
+    metrics = args.metrics.replace(" ", "").split(",") if args.metrics else None
+    if metrics is None and not args.quiet and importlib.util.find_spec("scipy") is None:
+        say("goctconv: weighted F is left out: it needs scipy, pip install goctconv[eval]")
+    try:
+        SaliencyMetrics(args.protocol, metrics or ["mae"])  # which says what is wrong before the work begins
+    except ImportError as error:
+        raise CommandError(str(error)) from error
     if args.plot is not None:
         check_picture()
     jobs = _find_jobs(args)
-    model, device = (None, torch.device("cpu")) if args.predictions else _model(args)
+    model, device = None, torch.device("cpu")
+    if not args.predictions:
+        model, device = load_trained_model(args), choose_device(args.device)
     for job in jobs:
         _note(job, args)
     if not args.resize:
         _check_sizes(jobs)
     with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown, computing(args, device):
-        scored = [_score(job, metrics, model, device, args, shown) for job in jobs]
-    results = [result for result in scored if result.scores is not None]
-    if not results:
+        results = [_score(job, metrics, model, device, args, shown) for job in jobs]
+    if all(result.scores is None for result in results):
         raise CommandError("no image could be evaluated")
-    tell(_table(results))
-    _write(results, args)
-    return 1 if any(result.failures or result.job.absent for result in scored) else 0
+    _tell_and_write([result for result in results if result.scores is not None], args)
+    return 1 if any(result.failures or result.job.absent for result in results) else 0
 
 
-def _metrics(args: argparse.Namespace) -> SaliencyMetrics:
-    names = args.metrics.replace(" ", "").split(",") if args.metrics else available_metrics()
-    if not args.metrics and len(names) < len(METRICS) and not args.quiet:
-        say("goctconv: weighted F is left out: it needs scipy, pip install goctconv[eval]")
-    try:
-        return SaliencyMetrics(args.protocol, names)
-    except ImportError as error:
-        raise CommandError(str(error)) from error
-
-
-def _model(args: argparse.Namespace) -> tuple[nn.Module, torch.device]:
-    return load_trained_model(args), choose_device(args.device)
+def _tell_and_write(results: Sequence[_Result], args: argparse.Namespace) -> None:
+    scores = [(result.job.data.name, result.scores) for result in results if result.scores is not None]
+    first = scores[0][1]
+    rows = [["data set", "images", *first.titled()]]
+    rows += [
+        [name, str(found.images), *(f"{value:.4f}" for value in found.scores().values())] for name, found in scores
+    ]
+    tell("\n".join([*aligned(rows), f"protocol {first.protocol}"]))
+    if args.json is not None:
+        write_file(args.json, json.dumps(_as_json(results, args), indent=1) + "\n")
+    if args.csv is not None:
+        write_file(args.csv, _as_csv(scores))
+    if args.plot is not None:
+        curves = {f"{name}: max F {max(found.curves.f):.4f}": found.curves for name, found in scores}
+        title = f"Precision, recall and F, protocol {first.protocol.name}"
+        with writing(args.plot):  # precision by recall, and F by threshold, of each data set
+            learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title).save(args.plot)
+    if args.report is not None:
+        subtitle = f"maps in {args.predictions}" if args.predictions else f"{args.model} at input size {args.size}"
+        write_file(args.report, evaluation_page(dict(scores), subtitle=subtitle))
 
 
 def _score(
     job: _Job,
-    metrics: SaliencyMetrics,
+    metrics: list[str] | None,
     model: nn.Module | None,
     device: torch.device,
     args: argparse.Namespace,
     shown: Progress,
 ) -> _Result:
     """Compare the images of a data set, and show each that cannot be compared."""
-    total = SaliencyMetrics(metrics.protocol, metrics.metrics)
     failures = []
-    scored_pairs = score_pairs(
-        job.data.pairs,
-        metrics,
-        model,
-        size=input_size_or_own(args.size) or "own",
-        batch_size=args.batch_size,
-        workers=args.workers,
-        device=device,
-        resize=args.resize,
-    )
-    for scored in scored_pairs:
+
+    def note(scored: Any) -> None:
         shown.step()
-        if scored.metrics is not None:
-            total.merge(scored.metrics)
         if scored.error is not None:
             named = isinstance(scored.error, ImageError)
-            kind = "" if named else f"{scored.pair.image}: {type(scored.error).__name__} "
+            kind = "" if named else f"{scored.source.image}: {type(scored.error).__name__} "
             failures.append(f"{kind}{scored.error}")
             shown.line(f"goctconv: {failures[-1]}")
+
     try:
-        return _Result(job, total.compute() if total.images else None, failures)
-    except ValueError as error:
+        scores = evaluate(
+            job.data,
+            model,
+            predictions=True if model is None else None,
+            protocol=args.protocol,
+            metrics=metrics,
+            size=input_size_or_own(args.size),
+            batch_size=args.batch_size,
+            workers=args.workers,
+            device=device,
+            resize=args.resize,
+            on_pair=note,
+        )
+    except DataSetError:
+        return _Result(job, None, failures)
+    except ArgumentError as error:
+        if error.argument != "protocol":  # which may count no mask of the data set
+            raise
         raise CommandError(f"{job.source}: {error}") from error
+    return _Result(job, scores, failures)
 
 
 def _find_jobs(args: argparse.Namespace) -> list[_Job]:
@@ -123,14 +148,12 @@ def _find_jobs(args: argparse.Namespace) -> list[_Job]:
     try:
         if args.masks:
             images = args.predictions or args.images
-            return [_Job(str(args.masks), pair_folders(images, args.masks, data_set_name(args.masks)))]
+            return [_Job(str(args.masks), find_pairs(images, masks=args.masks))]
         jobs = _unique_names([_Job(source, find_pairs(source)) for source in args.datasets])
         if not args.predictions:
             return jobs
-        return [
-            _Job(source, pair_maps(data, _maps_of(args.predictions, data.name, alone=len(jobs) == 1)))
-            for source, data in jobs
-        ]
+        folders = [_maps_of(args.predictions, job.data.name, alone=len(jobs) == 1) for job in jobs]
+        return [_Job(job.source, find_pairs(job.data, maps=folder)) for job, folder in zip(jobs, folders, strict=True)]
     except (DataSetError, OSError) as error:
         raise CommandError(*str(error).splitlines()) from error
 
@@ -152,7 +175,7 @@ def _check(args: argparse.Namespace) -> None:
 def _unique_names(jobs: list[_Job]) -> list[_Job]:
     """Call data sets of the same name by what the user typed."""
     count = Counter(job.data.name for job in jobs)
-    return [_Job(job.source, replace(job.data, name=job.source)) if count[job.data.name] > 1 else job for job in jobs]
+    return [job._replace(data=replace(job.data, name=job.source)) if count[job.data.name] > 1 else job for job in jobs]
 
 
 def _maps_of(folder: Path, name: str, *, alone: bool) -> Path:
@@ -190,38 +213,6 @@ def _note(job: _Job, args: argparse.Namespace) -> None:
         say(f"goctconv: {job.data.name}: {plural(len(extra), 'extra file')}: {shorten(extra)}")
 
 
-def _table(results: Sequence[_Result]) -> str:
-    """Return the scores as text: a line per data set, and the protocol."""
-    scores = _scores(results)
-    first = scores[0][1]
-    rows = [["data set", "images", *(METRICS[name] for name in first.scores())]]
-    rows += [
-        [name, str(found.images), *(f"{value:.4f}" for value in found.scores().values())] for name, found in scores
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])  # the name, then numbers
-        for row in rows
-    ]
-    return "\n".join([*lines, f"protocol {first.protocol}"])
-
-
-def _scores(results: Sequence[_Result]) -> list[tuple[str, SaliencyScores]]:
-    return [(result.job.data.name, result.scores) for result in results if result.scores is not None]
-
-
-def _write(results: Sequence[_Result], args: argparse.Namespace) -> None:
-    if args.json is not None:
-        write_file(args.json, json.dumps(_as_json(results, args), indent=1) + "\n")
-    if args.csv is not None:
-        write_file(args.csv, _as_csv(_scores(results)))
-    if args.plot is not None:
-        _plot(args.plot, _scores(results))
-    if args.report is not None:
-        subtitle = f"maps in {args.predictions}" if args.predictions else f"{args.model} at input size {args.size}"
-        write_file(args.report, evaluation_page(dict(_scores(results)), subtitle=subtitle))
-
-
 def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, Any]:
     """Return everything that is known, the names of files without a partner included."""
     model = None
@@ -243,7 +234,7 @@ def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, 
     return {"goctconv": __version__, "model": model, "data_sets": data_sets}
 
 
-def _as_csv(scores: list[tuple[str, SaliencyScores]]) -> str:
+def _as_csv(scores: Sequence[tuple[str, SaliencyScores]]) -> str:
     """Return the curves: a line per data set and threshold."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -253,12 +244,3 @@ def _as_csv(scores: list[tuple[str, SaliencyScores]]) -> str:
         for values in zip(*found.curves.to_dict().values(), strict=True):
             writer.writerow([name, found.protocol.name, *values])
     return text.getvalue()
-
-
-def _plot(path: Path, scores: list[tuple[str, SaliencyScores]]) -> None:
-    """Draw precision by recall, and F by threshold, of each data set."""
-    curves = {f"{name}: max F {max(found.curves.f):.4f}": found.curves for name, found in scores}
-    title = f"Precision, recall and F, protocol {scores[0][1].protocol.name}"
-    picture = learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title)
-    with writing(path):
-        picture.save(path)

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from ._arguments import network_size
+from ._arguments import add_weights, network_size
 from ._command import Command, CommandError, spelling
 from ._output import say
 
@@ -28,10 +28,7 @@ examples:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
-    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
-    parser.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    add_weights(parser)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
     parser.add_argument("--openvino", type=Path, metavar="FILE.xml", help="OpenVINO's, with its weights in FILE.bin")
     parser.add_argument(

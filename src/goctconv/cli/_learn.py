@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +11,17 @@ from typing import TYPE_CHECKING
 from .. import _distributed as distributed
 from ..options import TEXT, option, paths
 from ..saliency import SaliencyConfig, join_pairs, split_pairs
-from ..saliency.data import DataSet, ImagePair, both_loaders
-from ..saliency.learning import PRESETS, SaliencyStep, SaliencyValidation
-from ._command import Command, CommandError
+from ..saliency.learning import PRESETS
+from ._command import Command, CommandError, deferred
 from ._output import plural, say, shorten
-from ._run_options import RunKind, RunOptions, add_options
+from ._training_options import RunKind, RunOptions, add_options
 
 if TYPE_CHECKING:
     import torch
 
-    from ._run import Task
+    from ..saliency.data import DataSet, ImagePair
+    from ..saliency.learning import Task
+    from ._training_page import Target
 
 _PRESETS = "\n".join(f"  {name:<8}{preset.summary}" for name, preset in PRESETS.items())
 _DESCRIPTION = f"""\
@@ -69,9 +69,9 @@ KIND = RunKind(
 )
 
 
-def make_task(config: LearnConfig, device: torch.device) -> Task:
-    """Return what is learned from: photographs and masks."""
-    from ._run import Task  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
+def make_task(config: LearnConfig, device: torch.device) -> tuple[Task, Target]:
+    """Return what is learned from, photographs and masks, and what maps are shown beside."""
+    from ._training_page import TRUE_MASK  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
 
     train: Sequence[ImagePair] | DataSet = _found(config, *config.data)
     validation: Sequence[ImagePair] | DataSet | None = None
@@ -80,9 +80,7 @@ def make_task(config: LearnConfig, device: torch.device) -> Task:
         _note_shared(train, validation, config)
     elif config.val:
         train, validation = split_pairs(train, config.val, seed=config.seed)
-    loaders = both_loaders(train, validation, **config.loader_options(), pin_memory=device.type == "cuda")
-    validate = None if loaders.validation is None else SaliencyValidation(loaders.validation)
-    return Task(loaders, SaliencyStep(config.loss, config.reduction), validate)
+    return config.learning_task(train, validation, pin_memory=device.type == "cuda"), TRUE_MASK
 
 
 def _found(config: LearnConfig, *sources: Path) -> DataSet:
@@ -109,17 +107,11 @@ def _note_shared(
         say(f"goctconv: note: {plural(len(shared), 'photograph')} of --val are trained on too: {shorten(shared)}")
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_training  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
-
-    return run_training(args, KIND, make_task)
-
-
 LEARN = Command(
     name="learn",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=functools.partial(add_options, kind=KIND),
-    run=_start,
+    run=deferred("_training_run", "run_training", kind=KIND, prepare=make_task),
     names={"validation": "--val"},
 )

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from .._checks import ArgumentError
 from .._version import __version__
-from ._command import Command, CommandError, actions_of, in_options
+from ._command import Command, CommandError, actions_of, spelling
 from ._output import discard_stdout, say
 
 COMMANDS = {
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
     except CommandError as error:
         lines = list(map(str, error.args))
     except ArgumentError as error:
-        lines = in_options(error, args).splitlines()
+        lines = error.text(spelling(args)).splitlines()
     except (MemoryError, RuntimeError) as error:
         from .._torch import is_out_of_memory  # noqa: PLC0415  (needs torch, which the command has loaded by now)
 

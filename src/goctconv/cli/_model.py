@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import timm
@@ -14,7 +14,6 @@ from torch import nn
 from .. import models
 from .._checks import ArgumentError, in_python
 from .._torch import is_out_of_memory
-from ..saliency.inference import NotANumberError, check_size
 from ._command import CommandError
 from ._output import plural, shorten
 
@@ -106,7 +105,7 @@ def computing(args: argparse.Namespace, device: torch.device | None = None) -> I
     """Say what to do about a network whose output is not a number, or a device that has not enough memory."""
     try:
         yield
-    except NotANumberError as error:
+    except FloatingPointError as error:
         raise CommandError(
             "the model's output is not a number (NaN): its weights are untrained or damaged: give trained ones with "
             "--weights FILE"
@@ -119,17 +118,6 @@ def computing(args: argparse.Namespace, device: torch.device | None = None) -> I
             f"{device} has not enough memory for {plural(args.batch_size, 'photograph')} at size {args.size}: lower "
             f"--batch-size or --size{elsewhere}"
         ) from error
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Set the number of PyTorch's threads meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _spelling(name: str, value: str | None) -> str:
@@ -149,11 +137,6 @@ def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> C
     return CommandError(f"the weights {where}do not fit {name}:", *lines)
 
 
-def channels_of(model: nn.Module) -> int:
-    """Return how many channels the images of a network have."""
-    return int(getattr(model, "in_chans", 3))
-
-
 def choose_device(name: str) -> torch.device:
     """Return the device of that name; "auto" is CUDA where there is one."""
     if name == "auto":
@@ -169,16 +152,16 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def input_size_or_own(size: int | tuple[int, int] | str) -> tuple[int, int] | None:
-    """Return ``--size`` as (height, width), or None for what each photograph has."""
-    return None if isinstance(size, str) else input_size(size)
-
-
 def input_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return ``--size`` as (height, width)."""
-    height, width = check_size(size)
+    height, width = (size, size) if isinstance(size, int) else size
     try:
         np.empty((height, width, 3))
     except (MemoryError, ValueError) as error:  # ValueError: more bytes than can be addressed
         raise CommandError(f"--size {height}x{width}: there is not enough memory for this: lower it") from error
     return height, width
+
+
+def input_size_or_own(size: int | tuple[int, int] | str) -> tuple[int, int] | Literal["own"]:
+    """Return ``--size`` as (height, width), or "own" for what each photograph has."""
+    return "own" if isinstance(size, str) else input_size(size)

@@ -7,10 +7,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .._files import write_atomic
 from ._command import CommandError
@@ -78,54 +78,59 @@ def write_file(path: Path, content: bytes | str) -> None:
         write_atomic(path, lambda stream: stream.write(data))
 
 
+def names_in(folder: Path) -> list[str]:
+    """Return the sorted names of what is in an output folder, which may not exist yet."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--output {folder}: this is a file: name a folder")
+    try:
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error})") from error
+
+
 def check_picture() -> None:
     """Find out whether pictures can be drawn, before the work begins."""
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError("--plot needs matplotlib: pip install goctconv[plots], or leave --plot out")
 
 
-class Progress(Protocol):
-    """A bar that counts files and lets lines be printed above it."""
+class Progress:
+    """A bar of tqdm that counts files and has lines printed above it; without one, plain lines."""
 
-    def step(self) -> None:
-        """Count one file."""
-
-    def line(self, text: str) -> None:
-        """Print a line on stderr."""
-
-
-class _Plain:
-    def step(self) -> None:
-        pass
-
-    def line(self, text: str) -> None:
-        say(text)
-
-
-class _Bar:
-    def __init__(self, bar: Any) -> None:
+    def __init__(self, bar: Any = None) -> None:
         self._bar = bar
 
     def step(self) -> None:
-        self._bar.update()
+        """Count one file."""
+        if self._bar is not None:
+            self._bar.update()
 
     def line(self, text: str) -> None:
-        self._bar.write(printable(text), file=sys.stderr)
+        """Print a line on stderr."""
+        if self._bar is None:
+            say(text)
+        else:
+            self._bar.write(printable(text), file=sys.stderr)
 
 
 @contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[Progress]:
     """Show a bar on stderr where it is a terminal and tqdm is installed; plain lines otherwise."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield _Plain()
-        return
-    try:
-        tqdm = importlib.import_module("tqdm")
-    except ImportError:
-        yield _Plain()
+    tqdm = None
+    if not quiet and sys.stderr is not None and sys.stderr.isatty():
+        with contextlib.suppress(ImportError):
+            tqdm = importlib.import_module("tqdm")
+    if tqdm is None:
+        yield Progress()
         return
     with tqdm.tqdm(total=total, unit="photo", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
-        yield _Bar(bar)
+        yield Progress(bar)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table: names to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 def plural(count: int, noun: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ._arguments import add_device, add_size, add_weights, integer_from, probability
-from ._command import Command
+from ._arguments import add_device, add_size, add_weights, integer_from, number
+from ._command import Command, deferred
 
 _DESCRIPTION = """\
 Write the saliency map of each photograph as DIR/NAME.png: 8-bit grey, white is salient, at the photograph's own size.
@@ -44,7 +44,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     result = parser.add_argument_group("result")
     result.add_argument(
-        "--threshold", type=probability, metavar="T", help="black and white: white where the probability exceeds T"
+        "--threshold",
+        type=number("a probability from 0 to 1", lambda value: 0 <= value <= 1),
+        metavar="T",
+        help="black and white: white where the probability exceeds T",
     )
     result.add_argument("--cutout", action="store_true", help="also NAME_cutout.png: the object, the rest transparent")
     result.add_argument("--overlay", action="store_true", help="also NAME_overlay.png: the map over the photograph")
@@ -67,15 +70,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     speed.add_argument(
         "--max-pixels",
         type=integer_from(1),
+        default=178_956_970,
         metavar="N",
         help="refuse larger photographs before decoding them (default: 178,956,970)",
     )
-
-
-def _run(args: argparse.Namespace) -> int:
-    from ._predict_run import run_predict  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
-
-    return run_predict(args)
 
 
 PREDICT = Command(
@@ -83,6 +81,6 @@ PREDICT = Command(
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=deferred("_predict_run", "run_predict"),
     names={"checkpoint_path": "--weights", "file": "--model"},
 )

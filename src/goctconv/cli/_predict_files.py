@@ -50,41 +50,33 @@ def real_path(path: Path, parents: dict[Path, str]) -> str:
     return f"{parents[path.parent]}{os.sep}{path.name}"
 
 
-class Task(NamedTuple):
-    """A photograph, and the output path of each kind of result ("", "_cutout", "_overlay")."""
-
-    path: Path
-    outputs: dict[str, Path]
-
-
-def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequence[str]) -> list[Task]:
-    """Name the outputs of each photograph."""
+def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequence[str]) -> dict[Path, dict[str, Path]]:
+    """Return, by the path of each photograph, where each kind of result ("", "_cutout", "_overlay") goes."""
     if output.exists() and not output.is_dir():
         raise CommandError(f"-o {output}: this is a file: give a folder")
-    tasks = [
-        Task(path, {kind: output / stem.with_name(f"{stem.name}{kind}.png") for kind in kinds})
-        for path, stem in photographs
-    ]
+    outputs = {
+        path: {kind: output / stem.with_name(f"{stem.name}{kind}.png") for kind in kinds} for path, stem in photographs
+    }
     parents: dict[Path, str] = {}
-    inputs = {_key(real_path(task.path, parents)): task.path for task in tasks}
+    inputs = {_key(real_path(path, parents)): path for path in outputs}
     writers: dict[str, Path] = {}
-    for task in tasks:
-        for target in task.outputs.values():
+    for path, targets in outputs.items():
+        for target in targets.values():
             key = _key(real_path(target, parents))
             if key in inputs:
                 raise CommandError(
-                    f"{target}, a result of {task.path}, would overwrite the photograph {inputs[key]}: give another "
-                    "folder with -o"
+                    f"{target}, a result of {path}, would overwrite the photograph {inputs[key]}: give another folder "
+                    "with -o"
                 )
             if key in writers:
-                same = writers[key].parent == task.path.parent
+                same = writers[key].parent == path.parent
                 cure = "rename one" if same else "rename one, or pass the folder that holds both (subfolders are kept)"
                 raise CommandError(
-                    f"{writers[key]} and {task.path} would both be written to {target}: run them with different -o, or "
+                    f"{writers[key]} and {path} would both be written to {target}: run them with different -o, or "
                     f"{cure}"
                 )
-            writers[key] = task.path
-    return tasks
+            writers[key] = path
+    return outputs
 
 
 def _key(path: str) -> str:

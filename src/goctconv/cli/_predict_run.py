@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,18 +20,16 @@ from PIL import Image
 from .._files import write_atomic
 from ..deployment import ExportError
 from ..saliency import ImageError, Predictor, cutout, grey_map, overlay, read_image
-from ..saliency.data import MAX_PIXELS, ImageLike, default_workers
-from ..saliency.inference import FILES, OWN, Prepared, prepare, run_pipeline
 from ._command import CommandError
 from ._model import choose_device, computing, input_size_or_own, load_trained_model
 from ._output import plural, progress, say, write_bytes
-from ._predict_files import Task, find_photographs, plan_outputs
+from ._predict_files import find_photographs, plan_outputs
 
 _MAP, _CUTOUT, _OVERLAY = "", "_cutout", "_overlay"  # as they end the file's name
 
 # Level 6, the default, takes twice as long, for files a tenth smaller.
 _COMPRESS_LEVEL = 3
-_NAME = "standard input"
+_EXPORTED = {".onnx", ".xml"}
 
 
 def run_predict(args: argparse.Namespace) -> int:
@@ -42,12 +39,12 @@ def run_predict(args: argparse.Namespace) -> int:
     if args.output is None:
         raise CommandError("say where the maps go: -o DIR")
     photographs, problems = find_photographs(args.inputs, args.output)
-    tasks = plan_outputs(photographs, args.output, _wanted_kinds(args))
+    outputs = plan_outputs(photographs, args.output, _wanted_kinds(args))
     predictor = _make_predictor(args)
     start = time.perf_counter()
     for problem in problems:
         say(f"goctconv: {problem}")
-    written, failed = _write_maps(predictor, tasks, args)
+    written, failed = _write_maps(predictor, outputs, args)
     failed += len(problems)
     if not args.quiet:
         failures = f" ({failed} failed)" if failed else ""
@@ -56,57 +53,40 @@ def run_predict(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _write_maps(predictor: Predictor, tasks: list[Task], args: argparse.Namespace) -> tuple[int, int]:
-    limit = _max_pixels(args)
-    writer = _Writer(args)
-    failed = 0
+def _write_maps(
+    predictor: Predictor, outputs: dict[Path, dict[str, Path]], args: argparse.Namespace
+) -> tuple[int, int]:
+    """Write the results of photographs, and return how many are complete and how many have failed."""
+    lock = Lock()
+    written = failed = 0
 
-    def load(task: Task) -> Prepared:
-        return prepare(task.path, predictor.size, limit)
+    def write(path: Path, probability: NDArray[np.float32], size: tuple[int, int]) -> None:
+        nonlocal written
+        for kind, picture in _make_pictures(path, probability, size, args, list(outputs[path])):
+            write_atomic(outputs[path][kind], partial(save_png, picture))
+        with lock:  # in any thread
+            written += 1
 
-    with progress(len(tasks), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
-        pipeline = run_pipeline(
-            tasks,
-            load,
-            predictor.infer,
-            writer.write,
-            batch_size=args.batch_size,
-            workers=args.workers or default_workers(),
-        )
+    with progress(len(outputs), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
         try:
-            with closing(pipeline) as outcomes:
+            with closing(predictor.each(outputs, write, workers=args.workers, max_pixels=args.max_pixels)) as outcomes:
                 for outcome in outcomes:
                     shown.step()
                     if outcome.error is not None:
                         failed += 1
                         shown.line(f"goctconv: {_describe(outcome.source, outcome.error)}")
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f": {plural(writer.written, 'map')} of {len(tasks)} written") from interrupt
-    return writer.written, failed
+            raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(outputs)} written") from interrupt
+    return written, failed
 
 
-class _Writer:
-    """Writes the results of photographs, in any thread, and counts the photographs whose results are complete."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.written = 0
-        self._args = args
-        self._lock = Lock()
-
-    def write(self, task: Task, probability: NDArray[np.float32], size: tuple[int, int]) -> None:
-        for kind, picture in _make_pictures(task.path, probability, size, self._args, list(task.outputs)):
-            write_atomic(task.outputs[kind], partial(save_png, picture))
-        with self._lock:
-            self.written += 1
-
-
-def _describe(task: Task, error: Exception) -> str:
+def _describe(path: Path, error: Exception) -> str:
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or error
-        return f"{task.path}: its map cannot be written ({reason}): check the output folder's space and permissions"
-    return f"{task.path}: not enough memory for it: lower --workers, --batch-size or --size, or make it smaller"
+        return f"{path}: its map cannot be written ({reason}): check the output folder's space and permissions"
+    return f"{path}: not enough memory for it: lower --workers, --batch-size or --size, or make it smaller"
 
 
 def _run_stream(args: argparse.Namespace) -> int:
@@ -115,15 +95,20 @@ def _run_stream(args: argparse.Namespace) -> int:
     predictor = _make_predictor(args)
     data = _read_stdin()
     try:
-        prepared = prepare(data, predictor.size, _max_pixels(args), _NAME)
-        with computing(args, choose_device(args.device)):
-            probability = predictor.infer([prepared.pixels])[0]
-        ((_, picture),) = _make_pictures(data, probability, prepared.size, args, [kind], _NAME)
+        photograph = read_image(data, max_pixels=args.max_pixels, name="standard input")
     except ImageError as error:
         say(f"goctconv: {error}")
         return 1
+
+    def draw(_: object, probability: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+        return next(picture for _, picture in _make_pictures(photograph, probability, size, args, [kind]))
+
+    with computing(args, choose_device(args.device)):
+        (outcome,) = predictor.each([np.asarray(photograph)], draw, max_pixels=args.max_pixels)
+    if outcome.value is None:
+        raise outcome.error or RuntimeError("no picture was drawn")
     png = io.BytesIO()
-    save_png(picture, png)
+    save_png(outcome.value, png)
     write_bytes(png.getvalue())
     return 0
 
@@ -153,22 +138,19 @@ def _check_stream(args: argparse.Namespace) -> str:
 
 def _make_predictor(args: argparse.Namespace) -> Predictor:
     """Load the model that the arguments ask for into the engine that they ask for."""
-    exported = Path(args.model).suffix in FILES
+    exported = Path(args.model).suffix in _EXPORTED
     if exported and (args.weights is not None or args.pretrained or args.accept_license is not None):
         raise CommandError(f"--model {args.model}: this file has its weights in it: leave out --weights and the like")
     model = Path(args.model) if exported else load_trained_model(args)
-    device = choose_device("cpu" if args.device == "auto" and _on_processor(args, exported=exported) else args.device)
+    on_processor = exported or args.backend in {"onnx", "openvino"}
+    device = choose_device("cpu" if args.device == "auto" and on_processor else args.device)
     try:
-        size = input_size_or_own(args.size) or OWN
-        if not exported and args.backend in {"onnx", "openvino"}:
+        size = input_size_or_own(args.size)
+        if on_processor and not exported:
             say("exporting the network first; goctconv export does it once for all")
         return Predictor(model, backend=args.backend, size=size, batch_size=args.batch_size, device=device)
     except (ExportError, ImportError, OSError) as error:
         raise CommandError(str(error)) from error
-
-
-def _on_processor(args: argparse.Namespace, *, exported: bool) -> bool:
-    return exported or args.backend in {"onnx", "openvino"}
 
 
 def _wanted_kinds(args: argparse.Namespace) -> list[str]:
@@ -176,33 +158,26 @@ def _wanted_kinds(args: argparse.Namespace) -> list[str]:
     return [_MAP] + [_CUTOUT] * args.cutout + [_OVERLAY] * args.overlay
 
 
-def _max_pixels(args: argparse.Namespace) -> int:
-    """Return the limit of ``--max-pixels``."""
-    return MAX_PIXELS if args.max_pixels is None else int(args.max_pixels)
-
-
 def _make_pictures(
-    source: ImageLike,
+    source: Path | Image.Image,
     probability: NDArray[np.float32],
     size: tuple[int, int],
     args: argparse.Namespace,
     kinds: list[str],
-    name: str | None = None,
 ) -> Iterator[tuple[str, Image.Image]]:
     """Yield the kind and picture of each of ``kinds``.
 
-    The photograph is read again where it is shown: keeping it since it was preprocessed would need memory for two
-    batches of large photographs.
+    A photograph is read again where it is shown: keeping it since it was preprocessed would need memory for two batches
+    of large photographs.
     """
     grey = grey_map(probability, size, threshold=args.threshold)
     if _MAP in kinds:
         yield _MAP, Image.fromarray(grey)
     if kinds == [_MAP]:
         return
-    photograph = read_image(source, max_pixels=_max_pixels(args), name=name)
+    photograph = source if isinstance(source, Image.Image) else read_image(source, max_pixels=args.max_pixels)
     if (photograph.height, photograph.width) != size:
-        label = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "image")
-        raise ImageError(f"{label!s}: the photograph changed its size meanwhile: run the command again")
+        raise ImageError(f"{source}: the photograph changed its size meanwhile: run the command again")
     if _CUTOUT in kinds:
         yield _CUTOUT, cutout(photograph, grey)
     if _OVERLAY in kinds:

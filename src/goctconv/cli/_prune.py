@@ -1,10 +1,11 @@
 """``goctconv prune``: its arguments."""
 
 import argparse
+import math
 from pathlib import Path
 
-from ._arguments import add_weights, file_ending, integer_from, network_size, ratio, share, threshold
-from ._command import Command
+from ._arguments import add_weights, file_ending, integer_from, network_size, number
+from ._command import Command, deferred
 
 _DESCRIPTION = """\
 Remove channels from a trained network with BatchNorm, and check that this changes nothing: the result gives what the
@@ -20,6 +21,9 @@ examples:
   goctconv prune resnet50 --weights trained.pth --ratio 0.3 -o slim --report slim.html
   goctconv prune local-dir:net --ratio 0.2 --keep 'stages.0*' --keep head -o slim"""
 
+_THRESHOLD = number("a number from 0", lambda value: 0 <= value < math.inf)
+_SHARE = number("a share of channels, from 0 to 1", lambda value: 0 <= value <= 1)
+_RATIO = number("a share of channels, from 0 to below 1", lambda value: 0 <= value < 1)
 _CRITERIA = ("gamma", "gamma_first", "l1_filter", "geometric_median")
 
 
@@ -31,8 +35,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     which = parser.add_argument_group("which channels")
     amount = which.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--threshold", type=threshold, metavar="X", help="all with a score below X, such as 1e-20")
-    amount.add_argument("--ratio", type=ratio, metavar="R", help="the share R of all channels, lowest scores first")
+    amount.add_argument("--threshold", type=_THRESHOLD, metavar="X", help="all with a score below X, such as 1e-20")
+    amount.add_argument("--ratio", type=_RATIO, metavar="R", help="the share R of all channels, lowest scores first")
     which.add_argument(
         "--scope",
         choices=("global", "layer"),
@@ -40,7 +44,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     which.add_argument(
         "--max-ratio",
-        type=share,
+        type=_SHARE,
         default=1.0,
         metavar="R",
         help="the largest share of a layer that is chosen (default: %(default)s)",
@@ -80,17 +84,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def _run(args: argparse.Namespace) -> int:
-    from ._prune_run import run_prune  # noqa: PLC0415  (torch loads slowly, and --help does not need it)
-
-    return run_prune(args)
-
-
 PRUNE = Command(
     name="prune",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_run,
+    run=deferred("_prune_run", "run_prune"),
     names={"checkpoint_path": "--weights", "example_inputs": "--size"},
 )

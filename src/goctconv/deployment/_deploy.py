@@ -12,10 +12,9 @@ from .._checks import ArgumentError, ArgumentTypeError, check_choice
 from .._torch import BatchNorm, is_compiled, map_tensors, tensors_in
 from ..graph import drop_copied_hooks, unwrapped
 from ._deployed import DeployedModel, DeploymentReport
-from ._fold import Folded, drop_zero_paths, flush, fold_blocks, fold_factors, fold_into, is_fixed
+from ._fold import Folded, drop_zero_paths, flush, fold_blocks, fold_factors, fold_into, is_fixed, pairs_of
 from ._parts import Plain
 from ._rewrite import rewrite
-from ._traced import pairs_of
 
 Backend: TypeAlias = Literal["eager", "compile"]
 
@@ -133,9 +132,8 @@ def _put_channels_last(network: nn.Module) -> None:
 
 
 def _dtype_of(network: nn.Module) -> torch.dtype:
-    return next(
-        (weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.get_default_dtype()
-    )
+    dtypes = (weight.dtype for weight in network.parameters() if weight.is_floating_point())
+    return next(dtypes, torch.get_default_dtype())
 
 
 def _fold_elsewhere(
@@ -145,13 +143,12 @@ def _fold_elsewhere(
     call = _example(network, example_inputs)
     try:
         with torch.no_grad():
-            expected = network(*_copied(call))
-        pairs = pairs_of(network, _copied(call), Plain(network))
+            expected = network(*map_tensors(torch.clone, call))  # a network may change its arguments
+        pairs = pairs_of(network, map_tensors(torch.clone, call), Plain(network))
     except Exception as error:  # whatever a network raises that takes other inputs
         if example_inputs is not None:
-            raise ArgumentError(
-                "example_inputs", example_inputs, problem=f"cannot be run by the network ({error})"
-            ) from error
+            problem = f"cannot be run by the network ({error})"
+            raise ArgumentError("example_inputs", example_inputs, problem=problem) from error
         notes.append(f"the network does not run on an image of {_SIDE}x{_SIDE}: pass example_inputs, to fold more")
         return network
     if not all(bool(output.isfinite().all()) for output in tensors_in(expected)):
@@ -159,10 +156,10 @@ def _fold_elsewhere(
         return network
     before = copy.deepcopy(network)
     known = len(folded.norms), len(folded.factors)
-    for pair in pairs:
-        fold_into(network, pair.layer, pair.scale, pair.norm, folded)
+    for layer, scale, norm in pairs:
+        fold_into(network, layer, scale, norm, folded)
     with torch.no_grad():
-        found = network(*_copied(call))
+        found = network(*map_tensors(torch.clone, call))
     if _are_close(found, expected):
         return network
     del folded.norms[known[0] :], folded.factors[known[1] :]
@@ -180,11 +177,6 @@ def _example(network: nn.Module, given: Tensor | tuple[Any, ...] | None) -> tupl
     return (torch.randn(1, channels, _SIDE, _SIDE, generator=generator).to(like.device, like.dtype),)
 
 
-def _copied(call: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return arguments that a network may change."""
-    return map_tensors(torch.clone, call)
-
-
 def _are_close(found: Any, expected: Any) -> bool:
     pairs = zip(tensors_in(found), tensors_in(expected), strict=True)
     return all(bool((a - b).abs().max() <= _TOLERANCE.get(b.dtype, 0) * b.abs().max()) for a, b in pairs if b.numel())
@@ -192,14 +184,12 @@ def _are_close(found: Any, expected: Any) -> bool:
 
 def _left(network: nn.Module) -> list[str]:
     """Return notes on the normalisation layers that are left, and why."""
-    norms = [name for name, module in network.named_modules() if isinstance(module, BatchNorm)]
-    others = [name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
-    notes = []
-    if norms:
-        first = norms[0]
-        notes.append(
-            f"{len(norms)} BatchNorm layers are not alone behind a convolution, or are used twice, such as {first}"
-        )
-    if others:
-        notes.append(f"{len(others)} layers normalise by what is in the image, such as {others[0]}")
-    return notes
+    reasons: dict[Any, str] = {
+        BatchNorm: "BatchNorm layers are not alone behind a convolution, or are used twice",
+        nn.GroupNorm | nn.LayerNorm: "layers normalise by what is in the image",
+    }
+    left = {
+        reason: [name for name, module in network.named_modules() if isinstance(module, kinds)]
+        for kinds, reason in reasons.items()
+    }
+    return [f"{len(names)} {reason}, such as {names[0]}" for reason, names in left.items() if names]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,6 +38,10 @@ class DeploymentReport:
         >>> deployed = goctconv.deploy(goctconv.create_model("test_csnet").eval())
         >>> len(deployed.deployment.folded)
         28
+        >>> print(deployed.deployment)
+        CSNet for eager execution in float32
+          28 normalisation layers folded into convolutions
+          ...
     """
 
     network: str
@@ -58,40 +61,21 @@ class DeploymentReport:
     def __str__(self) -> str:
         lines = [
             f"{self.network} for {self.backend} execution in {self.dtype}",
-            f"  {_counted(self.folded, 'normalisation layer')} folded into convolutions",
-            f"  {_counted(self.scaled, 'constant factor')} multiplied into weights",
-            f"  {_counted(self.dropped, 'convolution')} dropped that only added zero",
-            f"  {self.flushed} weight{'' if self.flushed == 1 else 's'} set to zero, too small for a normal number",
-            f"  {_counted(self.rewritten, 'block')} rewritten for speed",
+            f"  {_counted(len(self.folded), 'normalisation layer')} folded into convolutions",
+            f"  {_counted(len(self.scaled), 'constant factor')} multiplied into weights",
+            f"  {_counted(len(self.dropped), 'convolution')} dropped that only added zero",
+            f"  {_counted(self.flushed, 'weight')} set to zero, too small for a normal number",
+            f"  {_counted(len(self.rewritten), 'block')} rewritten for speed",
         ]
         return "\n".join(lines + [f"  not done: {note}" for note in self.notes])
 
 
-def _counted(names: Iterable[str], what: str) -> str:
-    number = len(tuple(names))
+def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 class DeployedModel(ObservedModule):
-    """The inference model that `deploy` returns: called like the original network, faster, and not trainable.
-
-    Attributes:
-        network: The network that runs.
-        deployment: What was done to it.
-        dtype: The type that inputs are converted to; None: they are not converted.
-
-    It stays in eval mode. Weights that are changed in place, or passed by `torch.func.functional_call`, may have no
-    effect; those that ``load_state_dict`` loads have.
-
-    Example:
-        >>> import torch
-        >>> import goctconv
-        >>> deployed = goctconv.deploy(goctconv.create_model("test_csnet"))
-        >>> print(deployed.deployment)
-        CSNet for eager execution in float32
-          28 normalisation layers folded into convolutions
-          ...
-    """
+    """The inference model that `deploy` returns: called like the original network, faster, and not trainable."""
 
     def __init__(self, network: nn.Module, deployment: DeploymentReport, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -108,9 +92,8 @@ class DeployedModel(ObservedModule):
             method = getattr(self.network, name)
             return lambda *args, **kwargs: self._converted(method, args, kwargs)
         if name in {"save_pretrained", "push_to_hub"}:
-            raise AttributeError(
-                f"a deployed network has no {name}: save the one it was made from, and deploy it again"
-            )
+            message = f"a deployed network has no {name}: save the one it was made from, and deploy it again"
+            raise AttributeError(message)
         return super().__getattr__(name)
 
     def train(self, mode: bool = True) -> Self:
@@ -156,7 +139,7 @@ class DeployedModel(ObservedModule):
     def _converted(self, run: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.dtype is None:
             return run(*args, **kwargs)
-        first = next(tensors_in((args, kwargs)), None)
+        first = next(iter(tensors_in((args, kwargs))), None)
         args, kwargs = _cast((args, kwargs), self.dtype)
         output = run(*args, **kwargs)
         return output if first is None or not first.is_floating_point() else _cast(output, first.dtype)

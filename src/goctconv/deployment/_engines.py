@@ -132,9 +132,5 @@ def _check_size(file: str, sides: Sequence[int | None], size: tuple[int, int] | 
     taken = size or (None, None)
     if any(own is not None and own != asked for own, asked in zip(sides, taken, strict=True)):
         own, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
-        raise ArgumentError(
-            "file",
-            file,
-            problem=f"takes images of {own} alone, not of {asked}",
-            cure="name this size with {size}, or export again",
-        )
+        problem = f"takes images of {own} alone, not of {asked}"
+        raise ArgumentError("file", file, problem=problem, cure="name this size with {size}, or export again")

@@ -1,28 +1,26 @@
-"""Folding of normalisation and constant factors into convolutions, in float64 with one rounding at the end."""
+"""Folding of BatchNorm and constant factors into convolutions, in blocks and as a recorded forward pass allows."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._torch import BatchNorm, called_plainly
+from .._torch import BatchNorm, called_plainly, tensors_in
+from ..graph import Observer, Operation, recording
 from ..layers import Block, FusionHead, GOctConv, ILBlock, PerScale, ScaledConv2d
 from ._parts import PLAIN, Foldable, Plain, is_producer, parts_of
 
 
+@dataclass
 class Folded:
-    """The names of what was folded.
+    """The names of the folded normalisation layers, and of the convolutions whose constant factor was folded."""
 
-    Attributes:
-        norms: Normalisation layers.
-        factors: Convolutions with a constant factor.
-    """
-
-    def __init__(self) -> None:
-        self.norms: list[str] = []
-        self.factors: list[str] = []
+    norms: list[str] = field(default_factory=list)
+    factors: list[str] = field(default_factory=list)
 
 
 def fold_blocks(network: nn.Module, plain: Plain, folded: Folded) -> None:
@@ -65,6 +63,61 @@ def fold_factors(network: nn.Module, folded: Folded) -> None:
 def _note_factor(network: nn.Module, conv: nn.Module, folded: Folded) -> None:
     if getattr(conv, "weight_scale", 1.0) != 1:
         folded.factors.append(next(name for name, module in network.named_modules() if module is conv))
+
+
+class _Uses(Observer):
+    """Records which layer makes every tensor, and which modules take it."""
+
+    def __init__(self, norms: set[str]) -> None:
+        self.users: dict[int, set[str]] = {}  # by the identity of a tensor, the modules whose operations take it
+        self.made: dict[int, tuple[str, int, Tensor]] = {}  # by its identity, layer and scale that returned it
+        self.taken: dict[str, Tensor] = {}  # inputs of the BatchNorm layers
+        self.calls: Counter[str] = Counter()
+        self._norms = norms
+        self._alive: list[Operation] = []  # so that no identity is given away twice
+
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:  # noqa: ARG002
+        """Note the input of a BatchNorm."""
+        self.calls[path] += 1
+        if path in self._norms and args and isinstance(args[0], Tensor):
+            self.taken[path] = args[0]
+
+    def before(self, operation: Operation) -> None:
+        """Note what an operation takes; ``new_empty`` takes only the type of a tensor."""
+        self._alive.append(operation)
+        if operation.name != "new_empty":
+            for tensor in operation.tensors:
+                self.users.setdefault(id(tensor), set()).add(operation.path)
+
+    def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ARG002
+        """Note the output of a layer with convolutions."""
+        if output is not None and is_producer(module):
+            for scale, tensor in enumerate((output,) if isinstance(output, Tensor) else output):
+                self.made[id(tensor)] = path, scale, tensor
+
+
+def pairs_of(network: nn.Module, call: tuple[Any, ...], plain: Plain) -> list[tuple[str, int, str]]:
+    """Return layer, scale and BatchNorm wherever a pass shows that the BatchNorm alone takes what the layer gives."""
+    uses = _Uses({path for path, module in network.named_modules() if is_fixed(module) and plain(module)})
+    with torch.no_grad(), recording(network, uses):
+        output = network(*call)
+    returned = {id(tensor) for tensor in tensors_in(output)}
+    pairs = []
+    for norm, taken in uses.taken.items():
+        is_alone = uses.users.get(id(taken), {""}) <= {norm} and id(taken) not in returned
+        if id(taken) not in uses.made or not is_alone:
+            continue
+        name, scale, tensor = uses.made[id(taken)]
+        layer, once = network.get_submodule(name), uses.calls[norm] == uses.calls[name] == 1
+        if once and plain(layer) and _fits(layer, network.get_submodule(norm), tensor):
+            pairs.append((name, scale, norm))
+    return pairs
+
+
+def _fits(layer: nn.Module, norm: nn.Module, tensor: Tensor) -> bool:
+    """Whether the channels that a BatchNorm normalises are those that the layer makes."""
+    same = tensor.dim() > 1 and tensor.shape[1] == norm.num_features
+    return same and (tensor.dim() == 2 or not isinstance(layer, nn.Linear))
 
 
 @torch.no_grad()

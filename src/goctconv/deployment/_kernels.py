@@ -12,15 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._torch import (
-    is_eager_cpu,
-    onednn_convolution,
-    onednn_convolves,
-    onednn_is_enabled,
-    onednn_weight,
-    prelu_kernel,
-)
-from ..layers import Kernels
+from .._torch import is_eager_cpu, onednn_convolution, onednn_convolves, onednn_is_enabled, onednn_weight, prelu_kernel
+from ..layers import PLAIN, Kernels
 
 Kernel: TypeAlias = Callable[[Tensor], Tensor]
 AddKernel: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +25,6 @@ _FEW_PIXELS = 1024
 _FEWER_THAN_IN_ONEDNN = 4096  # where the product's rows fill a vector
 _VECTOR = 16
 _WIDTHS_KEPT = 8  # of rows of slopes: networks see few widths
-_PLAIN = Kernels()
 
 
 class ProcessorKernels(Kernels):
@@ -66,7 +58,6 @@ def suits(x: Tensor) -> bool:
 
 
 def _onednn_takes(conv: nn.Conv2d) -> bool:
-    """Whether oneDNN takes a convolution with its padding."""
     return conv.padding_mode == "zeros" and isinstance(conv.padding, tuple)
 
 
@@ -74,8 +65,8 @@ def convolution(module: nn.Module) -> Kernel:
     """Return a convolution."""
     conv = cast("nn.Conv2d", module)
     if not _onednn_takes(conv):
-        return lambda x: _PLAIN.convolve(conv, x)
-    run, weight, bias, numbers = onednn_convolution(adds=False), onednn_weight(conv), conv.bias, _numbers(conv)
+        return lambda x: PLAIN.convolve(conv, x)
+    run, weight, bias, *numbers = onednn_convolution(adds=False), *_onednn_arguments(conv)
 
     def by_onednn(x: Tensor) -> Tensor:
         return run(x, weight, bias, *numbers, "none", [], "")
@@ -90,8 +81,8 @@ def added_convolution(module: nn.Module) -> AddKernel:
     """Return a function that adds a convolution of the second tensor to the first, in place."""
     conv = cast("nn.Conv2d", module)
     if not _onednn_takes(conv):
-        return lambda total, x: total.add_(_PLAIN.convolve(conv, x))
-    run, weight, bias, numbers = onednn_convolution(adds=True), onednn_weight(conv), conv.bias, _numbers(conv)
+        return lambda total, x: total.add_(PLAIN.convolve(conv, x))
+    run, weight, bias, *numbers = onednn_convolution(adds=True), *_onednn_arguments(conv)
 
     def by_onednn(total: Tensor, x: Tensor) -> Tensor:
         return run(total, x, weight, bias, *numbers, "add", 1.0, None, [], None)
@@ -125,8 +116,9 @@ def _product_pays(conv: nn.Conv2d) -> Callable[[Tensor], bool]:
     return lambda x: x.shape[0] * x.shape[2] * x.shape[3] <= most
 
 
-def _numbers(conv: nn.Conv2d) -> tuple[Any, ...]:
-    return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+def _onednn_arguments(conv: nn.Conv2d) -> tuple[Any, ...]:
+    numbers = list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
+    return onednn_weight(conv), conv.bias, *numbers
 
 
 def activation(module: nn.Module) -> Kernel | None:
@@ -164,7 +156,7 @@ def parallel_convolutions(modules: nn.ModuleDict) -> Kernel:
     """Return the outputs of several convolutions side by side; of infinite features, more outputs may be no numbers."""
     convs = cast("list[nn.Conv2d]", list(modules.values()))
     widths = [conv.out_channels for conv in convs]
-    if sum(widths) > _VECTOR or not all(map(_can_widen, convs)):
+    if sum(widths) > _VECTOR or not all(_onednn_takes(conv) and conv.groups == 1 for conv in convs):
         kernels = list(map(convolution, convs))
         return lambda x: torch.cat([kernel(x) for kernel in kernels], dim=1)
     # oneDNN makes a vector of channels at once, be they few: each makes all, zeros but for its own, and they add up.
@@ -181,10 +173,6 @@ def parallel_convolutions(modules: nn.ModuleDict) -> Kernel:
         return total
 
     return run
-
-
-def _can_widen(conv: nn.Conv2d) -> bool:
-    return _onednn_takes(conv) and conv.groups == 1
 
 
 @torch.no_grad()

@@ -18,14 +18,9 @@ _PACKAGES = (
     "openvino", "matplotlib", "scipy", "tqdm", "tensorboard",
 )  # fmt: skip
 _ALLOCATOR = (
-    "LD_PRELOAD",
-    "MALLOC_ARENA_MAX",
-    "MALLOC_MMAP_THRESHOLD_",
-    "MALLOC_TOP_PAD_",
-    "MALLOC_TRIM_THRESHOLD_",
+    "LD_PRELOAD", "MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_",
     "GLIBC_TUNABLES",
-)
-
+)  # fmt: skip
 _LARGEST_LEARNT_FROM = 32 * 2**20 - 2**16
 
 
@@ -50,11 +45,6 @@ def describe_machine() -> dict[str, Any]:
     """Return versions, processor, threads, allocator and accelerators, as JSON holds them.
 
     Packages that are not installed are None.
-
-    Example:
-        >>> from goctconv.deployment._machine import describe_machine
-        >>> sorted(describe_machine())
-        ['accelerators', 'allocator', 'goctconv', 'packages', 'processor', 'python', 'system', 'threads']
     """
     return {
         "goctconv": __version__,
@@ -100,6 +90,5 @@ def _version(package: str) -> str | None:
 def _accelerators() -> list[str]:
     if not torch.cuda.is_available():
         return []
-    return [
-        f"{torch.cuda.get_device_name(index)} (CUDA {torch.version.cuda})" for index in range(torch.cuda.device_count())
-    ]
+    names = map(torch.cuda.get_device_name, range(torch.cuda.device_count()))
+    return [f"{name} (CUDA {torch.version.cuda})" for name in names]

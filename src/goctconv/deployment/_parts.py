@@ -37,18 +37,16 @@ def parts_of(layer: nn.Module, scale: int) -> list[Part]:
     """Return the convolutions that make one scale of a layer's output: their sum, or what they make side by side."""
     if isinstance(layer, GOctConv):
         source = layer.bias_source(scale)
-        paths = {int(name.partition("_")[0]): conv for name, conv in layer.paths.items() if name.endswith(f"_{scale}")}
-        return [
-            Part(cast("nn.Conv2d", conv), slice(None), adds_shift=number == source) for number, conv in paths.items()
-        ]
+        paths = ((name, conv) for name, conv in layer.paths.items() if name.endswith(f"_to_{scale}"))
+        return [Part(cast("nn.Conv2d", conv), slice(None), name == f"{source}_to_{scale}") for name, conv in paths]
     if isinstance(layer, SimplifiedGOctConv):
         return [Part(cast("nn.Conv2d", layer.convs[str(scale)]), slice(None), adds_shift=True)]
     if isinstance(layer, ParallelDilatedConv):
         convs = [cast("nn.Conv2d", conv) for conv in cast("nn.ModuleDict", layer.branches[str(scale)]).values()]
-        ends = list(itertools.accumulate((conv.out_channels for conv in convs), initial=0))
+        ends = itertools.accumulate(conv.out_channels for conv in convs)
         return [
-            Part(conv, slice(a, b), adds_shift=True)
-            for conv, (a, b) in zip(convs, itertools.pairwise(ends), strict=True)
+            Part(conv, slice(end - conv.out_channels, end), adds_shift=True)
+            for conv, end in zip(convs, ends, strict=True)
         ]
     return [Part(cast("Foldable", layer), slice(None), adds_shift=True)]
 

@@ -13,10 +13,12 @@ from .._torch import ObservedModule
 from ..layers import (
     PLAIN,
     Block,
+    CrossStageGOctConv,
     FusionHead,
     GOctConv,
     ILBlock,
     Kernels,
+    OctConv,
     ParallelDilatedConv,
     PerScale,
     ScaleLayer,
@@ -126,6 +128,18 @@ class ParallelDilatedConvWithKernels(_LayerWithKernels, ParallelDilatedConv):
     """A `ParallelDilatedConv` with kernels."""
 
 
+_KINDS: dict[type[nn.Module], type[_WithKernels]] = {
+    nn.Conv2d: PredictionWithKernels,
+    ILBlock: ILBlockWithKernels,
+    FusionHead: FusionHeadWithKernels,
+    GOctConv: GOctConvWithKernels,
+    CrossStageGOctConv: GOctConvWithKernels,
+    OctConv: GOctConvWithKernels,
+    SimplifiedGOctConv: SimplifiedGOctConvWithKernels,
+    ParallelDilatedConv: ParallelDilatedConvWithKernels,
+}
+
+
 def _ends(norm: PerScale, act: PerScale) -> Ends:
     """Return for every scale what follows the convolutions."""
     norms, acts = dict(norm.named_children()), dict(act.named_children())
@@ -158,20 +172,11 @@ def rewrite(network: nn.Module) -> tuple[nn.Module, list[str]]:
 
 
 def _kind_of(module: nn.Module) -> Any:
-    if type(module) in {ILBlock, FusionHead}:
-        is_known = all(
-            is_producer(layer) and type(norm) is type(act) is PerScale
-            for layer, norm, act in cast("Block", module).steps()
-        )
-        return (ILBlockWithKernels if type(module) is ILBlock else FusionHeadWithKernels) if is_known else None
-    if not is_producer(module):
+    if type(module) not in _KINDS:
         return None
-    if type(module) is nn.Conv2d and is_prediction(module):
-        return PredictionWithKernels
-    if isinstance(module, GOctConv):
-        return GOctConvWithKernels
-    kinds = {
-        SimplifiedGOctConv: SimplifiedGOctConvWithKernels,
-        ParallelDilatedConv: ParallelDilatedConvWithKernels,
-    }
-    return kinds.get(type(module))
+    if isinstance(module, Block):
+        parts = module.steps()
+        is_known = all(is_producer(layer) and type(norm) is type(act) is PerScale for layer, norm, act in parts)
+    else:
+        is_known = is_producer(module) and (type(module) is not nn.Conv2d or is_prediction(module))
+    return _KINDS[type(module)] if is_known else None

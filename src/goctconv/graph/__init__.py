@@ -14,6 +14,7 @@ from ._modules import Selection as Selection
 from ._modules import drop_copied_hooks as drop_copied_hooks
 from ._modules import gamma_parameters as gamma_parameters
 from ._modules import is_wrapped as is_wrapped
+from ._modules import list_selectors as list_selectors
 from ._modules import named_batch_norms as named_batch_norms
 from ._modules import select as select
 from ._modules import unwrapped as unwrapped

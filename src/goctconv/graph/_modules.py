@@ -65,7 +65,7 @@ def gamma_parameters(norm: BatchNorm) -> tuple[nn.Parameter, ...]:
 def select(model: nn.Module, norms: dict[str, BatchNorm], selection: Selection, argument: str) -> dict[str, BatchNorm]:
     """Return those of some layers that a selection names by the module names of a model."""
     chosen: set[int] = set()
-    for selector in _selectors(selection, argument):
+    for selector in list_selectors(selection, argument):
         named = model.named_modules(remove_duplicate=False)
         modules = [module for name, module in named if _matches(selector, plain_name(name), module)]
         if isinstance(selector, nn.Module):
@@ -79,7 +79,8 @@ def select(model: nn.Module, norms: dict[str, BatchNorm], selection: Selection, 
     return {name: norm for name, norm in norms.items() if id(norm) in chosen}
 
 
-def _selectors(selection: Selection, argument: str) -> list[Selector]:
+def list_selectors(selection: Selection, argument: str) -> list[Selector]:
+    """Return the selectors that a selection consists of, which are refused where they can match no module."""
     is_single = isinstance(selection, str | nn.Module) or callable(selection) or not isinstance(selection, Iterable)
     selectors = [cast("Selector", selection)] if is_single else list(cast("Iterable[Selector]", selection))
     expected = "a module's name or glob, a module, or a function of (name, module)"

@@ -124,13 +124,9 @@ def resolve_padding(
     expected = "'same', 'valid', an integer of at least 0, or a pair of them"
     pair = _pair(0 if padding == "valid" else padding, "padding", 0, expected)
     if not single_scale and any(2 * p != n for p, n in zip(pair, needed, strict=True)):
-        raise ScaleError(
-            "padding",
-            padding,
-            problem=f"with {{kernel_size={kernel_size}}} and {{dilation={dilation}}} changes the spatial size, which "
-            "breaks the size relation between scales",
-            cure="use {padding='same'}",
-        )
+        problem = f"with {{kernel_size={kernel_size}}} and {{dilation={dilation}}} changes the spatial size"
+        problem += ", which breaks the size relation between scales"
+        raise ScaleError("padding", padding, problem=problem, cure="use {padding='same'}")
     return pair
 
 
@@ -141,13 +137,12 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
         needed = tuple(d * (k - 1) - d * (k - 1) // 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
         least = tuple(n + (layer.padding_mode == "reflect") for n in needed)
         if any(side < n for side, n in zip(spatial_size(x), least, strict=True)):
-            raise ScaleError(
-                "padding_mode",
-                layer.padding_mode,
-                problem=f"with {{kernel_size={layer.kernel_size}}} and {{dilation={layer.dilation}}} needs at least "
-                f"{least} pixels, got {spatial_size(x)}",
-                cure="pass a larger image, or pad with 'replicate'",
+            problem = (
+                f"with {{kernel_size={layer.kernel_size}}} and {{dilation={layer.dilation}}} needs at least {least}"
             )
+            problem += f" pixels, got {spatial_size(x)}"
+            cure = "pass a larger image, or pad with 'replicate'"
+            raise ScaleError("padding_mode", layer.padding_mode, problem=problem, cure=cure)
     output: Tensor = conv(x)
     return output
 

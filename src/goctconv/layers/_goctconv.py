@@ -154,10 +154,7 @@ class GOctConv(ScaleLayer):
         """Return the input scale whose path carries the bias of an output scale: the nearest not to be upsampled."""
         reduction = self.out_reductions[target]
         present = [source for source, width in enumerate(self.in_widths) if width]
-        return min(
-            present,
-            key=lambda s: (self.in_reductions[s] > reduction, abs(self.in_reductions[s] - reduction)),
-        )
+        return min(present, key=lambda s: (self.in_reductions[s] > reduction, abs(self.in_reductions[s] - reduction)))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -257,13 +254,10 @@ class GOctConv(ScaleLayer):
 def _check_poolable(in_reductions: tuple[int, ...], out_reductions: tuple[int, ...]) -> None:
     for fine, coarse in itertools.pairwise(sorted({*in_reductions, *out_reductions})):
         if coarse % fine:
-            raise ScaleError(
-                "in_reductions",
-                in_reductions,
-                problem=f"and {{out_reductions={out_reductions}}} cannot be connected by pooling, for {coarse} is no "
-                f"multiple of {fine}",
-                cure="resample with {downsample='bilinear'}",
-            )
+            problem = f"and {{out_reductions={out_reductions}}} cannot be connected by pooling"
+            problem += f", for {coarse} is no multiple of {fine}"
+            cure = "resample with {downsample='bilinear'}"
+            raise ScaleError("in_reductions", in_reductions, problem=problem, cure=cure)
 
 
 def _check_groups(groups: int, in_widths: tuple[int, ...], out_widths: tuple[int, ...]) -> int:
@@ -271,7 +265,6 @@ def _check_groups(groups: int, in_widths: tuple[int, ...], out_widths: tuple[int
     for name, widths in (("in_channels", in_widths), ("out_channels", out_widths)):
         for scale, width in enumerate(widths):
             if width % groups:
-                raise ChannelError(
-                    name, widths, problem=f"has {width} channels at scale {scale}, not divisible by {{groups={groups}}}"
-                )
+                problem = f"has {width} channels at scale {scale}, not divisible by {{groups={groups}}}"
+                raise ChannelError(name, widths, problem=problem)
     return groups

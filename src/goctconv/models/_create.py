@@ -9,7 +9,7 @@ from typing import Any, cast
 import timm
 from torch import nn
 
-from .._checks import ArgumentError, ArgumentTypeError, unexpected_keyword
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, unexpected_keyword
 from .csf import CSF
 from .csnet import CSNet
 from .hub import (
@@ -99,9 +99,8 @@ def create_model(
     if accept_license is not None and not isinstance(accept_license, str):
         raise ArgumentTypeError("accept_license", accept_license, "the licence's name, such as 'cc-by-nc-sa-4.0'")
     if pretrained and checkpoint_path is not None:
-        raise ArgumentError(
-            "pretrained", True, problem="and {checkpoint_path} both name weights", cure="give one of them"
-        )
+        problem = "and {checkpoint_path} both name weights"
+        raise ArgumentError("pretrained", True, problem=problem, cure="give one of them")
     try:
         return _create(name, pretrained, checkpoint_path, accept_license, kwargs)
     except TypeError as error:
@@ -142,10 +141,8 @@ def _family(name: str) -> type[HubModel] | None:
     return next(families, None)
 
 
-def _check_name(name: object) -> None:
-    if not isinstance(name, str):
-        raise ArgumentTypeError("name", name, "a string, such as 'csnet_x1'")
-    architecture, _, tag = name.partition(".")
+def _check_name(name: str) -> None:
+    architecture, _, tag = check_instance("name", name, str, "a string, such as 'csnet_x1'").partition(".")
     if ":" in name or (timm.is_model(architecture) and not tag):
         return
     if timm.is_model(architecture):

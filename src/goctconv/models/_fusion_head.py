@@ -6,11 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
-from torch import nn
-
 from .._checks import ArgumentError, check_integer
 from .._features import ChannelError, even_branches, parse_channels
-from ..layers import FusionHead
+from ..layers import Block, FusionHead
 from .hub import Published, StateDict, nested, paths, renamed
 
 DILATIONS = (1, 2, 4, 8, 16)
@@ -28,6 +26,14 @@ def published_head(fuse: Sequence[int]) -> HeadChannels:
     """Return the widths that follow from those of the first layer by the published rules."""
     dilated = [list(even_branches(width, len(DILATIONS))) for width in fuse]
     return {"fuse": list(fuse), "dilated": dilated, "fused": sum(fuse)}
+
+
+def make_head(
+    in_channels: Sequence[Any], channels: Mapping[str, Any], reductions: Sequence[int], **options: Any
+) -> FusionHead:
+    """Return a head of these widths on features of these strides."""
+    widths = (channels[key] for key in ("fuse", "dilated", "fused"))
+    return FusionHead(list(in_channels), *widths, in_reductions=reductions, dilations=DILATIONS, **options)
 
 
 def widths_of_head(head: FusionHead) -> HeadChannels:
@@ -66,19 +72,17 @@ def parse_head(channels: Mapping[str, Any], scales: int) -> HeadChannels:
 def places_of_head(head: FusionHead, name: str, prefix: str, weight: str) -> Iterator[Published]:
     """Yield where the tensors of a head lie in a checkpoint of authors with a ``prefix`` and a name for weights."""
     for number, conv, layer in (("1", "fuse", "fuse"), ("3", "merge", "fuse1x1")):
-        key = f"{prefix}{layer}"
-        yield from paths(getattr(head, conv), f"{name}.{conv}", f"{key}.conv.{weight}")
-        yield from renamed(getattr(head, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
-        yield from renamed(getattr(head, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+        yield from paths(getattr(head, conv), f"{name}.{conv}", f"{prefix}{layer}.conv.{weight}")
+        yield from places_of_ends(head, name, number, f"{prefix}{layer}")
     yield from renamed(head.dilated.branches, f"{name}.dilated.branches", prefix + "ms.convs.{}.msconv")
     yield from renamed(head.norm2, f"{name}.norm2", prefix + "ms.convs.{}.bn")
     yield from renamed(head.act2, f"{name}.act2", prefix + "ms.convs.{}.prelu")
 
 
-def places_of_prediction(classifier: nn.Module) -> Iterator[Published]:
-    """Yield where the tensors of the prediction layer lie in the authors' checkpoint."""
-    for name, tensor in classifier.state_dict().items():
-        yield Published(f"classifier.{name}", f"cls_layer.{name}", tuple(tensor.shape))
+def places_of_ends(block: Block, name: str, number: str, key: str) -> Iterator[Published]:
+    """Yield where the tensors of the normalisation and the activation behind a layer lie, side by side."""
+    yield from renamed(getattr(block, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
+    yield from renamed(getattr(block, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
 
 
 def head_in(state: StateDict, prefix: str, scales: int | None = None) -> dict[str, Any] | None:

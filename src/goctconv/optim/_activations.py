@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from .._torch import OpOverload
@@ -36,30 +35,22 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class ActivationPath:
-    """The way from a BatchNorm's output to the activation: elementwise steps; none where the output itself is read.
-
-    Attributes:
-        steps: The operations, in order; the last gives the activation.
-        module: The module whose output is the activation, if one is called on the BatchNorm's output.
-        activation: Its name, for people.
-    """
+    """The way from a BatchNorm's output to the activation: elementwise steps; none where the output itself is read."""
 
     steps: tuple[Step, ...]
-    module: nn.Module | None
-    activation: str
+    module: nn.Module | None  # whose output is the activation, if one is called on the BatchNorm's output
+    activation: str  # its name, for people
 
     def reproduce(self, output: Tensor) -> Tensor:
         """Return the activation, computed from the BatchNorm's output."""
         values = [output]
         for operation, operands, keywords in self.steps:
-            filled = []
-            for operand in operands:
+            filled = list(operands)
+            for index, operand in enumerate(operands):
                 if isinstance(operand, Slot):
-                    filled.append(values[operand.position])
+                    filled[index] = values[operand.position]
                 elif isinstance(operand, Learned):
-                    filled.append(operand.parameter.detach().to(output.dtype).view(operand.shape))
-                else:
-                    filled.append(operand)
+                    filled[index] = operand.parameter.detach().to(output.dtype).view(operand.shape)
             values.append(operation(*filled, **keywords))
         return values[-1]
 
@@ -69,9 +60,7 @@ class ActivationPath:
 
 
 def _identity(step: Step) -> tuple[Any, ...]:
-    operands = [
-        (id(operand.parameter), operand.shape) if isinstance(operand, Learned) else operand for operand in step.operands
-    ]
+    operands = [(id(each.parameter), each.shape) if isinstance(each, Learned) else each for each in step.operands]
     return step.operation, operands, step.keywords
 
 
@@ -83,6 +72,11 @@ class Value:
     operation: OpOverload | None = None
     operands: tuple[Any, ...] = ()
     keywords: dict[str, Any] = field(default_factory=dict)
+    bit: int = 0  # tells in `Follower.reach_of` what depends on it
+    module: nn.Module | None = None  # that is called on the output alone and returns this value, by its path
+    path: str = ""
+    measured: Tensor | None = None  # its metric, (B, C), where it counts
+    measured_reproduced: Tensor | None = None
 
     @property
     def name(self) -> str:
@@ -104,47 +98,30 @@ class Value:
         """Whether the other one is a step on the way to this one."""
         if self is other:
             return True
-        fresh = [value for value in self.inputs if value not in visited]
-        visited.update(fresh)
+        fresh = set(self.inputs) - visited
+        visited |= fresh
         return any(value.contains(other, visited) for value in fresh)
 
 
-class Seen(NamedTuple):
-    """A function of the output that came up in the forward pass, with its metric, (B, C), where it counts."""
-
-    value: Value
-    bit: int
-    measured: Tensor | None
-    measured_reproduced: Tensor | None
-
-
-Observe: TypeAlias = "Callable[[Call, Tensor, Value | None], tuple[Tensor | None, Tensor | None]]"
-"""Measures the output of a call, or a function of it, as read off a module and as reproduced."""
-
-
-def observe_nothing(*_: object) -> tuple[None, None]:
-    """Measure nothing."""
-    return None, None
+Observe: TypeAlias = "Callable[[Call, Tensor, Value | None, bool], tuple[Tensor | None, Tensor | None]]"
+"""Measures the output of a call or a function of it, perhaps rearranged: as read off a module, and as reproduced."""
 
 
 @dataclass(eq=False)
 class Call:
     """One call of a BatchNorm: its output, and the functions of it that were seen since, in order."""
 
-    observe: Observe = observe_nothing
+    observe: Observe = lambda *_: (None, None)
     output: Tensor | None = None
     own: Tensor | None = None  # the metric of the output, (B, C), where it counts
     bit: int = 0  # tells in `Follower.reach_of` what depends on the output
     is_internal: bool = False  # whether the BatchNorm applies an activation itself
-    seen: list[Seen] = field(default_factory=list)
-    modules: dict[Value, tuple[nn.Module, str]] = field(default_factory=dict)  # on the output alone, by their results
+    seen: list[Value] = field(default_factory=list)
     writing_macs: float = 0.0  # per channel, of the convolution that is normalized
     reading_macs: float = 0.0  # the same of the convolutions that consume the channel
-    shape: torch.Size | None = None
-    dtype: torch.dtype = torch.float32
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shape: tuple[int, ...] = ()
 
-    def activation(self, reached: int) -> Seen | None:
+    def activation(self, reached: int) -> Value | None:
         """Return the activation: the first nonlinear function of the output, or a combination that contains it.
 
         Args:
@@ -152,18 +129,20 @@ class Call:
         """
         if self.is_internal:
             return None
-        found: Seen | None = None
+        found: Value | None = None
         is_combined = False
-        is_lost = not reached & (self.bit | sum(seen.bit for seen in self.seen))  # it leaves in a way that is not seen
-        for seen in self.seen if is_lost else [seen for seen in self.seen if seen.bit & reached]:
-            value = seen.value
+        bits = self.bit | sum(value.bit for value in self.seen)
+        is_lost = not bits & reached  # it leaves in a way that is not seen
+        for value in self.seen:
+            if not (is_lost or value.bit & reached):
+                continue
             if found is None:
-                found = seen if value.is_nonlinear else None
-            elif len(value.inputs) > 1 and value.contains(found.value, set()):
-                is_combined = is_combined or any(not part.contains(found.value, set()) for part in value.inputs)
-                found = seen if is_combined else found
-            elif is_combined and value.inputs == [found.value] and not value.is_nonlinear:
-                found = seen
+                found = value if value.is_nonlinear else None
+            elif len(value.inputs) > 1 and value.contains(found, set()):
+                is_combined = is_combined or any(not part.contains(found, set()) for part in value.inputs)
+                found = value if is_combined else found
+            elif is_combined and value.inputs == [found] and not value.is_nonlinear:
+                found = value
         return found
 
     def path(self, value: Value | None) -> ActivationPath:
@@ -172,15 +151,13 @@ class Call:
             return ActivationPath((), None, "its own activation" if self.is_internal else "its output")
         steps: list[Step] = []
         _write(value, steps, {})
-        module, name = self.modules.get(value, (None, ""))
-        described = value.name if module is None else f"{name} ({type(module).__name__})"
-        return ActivationPath(tuple(steps), module, described)
+        described = value.name if value.module is None else f"{value.path} ({type(value.module).__name__})"
+        return ActivationPath(tuple(steps), value.module, described)
 
     def forget(self) -> None:
         """Release tensors: values and calls refer to each other, and would keep them until garbage is collected."""
         self.output = None
         self.seen.clear()
-        self.modules.clear()
 
 
 def _write(value: Value, steps: list[Step], slots: dict[Value, Slot]) -> Slot:
@@ -188,9 +165,7 @@ def _write(value: Value, steps: list[Step], slots: dict[Value, Slot]) -> Slot:
     if value.operation is None:
         return Slot(0)
     if value not in slots:
-        operands = tuple(
-            _write(operand, steps, slots) if isinstance(operand, Value) else operand for operand in value.operands
-        )
+        operands = tuple(_write(each, steps, slots) if isinstance(each, Value) else each for each in value.operands)
         steps.append(Step(value.operation, operands, value.keywords))
         slots[value] = Slot(len(steps))
     return slots[value]

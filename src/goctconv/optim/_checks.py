@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_integer, check_number
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_integer
 from .._torch import BatchNorm, has_scheduler
 from ..graph import Selection, gamma_parameters, named_batch_norms, select
 from ._param_groups import groups_by_parameter
-from ._statistics import owner_of
-from ._watch import WatchedLayer
+from ._statistics import WatchedLayer, is_watched
 
 
 def check_arguments(optimizer: object, model: object, history: object, decoupled: object, transform: object) -> None:
@@ -37,8 +36,7 @@ def check_arguments(optimizer: object, model: object, history: object, decoupled
             "change the group of γ that wrapping adds; wrap first, then attach it"
         )
     check_integer("history", history, 0, cure="0 records nothing")
-    if not isinstance(decoupled, bool):
-        raise ArgumentTypeError("decoupled", decoupled, "True or False")
+    check_instance("decoupled", decoupled, bool, "True or False")
     if decoupled and not all("lr" in group for group in optimizer.param_groups):
         problem = f"needs a learning rate, but {type(optimizer).__name__} has no 'lr' in its groups"
         raise ArgumentError("decoupled", decoupled, problem=problem)
@@ -61,17 +59,6 @@ def chosen_norms(
         if not chosen:
             cure = "exclude less, or use the optimizer without DynamicWeightDecay"
             raise ArgumentError("exclude", exclude, problem="leaves no BatchNorm to decay", cure=cure)
-    _check_not_sharded(model, chosen)
-    missing = _check_held(optimizer, chosen, named=include is not None)
-    taken = [name for name, norm in chosen.items() if name not in missing and owner_of(norm) is not None]
-    if taken:
-        problem = f"is watched: a DynamicWeightDecay around another optimizer decays {listed(taken)} already"
-        cure = "call its remove() first (has a notebook's cell run twice?), or exclude them"
-        raise ArgumentError("model", model, problem=problem, cure=cure)
-    return chosen
-
-
-def _check_not_sharded(model: nn.Module, chosen: Mapping[str, BatchNorm]) -> None:
     gammas = {name: gamma_parameters(norm) for name, norm in chosen.items()}
     sharded = [name for name, parameters in gammas.items() if any(hasattr(own, "placements") for own in parameters)]
     if sharded:
@@ -80,15 +67,22 @@ def _check_not_sharded(model: nn.Module, chosen: Mapping[str, BatchNorm]) -> Non
             "(FSDP, tensor parallelism) is not supported"
         )
         raise ArgumentTypeError("model", model, problem=problem, cure="use DistributedDataParallel")
+    missing = _missing(optimizer, gammas, named=include is not None)
+    taken = [name for name, norm in chosen.items() if name not in missing and is_watched(norm)]
+    if taken:
+        problem = f"is watched: a DynamicWeightDecay around another optimizer decays {listed(taken)} already"
+        cure = "call its remove() first (has a notebook's cell run twice?), or exclude them"
+        raise ArgumentError("model", model, problem=problem, cure=cure)
+    return chosen
 
 
-def _check_held(optimizer: Optimizer, chosen: Mapping[str, BatchNorm], *, named: bool) -> list[str]:
+def _missing(optimizer: Optimizer, gammas: Mapping[str, Sequence[nn.Parameter]], *, named: bool) -> list[str]:
     """Return the layers whose γ the optimizer does not hold; an error if it holds none, or not all that were named."""
     held = groups_by_parameter(optimizer)
-    missing = [name for name, norm in chosen.items() if any(own not in held for own in gamma_parameters(norm))]
-    if len(missing) == len(chosen) or (named and missing):
-        frozen = [name for name in missing if not any(own.requires_grad for own in gamma_parameters(chosen[name]))]
-        reason = f" ({len(frozen)} frozen, with requires_grad=False)" if frozen else ""
+    missing = [name for name, parameters in gammas.items() if any(own not in held for own in parameters)]
+    if len(missing) == len(gammas) or (named and missing):
+        frozen = sum(not any(own.requires_grad for own in gammas[name]) for name in missing)
+        reason = f" ({frozen} frozen, with requires_grad=False)" if frozen else ""
         cure = (
             "make it of the parameters of this model, the one that is passed here (not of a copy, nor before "
             "parameters were replaced), or include other layers"
@@ -104,20 +98,14 @@ def checked_metric(transform: object, changed: object, name: str, old: Tensor) -
         problem = f"returned {changed!r} (is a return missing?)"
         raise ArgumentTypeError("transform", transform, "a dict from layers to M", problem=problem)
     if name not in changed:
-        raise ArgumentError(
-            "transform", transform, problem=f"was given M of {name!r} and did not return it", cure="return every layer"
-        )
+        problem = f"was given M of {name!r} and did not return it"
+        raise ArgumentError("transform", transform, problem=problem, cure="return every layer")
     new = changed[name]
     if not isinstance(new, Tensor) or new.shape != old.shape:
         shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
-        expected = f"a tensor {tuple(old.shape)}"
-        raise ArgumentError("transform", transform, expected, problem=f"returned {shape} for {name!r}")
+        problem = f"returned {shape} for {name!r}"
+        raise ArgumentError("transform", transform, f"a tensor {tuple(old.shape)}", problem=problem)
     return new
-
-
-def check_threshold(threshold: object) -> float:
-    """Return a threshold of abs(γ)."""
-    return check_number("threshold", threshold, 0, cure="1e-20 is published")
 
 
 class Warnings:
@@ -126,41 +114,26 @@ class Warnings:
     def __init__(self) -> None:
         self._given: set[str] = set()
 
-    def of_nothing_seen(self) -> None:
-        """Warn of a step without any image."""
-        self._warn(
-            "no BatchNorm has seen images since the last step, so no γ was decayed by it: run the model in train mode, "
-            "with gradients, before each step",
-            ["nothing seen"],
-        )
-
-    def of_unseen(self, layers: dict[str, WatchedLayer]) -> None:
+    def of_unseen(self, layers: Mapping[str, WatchedLayer]) -> None:
         """Warn of layers without images."""
-        frozen = [name for name, layer in layers.items() if not layer.norm.training]
-        reason = f" (in eval mode: {len(frozen)})" if frozen else ""
-        self._warn(
+        frozen = sum(not layer.norm.training for layer in layers.values())
+        reason = f" (in eval mode: {frozen})" if frozen else ""
+        self.once(
             f"no activation was seen behind {listed(list(layers))} since the last step, so γ was not decayed there"
             f"{reason}; exclude layers that the forward pass does not use: passes are slower while it waits for them",
-            [f"unseen {name}" for name in layers],
+            *(f"unseen {name}" for name in layers),
         )
 
     def of_no_gradient(self, names: Sequence[str]) -> None:
         """Warn of γ without gradients."""
-        self._warn(
+        self.once(
             f"γ of {listed(names)} has no gradient, so it was not decayed: it is frozen, or the loss does not depend "
             "on it; exclude it, or set requires_grad",
-            [f"no gradient {name}" for name in names],
+            *(f"no gradient {name}" for name in names),
         )
 
-    def of_ordinary_decay(self, group: int, weight_decay: object) -> None:
-        """Warn of ordinary weight decay on top of the dynamic one."""
-        self._warn(
-            f"weight_decay={weight_decay} of param group {group} decays γ a second time: leave it at 0 where the group "
-            "has dynamic_weight_decay",
-            [f"decay of group {group}"],
-        )
-
-    def _warn(self, message: str, about: Sequence[str]) -> None:
+    def once(self, message: str, *about: str) -> None:
+        """Warn of things, unless each of them was warned of before."""
         is_new = not self._given.issuperset(about)
         self._given.update(about)
         if is_new:
@@ -170,13 +143,10 @@ class Warnings:
 def warn(message: str) -> None:
     """Warn of what the caller's code does: its line is shown, not one of this package or of PyTorch."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_back is not None and _is_inside(frame.f_globals.get("__name__", "")):
+    inside = ("goctconv.optim", "torch.", "contextlib")
+    while frame is not None and frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(inside):
         frame, level = frame.f_back, level + 1
     warnings.warn(f"DynamicWeightDecay: {message}", UserWarning, stacklevel=level)
-
-
-def _is_inside(module: str) -> bool:
-    return module.startswith(("goctconv.optim", "torch.")) or module == "contextlib"
 
 
 def listed(names: Sequence[str]) -> str:

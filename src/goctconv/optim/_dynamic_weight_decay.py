@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from .._checks import ArgumentError, ArgumentTypeError
+from .._checks import ArgumentError, ArgumentTypeError, check_number
 from .._torch import STEP_HOOKS, add_each, drop_step_pre_hook
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
-from ._checks import Warnings, check_arguments, check_threshold, checked_metric, chosen_norms
-from ._cost import Cost, check_cost
-from ._metrics import Metric, parse_metric
+from ._checks import Warnings, check_arguments, checked_metric, chosen_norms
+from ._metrics import Cost, Metric, check_cost, parse_metric
 from ._param_groups import COEFFICIENT, check_coefficient, check_same_groups, groups_by_parameter, separate
 from ._results import GammaHistory, LayerStatistics, Sparsity, StatisticsError, transform_without, without
-from ._watch import Measured, ProcessGroup, Watch, decays, group_of, penalty, weights_of
+from ._watch import Measured, ProcessGroup, Watch, changed_together, group_of
 from ._wrapper import OptimizerWrapper
 
 _COPIED = {
@@ -177,10 +176,16 @@ class DynamicWeightDecay(OptimizerWrapper):
         inner = unwrapped(model)
         norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
         drop_step_pre_hook(optimizer, self._step_handle)  # a copy of the one that warns
-        sums, is_removed = self._watch.sums(), self._watch.is_removed
+        state = self.__getstate__()
+        sums, is_removed = state["_watch"]
         if inner is self.model:
             self._watch.remove()
-        last = {name: measured for name, measured in self._last.items() if name in norms}
+
+        def left(values: Tensor, name: str) -> Tensor:
+            return without(values, removed.get(name, ()))
+
+        sums = {name: own and own._replace(total=left(own.total, name)) for name, own in sums.items() if name in norms}
+        last = {name: Measured(left(m, name), images) for name, (m, images) in self._last.items() if name in norms}
         changed = {
             "optimizer": optimizer,
             "model": inner,
@@ -188,16 +193,13 @@ class DynamicWeightDecay(OptimizerWrapper):
             "_transform": transform_without(self._transform, removed),
             "_warnings": copy.deepcopy(self._warnings),
             "_candidates": norms,
-            "_last": {name: Measured(without(m, removed.get(name, ())), images) for name, (m, images) in last.items()},
+            "_last": last,
+            "_process_group": self._process_group,
+            "_watch": (sums, is_removed),
+            **{name: vars(self)[name] for name in STEP_HOOKS},
         }
-        left = {
-            name: saved and saved._replace(total=without(saved.total, removed.get(name, ())))
-            for name, saved in sums.items()
-            if name in norms
-        }
-        kept = {key: value for key, value in vars(self).items() if key in {*_COPIED, *STEP_HOOKS, "_process_group"}}
         moved = type(self).__new__(type(self))
-        moved.__setstate__({**kept, **changed, "_watch": (left, is_removed)})
+        moved.__setstate__({**state, **changed})
         return moved
 
     def remove(self) -> None:
@@ -275,7 +277,11 @@ class DynamicWeightDecay(OptimizerWrapper):
             if COEFFICIENT in group:
                 check_coefficient(group[COEFFICIENT], f"param_groups[{index}][{COEFFICIENT!r}]")
                 if group.get("weight_decay"):
-                    self._warnings.of_ordinary_decay(index, group["weight_decay"])
+                    self._warnings.once(
+                        f"weight_decay={group['weight_decay']} of param group {index} decays γ a second time: leave it "
+                        f"at 0 where the group has {COEFFICIENT}",
+                        f"decay of group {index}",
+                    )
 
     def _measure(self) -> None:
         """Compute M of every layer from the images since the last step."""
@@ -285,7 +291,11 @@ class DynamicWeightDecay(OptimizerWrapper):
         if self._last and unseen:
             self._warnings.of_unseen(unseen)
         elif unseen and self._steps:
-            self._warnings.of_nothing_seen()
+            self._warnings.once(
+                "no BatchNorm has seen images since the last step, so no γ was decayed by it: run the model in train "
+                "mode, with gradients, before each step",
+                "nothing seen",
+            )
         elif unseen:
             frozen = sum(not layer.norm.training for layer in unseen.values())
             raise StatisticsError(
@@ -305,45 +315,50 @@ class DynamicWeightDecay(OptimizerWrapper):
         }
 
     def _weights(self) -> dict[str, Tensor]:
-        """Return λ times cost times M of every layer that was seen."""
+        """Return λ times cost times M, (C,), of every layer that was seen; 0 where M is not finite."""
         groups = groups_by_parameter(self.optimizer)
         costs = self._watch.cost_factors()
-        factor = {
-            name: groups[self._watch.layers[name].parameters[0]][COEFFICIENT] * costs[name] for name in self._last
+        parameters = {name: self._watch.layers[name].parameters[0] for name in self._last}
+        finite = changed_together([metric for metric, _ in self._last.values()], lambda flat: flat.nan_to_num_(0, 0, 0))
+        return {
+            name: metric * (groups[parameter][COEFFICIENT] * costs[name])
+            for (name, parameter), metric in zip(parameters.items(), finite, strict=True)
         }
-        return weights_of({name: measured.metric for name, measured in self._last.items()}, factor)
 
     def _penalty(self) -> Tensor | float:
         """Return ½·λ·Σ M·γ²; 0 if the decay is decoupled from the loss."""
-        return 0.0 if self.decoupled else penalty(self._watch.layers, self._weights())
+        gammas, weights = self._watch.gammas, {} if self.decoupled else self._weights()
+        return sum(0.5 * (weight * gammas[name] ** 2).sum() for name, weight in weights.items())
 
     def _add_to_gradients(self) -> None:
         """Add the gradient of the penalty to those of the loss."""
         if self.decoupled:
             return
-        pairs = list(decays(self._watch.layers, self._weights()))
-        without = [name for name in self._last if self._watch.layers[name].has_no_gradient()]
+        pairs = [(parameter.grad, decay) for parameter, decay in self._watch.decays(self._weights())]
+        layers = self._watch.layers
+        without = [name for name in self._last if all(own.grad is None for own in layers[name].parameters)]
         if without:
             self._warnings.of_no_gradient(without)
-        held = [(parameter.grad, decay) for parameter, decay in pairs if parameter.grad is not None]
+        held = [(gradient, decay) for gradient, decay in pairs if gradient is not None]
         if held:
             add_each([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))
 
     def _shrink(self) -> None:
         """Subtract lr·λ·M·γ from γ."""
         groups = groups_by_parameter(self.optimizer)
-        for parameter, decay in decays(self._watch.layers, self._weights()):
+        for parameter, decay in self._watch.decays(self._weights()):
             if parameter.requires_grad:
                 parameter.sub_(self._unless_skipped(decay * groups[parameter]["lr"]))
 
     def _finish(self) -> None:
         self._steps += 1
-        self._watch.reset(kept=self._skipped)
+        self._watch.begin_step(kept=self._from_scaler("found_inf"))
         if self.history.every and self._steps % self.history.every == 0:
             gammas = self._watch.gammas
-            unseen = {name: torch.zeros_like(gamma) for name, gamma in gammas.items() if name not in self._last}
-            measured = {name: measured.metric for name, measured in self._last.items()}
-            self.history.record(self._steps, gammas, {**unseen, **measured})
+            unseen = {name: torch.zeros_like(gamma) for name, gamma in gammas.items()}
+            self.history.record(
+                self._steps, gammas, {**unseen, **{name: metric for name, (metric, _) in self._last.items()}}
+            )
 
     @torch.no_grad()
     def metrics(self) -> dict[str, LayerStatistics]:
@@ -361,9 +376,10 @@ class DynamicWeightDecay(OptimizerWrapper):
             - ``cost``: the factor of M.
         """
         costs = self._watch.cost_factors()
-        activations = {each.name: each.path.activation for each in self._watch.statistics if each.path is not None}
+        paths = {name: layer.path for name, layer in self._watch.layers.items()}
+        activations = {name: "" if path is None else path.activation for name, path in paths.items()}
         return {
-            name: LayerStatistics(metric.clone(), round(images.item()), activations.get(name, ""), costs[name])
+            name: LayerStatistics(metric.clone(), round(images.item()), activations[name], costs[name])
             for name, (metric, images) in self._last.items()
         }
 
@@ -388,7 +404,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         Raises:
             ArgumentError: A threshold that is negative or NaN.
         """
-        check_threshold(threshold)
+        check_number("threshold", threshold, 0, cure="1e-20 is published")
         gammas = self._watch.gammas
         faded = {name: (int((gamma.abs() < threshold).sum()), gamma.numel()) for name, gamma in gammas.items()}
         return Sparsity(threshold, faded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import FrameType
 from typing import Any
@@ -16,7 +16,6 @@ from torch.utils.hooks import RemovableHandle
 
 from .._torch import (
     REGISTRIES,
-    BatchNorm,
     FakeTensor,
     FakeTensorMode,
     buffers_of,
@@ -34,7 +33,7 @@ from ..graph import OwnedHook, Tracer
 from ._activations import Call, Observe, Value
 from ._follower import Follower, check_same_activation
 from ._results import StatisticsError
-from ._statistics import ActivationStatistics
+from ._statistics import WatchedLayer, by_image
 
 
 class ActivationFinder:
@@ -49,18 +48,15 @@ class ActivationFinder:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        layers: Mapping[BatchNorm, ActivationStatistics],
-        keep: Callable[[RemovableHandle], None],
+        self, model: nn.Module, layers: Iterable[WatchedLayer], keep: Callable[[RemovableHandle], None]
     ) -> None:
         self._model = model
-        self._layers = layers
+        self._layers: dict[nn.Module, WatchedLayer] = {layer.norm: layer for layer in layers}
         self._names = {module: name for name, module in model.named_modules()}
         self._keep = keep
         self._follower: Follower | None = None
         self._pass: _Pass | None = None
-        self._calls: list[tuple[ActivationStatistics, Call]] = []
+        self._calls: list[tuple[WatchedLayer, Call]] = []
         self._reached = 0
         self._asked: set[str] = set()
         self._is_compiled = False
@@ -85,7 +81,7 @@ class ActivationFinder:
         if self._pass is not None:  # an interrupt left a pass
             self._abandon()
         self._learn_all(self._calls)
-        self._calls, self._follower, self._reached = [], None, 0
+        self._abandon()
 
     def finish(self) -> None:
         """Take the hooks off if everything is known; compiled code, which would miss them, keeps them."""
@@ -94,7 +90,7 @@ class ActivationFinder:
             self.remove()
 
     def _has_unknown(self) -> bool:
-        return any(layer.path is None and norm.training for norm, layer in self._layers.items())
+        return any(layer.path is None and layer.norm.training for layer in self._layers.values())
 
     def _answer(self, name: str) -> bool:
         """Return whether a module's pass is to be traced; one compilation may ask again, and must be answered alike."""
@@ -104,6 +100,8 @@ class ActivationFinder:
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """See a module that is called: the pre-hook of every module."""
+        if self._pass is not None and self._pass.is_stale():
+            self._abandon()
         if self._pass is None:
             if torch.compiler.is_compiling():
                 if self._is_needed(self._names[module]):
@@ -112,20 +110,15 @@ class ActivationFinder:
             if in_backward() or is_transformed() or not self._has_unknown():
                 return
             self._begin(module_call(), force_eager())
-        elif self._pass.is_stale():
-            self._abandon()
-            self._before(module, args, keywords)
-            return
         if self._pass is not None and self._pass.is_in_this_thread():
             self._pass.enter(self._names.get(module, ""), module, args)
 
-    def _after(self, module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+    def _after(self, module: nn.Module, args: tuple[Any, ...], _: dict[str, Any], output: Any) -> None:
         """See a module that has returned or failed: the forward hook of every module."""
-        del keywords
         running = self._pass
-        if running is None or not running.is_inside(module) or not running.is_in_this_thread():
+        if running is None or running.modules[-1:] != [module] or not running.is_in_this_thread():
             return
-        failed = running.has_failed()
+        failed = sys.exc_info()[1] is not running.error_before  # an exception passes through the hooks
         running.leave(self._names.get(module, ""), module, args, None if failed else output)
         if running.modules:
             return
@@ -136,14 +129,15 @@ class ActivationFinder:
 
     def _begin(self, root: FrameType | None, *contexts: AbstractContextManager[Any]) -> _Pass:
         self._follower = self._follower or Follower(self._begin_call)
-        self._pass = _Pass(Tracer(self._follower), root)
-        self._pass.open(*contexts)
+        self._pass = _Pass(self._follower, root)
+        for context in (*contexts, self._pass):
+            self._pass.contexts.enter_context(context)
         return self._pass
 
     def _leave_contexts(self) -> None:
         running, self._pass = self._pass, None
         if running is not None:
-            running.close()
+            running.contexts.close()
 
     def _abandon(self) -> None:
         """Forget a pass that was not completed."""
@@ -157,7 +151,7 @@ class ActivationFinder:
         follower = self._follower
         assert follower is not None  # noqa: S101  # a pass has begun
         self._leave_contexts()
-        leaves = list(tensors_in(output))
+        leaves = tensors_in(output)
         self._reached |= follower.reach_of(leaves) if leaves else -1
         values = [] if module is self._model else [follower.value_of(leaf) for leaf in leaves]
         still_open = {value.call for value in values if value is not None and value.operation is None}
@@ -169,55 +163,31 @@ class ActivationFinder:
 
     def _begin_call(self, module: nn.Module) -> Call | None:
         """Return a new call of a module whose activation is to be found."""
-        layer = self._layers.get(module) if isinstance(module, BatchNorm) else None
+        layer = self._layers.get(module)
         if layer is None or layer.path is not None:
             return None
-        call = Call(self._observer(layer, module))
+        call = Call(_observer(layer))
         self._calls.append((layer, call))
         return call
 
-    def _observer(self, layer: ActivationStatistics, module: nn.Module) -> Observe:
-        """Return a function that measures the output, or a function of it, at once: it may be changed in place later.
-
-        It gives the metric as it would be read off a module, and as it would be from a reproduction, to the last bit.
-        """
-        counts = module.training and torch.is_grad_enabled() and layer.counts_this_pass()
-
-        def observe(call: Call, activation: Tensor, value: Value | None) -> tuple[Tensor | None, Tensor | None]:
-            follower = self._follower
-            if not counts or isinstance(activation, FakeTensor) or follower is None:
-                return None, None
-            is_moved = value is not None and follower.layout_of(activation) != ()
-            plain = activation.detach()
-            if value is None or call.output is None:
-                return layer.metric(plain), None
-            in_layout = _in_layout(call, plain, value, is_moved=is_moved)
-            is_view = plain.shape != call.shape  # what a module on the output itself returns is none
-            return None if is_view else layer.metric(plain), layer.measure_reproduced(in_layout)
-
-        return observe
-
-    def _learn_all(self, calls: list[tuple[ActivationStatistics, Call]]) -> None:
+    def _learn_all(self, calls: list[tuple[WatchedLayer, Call]]) -> None:
         try:
             for layer, call in calls:
-                self._learn(layer, call)
+                if call.output is not None:
+                    self._learn(layer, call, call.output)
         finally:
             for _, call in calls:
                 call.forget()
 
-    def _learn(self, layer: ActivationStatistics, call: Call) -> None:
-        if call.shape is None:
-            return
+    def _learn(self, layer: WatchedLayer, call: Call, output: Tensor) -> None:
         found = call.activation(self._reached)
-        path = call.path(None if found is None else found.value)
+        path = call.path(found)
         if layer.path is not None and not layer.path.reads_the_same(path):
             first, layer.path = layer.path, None  # so that the next pass finds it again
-            layer.reset()
+            layer.restore(None)
             check_same_activation(layer.name, first, path)
         if layer.path is None:
-            layer.path = path
-            layer.learn_cost(call.shape, call.writing_macs, call.reading_macs)
-            layer.allocate(call.shape[1], call.dtype, call.device)
+            layer.learn(path, call, output)
             if path.module is not None:
                 self._keep(path.module.register_forward_hook(OwnedHook(layer.after_activation)))
         measured = call.own
@@ -254,47 +224,30 @@ class ActivationFinder:
             raise
 
 
-class _Pass:
+class _Pass(Tracer):
     """A forward pass that is being recorded, from the call of the outermost module to its return."""
 
-    def __init__(self, tracer: Tracer, root: FrameType | None) -> None:
-        self.modules: list[nn.Module] = []
-        self._tracer = tracer
+    def __init__(self, follower: Follower, root: FrameType | None) -> None:
+        super().__init__(follower)
+        self.modules: list[nn.Module] = []  # that run, the innermost last
+        self.contexts = ExitStack()
+        self.error_before = sys.exc_info()[1]
         self._root = root
         self._thread = threading.get_ident()
-        self._error_before = sys.exc_info()[1]
-        self._contexts = ExitStack()
 
-    def open(self, *contexts: AbstractContextManager[Any]) -> None:
-        """Begin to record, inside of other contexts."""
-        for context in (*contexts, self._tracer):
-            self._contexts.enter_context(context)
-
-    def close(self) -> None:
-        """End the recording."""
-        self._contexts.close()
-
-    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Record that a module is called."""
         self.modules.append(module)
-        self._tracer.enter(name, module, args)
+        super().enter(path, module, args)
 
-    def leave(self, name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Record that a module has returned; None as output: it has failed."""
         self.modules.pop()
-        self._tracer.leave(name, module, args, output)
-
-    def is_inside(self, module: nn.Module) -> bool:
-        """Whether a module is the innermost that runs."""
-        return bool(self.modules) and self.modules[-1] is module
+        super().leave(path, module, args, output)
 
     def is_in_this_thread(self) -> bool:
         """Whether it runs in the present thread."""
         return self._thread == threading.get_ident()
-
-    def has_failed(self) -> bool:
-        """Whether an exception is passing through the hooks that was not there at the beginning."""
-        return sys.exc_info()[1] is not self._error_before
 
     def is_stale(self) -> bool:
         """Whether it was left by an exception that runs no hooks, as an interrupt from the keyboard does."""
@@ -314,34 +267,46 @@ def force_eager() -> AbstractContextManager[Any]:
 @contextmanager
 def _kept_as_it_is(module: nn.Module, mode: FakeTensorMode) -> Iterator[None]:
     """Make buffers fake ones, and restore them and all other attributes of modules afterwards."""
-    buffers = [(owner, dict(buffers_of(owner))) for owner in module.modules()]
-    plain = [(owner, {name: vars(owner)[name] for name in _plain_names(owner)}) for owner in module.modules()]
-    for owner, own in buffers:
-        fakes = {name: mode.from_tensor(buffer) for name, buffer in own.items() if buffer is not None}
+    kept = [(owner, dict(buffers_of(owner)), _plain_attributes(owner)) for owner in module.modules()]
+    for owner, buffers, _ in kept:
+        fakes = {name: mode.from_tensor(buffer) for name, buffer in buffers.items() if buffer is not None}
         buffers_of(owner).update(fakes)
     try:
         yield
     finally:
-        for owner, own in buffers:
-            buffers_of(owner).update(own)
-        for owner, kept in plain:
-            for name in _plain_names(owner):
-                if name not in kept:
-                    del vars(owner)[name]
-            vars(owner).update(kept)
+        for owner, buffers, attributes in kept:
+            buffers_of(owner).update(buffers)
+            for name in _plain_attributes(owner).keys() - attributes.keys():
+                del vars(owner)[name]
+            vars(owner).update(attributes)
 
 
-def _plain_names(module: nn.Module) -> list[str]:
-    """Return the names of a module's attributes but for hooks, parameters, buffers and children."""
-    return [name for name in vars(module) if name not in REGISTRIES and "hook" not in name]
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return a module's attributes but for hooks, parameters, buffers and children."""
+    return {name: value for name, value in vars(module).items() if name not in REGISTRIES and "hook" not in name}
 
 
-def _in_layout(call: Call, activation: Tensor, value: Value, *, is_moved: bool) -> Tensor:
-    """Return an activation in the shape and type of the BatchNorm's output, of which it may have got a view or copy."""
-    assert call.output is not None  # noqa: S101  # it has returned
-    output = call.output.detach()
-    if not is_moved and (activation.shape, activation.dtype) == (output.shape, output.dtype):
-        return activation
-    if storage_key(output) == storage_key(activation):
-        return output  # the activation was in place
-    return call.path(value).reproduce(output)
+def _observer(layer: WatchedLayer) -> Observe:
+    """Return a function that measures the output, or a function of it, at once: it may be changed in place later.
+
+    It gives the metric as it would be read off a module, and as it would be from a reproduction, to the last bit.
+    """
+    counts = layer.norm.training and torch.is_grad_enabled() and layer.counts_this_pass()
+
+    def observe(
+        call: Call, activation: Tensor, value: Value | None, is_moved: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        if not counts or isinstance(activation, FakeTensor):
+            return None, None
+        plain = activation.detach()
+        if value is None or call.output is None:
+            return layer.metric(plain), None
+        # as the BatchNorm put it out, of which the activation may have got a view or copy
+        reproduced, output = plain, call.output.detach()
+        if is_moved or (plain.shape, plain.dtype) != (output.shape, output.dtype):
+            is_in_place = storage_key(output) == storage_key(plain)
+            reproduced = output if is_in_place else call.path(value).reproduce(output)
+        is_view = plain.shape != call.shape  # what a module on the output itself returns is none
+        return None if is_view else layer.metric(plain), by_image(layer.metric, reproduced)
+
+    return observe

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from .._torch import BatchNorm, DropoutNd, OpOverload, is_mutable, storage_key, tensors_in
@@ -12,19 +13,17 @@ from ..graph import (
     IDENTITIES,
     MATRIX_PRODUCTS,
     VIEWS,
-    Geometry,
     Observer,
     Operation,
     StorageMap,
     functional,
-    geometry_of,
     is_batch_norm,
     is_pointwise,
     name_of,
     product_of,
     recording,
 )
-from ._activations import ActivationPath, Call, Learned, Seen, Value
+from ._activations import ActivationPath, Call, Learned, Value
 from ._results import StatisticsError
 
 _PRODUCTS = {"convolution", *MATRIX_PRODUCTS}
@@ -34,17 +33,11 @@ _PRODUCTS = {"convolution", *MATRIX_PRODUCTS}
 class _Followed(NamedTuple):
     """A tensor whose value is known, and how its elements were rearranged since the BatchNorm put them out."""
 
-    geometry: Geometry
+    shape: torch.Size
+    stride: tuple[int, ...]
     is_contiguous: bool
     layout: tuple[Any, ...]
     value: Value
-
-
-class _Frame(NamedTuple):
-    """A module call that has begun: of a BatchNorm that is followed, or of a module on such a one's output."""
-
-    call: Call | None
-    is_on_output: Call | None
 
 
 class Follower(Observer):
@@ -58,7 +51,7 @@ class Follower(Observer):
 
     def __init__(self, begin: Callable[[nn.Module], Call | None]) -> None:
         self._begin = begin
-        self._frames: list[_Frame] = []
+        self._frames: list[tuple[Call | None, Call | None]] = []  # of a module, or of the BatchNorm it is called behind
         self._norm_calls: list[Call] = []
         self._values: StorageMap[_Followed] = StorageMap()
         self._parameters: StorageMap[nn.Parameter] = StorageMap()
@@ -68,35 +61,35 @@ class Follower(Observer):
 
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:  # noqa: ARG002
         """Begin to follow a BatchNorm, or note that a module is called on the output of one."""
+        source = _first_tensor(args)
         call = self._begin(module)
         if call is not None:
             self._norm_calls.append(call)
-            if args and isinstance(args[0], Tensor):
-                call.writing_macs = self._macs.get(args[0]) or 0.0
-        value = self.value_of(args[0]) if len(args) == 1 and isinstance(args[0], Tensor) else None
-        is_output = value is not None and value.operation is None and value.call.output is args[0]
-        self._frames.append(_Frame(call, value.call if is_output and value is not None else None))
+            call.writing_macs = (None if source is None else self._macs.get(source)) or 0.0
+        value = None if source is None or len(args) > 1 else self.value_of(source)
+        is_output = value is not None and value.operation is None and value.call.output is source
+        self._frames.append((call, value.call if is_output and value is not None else None))
 
     def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Note the output of a BatchNorm, or that a module has computed a function of one."""
-        frame = self._frames.pop()
+        call, call_before = self._frames.pop()
         if not isinstance(output, Tensor):
             return
-        value = self.value_of(output)
-        if frame.call is not None:
-            self._leave_norm(frame.call, output, value)
-        elif isinstance(module, DropoutNd) and args and isinstance(args[0], Tensor):
-            source = self.value_of(args[0])  # dropout's output is treated as equal to its input
-            if source is not None:
-                self._set(output, source, (*self.layout_of(args[0]), "alias"))
-        elif value is not None and value.operation is not None and value.call is frame.is_on_output:
-            value.call.modules.setdefault(value, (module, path))
+        value, source = self.value_of(output), _first_tensor(args)
+        if call is not None:
+            self._leave_norm(call, output, value)
+        elif isinstance(module, DropoutNd) and source is not None:
+            found = self.value_of(source)  # dropout's output is treated as equal to its input
+            if found is not None:
+                self._set(output, found, (*self.layout_of(source), "alias"))
+        elif value is not None and value.call is call_before and value.operation is not None and value.module is None:
+            value.module, value.path = module, path
 
     def _leave_norm(self, call: Call, output: Tensor, value: Value | None) -> None:
         self._norm_calls.pop()
         call.is_internal = value is not None and value.call is call and value.operation is not None
-        call.output, call.shape, call.dtype, call.device = output, output.shape, output.dtype, output.device
-        call.own, _ = call.observe(call, output, None)
+        call.output, call.shape = output, output.shape
+        call.own, _ = call.observe(call, output, None, False)
         if not call.is_internal:
             self._follow(output, call)
 
@@ -125,27 +118,21 @@ class Follower(Observer):
     def value_of(self, tensor: Tensor) -> Value | None:
         """Return what a tensor is known to be; views that rearrange all of its elements included."""
         followed = self._values.get(tensor)
-        if followed is None or followed.geometry.shape.numel() != tensor.numel():
-            return None
-        return followed.value
+        return followed.value if followed is not None and followed.shape.numel() == tensor.numel() else None
 
     def layout_of(self, tensor: Tensor) -> tuple[Any, ...]:
         """Return how the elements of a followed tensor are rearranged; () if they are as the BatchNorm put them out."""
-        geometry, is_contiguous, layout, _ = self._followed(tensor)
-        is_same = (tensor.shape, tensor.stride()) == (geometry.shape, geometry.stride)
-        if is_same or (is_contiguous and tensor.is_contiguous()):
-            return layout
-        return (*layout, tensor.shape, tensor.stride())
-
-    def _followed(self, tensor: Tensor) -> _Followed:
         followed = self._values.get(tensor)
-        if followed is None:
-            raise KeyError("the tensor is not followed")
-        return followed
+        assert followed is not None  # noqa: S101  # it has a value
+        is_same = (tensor.shape, tensor.stride()) == (followed.shape, followed.stride)
+        if is_same or (followed.is_contiguous and tensor.is_contiguous()):
+            return followed.layout
+        return (*followed.layout, tensor.shape, tensor.stride())
 
     def _set(self, tensor: Tensor, value: Value, layout: tuple[Any, ...] = ()) -> None:
         if storage_key(tensor):
-            self._values.set(tensor, _Followed(geometry_of(tensor), tensor.is_contiguous(), layout, value))
+            followed = _Followed(tensor.shape, tensor.stride(), tensor.is_contiguous(), layout, value)
+            self._values.set(tensor, followed)
 
     def _follow(self, tensor: Tensor, call: Call) -> None:
         """Begin with a BatchNorm's output."""
@@ -178,14 +165,15 @@ class Follower(Observer):
         if found is not None:
             value, layout = found
             self._set(result, value, layout)
-            bit = self._new_bit(result)
-            value.call.seen.append(Seen(value, bit, *value.call.observe(value.call, result, value)))
+            value.bit = self._new_bit(result)
+            value.measured, value.measured_reproduced = value.call.observe(value.call, result, value, layout != ())
+            value.call.seen.append(value)
         elif is_mutable(operation.func):
             self._values.forget(result)
 
     def _note_same(self, source: Tensor, result: Tensor) -> None:
         parameter = self._parameter_of(source)
-        if parameter is not None and storage_key(result):
+        if parameter is not None:
             self._parameters.set(result, parameter)
         elif storage_key(source) != storage_key(result):
             value = self.value_of(source)
@@ -207,10 +195,11 @@ class Follower(Observer):
             args, keywords = (args[0], (lower + upper) / 2), {}
         operands = tuple(self._operand(arg) for arg in args)
         inputs = [operand for operand in operands if isinstance(operand, Value)]
-        followed = [arg for arg, operand in zip(args, operands, strict=True) if isinstance(operand, Value)]
+        pairs = list(zip(args, operands, strict=True))
+        followed = [arg for arg, operand in pairs if isinstance(operand, Value)]
         if (
             not inputs
-            or any(operand is None and arg is not None for operand, arg in zip(operands, args, strict=True))
+            or any(operand is None and arg is not None for arg, operand in pairs)
             or any(isinstance(value, Tensor) for value in keywords.values())
             or any(value.call is not inputs[0].call for value in inputs)
             or any(tensor.shape != result.shape for tensor in followed)
@@ -219,8 +208,9 @@ class Follower(Observer):
         layout = self.layout_of(followed[0])
         if any(self.layout_of(tensor) != layout for tensor in followed):
             return None  # the output meets a rearrangement of itself
-        has_parameters = any(isinstance(operand, Learned) for operand in operands)
-        if has_parameters and (layout or self._followed(followed[0]).geometry.shape != followed[0].shape):
+        source = self._values.get(followed[0])
+        is_rearranged = layout != () or source is None or source.shape != followed[0].shape
+        if is_rearranged and any(isinstance(operand, Learned) for operand in operands):
             return None  # which channel is which is not known
         return Value(inputs[0].call, function, operands, dict(keywords)), layout
 
@@ -232,6 +222,10 @@ class Follower(Observer):
         if parameter is not None:
             return Learned(parameter, tuple(arg.shape)) if parameter.numel() == arg.numel() else None
         return self.value_of(arg)
+
+
+def _first_tensor(args: tuple[Any, ...]) -> Tensor | None:
+    return args[0] if args and isinstance(args[0], Tensor) else None
 
 
 def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: Any) -> dict[str, ActivationPath]:
@@ -248,12 +242,11 @@ def find_activations(model: nn.Module, norms: Mapping[str, BatchNorm], *inputs: 
     follower = Follower(begin)
     with recording(model, follower):
         output = model(*inputs)
-    leaves = list(tensors_in(output))
+    leaves = tensors_in(output)
     reached = follower.reach_of(leaves) if leaves else -1
     found: dict[str, ActivationPath] = {}
     for name, call in calls:
-        seen = call.activation(reached)
-        path = call.path(None if seen is None else seen.value)
+        path = call.path(call.activation(reached))
         check_same_activation(name, found.setdefault(name, path), path)
         call.forget()
     return found

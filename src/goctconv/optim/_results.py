@@ -16,25 +16,7 @@ class StatisticsError(RuntimeError):
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What was measured of the activations behind one BatchNorm for the last step.
-
-    Attributes:
-        metric: M of every channel, (C,): the mean over images, after ``transform``, before the factor ``cost``.
-        images: The number of images; under data parallelism those of all processes.
-        activation: What was read: a module's name, an operation, or "its output".
-        cost: The factor of M.
-
-    Example:
-        >>> import torch
-        >>> from goctconv import DynamicWeightDecay
-        >>> model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.ReLU())
-        >>> optimizer = DynamicWeightDecay(torch.optim.SGD(model.parameters(), lr=0.1), model)
-        >>> model(torch.rand(16, 4)).mean().backward()
-        >>> optimizer.step()
-        >>> statistics = optimizer.metrics()["0"]
-        >>> statistics.metric.shape, statistics.images, statistics.activation, statistics.cost
-        (torch.Size([4]), 16, '1 (ReLU)', 1.0)
-    """
+    """What `DynamicWeightDecay.metrics` returns of a layer, where the attributes are described."""
 
     metric: Tensor
     images: int
@@ -44,17 +26,7 @@ class LayerStatistics:
 
 @dataclass(frozen=True)
 class Sparsity:
-    """How many γ have faded.
-
-    Attributes:
-        threshold: A channel counts as faded if abs(γ) is below it.
-        layers: Faded channels and all channels of every layer.
-
-    Example:
-        >>> from goctconv.optim._results import Sparsity
-        >>> print(Sparsity(1e-20, {"bn1": (3, 64), "layer1.0.bn1": (29, 64)}))
-        32 of 128 channels (25.0%) are below 1e-20
-    """
+    """What `DynamicWeightDecay.sparsity` returns, where the attributes are described."""
 
     threshold: float
     layers: dict[str, tuple[int, int]]
@@ -147,10 +119,8 @@ class GammaHistory:
 
     def _stacked(self, store: Sequence[dict[str, Tensor]], layer: str) -> Tensor:
         if layer not in self.layers:
-            reason = (
-                "history=0 records nothing" if not self.every else f"there are {', '.join(self.layers) or 'none yet'}"
-            )
-            raise KeyError(f"history has no layer {layer!r}: {reason}")
+            there = f"there are {', '.join(self.layers) or 'none yet'}" if self.every else "history=0 records nothing"
+            raise KeyError(f"history has no layer {layer!r}: {there}")
         return torch.stack([entry[layer] for entry in store])
 
 

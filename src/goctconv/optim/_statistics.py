@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._checks import ArgumentError
-from .._torch import BatchNorm, FakeTensor, forward_hooks_of, in_backward, is_transformed, split, version_of
-from ..graph import OwnedHook
-from ._activations import ActivationPath
+from .._torch import (
+    BatchNorm,
+    FakeTensor,
+    forward_hooks_of,
+    in_backward,
+    is_transformed,
+    parameters_of,
+    split,
+    version_of,
+)
+from ..graph import OwnedHook, gamma_parameters
+from ._activations import ActivationPath, Call
 from ._metrics import Metric, precise
 from ._results import StatisticsError
 
@@ -20,7 +29,7 @@ _CHUNK_BYTES = 1 << 18  # above it, an activation is reproduced image by image, 
 
 
 class Sums(NamedTuple):
-    """A copy of what was summed, and of what the layer costs."""
+    """What was summed, and what the layer costs."""
 
     total: Tensor
     images: Tensor
@@ -29,11 +38,13 @@ class Sums(NamedTuple):
     macs: float
 
 
-class ActivationStatistics:
-    """What the hooks of one BatchNorm have summed since the last step."""
+class WatchedLayer:
+    """A BatchNorm, the parameters that make its γ, and what its hooks have summed since the last step."""
 
-    def __init__(self, name: str, metric: Metric) -> None:
+    def __init__(self, name: str, norm: BatchNorm, metric: Metric) -> None:
         self.name = name
+        self.norm = norm
+        self.parameters = gamma_parameters(norm)
         self.metric = metric
         self.path: ActivationPath | None = None  # until a forward pass has shown it
         self.resolution = 0.0  # side length of the activation's maps, the geometric mean of height and width
@@ -44,7 +55,23 @@ class ActivationStatistics:
         self._pending: tuple[Tensor, int] | None = None
         self._was_read_in_forward = False
 
-    def after_norm(self, module: nn.Module, _: Any, output: Tensor) -> None:
+    @property
+    def gamma(self) -> Tensor:
+        """γ, (C,)."""
+        return cast("Tensor", self.norm.weight)
+
+    def gradient_of_penalty(self, weight: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of ½ Σ weight·γ² for each parameter that makes γ; None where it needs none."""
+        if parameters_of(self.norm).get("weight") is self.parameters[0]:
+            return (weight * self.parameters[0].detach(),)
+        trained = [parameter for parameter in self.parameters if parameter.requires_grad]
+        with torch.enable_grad():
+            gamma = self.gamma
+            outer = (weight * gamma.detach()).to(gamma.dtype)
+            found = iter(torch.autograd.grad(gamma, trained, outer, allow_unused=True) if trained else ())
+        return tuple(next(found) if parameter.requires_grad else None for parameter in self.parameters)
+
+    def after_norm(self, module: BatchNorm, _: Any, output: Tensor) -> None:
         """Read the activation, or wait for the module that computes it: the BatchNorm's forward hook."""
         if not (module.training and torch.is_grad_enabled()) or isinstance(output, FakeTensor):
             return
@@ -57,7 +84,7 @@ class ActivationStatistics:
             else:
                 self._pending = (output, version_of(output))
 
-    def after_activation(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def after_activation(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Read a module's output if its input is the BatchNorm's output: the activation's forward hook."""
         if torch.compiler.is_compiling() or self._pending is None:
             return
@@ -94,17 +121,16 @@ class ActivationStatistics:
         """Add the metric of some images, (B, C)."""
         if values.dim() != 2 or values.shape[0] != images:
             returned = f"returned shape {tuple(values.shape)} for the activation of {self.name!r} and {images} images"
-            raise ArgumentError(
-                "metric", self.metric, "(images, channels)", "reduce all dimensions but the first two", problem=returned
-            )
-        total, count = self.allocate(values.shape[1], values.dtype, values.device)
+            cure = "reduce all dimensions but the first two"
+            raise ArgumentError("metric", self.metric, "(images, channels)", cure, problem=returned)
+        total, count = self.allocate(values.shape[1], values)
         total.add_(values.sum(0))
         count.add_(images)
         self.is_fresh = True
 
-    def allocate(self, channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    def allocate(self, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Make the sums, or move them to where and what the activations are now; return them."""
-        dtype = precise(dtype)
+        dtype, device = precise(like.dtype), like.device
         if self.total is None or self.count is None:
             self.total = torch.zeros(channels, dtype=dtype, device=device)
             self.count = torch.zeros((), dtype=dtype, device=device)
@@ -112,35 +138,37 @@ class ActivationStatistics:
             self.total, self.count = self.total.to(device, dtype), self.count.to(device, dtype)
         return self.total, self.count
 
-    def learn_cost(self, shape: Sequence[int], writing_macs: float, reading_macs: float) -> None:
-        """Note what a channel costs: the size of its map, and the operations per image that make and read it."""
-        self.resolution = math.prod(shape[2:]) ** (1 / max(len(shape) - 2, 1))
-        self.macs = (writing_macs + reading_macs) / max(shape[0], 1)
+    def learn(self, path: ActivationPath, call: Call, output: Tensor) -> None:
+        """Note what follows the layer, and what a channel costs: the size of its map, and operations per image."""
+        images, channels, *sides = call.shape
+        self.path = path
+        self.resolution = math.prod(sides) ** (1 / max(len(sides), 1))
+        self.macs = (call.writing_macs + call.reading_macs) / max(images, 1)
+        self.allocate(channels, output)
 
+    @property
     def sums(self) -> Sums | None:
-        """Return a copy of what was summed; None if nothing ever was."""
+        """What was summed; None if nothing ever was."""
         if self.total is None or self.count is None:
             return None
-        return Sums(self.total.clone(), self.count.clone(), self.is_fresh, self.resolution, self.macs)
+        return Sums(self.total, self.count, self.is_fresh, self.resolution, self.macs)
 
     def restore(self, sums: Sums | None) -> None:
         """Return to what was summed at an earlier time."""
-        self.reset()
+        self.begin_step()
         if sums is not None:
-            total, count = self.allocate(len(sums.total), sums.total.dtype, sums.total.device)
+            total, count = self.allocate(len(sums.total), sums.total)
             total.copy_(sums.total)
             count.copy_(sums.images)
             self.is_fresh = sums.is_fresh
             if sums.resolution:  # a copy has not run yet
                 self.resolution, self.macs = sums.resolution, sums.macs
+        elif self.total is not None and self.count is not None:
+            self.total.zero_()
+            self.count.zero_()
 
-    def reset(self, kept: Tensor | None = None, *, are_sums_zero: bool = False) -> None:
-        """Forget the images, unless ``kept`` is positive; the sums keep their memory, which compiled code knows."""
-        for tensor in () if are_sums_zero else (self.total, self.count):
-            if tensor is not None and kept is None:
-                tensor.zero_()
-            elif tensor is not None and kept is not None:
-                tensor.copy_(torch.where(kept.to(tensor.device) > 0, tensor, 0))
+    def begin_step(self) -> None:
+        """Forget what was seen; the sums keep their memory, which compiled code knows."""
         self._pending = None
         self._was_read_in_forward = False
         self.is_fresh = False
@@ -159,32 +187,20 @@ class ActivationStatistics:
     def _read(self, path: ActivationPath, output: Tensor) -> None:
         output = output.detach()
         if path.steps:
-            values = _by_image(lambda image: self.metric(path.reproduce(image)), output)
+            values = by_image(lambda image: self.metric(path.reproduce(image)), output)
         else:
             values = self.metric(output)
         self.add(values, output.shape[0])
 
-    def measure_reproduced(self, activation: Tensor) -> Tensor:
-        """Return the metric of an activation, summed in the order in which a reproduced one would be."""
-        return _by_image(self.metric, activation)
 
-
-def _by_image(measure: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+def by_image(measure: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
     """Measure images one by one where all together are too large for the processor's cache."""
     if output.device.type != "cpu" or output.numel() * output.element_size() <= _CHUNK_BYTES:
         return measure(output)
     return torch.cat([measure(image) for image in split(output, 1)])
 
 
-def attach(norm: BatchNorm, statistics: ActivationStatistics) -> torch.utils.hooks.RemovableHandle:
-    """Register the hook that reads a BatchNorm's calls."""
-    return norm.register_forward_hook(OwnedHook(statistics.after_norm))
-
-
-def owner_of(norm: BatchNorm) -> ActivationStatistics | None:
-    """Return the statistics that are attached to a BatchNorm."""
-    for hook in forward_hooks_of(norm).values():
-        owner = getattr(getattr(hook, "function", None), "__self__", None)
-        if isinstance(hook, OwnedHook) and isinstance(owner, ActivationStatistics):
-            return owner
-    return None
+def is_watched(norm: BatchNorm) -> bool:
+    """Whether an optimizer reads the activations behind a BatchNorm."""
+    functions = [hook.function for hook in forward_hooks_of(norm).values() if isinstance(hook, OwnedHook)]
+    return any(isinstance(getattr(function, "__self__", None), WatchedLayer) for function in functions)

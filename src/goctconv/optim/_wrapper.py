@@ -31,14 +31,10 @@ def _of_the_wrapped(name: str) -> Any:
 
 
 class OptimizerWrapper(Optimizer):
-    """What schedulers, scalers and training frameworks see: the wrapped optimizer, but for `step`.
+    """What schedulers, scalers and training frameworks see: the wrapped optimizer, but for `step`."""
 
-    Attributes:
-        optimizer: The wrapped one.
-        is_stepping: Whether the wrapped one takes a step for this one.
-    """
-
-    is_stepping = False
+    optimizer: Optimizer
+    is_stepping = False  # whether the wrapped one takes a step for this one
 
     def __init__(self, optimizer: Optimizer) -> None:  # not Optimizer's, which would make groups of its own
         self._begin({"optimizer": optimizer})
@@ -114,12 +110,8 @@ class OptimizerWrapper(Optimizer):
             for name in given:
                 delattr(self.optimizer, name)
 
-    @property
-    def _skipped(self) -> Tensor | None:
-        """A positive number if this step will do nothing; None where that was decided before."""
-        return self._from_scaler("found_inf")
-
     def _from_scaler(self, name: str) -> Tensor | None:
+        """Return the scale, or a positive number if this step will do nothing; None where there is no such scaler."""
         found: Tensor | None = vars(self).get(name)
         return found
 
@@ -130,5 +122,5 @@ class OptimizerWrapper(Optimizer):
 
     def _unless_skipped(self, step: Tensor) -> Tensor:
         """Return a change of a parameter, or nothing if the step does nothing."""
-        skipped = self._skipped
+        skipped = self._from_scaler("found_inf")
         return step if skipped is None else torch.where(skipped.to(step.device) > 0, torch.zeros_like(step), step)

@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -45,40 +45,40 @@ class Configuration:
 
     def to_toml(self) -> str:
         """Return all options that files have as TOML; those that are not set stand in comments."""
-        found = options_of(type(self))
-        return to_toml((found[name], getattr(self, name)) for name in found)
+        lines = []
+        for name, found in options_of(type(self)).items():
+            given = getattr(self, name)
+            value = found.kind.none if given is None else given
+            if found.is_spelled and given is None and not value:
+                lines.append(f"# {found.spelling} is not set")
+            elif found.is_spelled:
+                lines.append(f"{found.spelling} = {_text(value)}")
+        return "\n".join(lines) + "\n"
 
     def changes(self) -> dict[str, str]:
         """Return the options whose values are not the defaults, spelled as on the command line."""
-        found = [(option, getattr(self, name)) for name, option in options_of(type(self)).items()]
-        return {
-            option.spelling: option.text(value)
-            for option, value in found
-            if option.is_spelled and value != option.default
-        }
+        found = (
+            (option, getattr(self, option.name)) for option in options_of(type(self)).values() if option.is_spelled
+        )
+        return {option.spelling: option.text(value) for option, value in found if value != option.default}
 
 
 def documented(config: type[C]) -> type[C]:
     """Append the options that a configuration adds, with their help, to its docstring."""
-    bases = [base for base in config.__mro__[1:] if issubclass(base, Configuration)]
-    inherited = {name for base in bases for name in options_of(base)}
     lines = [
-        f"    {name}: {spelled(found.help, in_python)}"
+        f"    {name}: {spelled('; '.join(filter(None, [found.help, found.in_python])), in_python)}"
         for name, found in options_of(config).items()
-        if name not in inherited or name in config.__annotations__
+        if name in config.__annotations__
     ]
     config.__doc__ = "\n".join([inspect.cleandoc(config.__doc__ or ""), "", "Attributes:", *lines])
     return config
 
 
 def option(default: Any, help: str, kind: Kind | None = None, **described: Any) -> Any:  # noqa: A002  # as argparse
-    """Return a field of a configuration.
+    """Return a field of a configuration, with other attributes of `Option` by keyword.
 
-    Args:
-        default: The value where none is given; checked with all others.
-        help: What the value is, with other options as ``{name}``: for the command line and for the docstring.
-        kind: Which values it may have; by default those like the default.
-        **described: Other attributes of `Option`.
+    The help, for the command line and the docstring, names other options as ``{name}``. By default the option may have
+    values like the default.
     """
     found = Option(help, kind or kind_of(default), default, **described)
     if isinstance(default, dict):
@@ -123,18 +123,6 @@ def explains_options(config: type[Configuration]) -> Callable[[Callable[P, R]], 
     return decorate
 
 
-def to_toml(options: Iterable[tuple[Option, Any]]) -> str:
-    """Return options with their values as TOML; those that are not set stand in comments."""
-    lines = []
-    for option, given in options:
-        value = option.kind.none if given is None else given
-        if option.is_spelled and given is None and not value:
-            lines.append(f"# {option.spelling} is not set")
-        elif option.is_spelled:
-            lines.append(f"{option.spelling} = {_text(value)}")
-    return "\n".join(lines) + "\n"
-
-
 def read_toml(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
     """Return the values that a file gives, by the names of fields."""
     known = {option.spelling: option for option in options.values() if option.is_spelled}
@@ -142,8 +130,8 @@ def read_toml(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
     for key, given in _toml().loads(file.read_text(encoding="utf-8")).items():
         spelling = key.replace("_", "-")
         if spelling not in known:
-            problem = f"is no option{nearest(spelling, known)}"
-            raise ArgumentError(key, given, problem=f"{problem}; all are {', '.join(known)}")
+            problem = f"is no option{nearest(spelling, known)}; all are {', '.join(known)}"
+            raise ArgumentError(key, given, problem=problem)
         option = known[spelling]
         if option.name in values:
             raise ArgumentError(option.name, given, problem="is given twice, with - and with _", cure="remove one")

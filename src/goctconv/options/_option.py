@@ -19,27 +19,16 @@ _HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's
 
 @dataclass(frozen=True)
 class Kind:
-    """The values that an option may have.
+    """The values that an option may have."""
 
-    Attributes:
-        check: A function of the option's name and a value that returns the value or raises an `ArgumentError`.
-        parse: Makes a value of a text, or returns the text where that is impossible; None: not on the command line.
-        metavar: Stands for the value in the help.
-        each: The kind of the parts of a tuple, which is a list in a file.
-        nargs: How many arguments the command line takes: "+", or empty for one, in which commas separate parts.
-        is_switch: Whether the option takes no value on the command line.
-        is_optional: Whether the value may be None.
-        none: The word for None; empty if there is none.
-    """
-
-    check: Callable[[str, Any], Any]
-    parse: Callable[[str], Any] | None = None
-    metavar: str = ""
-    each: Kind | None = None
-    nargs: str = ""
-    is_switch: bool = False
-    is_optional: bool = False
-    none: str = ""
+    check: Callable[[str, Any], Any]  # of the option's name and a value: returns the value or raises an ArgumentError
+    parse: Callable[[str], Any] | None = None  # makes a value of a text, or returns it; None: not on the command line
+    metavar: str = ""  # stands for the value in the help
+    each: Kind | None = None  # the kind of the parts of a tuple, which is a list in a file
+    nargs: str = ""  # arguments on the command line: "+", or empty for one, in which commas separate parts
+    is_switch: bool = False  # whether the option takes no value on the command line
+    is_optional: bool = False  # whether the value may be None
+    none: str = ""  # the word for None; empty if there is none
 
     def optional(self, word: str = "") -> Kind:
         """Return the kind whose value may be None, which a word may stand for."""
@@ -47,19 +36,21 @@ class Kind:
         return replace(self, is_optional=True, none=word, metavar=metavar)
 
 
-def _integer(text: str) -> int | str:
-    try:
-        return int(text.replace("_", "").replace(",", ""))
-    except ValueError:
-        return text
+def _parser(make: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a function that returns what is made of a text, or the text where that is impossible."""
+
+    def parse(text: str) -> Any:
+        try:
+            return make(text)
+        except (ValueError, ZeroDivisionError):
+            return text
+
+    return parse
 
 
-def float_of(text: str) -> float | str:
-    """Return the number that a text spells, or the text."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
+_integer = _parser(lambda text: int(text.replace("_", "").replace(",", "")))
+float_of = _parser(float)
+"""Returns the number that a text spells, or the text."""
 
 
 def integer(least: int) -> Kind:
@@ -92,14 +83,7 @@ def path(metavar: str = "FILE") -> Kind:
 
 
 def several(each: Kind, expected: str, metavar: str, accepts: Callable[[tuple[Any, ...]], bool]) -> Kind:
-    """Return the kind of tuples of values of a kind.
-
-    Args:
-        each: The kind of each value.
-        expected: What the tuple must be.
-        metavar: Stands for it in the help.
-        accepts: Whether values make such a tuple.
-    """
+    """Return the kind of tuples of values of a kind, of which ``accepts`` says whether they are as expected."""
 
     def check(name: str, value: Any) -> tuple[Any, ...]:
         values = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
@@ -125,19 +109,11 @@ def paths(metavar: str) -> Kind:
 def shares() -> Kind:
     """Return the kind of rising shares between 0 and 1, which may be written as fractions."""
 
-    def parse(text: str) -> float | str:
-        try:
-            return float(Fraction(text))
-        except (ValueError, ZeroDivisionError):
-            return text
+    def are_rising(values: tuple[float, ...]) -> bool:
+        return bool(values) and list(values) == sorted(set(values))
 
-    each = Kind(lambda name, value: check_number(name, value, above=0, below=1), parse)
-    return several(
-        each,
-        "rising shares between 0 and 1, such as 2/3,5/6",
-        "X,...",
-        lambda values: list(values) == sorted(set(values)) and bool(values),
-    )
+    each = replace(number(above=0, below=1), parse=_parser(lambda text: float(Fraction(text))))
+    return several(each, "rising shares between 0 and 1, such as 2/3,5/6", "X,...", are_rising)
 
 
 def kind_of(default: Any) -> Kind:
@@ -153,38 +129,24 @@ def kind_of(default: Any) -> Kind:
     return path() if isinstance(default, Path) else ANY
 
 
-def _truth(text: str) -> bool | str:
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
-SWITCH = Kind(lambda name, value: check_instance(name, value, bool, "True or False"), _truth, is_switch=True)
+SWITCH = Kind(lambda name, value: check_instance(name, value, bool, "True or False"), str, is_switch=True)
 TEXT = Kind(lambda name, value: check_instance(name, value, str, "a text"), str, "TEXT")
 ANY = Kind(lambda _, value: value, is_optional=True)
 
 
 @dataclass(frozen=True)
 class Option:
-    """A field of a configuration.
-
-    Attributes:
-        help: What the value is.
-        kind: Which values it may have.
-        default: The value where none is given.
-        group: The title under which the help of the command line lists it.
-        resume: When a run that is resumed may have another value.
-        name: Of the field.
-        spelling: Its name in files and on the command line; by default made of the field's name.
-        in_presets: Whether a preset sets it.
-    """
+    """A field of a configuration."""
 
     help: str
     kind: Kind
     default: Any
-    group: str = "training"
-    resume: str = FIXED
+    group: str = "training"  # the title under which the help of the command line lists it
+    resume: str = FIXED  # when a run that is resumed may have another value
     name: str = ""
-    spelling: str = ""
-    in_presets: bool = True
+    spelling: str = ""  # the name in files and on the command line; by default made of the field's name
+    in_presets: bool = True  # whether a preset sets it
+    in_python: str = ""  # what else callers in Python can pass; in the docstring alone
 
     @property
     def is_spelled(self) -> bool:
@@ -199,9 +161,8 @@ class Option:
 
     def read(self, text: str) -> Any:
         """Return the value that a text spells."""
-        if self.kind.none and text == self.kind.none:
-            return None
-        return self.check(text if self.kind.parse is None else self.kind.parse(text))
+        is_none = self.kind.none and text == self.kind.none
+        return None if is_none else self.check(text if self.kind.parse is None else self.kind.parse(text))
 
     def text(self, value: Any) -> str:
         """Return how a value is written on the command line."""

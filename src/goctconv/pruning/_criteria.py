@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,8 +16,6 @@ from .propagate import Facts
 Criterion: TypeAlias = str | Callable[[nn.Module], Mapping[str, Tensor]]
 """A name, or a function of the model that returns scores (C,) of BatchNorm channels by module; low ones are masked."""
 
-Keep: TypeAlias = "str | nn.Module | Iterable[str | nn.Module]"
-"""Layers that keep all channels: names or globs of modules, or modules."""
 _OF_FILTERS = ("l1_filter", "geometric_median")
 CRITERIA = ("gamma", "gamma_first", *_OF_FILTERS)
 
@@ -32,9 +28,7 @@ def check_criterion(criterion: Criterion, threshold: float | None, ratio: float 
             raise ArgumentTypeError("criterion", criterion, f"one of {', '.join(CRITERIA)}, or a function", cure)
         check_choice("criterion", criterion, CRITERIA, cure)
     if (threshold is None) == (ratio is None):
-        cure = (
-            "give one of them: a threshold of scores (1e-20 is published for abs(γ)) or the share of channels to mask"
-        )
+        cure = "give one of them: a threshold of scores (1e-20 is published for abs(γ)), or a share of the channels"
         raise ArgumentError("threshold", threshold, problem=f", {{ratio={ratio!r}}}", cure=cure)
     if threshold is not None:
         check_number("threshold", threshold, 0)
@@ -57,9 +51,8 @@ def scores(
         return {**own, **{name: own[first] for name, first in first_of_chain(found).items() if name in own}}
     scored = _filter_scores(criterion, norms, found, dict(model.named_parameters()))
     if not scored:
-        raise ArgumentError(
-            "criterion", criterion, problem="scores filters, and no BatchNorm comes right behind a layer"
-        )
+        problem = "scores filters, and no BatchNorm comes right behind a layer"
+        raise ArgumentError("criterion", criterion, problem=problem)
     return scored
 
 
@@ -113,10 +106,8 @@ def _filter_scores(
         if weight is None or name not in norms or weight.shape[dimension] != norms[name].num_features:
             continue
         filters = weight.detach().double().cpu().movedim(dimension, 0).flatten(1)
-        if criterion == "l1_filter":
-            found[name] = filters.abs().sum(1)
-        else:
-            found[name] = torch.cdist(filters, filters).sum(1)
+        distances = filters.abs() if criterion == "l1_filter" else torch.cdist(filters, filters)
+        found[name] = distances.sum(1)
     return found
 
 
@@ -156,26 +147,3 @@ def _lowest(score: Tensor, count: int, places: Tensor | None = None) -> Tensor:
     mask = torch.zeros(len(score), dtype=torch.bool)
     mask[torch.from_numpy(order[:count].copy())] = True
     return mask
-
-
-def named_norms(norms: dict[str, BatchNorm], model: nn.Module, keep: Keep) -> set[str]:
-    """Return the layers that ``keep`` names."""
-    found: set[str] = set()
-    paths = dict(model.named_modules(remove_duplicate=False))
-    names = {id(norm): name for name, norm in norms.items()}
-    given = [keep] if isinstance(keep, str | nn.Module) or not isinstance(keep, Iterable) else list(keep)
-    for selector in given:
-        if isinstance(selector, nn.Module):
-            modules = [selector]
-        elif isinstance(selector, str):
-            modules = [module for path, module in paths.items() if fnmatch.fnmatchcase(path, selector)]
-        else:
-            raise ArgumentTypeError("keep", selector, "a module, its name or a glob")
-        matched = {names[id(inner)] for module in modules for inner in module.modules() if id(inner) in names}
-        if not matched:
-            near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
-            shown = selector if isinstance(selector, str) else type(selector)
-            there = f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"
-            raise ArgumentError("keep", shown, problem="matches no BatchNorm with γ", cure=there)
-        found |= matched
-    return found

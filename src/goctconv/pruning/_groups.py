@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .._checks import ArgumentError
-from .._torch import split, unique_inverse
 from ..graph import unwrapped
 from ._copies import sharing_copy
 from ._inputs import as_call, batch_norms, check_devices, quiet
@@ -54,30 +54,11 @@ class ChannelGroups:
         Args:
             removed: The channels that are gone, by BatchNorm, as ``plan.removed`` has them.
         """
-        kept = {}
-        for name, groups in self.of.items():
-            stays = torch.ones(len(groups), dtype=torch.bool)
-            stays[list(removed.get(name, ()))] = False
-            kept[name] = groups[stays]
-        _, numbered = unique_inverse(torch.cat(list(kept.values())))
-        parts = split(numbered, [len(groups) for groups in kept.values()])
-        return ChannelGroups(dict(zip(kept, parts, strict=True)))
+        return _numbered({name: np.delete(of.numpy(), list(removed.get(name, ()))) for name, of in self.of.items()})
 
     def __repr__(self) -> str:
         channels = sum(len(groups) for groups in self.of.values())
         return f"ChannelGroups({self.count} groups of {channels} channels in {len(self.of)} layers)"
-
-    def _check(self, lengths: Mapping[str, int]) -> None:
-        """Check that layers have the channels that the groups are of."""
-        for name, length in lengths.items():
-            if name in self.of and len(self.of[name]) != length:
-                raise ArgumentError(
-                    "values",
-                    length,
-                    f"{len(self.of[name])}",
-                    "use groups.without(plan.removed) for a pruned network",
-                    problem=f"channels of {name!r}",
-                )
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the mean over each group in place of each channel's own value; of the layers that are given.
@@ -89,19 +70,14 @@ class ChannelGroups:
         Raises:
             ArgumentError: A layer has other channels than the groups are of.
         """
-        self._check({name: len(value) for name, value in values.items()})
         known = {name: value for name, value in values.items() if name in self.of}
         if not known:
             return dict(values)
-        like = next(iter(known.values()))
-        total, number = like.new_zeros(self.count), like.new_zeros(self.count)
-        for name, value in known.items():
-            index = self.of[name].to(like.device)
-            total.index_add_(0, index, value.to(like.device, like.dtype))
-            number.index_add_(0, index, torch.ones_like(index, dtype=like.dtype))
+        total, number = self._sums(known)
         means = total / number.clamp(min=1)
+        of = {name: self.of[name].to(means.device) for name in known}
         return {
-            name: means[self.of[name].to(like.device)].to(value.device, value.dtype) if name in known else value
+            name: means[of[name]].to(value.device, value.dtype) if name in of else value
             for name, value in values.items()
         }
 
@@ -118,16 +94,23 @@ class ChannelGroups:
         """
         inner = unwrapped(model)
         gammas = {name: cast("Tensor", inner.get_submodule(name).weight) for name in self.of}
-        self._check({name: len(gamma) for name, gamma in gammas.items()})
-        first = next(iter(gammas.values()))
-        squares = torch.zeros(self.count, dtype=first.dtype, device=first.device)
-        number = torch.zeros_like(squares)
-        for name, gamma in gammas.items():
-            index = self.of[name].to(squares.device)
-            squares = squares.index_add(0, index, (gamma**2).to(squares.device))
-            number = number.index_add(0, index, torch.ones_like(index, dtype=squares.dtype))
+        squares, number = self._sums({name: gamma**2 for name, gamma in gammas.items()})
         used = squares > 0  # the root has no gradient at 0
         return (number[used] * squares[used]).sqrt().sum()
+
+    def _sums(self, values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the sum over each group, and how many values it is of; on the device and in the type of the first."""
+        like = next(iter(values.values()))
+        total, number = like.new_zeros(self.count), like.new_zeros(self.count)
+        for name, value in values.items():
+            channels = len(self.of[name])
+            if len(value) != channels:
+                cure = "use groups.without(plan.removed) for a pruned network"
+                raise ArgumentError("values", len(value), str(channels), cure, problem=f"channels of {name!r}")
+            index = self.of[name].to(like.device)
+            total = total.index_add(0, index, value.to(like.device, like.dtype))
+            number.index_add_(0, index, torch.ones_like(index, dtype=like.dtype))
+        return total, number
 
 
 def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
@@ -164,6 +147,11 @@ def groups_of(facts: Facts) -> ChannelGroups:
         unknown = (norm.labels < FIRST).numpy()
         labels[name] = np.where(unknown, np.arange(alone, alone + len(unknown)), labels[name])
         alone += len(unknown)
-    _, numbered = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
-    parts = np.split(numbered.reshape(-1), np.cumsum([len(of) for of in labels.values()])[:-1])
+    return _numbered(labels)
+
+
+def _numbered(labels: Mapping[str, NDArray[np.int64]]) -> ChannelGroups:
+    """Return the groups of channels with equal labels, numbered from 0."""
+    _, numbers = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
+    parts = np.split(numbers.reshape(-1), np.cumsum([len(of) for of in labels.values()])[:-1])
     return ChannelGroups({name: torch.from_numpy(part.copy()) for name, part in zip(labels, parts, strict=True)})

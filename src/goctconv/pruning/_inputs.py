@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -22,6 +24,7 @@ _DEEPEST = 8  # levels of containers and objects that an output may consist of
 _QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized")
 _COMPUTED_WEIGHTS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 _CHUNK = 1 << 15  # elements that are summed at once, as many as fit into a processor's cache
+_SMALL = 1 << 12  # elements at most of tensors that are summed together
 _AGREEMENT = 1e-12  # of sums in another order, as a share of what they can be at most
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -64,7 +67,7 @@ def as_call(example_inputs: Any) -> Call:
         call = (example_inputs, {})
     else:
         call = ((example_inputs,), {})
-    tensors = list(tensors_in(call))
+    tensors = tensors_in(call)
     if not tensors:
         raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
     for tensor in tensors:
@@ -112,10 +115,19 @@ def set_mode(model: nn.Module, *, with_heads: bool) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show no warnings, and leave the global generators of random numbers as they were."""
-    with undisturbed(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Show no warnings, collect no garbage, and leave the global generators of random numbers as they were.
+
+    Collecting would go through every module of every copy, again and again, and find next to nothing.
+    """
+    is_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with undisturbed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if is_collecting:
+            gc.enable()
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
@@ -173,22 +185,37 @@ def check_finite(model: nn.Module) -> dict[str, list[float]]:
     return found
 
 
-@torch.no_grad()
 def fingerprint(model: nn.Module) -> dict[str, list[float]]:
     """Return the sum, the least and the largest value, and the number of values of every tensor, by name."""
-    return {
-        name: fingerprint_of(tensor)
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-        if tensor.is_floating_point() and tensor.numel()
-    }
+    return fingerprints({**dict(model.named_parameters()), **dict(model.named_buffers())})
 
 
 @torch.no_grad()
-def fingerprint_of(tensor: Tensor) -> list[float]:
-    """Return the sum, the least and the largest value, and the number of values of a tensor."""
-    least, largest = tensor.aminmax()
-    total = sum(float(part.sum(dtype=torch.float64)) for part in split(tensor.reshape(-1), _CHUNK))
-    return [total, float(least), float(largest), float(tensor.numel())]
+def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Return the sum, the least and the largest value, and the number of values of tensors with numbers, by name."""
+    flat = {name: its.reshape(-1) for name, its in tensors.items() if its.is_floating_point() and its.numel()}
+    small = [name for name, its in flat.items() if len(its) <= _SMALL]
+    found = dict(zip(small, _rows([flat[name] for name in small]), strict=True))
+    return {name: found.get(name) or _row(its) for name, its in flat.items()}
+
+
+def _row(values: Tensor) -> list[float]:
+    least, largest = values.aminmax()
+    total = sum(float(part.sum(dtype=torch.float64)) for part in split(values, _CHUNK))
+    return [total, float(least), float(largest), float(len(values))]
+
+
+def _rows(tensors: Sequence[Tensor]) -> list[list[float]]:
+    """Return what `_row` does for each of some tensors, all at once."""
+    if not tensors:
+        return []
+    lengths = [len(values) for values in tensors]
+    starts = np.cumsum([0, *lengths[:-1]])
+    together = torch.cat([values.double().cpu() for values in tensors]).numpy()
+    with np.errstate(all="ignore"):  # of damaged weights, which `check_finite` tells of
+        columns = [function.reduceat(together, starts) for function in (np.add, np.minimum, np.maximum)]
+    rows: list[list[float]] = np.stack([*columns, lengths], 1).tolist()
+    return rows
 
 
 def is_of(model: nn.Module, known: Mapping[str, Sequence[float]]) -> bool:

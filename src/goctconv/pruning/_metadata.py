@@ -52,10 +52,7 @@ def new_numbers(
 ) -> dict[str, dict[str, int]]:
     """Return the new metadata of a pruned model, by module and attribute, such as ``feature_info.3.num_chs``.
 
-    Args:
-        before: The model as it was; one that keeps account of its channels itself needs nothing.
-        after: The pruned one.
-        shapes: Those that were recorded of both.
+    The shapes are those that were recorded of both models. One that keeps account of its channels itself needs nothing.
     """
     if hasattr(before, "resize_channels"):
         return {}
@@ -91,26 +88,22 @@ def _entries(model: nn.Module) -> Iterator[tuple[int, str, int]]:
 
 def _of_head(before: nn.Module, after: nn.Module) -> dict[str, dict[str, int]]:
     """Return the inputs of the classifier where the model, or a module that holds it, has their number."""
-    heads = [_head(model) for model in (before, after)]
-    old, new = (None if head is None else _inputs(head) for head in heads)
-    if heads[0] is None or old is None or new is None or old == new:
+    (head, old), (_, new) = _head(before), _head(after)
+    if old is None or new is None or old == new:
         return {}
     found: dict[str, dict[str, int]] = {}
     for path, module in before.named_modules():
-        is_around = any(child is heads[0] for child in module.modules()) and module is not heads[0]
+        is_around = module is not head and any(child is head for child in module.modules())
         held = [name for name in _INPUTS_OF_HEAD if is_around and vars(module).get(name) == old]
         if held:
             found[path] = dict.fromkeys(held, new)
     return found
 
 
-def _head(model: nn.Module) -> nn.Module | None:
+def _head(model: nn.Module) -> tuple[Any, int | None]:
+    """Return the classifier, and how many channels it takes."""
     get = getattr(model, "get_classifier", None)
     head = get() if callable(get) else None
-    return head if isinstance(head, nn.Module) else None
-
-
-def _inputs(head: nn.Module) -> int | None:
     if isinstance(head, nn.Linear):
-        return head.in_features
-    return head.in_channels if isinstance(head, ConvNd) else None
+        return head, head.in_features
+    return head, head.in_channels if isinstance(head, ConvNd) else None

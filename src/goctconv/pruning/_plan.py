@@ -22,19 +22,15 @@ from .surgery import Moves, Shapes, Surgery, cut_like
 
 FORMAT = "goctconv-pruning-plan"
 VERSION = 2
+_OTHER = "it is for another model, or has been applied already"
 
 
 @dataclass(frozen=True)
 class Masks:
-    """Masked channels by BatchNorm.
+    """Masked channels by BatchNorm."""
 
-    Attributes:
-        gammas: Where γ := 0.
-        biases: Where β := 0 too.
-    """
-
-    gammas: dict[str, list[int]]
-    biases: dict[str, list[int]]
+    gammas: dict[str, list[int]]  # where γ := 0
+    biases: dict[str, list[int]]  # where β := 0 too
 
     def apply(self, model: nn.Module, surgery: Surgery | None = None) -> None:
         """Set them to 0, in place."""
@@ -140,18 +136,14 @@ class PruningPlan:
     def _fits(self, masked: nn.Module) -> bool:
         """Whether what was moved is right for a masked model; warns where it would be missed."""
         is_analysed = bool(self.weights) and is_of(masked, self.weights)
-        if self.moves is None and is_analysed and self.adds:
-            warnings.warn(
-                "this plan was loaded, and the constants that it moves are not in its file: load the state dict of the "
-                "slim model into the result, or plan the model again",
-                stacklevel=3,
+        if self.adds and (self.moves is None) == is_analysed:
+            problem = (
+                "this plan was loaded, and the constants that it moves are not in its file"
+                if is_analysed
+                else "the model has other weights than those that were analysed, so constants that go are missed"
             )
-        if self.moves is not None and not is_analysed and self.adds:
-            warnings.warn(
-                "the model has other weights than those that were analysed, so constants that go are missed: load the "
-                "state dict of the slim model into the result, or plan this model",
-                stacklevel=3,
-            )
+            cure = "load the state dict of the slim model into the result, or plan this model"
+            warnings.warn(f"{problem}: {cure}", stacklevel=3)
         return is_analysed
 
     def then(self, second: PruningPlan) -> PruningPlan:
@@ -217,8 +209,7 @@ class PruningPlan:
             gamma = gammas.get(name)
             if gamma is not None and len(gamma) != layer.channels:
                 raise PruningError(
-                    f"the plan is for {layer.channels} channels of {name!r}, the model has {len(gamma)}: it is for "
-                    "another model, or has been applied already"
+                    f"the plan is for {layer.channels} channels of {name!r}, the model has {len(gamma)}: {_OTHER}"
                 )
 
     def _check(self, model: nn.Module) -> None:
@@ -231,10 +222,8 @@ class PruningPlan:
                 size = tensors[name].shape[dimension] if dimension < tensors[name].dim() else 0
                 was = first.sizes.get(name, {}).get(dimension, size)
                 if size != was or (kept and kept[-1] >= size):
-                    raise PruningError(
-                        f"the plan cuts {name!r} with {was} entries along dimension {dimension}, the model's has "
-                        f"{size}: it is for another model, or has been applied already"
-                    )
+                    entries = f"with {was} entries along dimension {dimension}, the model's has {size}"
+                    raise PruningError(f"the plan cuts {name!r} {entries}: {_OTHER}")
         for name in self.biases:
             if name in tensors:
                 raise PruningError(f"the plan adds {name!r}, which the model has: it has been applied already")
@@ -269,7 +258,7 @@ class PruningPlan:
         try:
             steps = [Shapes(**_with_keys(step, int)) for step in data["steps"]]
             report = PruningReport.from_dict(data["report"])
-            removed = {str(name): [int(channel) for channel in channels] for name, channels in data["removed"].items()}
+            removed = {str(name): list(map(int, channels)) for name, channels in data["removed"].items()}
             return cls(Masks(**data["masks"]), removed, steps, report, dict(data["weights"]), adds=bool(data["adds"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error

@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .._torch import tensors_in
-from ..graph import compare_timings, unwrapped
+from ..graph import Selection, compare_timings, unwrapped
 from ._copies import independent_copy, sharing_copy
-from ._criteria import Criterion, Keep
+from ._criteria import Criterion
 from ._inputs import Call, as_call, copied, quiet
 from ._plan import PruningPlan
 from ._report import PruningReport
@@ -77,7 +77,7 @@ def plan_pruning(
     criterion: Criterion = "gamma",
     groups: bool = False,
     bn_bias: BnBias = "keep",
-    keep: Keep = (),
+    keep: Selection = (),
     round_to: int | None = None,
     min_channels: int = 1,
 ) -> PruningPlan:
@@ -114,7 +114,7 @@ def prune_channels(
     criterion: Criterion = "gamma",
     groups: bool = False,
     bn_bias: BnBias = "keep",
-    keep: Keep = (),
+    keep: Selection = (),
     round_to: int | None = None,
     min_channels: int = 1,
     inplace: bool = False,
@@ -143,7 +143,7 @@ def prune_channels(
             by BatchNorm. Scores of filters exist for layers right before a BatchNorm only.
         groups: Whether channels that can only go together, such as those that are summed, share their mean score.
         bn_bias: ``"keep"`` leaves β of masked channels, which become constants; ``"zero"`` masks it too.
-        keep: BatchNorm layers that keep all channels: names, globs or modules.
+        keep: BatchNorm layers that keep all channels: names, globs, modules, or functions of name and module.
         round_to: Let the number of channels of every layer be a multiple of it, if possible.
         min_channels: The least number of channels of every layer.
         inplace: Change the model itself; if anything goes wrong, it is as before, bit for bit.

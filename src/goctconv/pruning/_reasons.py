@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .._checks import Spelling, in_python, spelled
 
 _GAP = "…"
-_BETWEEN = " → "
 _PLACES = 4  # that are listed
 
 TEXTS = {
@@ -83,15 +83,10 @@ class Reason:
 
 @dataclass
 class ReasonGroup:
-    """Reasons of one kind.
+    """Reasons of one kind."""
 
-    Attributes:
-        text: The reason in words, with gaps where the names of layers differ.
-        places: How many channels are held, by what stands in the gaps.
-    """
-
-    text: str
-    places: dict[str, int] = field(default_factory=dict)
+    text: str  # in words, with gaps where the names of layers differ
+    places: dict[str, int] = field(default_factory=dict)  # how many channels are held, by what stands in the gaps
 
     @property
     def count(self) -> int:
@@ -101,9 +96,8 @@ class ReasonGroup:
     def __str__(self) -> str:
         if len(self.places) == 1:
             return self.text
-        most = sorted(self.places.items(), key=lambda item: -item[1])
-        listed = [f"{place} ({count:,})" for place, count in most[:_PLACES]]
-        more = [f"{len(most) - _PLACES} more"] if len(most) > _PLACES else []
+        listed = [f"{place} ({count:,})" for place, count in Counter(self.places).most_common(_PLACES)]
+        more = [f"{len(self.places) - _PLACES} more"] if len(self.places) > _PLACES else []
         return f"{self.text}: {', '.join(listed + more)}"
 
 
@@ -117,10 +111,8 @@ def grouped(counts: Mapping[Reason, int], spelling: Spelling | None = None) -> l
     """
     kinds: dict[tuple[str, str], dict[Reason, int]] = {}
     for reason, count in counts.items():
-        key = reason.kind, "" if reason.kind in _BY_LAYERS else reason.by
-        kinds.setdefault(key, {})[reason] = count
-    groups = [_group(reasons, spelling) for reasons in kinds.values()]
-    return sorted(groups, key=lambda group: -group.count)
+        kinds.setdefault((reason.kind, "" if reason.kind in _BY_LAYERS else reason.by), {})[reason] = count
+    return sorted((_group(reasons, spelling) for reasons in kinds.values()), key=lambda group: -group.count)
 
 
 def _group(reasons: Mapping[Reason, int], spelling: Spelling | None) -> ReasonGroup:
@@ -132,6 +124,6 @@ def _group(reasons: Mapping[Reason, int], spelling: Spelling | None) -> ReasonGr
     ordered = sorted(differ, key=lambda name: TEXTS.get(first.kind, "").find(f"{{{name}}}"))
     group = ReasonGroup(shown.text(spelling))
     for reason, count in reasons.items():
-        place = _BETWEEN.join(getattr(reason, name) or "the model" for name in ordered)
+        place = " → ".join(getattr(reason, name) or "the model" for name in ordered)
         group.places[place] = group.places.get(place, 0) + count
     return group

@@ -20,22 +20,7 @@ _CURES = {
 
 @dataclass(frozen=True)
 class PrunedLayer:
-    """A BatchNorm before and after.
-
-    Attributes:
-        channels: Before.
-        masked: How many were masked.
-        removed: How many are gone: masked ones, and those that depend on masked ones alone.
-        held: Why the other masked ones stayed: the reason by channel.
-
-    Example:
-        >>> from goctconv.pruning import Reason
-        >>> from goctconv.pruning._report import PrunedLayer
-        >>> reason = Reason("keep", "layer1.bn1")
-        >>> layer = PrunedLayer(64, masked=20, removed=18, held={3: reason, 7: reason})
-        >>> layer.left, layer.channels_by_reason()
-        (46, {Reason(kind='keep', layer='layer1.bn1', by=''): [3, 7]})
-    """
+    """A BatchNorm before and after, as `PruningReport.layers` describes it."""
 
     channels: int
     masked: int
@@ -179,7 +164,9 @@ class PruningReport:
             ("MACs", *self.macs),
             ("bytes of activations", *self.activations),
         ]
-        return [*rows, *([("milliseconds", *self.milliseconds)] if self.milliseconds else [])]
+        if self.milliseconds:
+            rows.append(("milliseconds", *self.milliseconds))
+        return rows
 
     def hints(self, spelling: Spelling | None = None) -> list[str]:
         """Return options that may let more channels go.
@@ -199,7 +186,7 @@ class PruningReport:
                 where the text suggests one; as in Python by default.
         """
         lines = [self.summary()]
-        rows = [(name, _number(before), _number(after), _share(before, after)) for name, before, after in self.totals()]
+        rows = [_row(*total) for total in self.totals()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
         lines += [line for line in [self.proof()] if line]
@@ -216,9 +203,7 @@ class PruningReport:
             "channels": self.channels,
             "masked": self.masked,
             "removed": self.removed,
-            "parameters": list(self.parameters),
-            "macs": list(self.macs),
-            "activations": list(self.activations),
+            **{key: list(getattr(self, key)) for key in ("parameters", "macs", "activations")},
             "milliseconds": None if self.milliseconds is None else list(self.milliseconds),
             "difference": dict(self.difference),
             "notes": list(self.notes),
@@ -248,58 +233,47 @@ class PruningReport:
                 name: PrunedLayer(layer["channels"], layer["masked"], layer["removed"], _held(layer["held"]))
                 for name, layer in data["layers"].items()
             }
-            parameters, macs, activations = (_pair(data[key]) for key in ("parameters", "macs", "activations"))
+            parameters, macs, activations = (
+                (int(before), int(after))
+                for before, after in (data[key] for key in ("parameters", "macs", "activations"))
+            )
             time = data["milliseconds"]
             milliseconds = None if time is None else (float(time[0]), float(time[1]))
-            return cls(
-                layers, parameters, macs, activations, list(data["notes"]), dict(data["difference"]), milliseconds
-            )
+            notes, difference = list(data["notes"]), dict(data["difference"])
+            return cls(layers, parameters, macs, activations, notes, difference, milliseconds)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            raise ValueError(
-                f"this is no pruning report, or a damaged one ({type(error).__name__}: {error})"
-            ) from error
+            problem = f"{type(error).__name__}: {error}"
+            raise ValueError(f"this is no pruning report, or a damaged one ({problem})") from error
 
     def __str__(self) -> str:
         return self.text()
 
 
 def _held(reasons: list[dict[str, Any]]) -> dict[int, Reason]:
-    found = {}
-    for data in reasons:
-        reason = Reason(data["kind"], data["layer"], data["by"])
-        found.update(dict.fromkeys(data["channels"], reason))
-    return found
+    return {
+        channel: Reason(data["kind"], data["layer"], data["by"]) for data in reasons for channel in data["channels"]
+    }
 
 
-def _pair(values: Any) -> tuple[int, int]:
-    before, after = values
-    return int(before), int(after)
-
-
-def _number(value: float) -> str:
-    """Return a number as people write it."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}"
-
-
-def _share(before: float, after: float) -> str:
-    """Return what is left, in percent."""
-    return f"{100 * after / before:.1f} %" if before else ""
+def _row(name: str, before: float, after: float) -> tuple[str, ...]:
+    """Return a change in words: name, before, after, and what is left in percent."""
+    numbers = [f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" for value in (before, after)]
+    return name, *numbers, f"{100 * after / before:.1f} %" if before else ""
 
 
 def _layers(layers: dict[str, PrunedLayer]) -> list[str]:
     """Return a line for every layer; of many, for those that lost most, or where most was to go and stayed."""
     most = sorted(layers, key=lambda name: -layers[name].removed - len(layers[name].held))[:_LONGEST]
-    shown = {name: layer for name, layer in layers.items() if name in set(most)}
-    if not shown:
+    if not most:
         return []
+    shown = {name: layer for name, layer in layers.items() if name in set(most)}
     width = max(len("layer"), *map(len, shown))
     digits = max(len(f"{layer.channels:,}") for layer in shown.values())
     lines = [f"{'layer':{width}}  {'channels':>{2 * digits + 4}}  masked, stay"]
     for name, layer in shown.items():
         held = f"{len(layer.held):14,}" if layer.held else ""
         lines.append(f"{name:{width}}  {layer.channels:{digits},} -> {layer.left:{digits},}{held}".rstrip())
-    rest = [layer for name, layer in layers.items() if name not in shown]
-    if rest:
-        gone, held_there = sum(layer.removed for layer in rest), sum(len(layer.held) for layer in rest)
-        lines.append(f"and {len(rest)} more, which lost {gone:,} channels and kept {held_there:,} masked ones")
+    if rest := [layer for name, layer in layers.items() if name not in shown]:
+        gone, stay = sum(layer.removed for layer in rest), sum(len(layer.held) for layer in rest)
+        lines.append(f"and {len(rest)} more, which lost {gone:,} channels and kept {stay:,} masked ones")
     return lines

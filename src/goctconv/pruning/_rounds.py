@@ -39,7 +39,7 @@ class Cuts:
         """Set attributes of the cut model, now and wherever the steps are taken."""
         for module, values in attributes.items():
             self.steps[-1].attributes.setdefault(module, {}).update(values)
-        Surgery(slim).apply(Shapes(attributes={module: dict(values) for module, values in attributes.items()}))
+        Surgery(slim).set_attributes(attributes)
 
 
 def cut_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_integer, check_share, escaped
 from .._torch import BatchNorm, parameters_of
+from ..graph import Selection, select
 from ._copies import sharing_copy
-from ._criteria import Criterion, Keep, check_criterion, first_of_chain, masks, named_norms, scope_of, scores
+from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._groups import groups_of
-from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprint_of, quiet
+from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
@@ -37,7 +39,7 @@ class Options:
     criterion: Criterion
     groups: bool
     bn_bias: BnBias
-    keep: Keep
+    keep: Selection
     round_to: int | None
     min_channels: int
 
@@ -63,7 +65,8 @@ class Found:
 def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = True) -> Found:
     """Find a plan for a model that is not wrapped."""
     norms = batch_norms(model)
-    kept = named_norms(norms, model, options.keep)
+    keeps_none = isinstance(options.keep, list | tuple | set) and not options.keep
+    kept = set() if keeps_none else set(select(model, norms, options.keep, "keep"))
     weights = check_finite(model)
     check_devices(model, call)
     with torch.no_grad(), quiet():
@@ -100,7 +103,7 @@ class _Search:
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
         """Return the fingerprints of what masking changes."""
         names = [f"{path}.{name}" if path else name for path in self.norms for name in ("weight", "bias")]
-        return {name: fingerprint_of(self.masked.get_parameter(name)) for name in names if name in weights}
+        return fingerprints({name: self.masked.get_parameter(name) for name in names if name in weights})
 
     def _facts(self) -> Facts:
         """Return what the model is like before it is masked; it is followed once."""
@@ -166,6 +169,7 @@ class _Search:
                     return self._attempt(facts, verifier, limits)
                 except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
                     problem = _as_pruning_error(error)
+                gc.collect()  # the models that failed
                 first = first or problem
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break

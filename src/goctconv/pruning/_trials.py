@@ -14,25 +14,33 @@ from ._inputs import Call
 
 _IMAGE = 4
 """Dimensions of a batch of images; of signals there are 3, of volumes 5."""
-_MOST_PIXELS = 128
+_STRIDE = 32
+"""The least size of an image that most networks take, and the factor that many want in it."""
 
 
 def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
-    """Give random input of the shapes of a call; with other integers first, which a model may refuse."""
-    if any(_is_integer(tensor) for tensor in tensors_in(call)):
-        yield map_tensors(lambda tensor: _random(tensor, tensor.shape, generator), call)
-    yield map_tensors(lambda its: its if _is_integer(its) else _random(its, its.shape, generator), call)
+    """Give random input of about half the size, which is odd, then of the shapes of a call.
+
+    Integers are others first, which a model may refuse.
+    """
+    has_integers = any(_is_integer(tensor) for tensor in tensors_in(call))
+    for keeps_integers in (False, True) if has_integers else (True,):
+        for halves in (True, False):
+            how = partial(_redrawn, halves=halves, keeps_integers=keeps_integers, generator=generator)
+            yield map_tensors(how, call)
 
 
 def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
-    """Give random input of other sizes and another batch size, then of other sizes alone."""
+    """Give random input of other sizes and another batch size, then of other sizes alone; smaller ones first."""
     images = [tensor for tensor in tensors_in(call) if tensor.dim() >= _IMAGE - 1]
     if not images:
         return
     least = min(min(image.shape[-2:]) if image.dim() >= _IMAGE else image.shape[-1] for image in images)
-    both = [(-96, -128), (-64, -96)] if least > _MOST_PIXELS else [(-32, -64)] if least == _MOST_PIXELS else []
-    for more, changes in ((1, [*both, (32, 64), (32, 32)]), (0, [(32, 0), (0, 32), (64, 64), (64, 0), (0, 64)])):
-        for rows, columns in changes:
+    step = _STRIDE if least >= 2 * _STRIDE else max(least // 4, 1)
+    half = least // 2 // step * step
+    smaller = [(-half, -half - step if half + step < least else step - half), (-half, -half)] if half else []
+    for more, changes in ((1, [(32, 64), (32, 32)]), (0, [(32, 0), (0, 32), (64, 64), (64, 0), (0, 64)])):
+        for rows, columns in (*smaller, *changes):
             yield map_tensors(partial(_resized, by=(more, rows, columns), generator=generator), call)
 
 
@@ -51,6 +59,17 @@ def _resized(tensor: Tensor, by: tuple[int, int, int], generator: torch.Generato
     if len(shape) >= _IMAGE - 1:
         shape[-1] += by[2]
     return _random(tensor, shape, generator) if all(size > 0 for size in shape) else tensor
+
+
+def _redrawn(tensor: Tensor, *, halves: bool, keeps_integers: bool, generator: torch.Generator) -> Tensor:
+    """Return random numbers in the shape of a tensor, or with about half of the rows and columns, an odd number."""
+    if keeps_integers and _is_integer(tensor):
+        return tensor
+    shape = list(tensor.shape)
+    if halves:
+        first = max(_IMAGE - 2, len(shape) - 2)
+        shape[first:] = [size // 2 | 1 for size in shape[first:]]
+    return _random(tensor, shape, generator)
 
 
 def _is_integer(tensor: Tensor) -> bool:

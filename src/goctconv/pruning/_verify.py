@@ -115,11 +115,11 @@ class Verifier:
             self.notes.append("no second size was compared: the model takes none of those that were tried")
         if taken is None or _batch(taken) == _batch(call):
             self._add("another batch size", other_batch(call, generator))
+        example, *others = self._trials
+        if any(_equal(trial.expected, example.expected) or _has_equal_rows(trial) for trial in others):
+            self.notes.append("the masked network gives the same for every input: too much is masked")
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
-        random = [trial for trial in self._trials if trial.name == "random input"]
-        if any(_equal(trial.expected, self._trials[0].expected) for trial in random):
-            self.notes.append("the masked network gives the same for every input: too much is masked")
 
     def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
@@ -213,7 +213,14 @@ class Verifier:
 
 
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return all(torch.equal(a.to(b.dtype), b) for a, b in zip(some, others, strict=True))
+    return len(some) == len(others) and all(torch.equal(a.to(b.dtype), b) for a, b in zip(some, others, strict=True))
+
+
+def _has_equal_rows(trial: _Trial) -> bool:
+    """Whether a network gave the same for every item of a batch of several."""
+    count = max(_batch(trial.call), default=0)
+    outputs = [output for output in trial.expected if output.is_floating_point() and output.shape[:1] == (count,)]
+    return count > 1 and bool(outputs) and all(torch.equal(output, output[:1].expand_as(output)) for output in outputs)
 
 
 def _relative(a: Tensor, b: Tensor) -> float:

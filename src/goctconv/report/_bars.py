@@ -23,7 +23,7 @@ _Widths: TypeAlias = dict[tuple[int, str], int]  # by scale and block, or by lay
 _Heights: TypeAlias = dict[str, list[float]]  # of bars, by series
 _BLOCK = re.compile(r"\d+\.\d+")
 _BLOCK_NORM = re.compile(r"stages\.(\d+)\.(\d+)\.norm1\.(\d+)")
-_SCALES = ("high resolution", "low resolution")
+_SCALES = {0: "high resolution", 1: "low resolution"}
 _HELD = "masked, but stay"
 _MOST_NAMES = 50  # on the axis of a panel
 _GROUP = 0.84  # of the room of a name, which its bars take
@@ -68,12 +68,11 @@ def channel_widths(
     is_blocks = kinds == {True}
     if is_blocks:
         layers.sort(key=lambda block: [int(part) for part in block.split(".")])
-    scales = {
-        scale: _scale_name(scale) for scale in sorted({scale for widths in found.values() for scale, _ in widths})
-    }
+    numbers = sorted({scale for widths in found.values() for scale, _ in widths})
+    scales = {scale: _SCALES.get(scale, f"1/{2**scale} of the resolution") for scale in numbers}
+    shown = {**found, _HELD: held} if any(held.values()) else found
     panels = []
     for scale, scale_name in scales.items():
-        shown = {**found, **({_HELD: held} if any(held.values()) else {})}
         heights = {name: [float(widths.get((scale, layer), 0)) for layer in layers] for name, widths in shown.items()}
         heading = f"{scale_name}: channels" if is_blocks else "channels"
         panels += _panels(layers, heights, heading, "stage.block" if is_blocks else "BatchNorm layer", backdrop=True)
@@ -110,9 +109,8 @@ def output_deviation(
     heights = {name: [values.get(layer, math.nan) for layer in layers] for name, values in measured.items()}
     if not any(math.isfinite(value) for values in heights.values() for value in values):
         raise ArgumentError("networks", networks, "networks with a finite number for some layer")
-    means = ", ".join(
-        f"{name} {compact(float(np.nanmean(list(values.values()) or [0.0])))}" for name, values in measured.items()
-    )
+    averages = {name: float(np.nanmean(list(values.values()) or [0.0])) for name, values in measured.items()}
+    means = ", ".join(f"{name} {compact(average)}" for name, average in averages.items())
     count = f"{len(layers)} layer{'s' * (len(layers) > 1)} of {len(measured)} network{'s' * (len(measured) > 1)}"
     panels = _panels(layers, heights, "standard deviation", "layer", backdrop=False)
     return Picture(title, f"A number for each of {count}; on average {means}.", tuple(panels))
@@ -121,12 +119,7 @@ def output_deviation(
 def _panels(names: Sequence[str], heights: _Heights, heading: str, x_label: str, *, backdrop: bool) -> list[Panel]:
     """Return panels with a group of bars for each name; many are spread evenly, so that bars stay wide enough.
 
-    Args:
-        names: On the axis.
-        heights: Of the bars, by series; NaN where there is none.
-        heading: What heights are.
-        x_label: What names are.
-        backdrop: Whether the first series stands behind the others.
+    Heights are NaN where there is no bar. With ``backdrop``, the first series stands behind the others.
     """
     series = [name for name in heights if name != _HELD]
     looks = {name: look for look, name in enumerate(series, start=-1 if backdrop and len(series) > 1 else 0)}
@@ -161,10 +154,6 @@ def _sides(look: int, looks: list[int]) -> tuple[float, float]:
     return left, left + width * (0.9 if total > 1 else 1.0)
 
 
-def _scale_name(scale: int) -> str:
-    return _SCALES[scale] if scale < len(_SCALES) else f"1/{2**scale} of the resolution"
-
-
 def _of_network(source: Any, argument: str) -> _Widths:
     channels = getattr(source, "channels", None) if isinstance(source, nn.Module) else source
     if isinstance(channels, Mapping) and "stages" in channels:
@@ -190,16 +179,11 @@ def _of_stages(stages: Any) -> _Widths:
 def _of_report(report: PruningReport) -> tuple[dict[str, _Widths], _Widths]:
     """Return channels before and after, and those masked that stay; of a CSNet by block, by its first layers' names."""
     blocks = {name: match for name in report.layers if (match := _BLOCK_NORM.fullmatch(name))}
-    before: _Widths = {}
-    after: _Widths = {}
-    held: _Widths = {}
-    for name, layer in report.layers.items():
-        if blocks and name not in blocks:
-            continue
-        match = blocks.get(name)
-        key = (int(match[3]), f"{match[1]}.{match[2]}") if match else (0, name)
-        before[key], after[key], held[key] = layer.channels, layer.left, len(layer.held)
-    return {"before": before, "after": after}, held
+    keys = {name: (int(match[3]), f"{match[1]}.{match[2]}") for name, match in blocks.items()}
+    shown = {key: report.layers[name] for name, key in (keys or {name: (0, name) for name in report.layers}).items()}
+    before = {key: layer.channels for key, layer in shown.items()}
+    after = {key: layer.left for key, layer in shown.items()}
+    return {"before": before, "after": after}, {key: len(layer.held) for key, layer in shown.items()}
 
 
 def _by_layer(layers: Mapping[str, float] | Sequence[float], name: str) -> dict[str, float]:

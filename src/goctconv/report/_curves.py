@@ -121,6 +121,9 @@ class _Point(NamedTuple):
     score: float
     label: str
 
+    def __str__(self) -> str:
+        return f"{compact(self.score)} at {compact(self.cost)}"
+
 
 def complexity(
     series: Mapping[str, Sequence[tuple[float, float] | tuple[float, float, str]]],
@@ -165,12 +168,7 @@ def complexity(
         plot.linear("y")
         plot.labels([point for point in every if point.label])
 
-    ends = "; ".join(
-        f"{name} from {compact(points[0].score)} at {compact(points[0].cost)} to {compact(points[-1].score)} at "
-        f"{compact(points[-1].cost)}"
-        for name, points in found.items()
-        if points
-    )
+    ends = "; ".join(f"{name} from {points[0]} to {points[-1]}" for name, points in found.items() if points)
     count = f"{len(every)} network{'s' * (len(every) > 1)}"
     return Picture(title, f"{y_label} against {x_label} of {count}: {ends}.", (Panel(draw),))
 

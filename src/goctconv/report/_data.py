@@ -58,11 +58,8 @@ def columns(history: Any, argument: str) -> dict[str, list[Any]]:
         rows = [_flat(row) for row in data]
         found = {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
     else:
-        expected = (
-            "lists by key ({'epoch': [1, 2], 'loss': [0.7, 0.5]}), a list of rows ([{'epoch': 1, 'loss': 0.7}, …]), or "
-            "something with to_dict() that gives one of these"
-        )
-        raise ArgumentTypeError(argument, history, expected)
+        forms = "lists by key ({'epoch': [1, 2], 'loss': [0.7, 0.5]}), a list of rows ([{'epoch': 1, 'loss': 0.7}, …])"
+        raise ArgumentTypeError(argument, history, f"{forms}, or something with to_dict() that gives one of these")
     lengths = {key: len(values) for key, values in found.items()}
     if not any(lengths.values()):
         raise ArgumentError(argument, history, "a history of at least one epoch", problem="is empty")
@@ -73,7 +70,7 @@ def columns(history: Any, argument: str) -> dict[str, list[Any]]:
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     inner = {str(key): value for part in row.values() if isinstance(part, Mapping) for key, value in part.items()}
-    return {**inner, **{str(key): value for key, value in row.items() if not isinstance(value, Mapping)}}
+    return inner | {str(key): value for key, value in row.items() if not isinstance(value, Mapping)}
 
 
 def positions(data: Mapping[str, list[Any]], key: str, argument: str) -> Vector:
@@ -116,19 +113,12 @@ def is_list(values: Any) -> bool:
 
 @dataclass(frozen=True)
 class Spread:
-    """Spread of abs(γ) at one time.
+    """Spread of abs(γ) at one time."""
 
-    Attributes:
-        logarithms: To base 10, of all channels; of a histogram, as if spread evenly within its bins.
-        is_exact: Whether they are those of the channels.
-        levels: Shares whose quantiles were recorded.
-        quantiles: The logarithms of these.
-    """
-
-    logarithms: Vector
-    is_exact: bool = True
-    levels: Vector = field(default_factory=lambda: np.empty(0))
-    quantiles: Vector = field(default_factory=lambda: np.empty(0))
+    logarithms: Vector  # to base 10, of all channels; of a histogram, as if spread evenly within its bins
+    is_exact: bool = True  # whether they are those of the channels
+    levels: Vector = field(default_factory=lambda: np.empty(0))  # shares whose quantiles were recorded
+    quantiles: Vector = field(default_factory=lambda: np.empty(0))  # the logarithms of these
 
     def shares(self, edges: Vector) -> Vector:
         """Return the share of channels in each bin."""

@@ -66,10 +66,8 @@ def gamma_distribution(
         Histogram of abs(γ): mine has 5, of which 2 (40.0%) are below the threshold 1e-20, median 0.3.
     """
     _check_positive(smallest, threshold)
-    found = named(networks, "networks", "networks, or their γ,")
-    values = {
-        name: np.maximum(gammas_of(source, layers, f"networks[{name!r}]"), smallest) for name, source in found.items()
-    }
+    found = named(networks, "networks", "networks, or their γ,").items()
+    values = {name: np.maximum(gammas_of(source, layers, f"networks[{name!r}]"), smallest) for name, source in found}
     edges = _decade_edges(np.concatenate([*values.values(), [threshold] if threshold else []]))
     counts = {name: count_in(np.log10(gammas), edges) for name, gammas in values.items()}
 
@@ -150,11 +148,8 @@ def gamma_over_time(
     ends = (spreads[0], spreads[-1])
     first, last = (compact(spread.quantile(0.5)) for spread in ends)
     channels = " to ".join(dict.fromkeys(str(len(spread.logarithms)) for spread in ends))
-    description = (
-        f"abs(γ) of {channels} channels by {label}, from {compact(times[0])} to {compact(times[-1])}: the median goes "
-        f"from {first} to {last}."
-    )
-    return Picture(title, description, (Panel(draw),))
+    shown = f"abs(γ) of {channels} channels by {label}, from {compact(times[0])} to {compact(times[-1])}"
+    return Picture(title, f"{shown}: the median goes from {first} to {last}.", (Panel(draw),))
 
 
 def _check_positive(smallest: float, threshold: float | None) -> None:
@@ -168,8 +163,7 @@ def _decade_edges(values: Vector) -> Vector:
     low, high = math.floor(math.log10(values.min()) + 1e-9), math.log10(values.max()) + 1e-9
     wide = float(math.ceil((high - low) / _MOST_BINS))
     width = next((width for width in _BINS if (high - low) / width <= _MOST_BINS), wide)
-    edges: Vector = low + width * np.arange(math.floor((high - low) / width) + 2, dtype=np.float64)
-    return edges
+    return low + width * np.arange(math.floor((high - low) / width) + 2, dtype=np.float64)
 
 
 def _ends(edges: Vector) -> tuple[float, float]:
@@ -211,8 +205,7 @@ def _read(
     for index in known:
         argument = f"history[{index}]"
         if edges is None:
-            gammas = np.maximum(gammas_of(rows[index], None, argument), smallest)
-            spreads.append(Spread(np.log10(gammas)))
+            spreads.append(Spread(np.log10(np.maximum(gammas_of(rows[index], None, argument), smallest))))
         else:
             recorded = (levels, quantiles[index] if quantiles else None)
             spreads.append(spread_of_counts(rows[index], edges, recorded, argument))
@@ -231,10 +224,8 @@ def _bins(spreads: list[Spread], edges: Sequence[float] | None) -> Vector:
 def _tip(label: str, time: float, spread: Spread, threshold: float | None) -> str:
     below = f", {spread.below(threshold)} below the threshold {threshold:g}" if threshold else ""
     low, middle, high = (compact(spread.quantile(share)) for share in (0.1, 0.5, 0.9))
-    return (
-        f"{label} {compact(time)}: {len(spread.logarithms)} channels{below}; a tenth ≤ {low}, half ≤ {middle}, "
-        f"nine tenths ≤ {high}"
-    )
+    shares = f"a tenth ≤ {low}, half ≤ {middle}, nine tenths ≤ {high}"
+    return f"{label} {compact(time)}: {len(spread.logarithms)} channels{below}; {shares}"
 
 
 def _draw_cells(plot: Plot, times: Vector, spreads: list[Spread], edges: Vector, tips: list[str]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .._checks import ArgumentError, ArgumentTypeError
-from ..saliency.metrics import METRICS, SaliencyScores
+from ..saliency.metrics import SaliencyScores
 from ._curves import learning_curves
 from ._picture import Picture
 from ._theme import css_variables, escaped
@@ -34,6 +34,11 @@ def html_page(title: str, parts: Iterable[str], heading: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escaped(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph; nothing if there is no text."""
+    return f"<p>{escaped(text)}</p>" if text else ""
 
 
 def section(heading: str, items: Sequence[str], kind: str = "") -> str:
@@ -94,12 +99,9 @@ def training_page(
         >>> page[:15], "44.4 %" in page
         ('<!doctype html>', True)
     """
-    changes = {
-        name: [format_number(before), format_number(after), format_share(before, after)]
-        for name, (before, after) in (numbers or {}).items()
-    }
+    changes = {name: [*map(format_number, pair), format_share(*pair)] for name, pair in (numbers or {}).items()}
     head = [
-        f"<p>{escaped(subtitle)}</p>" if subtitle else "",
+        paragraph(subtitle),
         f'<p class="note{" warning" if warning else ""}">{_with_code(note)}</p>' if note else "",
         section("Before and after", [table(changes, ("before", "after", "ratio"))] if changes else [], "card wide"),
         section("Exactness of pruning", _proof(proof or {}, command), "card wide"),
@@ -145,13 +147,10 @@ def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evalu
     first = next(iter(scores.values()))
     runs = {name: data.curves for name, data in scores.items()}
     curves = learning_curves(runs, ("precision", "f"), x=("recall", "thresholds"), title="Precision, recall and F")
-    columns = ["images", *(METRICS[key] for key in first.scores())]
-    parts = [
-        f"<p>{escaped(subtitle)}</p>" if subtitle else "",
-        section("Metrics", [table(rows, columns), f"<p>protocol {escaped(str(first.protocol))}</p>"], "card scroll"),
-        section("Curves", [figure(curves)], "figures"),
-    ]
-    return html_page(title, parts)
+    columns = ["images", *first.titled()]
+    metrics = [table(rows, columns), paragraph(f"protocol {first.protocol}")]
+    parts = [section("Metrics", metrics, "card scroll"), section("Curves", [figure(curves)], "figures")]
+    return html_page(title, [paragraph(subtitle), *parts])
 
 
 def figure(picture: Picture) -> str:
@@ -164,11 +163,9 @@ def figure(picture: Picture) -> str:
 
 
 def _card(name: str, images: Mapping[str, Any], side: int) -> str:
-    title = escaped(name)
-    figures = ""
+    title, figures = escaped(name), ""
     for caption, array in images.items():
-        shown = escaped(caption)
-        source = _thumbnail(array, side, f"examples[{name!r}][{caption!r}]")
+        shown, source = escaped(caption), _thumbnail(array, side, f"examples[{name!r}][{caption!r}]")
         figures += f'<figure><img alt="{shown} of {title}" {source}><figcaption>{shown}</figcaption></figure>'
     return f'<article class="card"><h3>{title}</h3><div class="thumbnails">{figures}</div></article>'
 

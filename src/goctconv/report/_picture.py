@@ -39,49 +39,26 @@ def panel_of(names: Sequence[str], draw: Callable[[Plot], None]) -> Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is drawn with matplotlib when it is needed.
-
-    The functions of `goctconv.report` return it. In a notebook it shows itself.
-
-    Attributes:
-        title: The heading.
-        description: What it shows, in words.
-        panels: From top to bottom.
+    """A picture that is drawn with matplotlib when it is needed; `goctconv.report` documents it.
 
     Example:
         >>> from goctconv.report import learning_curves
         >>> picture = learning_curves({"mine": {"epoch": [1, 2, 3], "loss": [0.7, 0.4, 0.3]}}, ["loss"])
-        >>> picture.title
-        'Learning curves'
-        >>> picture.to_svg()[:4]
-        '<svg'
+        >>> picture.title, picture.to_svg()[:4]
+        ('Learning curves', '<svg')
     """
 
     title: str
     description: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel, ...]  # from top to bottom
 
     def to_figure(self) -> Figure:
-        """Return a `matplotlib.figure.Figure` with axes for each panel; pyplot is not touched.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
+        """Return a `matplotlib.figure.Figure` with axes for each panel; pyplot is not touched."""
         with matplotlib_settings():
             return self._drawn()[0]
 
     def to_svg(self, *, standalone: bool = False) -> str:
-        """Return an ``svg`` element to put into a page, without scripts, and nothing loaded from elsewhere.
-
-        It follows the reader's dark or light mode, is as wide as there is room up to a limit, and tells values as
-        tooltips.
-
-        Args:
-            standalone: Whether to make a file of its own instead, with a background.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
+        """Return an ``svg`` element for a page, as wide as there is room, up to a limit; or a file of its own."""
         key = "g" + hashlib.sha256(f"{self.title}\n{self.description}".encode(errors="replace")).hexdigest()[:8]
         with matplotlib_settings(key):
             figure, tips = self._drawn()
@@ -91,12 +68,7 @@ class Picture:
         return themed_svg(drawn.getvalue(), self.title, self.description, key, over, standalone=standalone)
 
     def save(self, path: str | Path) -> None:
-        """Write the picture, the same bytes each time: as ``.svg``, ``.png``, ``.pdf``, or what matplotlib knows.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-            ArgumentError: The name has an ending that is unknown, or none.
-        """
+        """Write the picture, the same bytes each time: as ``.svg``, ``.png``, ``.pdf``, or what matplotlib knows."""
         path = Path(path)
         suffix = path.suffix.lower()
         if suffix == ".svg":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from ..pruning import PruningReport
-from ._page import format_share, html_page, section
+from ._page import format_share, html_page, paragraph, section
 from ._theme import escaped
 
 _SHORT = 4  # places of a reason that are listed at once; more of them open
@@ -37,12 +38,12 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         True
     """
     parts = [
-        f"<p>{escaped(report.summary())}</p>",
-        f"<p>{escaped(report.proof())}</p>" if report.proof() else "",
+        paragraph(report.summary()),
+        paragraph(report.proof()),
         _totals(report),
         _reasons(report),
-        *(f"<p>{escaped(hint)}</p>" for hint in report.hints()),
-        _notes(report.notes),
+        *map(paragraph, report.hints()),
+        _list("Notes", [f"<li><span>{_breakable(note)}</span></li>" for note in report.notes], "card list"),
         section("Layers", [_KEY, _layers(report)] if report.layers else []),
     ]
     return html_page(title, parts, _breakable(title).replace("/", "/<wbr>"))
@@ -53,17 +54,15 @@ def _totals(report: PruningReport) -> str:
         _row(name, f"{_number(before)} → {_number(after)}", _bar(before, after, 0), format_share(before, after))
         for name, before, after in report.totals()
     ]
-    return f'<div class="card list totals">{_head("", "before → after", "left")}{"".join(rows)}</div>'
+    head = _row("", "before → after", "<i></i>", "left", kind="row head")
+    return f'<div class="card list totals">{head}{"".join(rows)}</div>'
 
 
 def _layers(report: PruningReport) -> str:
     widest = max(layer.channels for layer in report.layers.values())
     rows = "\n".join(_layer(report, name, widest) for name in report.layers)
-    return f'<div class="card list">{_head("BatchNorm", "channels", "masked, stay")}\n{rows}</div>'
-
-
-def _head(name: str, numbers: str, end: str) -> str:
-    return _row(name, numbers, "<i></i>", end, kind="row head")
+    head = _row("BatchNorm", "channels", "<i></i>", "masked, stay", kind="row head")
+    return f'<div class="card list">{head}\n{rows}</div>'
 
 
 def _row(name: str, numbers: str, bar: str, end: str, tag: str = "div", kind: str = "row") -> str:
@@ -80,10 +79,8 @@ def _layer(report: PruningReport, name: str, widest: int) -> str:
     shown, numbers = f"<code>{_at_dots(name)}</code>", f"{layer.channels:,} → {layer.left:,}"
     if not held:
         return _row(shown, numbers, bar, "")
-    reasons = "".join(
-        f"<li>{_breakable(str(reason))}: {_ranges(channels)}</li>"
-        for reason, channels in layer.channels_by_reason().items()
-    )
+    held_by = layer.channels_by_reason().items()
+    reasons = "".join(f"<li>{_breakable(str(reason))}: {_ranges(channels)}</li>" for reason, channels in held_by)
     opener = _row(shown, numbers, bar, f'<span class="more">{held:,}</span>', "summary")
     return f"<details>{opener}<ul>{reasons}</ul></details>"
 
@@ -98,13 +95,8 @@ def _bar(whole: float, live: float, held: float, gone: float | None = None, labe
 
 def _ranges(channels: Sequence[int]) -> str:
     """Return sorted numbers, runs of them as one."""
-    runs: list[list[int]] = []
-    for channel in channels:
-        if runs and channel == runs[-1][-1] + 1:
-            runs[-1] = [runs[-1][0], channel]
-        else:
-            runs.append([channel])
-    return ", ".join("–".join(map(str, run)) for run in runs)
+    runs = [[pair[1] for pair in run] for _, run in groupby(enumerate(channels), lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _number(value: float) -> str:
@@ -118,10 +110,6 @@ def _reasons(report: PruningReport) -> str:
         for group in report.grouped_reasons()
     ]
     return _list("Why masked channels stay", items, "card list why")
-
-
-def _notes(notes: Sequence[str]) -> str:
-    return _list("Notes", [f"<li><span>{_breakable(note)}</span></li>" for note in notes], "card list")
 
 
 def _list(heading: str, items: Sequence[str], kind: str) -> str:

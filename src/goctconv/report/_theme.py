@@ -117,15 +117,10 @@ _FILE_STYLE = ".goctconv-picture{background:var(--card)}"
 
 
 def themed_svg(drawn: str, title: str, description: str, key: str, tips: str, *, standalone: bool) -> str:
-    """Return an SVG of matplotlib's as an element that follows light and dark mode and says what it shows.
+    """Return an SVG, drawn with `matplotlib_settings`, as an element that follows light and dark mode.
 
-    Args:
-        drawn: The SVG, drawn with `matplotlib_settings`.
-        title: A name for those who cannot see it.
-        description: Its content, for the same.
-        key: Tells it from other pictures on a page.
-        tips: Elements over it that show tooltips.
-        standalone: Whether it is a file of its own, with a background and a size.
+    Title and description tell those who cannot see it what it shows; the key tells it from other pictures on a page;
+    tips are elements over it that show tooltips. ``standalone`` makes it a file, with a background and a size.
     """
     body = _TAG.sub(lambda found: _themed_tag(found[0]), _REMOVED.sub("", drawn))
     start, content = re.sub(r">\s+<", "><", body).strip().removesuffix("</svg>").split(">", 1)

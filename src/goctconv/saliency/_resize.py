@@ -10,20 +10,11 @@ from numpy.typing import DTypeLike, NDArray
 from .._checks import ArgumentError, ArgumentTypeError
 
 MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
-
-
-MEAN = np.array([0.485, 0.456, 0.406])
-
-
-STD = np.array([0.229, 0.224, 0.225])
-
-
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet's red, green and blue
 OWN: Literal["own"] = "own"
-
 
 Size: TypeAlias = "int | Sequence[int] | Literal['own']"
 """One integer, (height, width), or ``"own"``: what each photograph has."""
-
 
 _SIZES = f"one integer or (height, width), each at least {MIN_SIZE}"
 _BLOCK_VALUES = 1 << 16  # values per block of rows: small enough for the processor's cache
@@ -40,9 +31,8 @@ class _Taps(NamedTuple):
 def resize_bilinear(image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeLike = np.float64) -> NDArray[Any]:
     """Resize an image bilinearly, without antialiasing.
 
-    Pixel centres lie at half-integers; positions outside the outermost centres are mirrored about them. The values
-    are those of ``skimage.transform.resize(order=1, mode="reflect", anti_aliasing=False)`` (but are
-    not rescaled: 8-bit values stay between 0 and 255).
+    Pixel centres lie at half-integers; positions outside the outermost centres are mirrored about them. The values are
+    those of ``skimage.transform.resize(order=1, mode="reflect", anti_aliasing=False)``, but 8-bit ones stay 0 to 255.
     """
     result = np.empty((*size, *image.shape[2:]), dtype=dtype)
     for rows, block in resized_blocks(image, size, dtype=dtype):
@@ -93,14 +83,10 @@ def _lerp(image: NDArray[Any], taps: _Taps, axis: int, dtype: DTypeLike) -> NDAr
         flat = image.reshape(len(image), -1)
         wide = _lerp(flat, _of_channels(taps, image.shape[2]), 1, dtype)
         return wide.reshape(len(image), -1, image.shape[2])
-    low: NDArray[Any] = image.take(taps.low, axis)
-    high: NDArray[Any] = image.take(taps.high, axis)
+    low, high = image.take(taps.low, axis), image.take(taps.high, axis)
     # Bytes are gathered as they are, and the difference of two is exact in 16 bits.
-    result: NDArray[Any]
-    if image.dtype == np.uint8:
-        result = np.subtract(high, low, dtype=np.int16).astype(dtype)
-    else:
-        result = np.subtract(high, low, out=high)
+    how: dict[str, Any] = {"dtype": np.int16} if image.dtype == np.uint8 else {"out": high}
+    result: NDArray[Any] = np.subtract(high, low, **how).astype(dtype, copy=False)
     shape = [1] * image.ndim
     shape[axis] = -1
     result *= taps.fraction.astype(result.dtype).reshape(shape)
@@ -127,8 +113,6 @@ def check_size(size: int | Sequence[int]) -> tuple[int, int]:
 
 def check_size_or_own(size: Size) -> tuple[int, int] | None:
     """Return an input size as (height, width), or None for what each photograph has."""
-    if isinstance(size, str):
-        if size != OWN:
-            raise ArgumentTypeError("size", size, f"{_SIZES}, or {OWN!r}")
-        return None
-    return check_size(size)
+    if isinstance(size, str) and size != OWN:
+        raise ArgumentTypeError("size", size, f"{_SIZES}, or {OWN!r}")
+    return None if isinstance(size, str) else check_size(size)

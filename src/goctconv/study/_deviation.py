@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -55,39 +56,28 @@ def measure_output_deviation(
         raise ArgumentTypeError("batches", batches, "several batches", "pass a list, [tensor]")
     network = copy.deepcopy(unwrapped(model))
     norms = _chosen(network, layers)
-    metrics: dict[str, _Metric] = {}
+    totals: dict[str, Tensor] = {}
     like = next(network.parameters())
     images = 0
     for batch in batches:
         inputs = batch.to(like)
         if not images:
-            metrics = {name: _Metric(path) for name, path in _activations(network, norms, inputs).items()}
-            for name, metric in metrics.items():
-                norms[name].register_forward_hook(metric.add)
+            for name, activation in _activations(network, norms, inputs).items():
+                norms[name].register_forward_hook(functools.partial(_add, totals, name, activation))
         with torch.inference_mode():
             network(inputs)
         images += len(inputs)
     if not images:
         raise ArgumentError("batches", batches, "at least one tensor of shape (B, C, H, W)")
-    totals = {name: metrics[name].total for name in norms if name in metrics}
-    return {name: (total / images).std(correction=0).item() for name, total in totals.items() if total.ndim}
+    return {name: (totals[name] / images).std(correction=0).item() for name in norms if name in totals}
 
 
-class _Metric:
-    """M of a layer, summed over images.
-
-    Args:
-        activation: Computes the activation from the BatchNorm's output.
-    """
-
-    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
-        self.activation = activation
-        self.total = torch.zeros(())
-
-    def add(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG002  # a forward hook
-        """Add the images of an output."""
-        metric = global_average_pool(self.activation(output.detach()))
-        self.total = self.total.to(metric.device) + metric.sum(0, dtype=torch.float64)
+def _add(
+    totals: dict[str, Tensor], name: str, activation: Callable[[Tensor], Tensor], _: nn.Module, __: Any, output: Tensor
+) -> None:
+    """Add M of the images of a BatchNorm's output to that of its layer: a forward hook."""
+    metric = global_average_pool(activation(output.detach())).sum(0, dtype=torch.float64)
+    totals[name] = totals[name] + metric if name in totals else metric
 
 
 def _chosen(network: nn.Module, layers: Sequence[str] | None) -> dict[str, BatchNorm]:

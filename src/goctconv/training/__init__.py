@@ -13,5 +13,5 @@ from ._history import TrainingHistory as TrainingHistory
 from ._history import TrainingResult as TrainingResult
 from ._learn import learn_channels as learn_channels
 from ._optimizers import create_optimizer as create_optimizer
-from ._schedules import create_schedule as create_schedule
+from ._optimizers import create_schedule as create_schedule
 from ._threshold import find_threshold as find_threshold

@@ -24,8 +24,6 @@ Loss: TypeAlias = Callable[[Any, Any], Tensor]
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """A function of the model and a batch that returns the loss."""
 
-_EXAMPLES = 1  # images that pruning is given, so that operations are counted for one
-
 
 def pair_step(loss_fn: Loss) -> Step:
     """Return the step for batches that are pairs of inputs and targets."""
@@ -122,17 +120,13 @@ def example_of(model: nn.Module, step: Step, batch: Any) -> tuple[Any, ...] | di
     if not found:
         raise TrainingError("step= did not call the model that it was given, so nothing would be trained")
     args, kwargs = _first_images(found[0])
-    if not kwargs:
-        arguments: tuple[Any, ...] = args
-        return arguments
-    keywords: dict[str, Any] = dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
-    return keywords
+    return dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments) if kwargs else tuple(args)
 
 
-def _first_images(call: Any) -> Any:
-    """Return copies of the first images of all tensors, if all have as many."""
+def _first_images(call: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+    """Return copies of the first image of all tensors, so that operations are counted for one, if all have as many."""
     counts = {len(leaf) if leaf.dim() else 0 for leaf in leaves_of(call) if isinstance(leaf, Tensor)}
-    count = _EXAMPLES if len(counts) == 1 and 0 not in counts else None
+    count = 1 if len(counts) == 1 and 0 not in counts else None
     return map_tensors(lambda tensor: (tensor[:count] if tensor.dim() else tensor).detach().clone(), copy.copy(call))
 
 
@@ -153,20 +147,18 @@ def check_loader(loader: object) -> None:
         raise ArgumentTypeError("train_loader", loader, problem=problem, cure=cure)
     count = length(loader)
     if count == 0:
-        problem = "is empty: it has no batch (fewer images than one batch, and drop_last=True?)"
-        raise ArgumentError("train_loader", loader, problem=problem)
+        cure = "it has no batch (fewer images than one batch, and drop_last=True?)"
+        raise ArgumentError("train_loader", loader, problem="is empty", cure=cure)
     counts = distributed.gathered(count)
+    cure = "use a torch.utils.data.DistributedSampler"
     if len(set(counts)) > 1:
-        raise TrainingError(
-            f"the processes have {', '.join(map(str, counts))} batches, and must have as many: use a "
-            "torch.utils.data.DistributedSampler"
-        )
+        raise TrainingError(f"the processes have {', '.join(map(str, counts))} batches, and must have as many: {cure}")
     sampler = getattr(loader, "sampler", None)
     own = type(getattr(loader, "batch_sampler", None)) not in {BatchSampler, type(None)}  # which deals out the batches
     is_whole = not own and type(sampler) in {RandomSampler, SequentialSampler}
     if len(counts) > 1 and is_whole and not isinstance(getattr(loader, "dataset", None), IterableDataset):
         warnings.warn(
             f"every one of the {len(counts)} processes goes through the whole data set in an epoch (the loader's "
-            f"sampler is a {type(sampler).__name__}): use a torch.utils.data.DistributedSampler",
+            f"sampler is a {type(sampler).__name__}): {cure}",
             stacklevel=4,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import sys
 import time
@@ -14,30 +14,13 @@ import torch
 from torch import nn
 
 from ..pruning import PruningPlan
-from ._histogram import SMALLEST, gammas
 from ._history import EpochRecord, StepRecord, TrainingHistory
+from ._threshold import SMALLEST, gammas
 
 
 @dataclass
 class TrainingRun:
-    """Where a run stands; callbacks get it and must not change it.
-
-    Attributes:
-        model: The network that is trained now; after pruning, the slim one.
-        phase: "train" or "finetune".
-        epoch: The epoch that runs or has just ended, over both phases, from 1.
-        epochs: The epochs of both phases.
-        steps: The steps of an epoch; None if the loader has no length.
-        history: All that was recorded.
-        checkpoint: The last good checkpoint.
-        is_resumed: Whether the run began from a checkpoint.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.training._callbacks import TrainingRun
-        >>> TrainingRun(torch.nn.Identity(), epochs=300).phase
-        'train'
-    """
+    """Where a run stands; `Callback` documents it."""
 
     model: nn.Module
     epochs: int
@@ -104,7 +87,6 @@ class CSVLog(Callback):
         self.path = Path(path)
 
     def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:  # noqa: ARG002
-        """Write the table."""
         run.history.to_csv(self.path)
 
 
@@ -123,7 +105,6 @@ class JSONLog(Callback):
         self.path = Path(path)
 
     def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:  # noqa: ARG002
-        """Write the lines."""
         run.history.to_jsonl(self.path)
 
 
@@ -152,12 +133,10 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_start(self, run: TrainingRun) -> None:
-        """Open an event file."""
-        done = len(run.history.epochs)
-        self._writer = self._module.SummaryWriter(str(self.folder), purge_step=done + 1 if run.is_resumed else None)
+        first = len(run.history.epochs) + 1
+        self._writer = self._module.SummaryWriter(str(self.folder), purge_step=first if run.is_resumed else None)
 
     def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
-        """Write the numbers of an epoch."""
         numbers = {
             "loss": record.loss,
             "learning rate": record.learning_rate,
@@ -173,7 +152,6 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def on_end(self, run: TrainingRun) -> None:  # noqa: ARG002
-        """Close the event file."""
         if self._writer is not None:
             self._writer.close()
 
@@ -197,41 +175,23 @@ class ProgressBar(Callback):
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
+        self.stream = stream or sys.stderr
         self._bar: Any = None
         self._begun: float | None = None
 
-    @property
-    def stream(self) -> TextIO:
-        """Where the lines go."""
-        return sys.stderr if self._stream is None else self._stream
-
     def on_start(self, run: TrainingRun) -> None:
-        """Say where a run that is resumed goes on."""
         if run.is_resumed:
             self._line(f"going on from {run.checkpoint}: epoch {len(run.history.epochs)} of {run.epochs} is done")
 
     def on_epoch_start(self, run: TrainingRun) -> None:
-        """Show an empty bar."""
         self._begun = time.monotonic()
         self._close()
-        if not self.stream.isatty():
-            return
-        try:
-            tqdm = importlib.import_module("tqdm")
-        except ImportError:
-            return
-        self._bar = tqdm.tqdm(
-            total=run.steps,
-            desc=f"{run.phase} {run.epoch}/{run.epochs}",
-            unit="step",
-            file=self.stream,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        if self.stream.isatty() and importlib.util.find_spec("tqdm"):
+            options = {"unit": "step", "file": self.stream, "leave": False, "dynamic_ncols": True}
+            title = f"{run.phase} {run.epoch}/{run.epochs}"
+            self._bar = importlib.import_module("tqdm").tqdm(desc=title, total=run.steps, **options)
 
     def on_step_end(self, run: TrainingRun, record: StepRecord) -> None:
-        """Move the bar."""
         if self._bar is None:
             return
         shown = {"loss": f"{record.loss:.4f}"}
@@ -244,17 +204,15 @@ class ProgressBar(Callback):
         self._bar.update(record.step - self._bar.n)
 
     def on_epoch_end(self, run: TrainingRun, record: EpochRecord) -> None:
-        """Write the line of an epoch."""
         took = 0.0 if self._begun is None else time.monotonic() - self._begun  # with validation
         left = max(0, run.epochs - record.epoch) * max(took, record.seconds)
         parts = [f"loss {record.loss:.4f}", *(f"{name} {value:.4f}" for name, value in record.validation.items())]
-        parts += [_counted(record)] if record.channels else []
-        parts += [f"{record.images_per_second:.1f} images/s"]
-        parts += [f"lr {record.learning_rate:g}", f"{_clock(left)} left"]
+        if record.channels:
+            parts.append(f"{record.below_threshold} of {record.channels} γ below {record.threshold:g}")
+        parts += [f"{record.images_per_second:.1f} images/s", f"lr {record.learning_rate:g}", f"{_clock(left)} left"]
         self._line(f"{record.phase} {record.epoch}/{run.epochs}: {', '.join(parts)}")
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002
-        """Write how much went."""
         before, after = plan.report.parameters
         self._line(
             f"pruned: {plan.report.removed} of {plan.report.channels} channels removed, {before:,} -> {after:,} "
@@ -262,7 +220,6 @@ class ProgressBar(Callback):
         )
 
     def on_end(self, run: TrainingRun) -> None:  # noqa: ARG002
-        """Take the bar away."""
         self._close()
 
     def _line(self, text: str) -> None:
@@ -274,10 +231,6 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _counted(record: EpochRecord) -> str:
-    return f"{record.below_threshold} of {record.channels} γ below {record.threshold:g}"
 
 
 def _clock(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,12 @@ _SHOWN = 3  # differing tensors that an error names
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """How far a run has come."""
 
-    Attributes:
-        done: Complete epochs of both phases.
-        totals: Of the epoch that runs.
-        history: All that was recorded.
-        plan: What was pruned, if it was.
-        threshold: With which threshold.
-        valley: And where that came from, if it was looked for.
-        unpruned: The state dict before, if it is kept.
-    """
-
-    done: int
-    totals: Totals
-    history: TrainingHistory
-    plan: PruningPlan | None = None
+    done: int = 0  # complete epochs of both phases
+    totals: Totals = field(default_factory=Totals)  # of the epoch that runs
+    history: TrainingHistory = field(default_factory=TrainingHistory)
+    plan: PruningPlan | None = None  # what was pruned, if it was
     threshold: float | None = None
     valley: Threshold | None = None
     unpruned: dict[str, Tensor] | None = None
@@ -57,10 +47,8 @@ def check_same_model(saved: Mapping[str, str], ours: Mapping[str, str], path: Pa
     """Check that a checkpoint is of the same network."""
     if different := _differences(saved, ours):
         more = f", and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
-        raise TrainingError(
-            f"{path} is of another model: {'; '.join(different[:_SHOWN])}{more}. Pass a fresh model of the same kind "
-            "as the one it was made with (not the pruned one)"
-        )
+        cure = "Pass a fresh model of the same kind as the one it was made with (not the pruned one)"
+        raise TrainingError(f"{path} is of another model: {'; '.join(different[:_SHOWN])}{more}. {cure}")
 
 
 def check_same_run(saved: Saved, ours: Mapping[str, str], config: type[Configuration]) -> None:
@@ -86,27 +74,16 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str], ignored: Co
     ]
 
 
-def save(
-    checkpoints: Checkpoints,
-    training: Training,
-    progress: Progress,
-    described: Mapping[str, str],
-    shapes: Mapping[str, str],
-) -> Path:
-    """Write a checkpoint, by the first process; all processes call this."""
+def save(checkpoints: Checkpoints, training: Training, progress: Progress, about: Mapping[str, object]) -> Path:
+    """Write a checkpoint, by the first process, with what tells the run from others; all processes call this."""
     random = distributed.gathered(random_states())
     problem: TrainingError | None = None
     path = checkpoints.folder
     if distributed.rank() == 0:
         tensors: dict[str, Tensor] = {}
-        state = _encoded(training, progress, random, tensors)
+        state = {**about, **_encoded(training, progress, random, tensors)}
         try:
-            path = checkpoints.write(
-                progress.done,
-                progress.totals.steps,
-                {"config": dict(described), "shapes": dict(shapes), **state},
-                tensors,
-            )
+            path = checkpoints.write(progress.done, progress.totals.steps, state, tensors)
         except TrainingError as error:
             problem = error
     if distributed.summed([problem is not None], training.network.device)[0]:
@@ -119,10 +96,8 @@ def _encoded(
     training: Training, progress: Progress, random: list[dict[str, Any]], tensors: dict[str, Tensor]
 ) -> dict[str, Any]:
     model, optimizer, scheduler = training.network.model, training.optimizer, training.scheduler
-    for name, tensor in model.state_dict().items():
-        tensors[f"model.{name}"] = stored(tensor)
-    for name, tensor in (progress.unpruned or {}).items():
-        tensors[f"unpruned.{name}"] = tensor
+    tensors |= {f"model.{name}": stored(tensor) for name, tensor in model.state_dict().items()}
+    tensors |= {f"unpruned.{name}": tensor for name, tensor in (progress.unpruned or {}).items()}
     return {
         "done": progress.done,
         "totals": vars(progress.totals),
@@ -150,42 +125,27 @@ class Saved:
         """Whether it is of the second phase."""
         return self.state["plan"] is not None
 
-    @property
-    def parameters(self) -> list[list[str]]:
-        """The names of the parameters of every param group."""
-        names: list[list[str]] = self.state["parameters"]
-        return names
-
     def progress(self) -> Progress:
         """Return how far the run had come."""
         state = self.state
-        unpruned = self._under("unpruned.")
-        return Progress(
-            state["done"],
-            Totals(**state["totals"]),
-            TrainingHistory.from_dict(state["history"]),
-            PruningPlan.from_dict(state["plan"]) if self.is_pruned else None,
-            state["threshold"],
-            Threshold(**state["valley"]) if state["valley"] else None,
-            unpruned or None,
-        )
+        totals, history = Totals(**state["totals"]), TrainingHistory.from_dict(state["history"])
+        plan = PruningPlan.from_dict(state["plan"]) if self.is_pruned else None
+        valley = Threshold(**state["valley"]) if state["valley"] else None
+        unpruned = self._under("unpruned.") or None
+        return Progress(state["done"], totals, history, plan, state["threshold"], valley, unpruned)
 
     def random(self) -> dict[str, Any]:
         """Return the states of the random generators of this process."""
         states: list[dict[str, Any]] = decode(self.state["random"], self.tensors)
         return states[distributed.rank()]
 
-    def load_model(self, model: nn.Module) -> None:
-        """Load the weights and buffers."""
-        model.load_state_dict(self._under("model."))
-
-    def load_training(self, training: Training) -> None:
-        """Load the states of scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+    def load(self, training: Training) -> None:
+        """Load the states of model, scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+        training.network.model.load_state_dict(self._under("model."))
         if training.scheduler is not None:
             training.scheduler.load_state_dict(decode(self.state["scheduler"], self.tensors))
         training.scaler.load_state_dict(decode(self.state["scaler"], self.tensors))
         training.optimizer.load_state_dict(decode(self.state["optimizer"], self.tensors))
 
     def _under(self, prefix: str) -> dict[str, Tensor]:
-        found = {name: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
-        return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+        return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}

@@ -41,22 +41,20 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Return the complete ones, the last one at the end."""
-        if not self.folder.is_dir():
-            return []
-        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and (path / STATE).is_file()]
-        return sorted(found)
+        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted(path for path in found if _NAME.fullmatch(path.name) and (path / STATE).is_file())
 
     def last(self) -> Path | None:
         """Return the last one, if there is any."""
-        return next(iter(self.all()[::-1]), None)
+        return max(self.all(), default=None)
 
     def begin(self) -> None:
         """Make the folder, and remove what an earlier process left unfinished."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            problem = escaped(f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another")
-            raise TrainingError(problem) from error
+            problem = f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another"
+            raise TrainingError(escaped(problem)) from error
         for path in self.folder.glob(f"{_PARTIAL}*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -81,12 +79,9 @@ class Checkpoints:
             problem = escaped(f"the checkpoint {path} cannot be written: {error}; {good}")
             cure = "Make room, or mend the disk, and go on with {resume=True}"
             raise TrainingError(f"{problem}. {cure}", can_resume=True) from error
-        self._clean()
+        for old in (*self.all()[: -self.kept], *self.folder.glob(f"{_PARTIAL}*")):
+            shutil.rmtree(old, ignore_errors=True)
         return path
-
-    def _clean(self) -> None:
-        for path in (*self.all()[: -self.kept], *self.folder.glob(f"{_PARTIAL}*")):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -99,10 +94,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise TrainingError(f"{escaped(problem)}: resume from another one beside it, if there is one") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise TrainingError(f"{path} is no checkpoint of learn_channels: pass the folder that checkpoints= named")
-    if not isinstance(state.get("version"), int) or state["version"] > VERSION:
-        raise TrainingError(
-            f"{path} has version {state.get('version')}, this goctconv reads up to {VERSION}: install a newer one"
-        )
+    if not isinstance(version := state.get("version"), int) or version > VERSION:
+        raise TrainingError(f"{path} has version {version}, this goctconv reads up to {VERSION}: install a newer one")
     return state, tensors
 
 

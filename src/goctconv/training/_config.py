@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_keywords
+from ..graph import list_selectors
 from ..optim import DynamicWeightDecay
 from ..options import (
     FREE,
@@ -33,8 +34,14 @@ from ..options import (
     shares,
 )
 from ..pruning import prune_channels
-from ._optimizers import OPTIMIZERS, create_optimizer
-from ._schedules import PUBLISHED_MILESTONES, PUBLISHED_WARMUP, SCHEDULES, create_schedule
+from ._optimizers import (
+    OPTIMIZERS,
+    PUBLISHED_MILESTONES,
+    PUBLISHED_WARMUP,
+    SCHEDULES,
+    create_optimizer,
+    create_schedule,
+)
 
 VALLEY = "valley"
 _COUNTED_BELOW = 1e-3  # as long as the threshold is not known
@@ -53,10 +60,11 @@ _GIVEN = {
 
 
 def _check_threshold(name: str, value: Any) -> float | str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not is_number and value != VALLEY:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != VALLEY and not (is_number and 0 <= value < math.inf):
         cure = "1e-20 is published, short runs need about 1e-3; {threshold=None} keeps all channels"
-        raise ArgumentError(name, value, f"a number of at least 0, or {VALLEY!r}", cure)
+        kind = ArgumentError if is_number or isinstance(value, str) else ArgumentTypeError
+        raise kind(name, value, f"a number of at least 0, or {VALLEY!r}", cure)
     found: float | str = value
     return found
 
@@ -66,13 +74,17 @@ def _check_criterion(name: str, value: Any) -> Any:
 
 
 def _check_selection(name: str, value: Any) -> Any:
-    if value is None:
+    given = list(value) if isinstance(value, Iterator) else value
+    list_selectors(given, name)  # which says what is wrong
+    return given
+
+
+def _check_frozen(name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if not (isinstance(value, str | nn.Module | Iterable) or callable(value)):
         raise ArgumentTypeError(name, value, "True, False, or names or globs of modules")
-    return value
-
-
-def _check_compile(name: str, value: Any) -> Any:
-    return check_instance(name, value, (bool, str), "True, False or the name of a backend")
+    return _check_selection(name, value)
 
 
 def _arguments_of(function: Callable[..., Any]) -> Kind:
@@ -86,19 +98,18 @@ def _arguments_of(function: Callable[..., Any]) -> Kind:
     return Kind(check)
 
 
+def _check_backend(name: str, value: Any) -> Any:
+    return check_instance(name, value, (bool, str), "True, False or the name of a backend")
+
+
 def _check_device(name: str, value: Any) -> str:
     return str(check_instance(name, value, (str, torch.device), "a device, such as 'cpu' or 'cuda:1'"))
-
-
-def _switch(check: Callable[[str, Any], Any]) -> Kind:
-    return Kind(check, str, is_switch=True)
 
 
 _BETAS = several(
     number(0, below=1), "two numbers from 0 to below 1, such as 0.9,0.999", "X,X", lambda betas: len(betas) == 2
 )
-_FOLDER = replace(path("DIR").optional(), parse=None)
-_HIDDEN_SWITCH = replace(SWITCH, parse=None)
+_COMPILE = replace(SWITCH, check=_check_backend)
 
 
 @documented
@@ -154,9 +165,10 @@ class TrainingConfig(Configuration):
     )
     criterion: Any = option(
         None,
-        f"score of a channel: {', '.join(_CRITERIA)}, or a function in Python; auto: the published one",
+        f"score of a channel: {', '.join(_CRITERIA)}; auto: the published one",
         Kind(_check_criterion, str, "NAME").optional("auto"),
         resume=UNTIL_PRUNED,
+        in_python="or a function, as in `goctconv.prune_channels`",
     )
     finetune_optimizer: str = option(
         "transferred",
@@ -173,6 +185,7 @@ class TrainingConfig(Configuration):
     include: Any = option(
         None,
         "BatchNorm layers to decay dynamically, by name; None: those of the model's dynamic_decay_names(), else all",
+        Kind(_check_selection, is_optional=True),
     )
     decay_options: Mapping[str, Any] = option(
         {},
@@ -184,16 +197,18 @@ class TrainingConfig(Configuration):
     )
     freeze_batch_norm: Any = option(
         False,
-        "freeze the BatchNorms of the backbone (in Python also layers by name), which then keep their channels",
-        _switch(_check_selection),
+        "freeze the BatchNorms of the backbone, which then keep their channels",
+        replace(SWITCH, check=_check_frozen),
         group="network",
+        in_python="or others, by names or globs of modules",
     )
     device: str | None = option(
         None,
-        "device to train on: cpu, cuda, cuda:1 ...; auto: CUDA if available (in Python, None: where the model is)",
+        "device to train on: cpu, cuda, cuda:1 ...; auto: CUDA if available",
         Kind(_check_device, str, "NAME").optional("auto"),
         group="computing",
         resume=FREE,
+        in_python="None or auto: where the model is",
     )
     amp: str | None = option(
         None,
@@ -203,16 +218,16 @@ class TrainingConfig(Configuration):
     )
     channels_last: bool = option(False, "use the channels-last memory format, which is faster", group="computing")
     compile: bool | str = option(
-        False, "compile the network, which takes minutes at first", _switch(_check_compile), group="computing"
+        False, "compile the network, which takes minutes at first", _COMPILE, group="computing"
     )
     checkpoints: Path | None = option(
         None,
         "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept",
-        _FOLDER,
+        replace(path().optional(), parse=None),
         resume=FREE,
     )
     keep_unpruned: bool = option(
-        False, "whether the result includes the weights before pruning", _HIDDEN_SWITCH, resume=FREE
+        False, "whether the result includes the weights before pruning", replace(SWITCH, parse=None), resume=FREE
     )
 
     def __post_init__(self) -> None:

@@ -10,8 +10,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from types import FrameType
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from typing_extensions import Self
 
 from .. import _distributed as distributed
 from .._checks import escaped
@@ -52,34 +51,29 @@ class Training:
     scaler: torch.amp.GradScaler
     step: Step
     config: TrainingConfig
-    asked_to_stop: Callable[[], bool] = field(default=lambda: False)
+    asked_to_stop: Callable[[], bool]
 
     def steps(self, loader: Any, totals: Totals, place: str, begun: Callable[[], None]) -> Iterator[tuple[float, bool]]:
         """Train through an epoch, or what is left of it; after every step yield its loss and whether it is the last.
 
-        Args:
-            loader: The batches.
-            totals: Of the steps that an earlier process has done; they are skipped.
-            place: Where this is, for errors.
-            begun: Called when those are skipped.
+        The steps that an earlier process has done are skipped, then ``begun`` is called. Errors name the place.
         """
         self.network.train()
         batches = iter(loader)
+
+        def group() -> list[Any]:
+            return list(itertools.islice(batches, self.config.accumulate))
+
         for _ in range(totals.steps):
-            if not self._group(batches):
+            if not group():
                 raise TrainingError(f"{place}: the loader ended before step {totals.steps}, where the checkpoint is")
         begun()
-        while True:
-            start = time.perf_counter()
-            group = self._group(batches)
-            if not group:
-                break
-            result = self._take(group, totals, f"{place}, step {totals.steps + 1}")
+        start = time.perf_counter()
+        while given := group():
+            result = self._take(given, totals, f"{place}, step {totals.steps + 1}")
             totals.seconds += time.perf_counter() - start
             yield result
-
-    def _group(self, batches: Iterator[Any]) -> list[Any]:
-        return list(itertools.islice(batches, self.config.accumulate))
+            start = time.perf_counter()
 
     def _take(self, group: list[Any], totals: Totals, place: str) -> tuple[float, bool]:
         """Take one step of the optimizer; return its loss, and whether a process was asked to stop."""
@@ -126,24 +120,18 @@ def _named(batch: Any) -> str:
     return f" for the batch {', '.join(names)}" if names else ""
 
 
-class Interruption:
-    """Notes SIGTERM while it is entered, in the main thread; elsewhere signals cannot be caught."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_asked = True
+@contextmanager
+def noting_sigterm() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGTERM came, in the main thread; elsewhere signals cannot be caught."""
+    signals: list[int] = []
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    try:
+        yield lambda: bool(signals)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def derived(*parts: object) -> int:
@@ -166,7 +154,10 @@ def begin_epoch(loader: Any, seed: int, epoch: int, rank: int) -> None:
     generators = {id(generator): generator for generator in drawn if isinstance(generator, torch.Generator)}
     for number, generator in enumerate(generators.values()):
         generator.manual_seed(derived(seed, epoch, "loader", number))
-    _seed_all(derived(seed, epoch, "process", rank))
+    own = derived(seed, epoch, "process", rank)
+    random.seed(own)
+    np.random.seed(own % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
+    torch.manual_seed(own)
 
 
 def _parts(loader: Any) -> list[Any]:
@@ -178,12 +169,6 @@ def _parts(loader: Any) -> list[Any]:
             if inner is not None and all(inner is not known for known in found):
                 found.append(inner)  # and look into it too
     return found
-
-
-def _seed_all(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # data sets may draw from the global generator
-    torch.manual_seed(seed)
 
 
 def example_of_epoch(model: nn.Module, step: Step, loader: Any, config: TrainingConfig, epoch: int) -> Any:

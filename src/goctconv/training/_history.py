@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from .._files import write_atomic
 from ..pruning import PruningPlan, PruningReport
 from ._config import TrainingConfig
-from ._histogram import HISTOGRAM_EDGES, QUANTILES
-from ._threshold import Threshold
+from ._threshold import HISTOGRAM_EDGES, QUANTILES, Threshold
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,16 @@ class EpochRecord:
         """Images of all processes per second of training."""
         return self.images / self.seconds if self.seconds else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data, ready for JSON."""
+        return {**asdict(self), "images_per_second": self.images_per_second}
+
     def columns(self) -> dict[str, Any]:
         """Return one value for each column of a table; the histogram is left out."""
-        values = {key: value for key, value in vars(self).items() if not isinstance(value, list | dict)}
-        spread = zip(QUANTILES, self.quantiles, strict=False)
         return {
-            **values,
+            **{key: value for key, value in vars(self).items() if not isinstance(value, list | dict)},
             "images_per_second": self.images_per_second,
-            **{f"gamma_{round(share * 100)}": value for share, value in spread},
+            **{f"gamma_{round(share * 100)}": value for share, value in zip(QUANTILES, self.quantiles, strict=False)},
             **{f"validation_{name}": value for name, value in self.validation.items()},
         }
 
@@ -124,9 +125,7 @@ class TrainingHistory:
             KeyError: No epoch has it.
         """
         chosen = [epoch for epoch in self.epochs if phase is None or epoch.phase == phase]
-        tables = [
-            {**asdict(epoch), "images_per_second": epoch.images_per_second, **epoch.validation} for epoch in chosen
-        ]
+        tables = [{**epoch.to_dict(), **epoch.validation} for epoch in chosen]
         found = [table[name] for table in tables if name in table]
         if chosen and not found:
             raise KeyError(f"no epoch has {name!r}: there are {', '.join(tables[0])}")
@@ -163,7 +162,7 @@ class TrainingHistory:
         writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(tables)
-        _write(path, text.getvalue())
+        write_atomic(Path(path), lambda stream: stream.write(text.getvalue().encode()))
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON object a line, of ``"kind"`` "step" or "epoch"; an epoch follows its steps."""
@@ -172,14 +171,10 @@ class TrainingHistory:
         for epoch in self.epochs:
             while left and left[-1].epoch <= epoch.epoch:
                 lines.append({"kind": "step", **asdict(left.pop())})
-            lines.append({"kind": "epoch", **asdict(epoch), "images_per_second": epoch.images_per_second})
+            lines.append({"kind": "epoch", **epoch.to_dict()})
         lines += [{"kind": "step", **asdict(step)} for step in reversed(left)]
-        _write(path, "".join(f"{json.dumps(line)}\n" for line in lines))
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file at once, so that readers find it complete."""
-    write_atomic(Path(path), lambda stream: stream.write(text.encode()))
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        write_atomic(Path(path), lambda stream: stream.write(text.encode()))
 
 
 @dataclass(frozen=True, repr=False)

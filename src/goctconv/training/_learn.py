@@ -19,10 +19,9 @@ from ._checkpoint import Saved
 from ._checkpoint_files import Checkpoints, last_checkpoint
 from ._config import TrainingConfig
 from ._history import TrainingResult
-from ._loop import Loop, Parts, Validate
+from ._loop import Loop, Validate
 from ._network import bare
-from ._optimizers import OptimizerFactory
-from ._schedules import SchedulerFactory
+from ._optimizers import OptimizerFactory, SchedulerFactory
 
 
 @explains_options(TrainingConfig)
@@ -105,11 +104,9 @@ def learn_channels(
     if validate is not None:
         _check_function("validate", validate, "a function of the model that returns a number, or several by name")
     checkpoints = None if config.checkpoints is None else Checkpoints(config.checkpoints)
-    made_step = _step(loss_fn, step)
-    parts = Parts(
-        train_loader, made_step, optimizer, scheduler, validate, tuple(callbacks), checkpoints, example_inputs
-    )
-    return Loop(model, config, parts).run(_begin_checkpoints(checkpoints, resume))
+    given = (optimizer, scheduler, validate, tuple(callbacks), checkpoints, example_inputs)
+    loop = Loop(model, config, train_loader, _step(loss_fn, step), *given)
+    return loop.run(_begin_checkpoints(checkpoints, resume))
 
 
 def _begin_checkpoints(checkpoints: Checkpoints | None, resume: bool | str | os.PathLike[str]) -> Saved | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -23,14 +23,12 @@ from ._callbacks import Callback, TrainingRun
 from ._checkpoint import Progress, Saved, check_same_model, check_same_run, save, shapes_of
 from ._checkpoint_files import Checkpoints, stored
 from ._config import TrainingConfig
-from ._epoch import Interruption, Totals, Training, begin_epoch, example_of_epoch
+from ._epoch import Totals, Training, begin_epoch, example_of_epoch, noting_sigterm
 from ._errors import ThresholdError, TrainingError
-from ._histogram import gammas, histogram, joined, quantiles
-from ._history import EpochRecord, StepRecord, TrainingHistory, TrainingResult
+from ._history import EpochRecord, StepRecord, TrainingResult
 from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
-from ._optimizers import OptimizerFactory, make_optimizer, rebind
-from ._schedules import SchedulerFactory, make_scheduler, step_schedule
-from ._threshold import Threshold, find_threshold
+from ._optimizers import OptimizerFactory, SchedulerFactory, make_optimizer, make_scheduler, rebind, step_schedule
+from ._threshold import Threshold, find_threshold, gammas, histogram, joined, quantiles
 
 TRAIN, FINETUNE = "train", "finetune"
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
@@ -39,10 +37,12 @@ Validate: TypeAlias = "Callable[[nn.Module], float | Mapping[str, float]]"
 """A function of the model, in eval mode, that returns a number or several by name."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The functions and objects of a run; `goctconv.learn_channels` documents them."""
+@dataclass
+class Loop:
+    """A run of one network; `run` does all of it, and `goctconv.learn_channels` documents its parts."""
 
+    model: nn.Module
+    config: TrainingConfig
     loader: Any
     step: Step
     optimizer: OptimizerFactory | Optimizer | None
@@ -52,24 +52,19 @@ class Parts:
     checkpoints: Checkpoints | None
     example_inputs: Any
 
-
-class Loop:
-    """A run of one network; `run` does all of it."""
-
-    def __init__(self, model: nn.Module, config: TrainingConfig, parts: Parts) -> None:
-        self.model, self.config, self.parts = model, config, parts
-        self.device = placed(model, config)
-        self.frozen = frozen_layers(model, config.freeze_batch_norm)
-        self.shapes = shapes_of(model)
-        self.progress = Progress(0, Totals(), TrainingHistory())
-        self.run_state = TrainingRun(model, config.total, history=self.progress.history)
+    def __post_init__(self) -> None:
+        self.device = placed(self.model, self.config)
+        self.frozen = frozen_layers(self.model, self.config.freeze_batch_norm)
+        self.shapes = shapes_of(self.model)
+        self.progress = Progress()
+        self.run_state = TrainingRun(self.model, self.config.total, history=self.progress.history)
+        self.layers: set[str] = set()
         self._begun: dict[str, Any] | None = None  # random states in the middle of an epoch
         self._decay: DynamicWeightDecay | None = None
-        self.layers: set[str] = set()
 
     def run(self, saved: Saved | None) -> TrainingResult:
         """Train, prune and fine-tune, or what is left of it after a checkpoint."""
-        with undisturbed(), untrained(self.model, self.frozen) as held, Interruption() as self.interruption:
+        with undisturbed(), untrained(self.model, self.frozen) as held, noting_sigterm() as self.asked_to_stop:
             try:
                 self._begin(saved)
                 self._tell("on_start")
@@ -96,23 +91,21 @@ class Loop:
         progress = self.progress
         if progress.plan is None:
             raise TrainingError("the run ended before pruning")  # it cannot, but for a fault of ours
-        model = self.training.network.model.eval()
-        report = progress.plan.report
-        found = (progress.plan, progress.history, progress.threshold, progress.valley, progress.unpruned)
-        return TrainingResult(model, report, *found, self.config)
+        found = (progress.plan.report, progress.plan, progress.history, progress.threshold, progress.valley)
+        return TrainingResult(self.training.network.model.eval(), *found, progress.unpruned, self.config)
 
     def _begin(self, saved: Saved | None) -> None:
         """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
-        given = self.parts.optimizer
+        given = self.optimizer
         inner = make_optimizer(self.config.make_optimizer if given is None else given, self.model)
         self.described = {
             **self.config.described(),
             "optimizer": f"{type(inner).__name__} {describe(inner.defaults)}{_rates(inner)}",
-            "scheduler": describe(self.parts.scheduler),
+            "scheduler": describe(self.scheduler),
             "processes": str(distributed.world_size()),
-            "batches": str(length(self.parts.loader)),
+            "batches": str(length(self.loader)),
         }
-        if callable(describe_step := getattr(self.parts.step, "described", None)):
+        if callable(describe_step := getattr(self.step, "described", None)):
             self.described["step"] = describe_step()
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
@@ -120,29 +113,29 @@ class Loop:
         if saved is None or not saved.is_pruned:
             net = network(self.model, self.device, self.config, self.frozen)
             if not self.config.is_plain:
-                self._decay = decayed(inner, self.model, net.runner, self.config, self.frozen)
-                self._note_layers(self._decay)
+                self._decay = self._decayed(inner, net.runner)
             self._set_training(net, self._decay or inner, self.config.epochs)
         else:
             self._begin_finetuning(saved, inner)
         if saved is not None:
             self._load(saved)
 
+    def _decayed(self, optimizer: Optimizer, runner: nn.Module) -> DynamicWeightDecay:
+        decay = decayed(optimizer, self.model, runner, self.config, self.frozen)
+        self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
+        return decay
+
     def _begin_finetuning(self, saved: Saved, inner: Optimizer) -> None:
-        decay = decayed(inner, self.model, self.model, self.config, self.frozen)
-        self._note_layers(decay)
-        decay.remove()
-        plan = PruningPlan.from_dict(saved.state["plan"])
-        slim = plan.apply(self.model)
+        self._decayed(inner, self.model).remove()
+        slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
         placed(slim, self.config, self.device)
-        rebind(inner, slim, saved.parameters)
+        rebind(inner, slim, saved.state["parameters"])
         rewind(inner, self.config)
         net = network(slim, self.device, self.config, self.frozen)
         self._set_training(net, inner, self.config.finetune_epochs)
 
     def _load(self, saved: Saved) -> None:
-        saved.load_model(self.training.network.model)
-        saved.load_training(self.training)
+        saved.load(self.training)
         self.progress = saved.progress()
         self.run_state.history = self.progress.history
         self.run_state.checkpoint, self.run_state.is_resumed = saved.path, True
@@ -151,20 +144,15 @@ class Loop:
             # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
             mark_stepped(self.training.optimizer)
 
-    def _note_layers(self, decay: DynamicWeightDecay) -> None:
-        self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
-
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
-        scheduler = make_scheduler(self.parts.scheduler or self.config.make_scheduler, optimizer, epochs)
+        scheduler = make_scheduler(self.scheduler or self.config.make_scheduler, optimizer, epochs)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
-        self.training = Training(
-            net, optimizer, scheduler, scaler, self.parts.step, self.config, lambda: self.interruption.is_asked
-        )
+        self.training = Training(net, optimizer, scheduler, scaler, self.step, self.config, self.asked_to_stop)
         self.run_state.model = net.model
 
     def _run_epochs(self, phase: str, last: int) -> None:
         self.run_state.phase = phase
-        batches = length(self.parts.loader)
+        batches = length(self.loader)
         self.run_state.steps = None if batches is None else -(-batches // self.config.accumulate)
         while self.progress.done < last:
             self._run_epoch(phase)
@@ -172,19 +160,20 @@ class Loop:
     def _run_epoch(self, phase: str) -> None:
         run, progress, totals = self.run_state, self.progress, self.progress.totals
         run.epoch = progress.done + 1
-        begin_epoch(self.parts.loader, self.config.seed, progress.done, distributed.rank())
-        if callable(set_epoch := getattr(self.parts.step, "set_epoch", None)):
+        begin_epoch(self.loader, self.config.seed, progress.done, distributed.rank())
+        if callable(set_epoch := getattr(self.step, "set_epoch", None)):
             set_epoch(progress.done)
         self._tell("on_epoch_start")
         rate = float(self.training.optimizer.param_groups[0]["lr"])
         with self._named_checkpoint():
             place = self._place()
-            for loss, is_last in self.training.steps(self.parts.loader, totals, place, self._go_on):
+            for loss, is_last in self.training.steps(self.loader, totals, place, self._go_on):
                 record = StepRecord(phase, run.epoch, totals.steps, loss, rate)
                 progress.history.steps.append(record)
                 self._tell("on_step_end", record)
                 if is_last:
-                    self._stop()
+                    self._save()
+                    raise SystemExit(_TERMINATED)
             if not totals.steps:
                 raise TrainingError(f"{place}: train_loader gave no batch")
             self._check_finite()
@@ -194,21 +183,11 @@ class Loop:
         progress, totals = self.progress, self.progress.totals
         if self.training.scheduler is not None:
             step_schedule(self.training.scheduler)
-        found = joined(gammas(self.training.network.model, self.layers))
-        record = EpochRecord(
-            phase,
-            progress.done + 1,
-            totals.loss / max(totals.images, 1),
-            rate,
-            totals.images,
-            totals.seconds,
-            int((found < self.config.counted_below).sum()),
-            self.config.counted_below,
-            len(found),
-            quantiles(found),
-            histogram(found),
-            self._validated(),
-        )
+        found, limit = joined(gammas(self.training.network.model, self.layers)), self.config.counted_below
+        trained = (totals.loss / max(totals.images, 1), rate, totals.images, totals.seconds)
+        below = int((found < limit).sum())
+        spread: tuple[Any, ...] = (below, limit, len(found), quantiles(found), histogram(found), self._validated())
+        record = EpochRecord(phase, progress.done + 1, *trained, *spread)
         progress.history.epochs.append(record)
         progress.done += 1
         progress.totals = Totals()
@@ -228,10 +207,10 @@ class Loop:
 
     def _validated(self) -> dict[str, float]:
         """Return what the user measures, in the first process."""
-        if self.parts.validate is None or distributed.rank():
+        if self.validate is None or distributed.rank():
             return {}
         with undisturbed(), evaluating(self.training.network.model), torch.no_grad():
-            found = self.parts.validate(self.training.network.model)
+            found = self.validate(self.training.network.model)
         numbers = found if isinstance(found, Mapping) else {"validation": found}
         try:
             return {str(name): float(value) for name, value in numbers.items()}
@@ -272,25 +251,20 @@ class Loop:
 
     def _example(self) -> Any:
         """Return what the model is called with, the same in all processes."""
-        if self.parts.example_inputs is not None:
-            return moved(self.parts.example_inputs, self.device, channels_last=False)
-        return example_of_epoch(self.model, self.parts.step, self.parts.loader, self.config, self.progress.done)
+        if self.example_inputs is not None:
+            return moved(self.example_inputs, self.device, channels_last=False)
+        return example_of_epoch(self.model, self.step, self.loader, self.config, self.progress.done)
 
     def _save(self) -> None:
-        if self.parts.checkpoints is not None:
-            self.run_state.checkpoint = save(
-                self.parts.checkpoints, self.training, self.progress, self.described, self.shapes
-            )
+        if self.checkpoints is not None:
+            about = {"config": self.described, "shapes": self.shapes}
+            self.run_state.checkpoint = save(self.checkpoints, self.training, self.progress, about)
 
     def _go_on(self) -> None:
         """Take over the random states that an interrupted epoch had, once its steps are skipped."""
         if self._begun is not None:
             set_random_states(self._begun)
             self._begun = None
-
-    def _stop(self) -> NoReturn:
-        self._save()
-        raise SystemExit(_TERMINATED)
 
     @contextmanager
     def _named_checkpoint(self) -> Iterator[None]:
@@ -299,14 +273,13 @@ class Loop:
             yield
         except TrainingError as error:
             error.checkpoint = kept = self.run_state.checkpoint
-            error.cure = (
-                f"the last good checkpoint is {escaped(kept)}" if kept else "there is no checkpoint to go on from"
-            )
+            good = f"the last good checkpoint is {escaped(kept)}"
+            error.cure = good if kept else "there is no checkpoint to go on from"
             raise
 
     def _tell(self, event: str, *about: Any) -> None:
         if distributed.rank() == 0:
-            for callback in self.parts.callbacks:
+            for callback in self.callbacks:
                 getattr(callback, event)(self.run_state, *about)
 
 

@@ -20,28 +20,21 @@ from ..graph import is_wrapped, named_batch_norms, select
 from ..optim import DynamicWeightDecay
 from ..pruning import PruningResult, prune_channels
 from ._config import TrainingConfig
-from ._histogram import gammas, joined
-from ._optimizers import BACKBONE, has_backbone
+from ._optimizers import BACKBONE, check_backbone
+from ._threshold import gammas, joined
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Network:
-    """The same model in three forms.
-
-    Attributes:
-        model: Itself.
-        runner: What is trained: it may be compiled and data-parallel.
-        device: Where it is.
-        frozen: BatchNorm layers that are not trained.
-    """
+    """The same model in three forms."""
 
     model: nn.Module
-    runner: nn.Module
+    runner: nn.Module  # what is trained: it may be compiled and data-parallel
     parallel: DistributedDataParallel | None
     device: torch.device
-    frozen: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()  # BatchNorm layers that are not trained
 
     def train(self) -> None:
         """Set train mode, but for the frozen layers."""
@@ -66,13 +59,11 @@ def bare(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError("model", model, "a torch.nn.Module")
     if is_wrapped(model):
-        raise ArgumentTypeError(
-            "model",
-            model,
-            problem="is wrapped already",
-            cure="pass the model inside; learn_channels wraps it in DistributedDataParallel where torch.distributed is "
-            "initialised, and compiles it with {compile=True}",
+        cure = (
+            "pass the model inside; learn_channels wraps it in DistributedDataParallel where torch.distributed is "
+            "initialised, and compiles it with {compile=True}"
         )
+        raise ArgumentTypeError("model", model, problem="is wrapped already", cure=cure)
     return model
 
 
@@ -92,9 +83,8 @@ def network(model: nn.Module, device: torch.device, config: TrainingConfig, froz
     """Return a model that was placed, ready to run."""
     model.train()
     set_eval(model, frozen)
-    parallel = None
-    if distributed.world_size() > 1:
-        parallel = DistributedDataParallel(model, [device] if device.type == "cuda" else None)
+    devices = [device] if device.type == "cuda" else None
+    parallel = DistributedDataParallel(model, devices) if distributed.world_size() > 1 else None
     runner: nn.Module = model if parallel is None else parallel
     if config.compile is not False:
         backend = config.compile if isinstance(config.compile, str) else "inductor"
@@ -111,18 +101,9 @@ def frozen_layers(model: nn.Module, asked: Any) -> tuple[str, ...]:
         return ()
     if asked is not True:
         return tuple(select(model, named_batch_norms(model), asked, "freeze_batch_norm"))
-    if not has_backbone(model):
-        raise ArgumentError(
-            "freeze_batch_norm",
-            True,
-            problem=f"is for a pretrained backbone, and this {type(model).__name__} has no attribute {BACKBONE!r}",
-            cure="leave it out, or name the layers",
-        )
-    return tuple(
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, BatchNorm) and name.startswith(f"{BACKBONE}.")
-    )
+    check_backbone(model, "freeze_batch_norm", True, "leave it out, or name the layers")
+    named = model.named_modules()
+    return tuple(name for name, part in named if isinstance(part, BatchNorm) and name.startswith(f"{BACKBONE}."))
 
 
 def set_eval(model: nn.Module, names: Iterable[str]) -> None:
@@ -164,14 +145,11 @@ def decayed(
         include = names()
     left = named_batch_norms(model).keys() - set(frozen)
     if not left:
-        frozen_too = " (all are frozen)" if frozen else ""
-        raise ArgumentError(
-            "model",
-            model,
-            problem=f"has no BatchNorm that is trained{frozen_too}, so no channels can be learned",
-            cure="make it with BatchNorm (norm='batch' for the head of a CSF), or train it as it is, with "
-            "{weight_decay=0}, {threshold=None} and {finetune_epochs=0}",
-        )
+        why = " (all are frozen)" if frozen else ""
+        problem = f"has no BatchNorm that is trained{why}, so no channels can be learned"
+        as_it_is = "train it as it is, with {weight_decay=0}, {threshold=None} and {finetune_epochs=0}"
+        cure = f"make it with BatchNorm (norm='batch' for the head of a CSF), or {as_it_is}"
+        raise ArgumentError("model", model, problem=problem, cure=cure)
     if include is None and frozen:
         include = sorted(left)
     return DynamicWeightDecay(
@@ -185,8 +163,8 @@ def for_finetuning(optimizer: DynamicWeightDecay, result: PruningResult, config:
         optimizer.state.clear()
     moved = cast("DynamicWeightDecay", result.transfer_optimizer(optimizer))
     moved.remove()
-    rewind(moved.optimizer, config)
     inner: Optimizer = moved.optimizer
+    rewind(inner, config)
     return inner
 
 
@@ -220,5 +198,5 @@ def _keeping(options: Mapping[str, Any], model: nn.Module, names: Iterable[str])
     norms = named_batch_norms(model)
     kept = [name for name in names if name in norms]
     given = options.get("keep", ())
-    given = [given] if isinstance(given, str | nn.Module) else list(given)
+    given = [given] if isinstance(given, str | nn.Module) else given
     return {**options, "keep": [*given, *kept]} if kept else dict(options)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 import goctconv
 from goctconv import ChannelError, CheckpointError, FusionHead, ScaleError
 from goctconv.models import CSF, UnknownModelError, count_macs, create_model
-from goctconv.models.csf._checkpoint import LAYOUT
 from goctconv.models.csf._model import group_norm
 from reference import csf as oracle
 from reference.compare import assert_equal
@@ -38,10 +37,10 @@ def parameters(module: nn.Module) -> int:
 
 
 def in_published_layout(model: nn.Module) -> dict[str, Tensor]:
-    """The inverse of `LAYOUT.converted`: our tensors under the authors' names."""
+    """The inverse of `CSF.layout.converted`: our tensors under the authors' names."""
     state = model.state_dict()
     published: dict[str, Tensor] = {}
-    for place in LAYOUT.places(model, {}):
+    for place in CSF.layout.places(model, {}):
         whole = published.setdefault(place.key, torch.full(place.shape, float("nan")).to(state[place.name].dtype))
         whole[place.block or ...] = state[place.name]
     return published
@@ -80,7 +79,7 @@ def test_recorded_head(shared: Path, case: str, dtype: torch.dtype) -> None:
     )
     holder = nn.Module()
     holder.backbone, holder.pyramid, holder.head, holder.classifier = nn.Module(), None, head, nn.Conv2d(288, 1, 1)
-    holder.load_state_dict(LAYOUT.converted({k: torch.from_numpy(v) for k, v in state.items()}, holder))
+    holder.load_state_dict(CSF.layout.converted({k: torch.from_numpy(v) for k, v in state.items()}, holder))
     holder.to(dtype)
     with torch.no_grad():
         found = holder.classifier(head(tuple(torch.from_numpy(x).to(dtype) for x in features)))
@@ -113,7 +112,7 @@ def test_published_counts() -> None:
 def published_state() -> dict[str, Tensor]:
     with torch.device("meta"):
         model = goctconv.create_model("csf_res2net50")
-    shapes = {place.key: place.shape for place in LAYOUT.places(model, {}) if "num_batches" not in place.key}
+    shapes = {place.key: place.shape for place in CSF.layout.places(model, {}) if "num_batches" not in place.key}
     return {key: computed(key, shape) for key, shape in shapes.items()}
 
 
@@ -121,7 +120,7 @@ def published_state() -> dict[str, Tensor]:
 def test_whole_network_of_computed_values(size: tuple[int, int]) -> None:
     state = published_state()
     model = goctconv.create_model("csf_res2net50").double()
-    model.load_state_dict(LAYOUT.converted(state, model))
+    model.load_state_dict(CSF.layout.converted(state, model))
     x = torch.from_numpy(np.sin(0.1 * np.arange(3 * size[0] * size[1]))).reshape(1, 3, *size)
 
     backbone = timm.create_model("res2net50d", features_only=True, out_indices=(1, 2, 3, 4)).double().eval()
@@ -140,12 +139,12 @@ def test_whole_network_of_computed_values(size: tuple[int, int]) -> None:
 def test_mapping_covers_every_tensor_once() -> None:
     for arguments in (TINY, {"backbone": "test_vit"}, {**TINY, "norm": "batch"}):
         model = CSF(**arguments)
-        names = [place.name for place in LAYOUT.places(model, {})]
+        names = [place.name for place in CSF.layout.places(model, {})]
         assert sorted(names) == sorted(model.state_dict())
         published = in_published_layout(model)
         assert not any(torch.isnan(tensor).any() for tensor in published.values() if tensor.is_floating_point())
-        assert LAYOUT.matches(published)
-        assert not LAYOUT.matches(model.state_dict())
+        assert CSF.layout.matches(published)
+        assert not CSF.layout.matches(model.state_dict())
 
 
 @pytest.mark.parametrize("layout", [in_published_layout, lambda model: model.state_dict()], ids=["authors", "ours"])
@@ -160,7 +159,7 @@ def test_checkpoints_load_with_their_widths_and_norm(layout: Any, tmp_path: Path
         assert (other.channels, other.norm) == (channels, "batch")
         assert torch.equal(logits(other), logits(model))
         assert other.weights_license == ("cc-by-nc-sa-4.0" if layout is in_published_layout else None)
-    assert LAYOUT.widths({}) is None
+    assert CSF.layout.widths({}) is None
 
 
 def test_classifier_of_the_authors_backbone_is_left_out(tmp_path: Path) -> None:

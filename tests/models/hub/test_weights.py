@@ -17,7 +17,7 @@ from torch import Tensor
 import goctconv
 from goctconv import CheckpointError, LicenseError
 from goctconv.models.csnet._checkpoint import LAYOUT
-from goctconv.models.hub import _weights, read_checkpoint
+from goctconv.models.hub import _registry, read_checkpoint
 from reference.conditioning import calibrated
 from reference.pruned import PRUNED
 
@@ -275,7 +275,9 @@ def released_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def publish(digest: str | None = None) -> str:
         url = file.as_uri()
-        monkeypatch.setattr(_weights, "RELEASED_SHA256", {url: digest or hashlib.sha256(file.read_bytes()).hexdigest()})
+        monkeypatch.setattr(
+            _registry, "RELEASED_SHA256", {url: digest or hashlib.sha256(file.read_bytes()).hexdigest()}
+        )
         return url
 
     return publish
@@ -332,18 +334,18 @@ def test_unreachable_address(
 ) -> None:
     released_here()
     url = (tmp_path / "gone.pth.tar").as_uri()
-    monkeypatch.setattr(_weights, "RELEASED_SHA256", {url: "0" * 64})
+    monkeypatch.setattr(_registry, "RELEASED_SHA256", {url: "0" * 64})
     with pytest.raises(ConnectionError, match="fetch the file by other means"):
         create_released(url, accept_license="cc-by-nc-sa-4.0")
 
 
 def test_published_digests() -> None:
-    digests = {Path(url).name: digest[:8] for url, digest in _weights.RELEASED_SHA256.items()}
+    digests = {Path(url).name: digest[:8] for url, digest in _registry.RELEASED_SHA256.items()}
     assert digests == {"csnet-L-x1.pth.tar": "581f02da", "csnet-L-x2.pth.tar": "8d72d13a"}
     configured = {timm.get_pretrained_cfg(name).url for name in ("csnet_x1_l", "csnet_x2_l")}
-    assert configured == set(_weights.RELEASED_SHA256)
+    assert configured == set(_registry.RELEASED_SHA256)
 
 
 def test_released_digest_is_that_of_the_file(shared: Path) -> None:
     digest = hashlib.sha256((shared / "weights" / "csnet-L-x1.pth.tar").read_bytes()).hexdigest()
-    assert digest == _weights.RELEASED_SHA256[timm.get_pretrained_cfg("csnet_x1_l").url]
+    assert digest == _registry.RELEASED_SHA256[timm.get_pretrained_cfg("csnet_x1_l").url]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from goctconv.saliency import DataSetError, ImageError, preprocess
 from goctconv.saliency.data import ImagePair, SaliencyDataset, TensorPair, check_pairs, collate
-from goctconv.saliency.data._examples import Purpose, generator
+from goctconv.saliency.data._sampler import Purpose, generator
 from goctconv.saliency.inference import resize_bilinear
 from goctconv.saliency.transforms import ColorJitter, GaussianBlur, Resize, Sample
 from goctconv.saliency.transforms._geometry import published_transforms

@@ -32,10 +32,10 @@ from goctconv.saliency.distillation._teacher import Teacher, with_maps, write_ma
 from goctconv.saliency.inference import all_outputs
 from goctconv.saliency.learning import SaliencyStep
 from goctconv.saliency.losses import dice_loss
-from goctconv.saliency.losses._boundary import boundary_dice_loss
+from goctconv.saliency.losses._basic import boundary_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
-from reference.learning import check_equal, learn, split, state_of
+from reference.training import check_equal, learn, split, state_of
 from saliency.data_sets import make_data_set, truncate
 
 RANKS = 2
@@ -117,7 +117,7 @@ def test_photographs_of_their_own_size(keeps: bool, tmp_path: Path) -> None:
 def test_the_loss_summed_over_pixels_is_the_mean_times_their_number() -> None:
     (batch,), student = batches(1), seeded(Student).double()
     for step in (DistillationStep, SaliencyStep):
-        given = (seeded(Trainer, 8).double(),) if step is DistillationStep else ()
+        given = (Teacher(seeded(Trainer, 8).double()),) if step is DistillationStep else ()
         options: dict[str, Any] = {"loss": "dice"}
         mean, total = (step(*given, reduction=kind, **options)(student, batch) for kind in ("mean", "sum"))
         height, width = batch.images.shape[-2:]
@@ -129,13 +129,13 @@ def test_the_loss_summed_over_pixels_is_the_mean_times_their_number() -> None:
 def test_all_outputs_are_compared_with_the_first_of_the_teacher() -> None:
     (batch,) = batches(1)
     student, teacher = seeded(Student).double(), seeded(Student, 7).double().eval()
-    step = DistillationStep(teacher)
+    step = DistillationStep(Teacher(teacher))
     with torch.no_grad():
         target = teacher(batch.images).sigmoid()
         late, early = student.forward_multi(batch.images)
         expected = dice_loss(late, target) + 0.5 * dice_loss(early, target)
         assert float(step(student, batch)) == pytest.approx(float(expected), abs=1e-12)
-        single = DistillationStep(teacher, weights=[2.0])(seeded(lambda: nn.Conv2d(3, 1, 1)).double(), batch)
+        single = DistillationStep(Teacher(teacher), weights=[2.0])(seeded(lambda: nn.Conv2d(3, 1, 1)).double(), batch)
         assert float(single) > 1
     assert not step.targets(batch).requires_grad
     assert "forward" not in vars(student)
@@ -307,7 +307,7 @@ def together(rank: int) -> Any:
     """Train in float64 on the batches of a process; of all, if the rank is negative."""
     data = batches(RANKS * STEPS)
     mine = data if rank < 0 else data[rank::RANKS]
-    step = DistillationStep(seeded(Trainer, 8).double())
+    step = DistillationStep(Teacher(seeded(Trainer, 8).double()))
     return learn(seeded(Student).double(), mine, step=step, accumulate=RANKS if rank < 0 else 1, **OPTIONS)
 
 

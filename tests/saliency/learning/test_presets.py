@@ -59,7 +59,7 @@ def test_the_backbone_learns_a_tenth_as_fast():
 def test_a_run_by_the_preset_narrows_the_band(tmp_path, monkeypatch):
     steps = []
     monkeypatch.setattr(
-        "goctconv.saliency.learning._learn.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
+        "goctconv.saliency.learning._config.SaliencyStep", lambda *args: steps.append(SaliencyStep(*args)) or steps[0]
     )
     seen = []
     monkeypatch.setattr(SaliencyStep, "set_epoch", lambda self, epoch: seen.append(epoch) or self.loss.set_epoch(epoch))

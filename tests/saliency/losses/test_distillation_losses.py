@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from goctconv.saliency.losses import DeepSupervision, dice_loss, get_loss
-from goctconv.saliency.losses._boundary import BoundaryDice, boundary_dice_loss, boundary_width
+from goctconv.saliency.losses._basic import BoundaryDice, boundary_dice_loss, boundary_width
 from goctconv.saliency.losses._combine import WeightedSum
 from reference import saliency_losses as oracle
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .._arguments import integer_from, network_size
+from .._arguments import add_weights, integer_from, network_size
 from .._command import Command, CommandError
 
 _MODEL = "csnet_x1"
@@ -58,18 +58,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
     showing = parser.add_argument_group("showing maps only")
     showing.add_argument("--no-learn", action="store_true", help="show maps of the network as it is")
-    weights = showing.add_mutually_exclusive_group()
-    weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
-    weights.add_argument("--pretrained", action="store_true", help="download the authors' weights (CC BY-NC-SA 4.0)")
-    showing.add_argument("--accept-license", metavar="NAME", help="accept the licence of the weights: cc-by-nc-sa-4.0")
+    add_weights(showing)
 
 
 def _run(args: argparse.Namespace) -> int:
-    """Train, or show maps, and return the exit status.
-
-    Raises:
-        CommandError: The arguments do not go together.
-    """
+    """Train, or show maps, and return the exit status."""
     from .._model import is_trained  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
     from ._learn import run_learn  # noqa: PLC0415
     from ._show import run_show  # noqa: PLC0415

@@ -1,17 +1,18 @@
 """``goctconv demo``: training of a small network, the whole of Algorithm 1."""
 
+from __future__ import annotations
+
 import argparse
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ..._checks import ArgumentError, ArgumentWarning
@@ -28,15 +29,17 @@ from ...saliency import (
     synthetic_images,
     validation_loader,
 )
-from ...saliency.data import DataSet, ImagePair, SaliencyLoader, Split, check_pairs
-from ...saliency.learning import SaliencyValidation
-from ...training import Callback, ThresholdError, TrainingError, TrainingResult, TrainingRun
+from ...training import Callback, ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError, spelling
-from .._learned import prove
-from .._model import create_model, input_size, torch_threads
+from .._model import create_model, input_size
 from .._output import plural, say, tell, writing
 from .._predict_run import save_png
-from ._outcome import Baselines, Outcome, measure_baselines, write_results
+from .._training_page import prove
+from ._outcome import Baselines, Outcome, measure_baselines, scores_of, write_results
+
+if TYPE_CHECKING:
+    from ...saliency.data import ImagePair, SaliencyLoader, Split
+    from ...training import TrainingRun
 
 # Tried on made-up pictures, so that all of it takes two to three minutes on one core.
 _DEPTHS = (1, 1, 2, 3, 2)  # blocks of the stages: half of those of CSNet
@@ -71,9 +74,11 @@ def run_learn(args: argparse.Namespace, *, is_small: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="goctconv-demo-") as copies,
         _as_command_errors(args),
-        # A small network's operations are too short for several threads; with one, results do not depend on the cores.
-        torch_threads(1 if is_small else torch.get_num_threads()),
+        ExitStack() as stack,
     ):
+        if is_small:  # its operations are too short for several threads; with one, results do not depend on the cores
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
         shrink = 2 * max(input_size(args.size))
         training, validation = (
             validation_loader(pairs, size=args.size, batch_size=16, workers=0, shrink=shrink, cache=copies)
@@ -103,10 +108,9 @@ def _take_pairs(args: argparse.Namespace) -> Split:
         raise CommandError(f"--images {args.images}: at least {_FEWEST} are needed to train on.")
     if args.data is None:
         tell(f"drawing {plural(args.images, 'picture')} with masks")
-        found = _made_up(args.output / "data", args.images, args.seed)
+        pairs = _made_up(args.output / "data", args.images, args.seed)
     else:
-        found = _own(args.data)
-    pairs = found.pairs
+        pairs = _own(args.data)
     if len(pairs) < _FEWEST:
         raise CommandError(f"--data {args.data}: {plural(len(pairs), 'pair')} found, at least {_FEWEST} are needed.")
     if len(pairs) > args.images:
@@ -114,33 +118,35 @@ def _take_pairs(args: argparse.Namespace) -> Split:
     return split_pairs(pairs, max(1, round(_VALIDATION * len(pairs))), seed=args.seed)
 
 
-def _own(folder: Path) -> DataSet:
+def _own(folder: Path) -> tuple[ImagePair, ...]:
     try:
         found = find_pairs(folder)
     except DataSetError as error:
         raise CommandError(
             f"--data {error}", "  to show maps of photographs without masks, add --no-learn or name weights."
         ) from error
-    checked = check_pairs(found.pairs)
-    for pair in checked.skipped:
-        say(f"goctconv: {pair.name} is left out: {pair.reason}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # each pair is named below
+            usable = validation_loader(found, workers=0)
+    except DataSetError as error:
+        raise CommandError(f"--data {folder}: {error}") from error
+    for name, reason in usable.skipped.items():
+        say(f"goctconv: {name} is left out: {reason}")
     alone = len(found.lone_images) + len(found.lone_masks) + len(found.missing)
     note = f"; {plural(alone, 'file')} without a partner left out" if alone else ""
-    tell(f"{plural(len(checked.pairs), 'photograph')} with masks in {folder}{note}")
-    return DataSet(found.name, tuple(checked.pairs))
+    tell(f"{plural(len(usable.pairs), 'photograph')} with masks in {folder}{note}")
+    return usable.pairs
 
 
-def _made_up(folder: Path, count: int, seed: int) -> DataSet:
-    """Write pictures and masks, and return them."""
-    pairs = []
+def _made_up(folder: Path, count: int, seed: int) -> tuple[ImagePair, ...]:
+    """Write pictures and masks, and return them; the folder may hold others of an earlier run."""
+    names = [f"{index:04d}" for index in range(1, count + 1)]
     with writing(f"--output {folder}"):
-        for index, (photograph, mask) in enumerate(synthetic_images(count, seed, sides=_SIDES), start=1):
-            name = f"{index:04d}"
-            pair = ImagePair(name, folder / "images" / f"{name}.png", folder / "masks" / f"{name}.png")
-            write_atomic(pair.image, partial(save_png, photograph))
-            write_atomic(pair.mask, partial(save_png, mask))
-            pairs.append(pair)
-    return DataSet("made-up", tuple(pairs))
+        for name, pictures in zip(names, synthetic_images(count, seed, sides=_SIDES), strict=True):
+            for part, picture in zip(("images", "masks"), pictures, strict=True):
+                write_atomic(folder / part / f"{name}.png", partial(save_png, picture))
+    return tuple(pair for pair in find_pairs(folder) if pair.name in names)
 
 
 def _make_model(args: argparse.Namespace, *, is_small: bool) -> CSNet:
@@ -197,33 +203,23 @@ class _Lines(Callback):
         tell(f"pruned: {removed}, {before:,} -> {after:,} parameters ({1 - after / before:.1%} went)")
 
 
-def _optimizer(model: nn.Module) -> Optimizer:
-    if not isinstance(model, CSNet):
-        raise TypeError(f"model is a {type(model).__name__}, expected a CSNet")
+def _optimizer(model: Any) -> Optimizer:
     gammas = [model.get_submodule(name).weight for name in model.dynamic_decay_names()]
-    own = {id(gamma) for gamma in gammas}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    groups: list[dict[str, Any]] = [
-        {"params": others},
-        {"params": gammas, "lr": _GAMMA_LEARNING_RATE, "betas": _GAMMA_BETAS},
-    ]
-    return Adam(groups, _LEARNING_RATE, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
+    others = [parameter for parameter in model.parameters() if all(parameter is not gamma for gamma in gammas)]
+    faster: dict[str, Any] = {"params": gammas, "lr": _GAMMA_LEARNING_RATE, "betas": _GAMMA_BETAS}
+    return Adam([{"params": others}, faster], _LEARNING_RATE, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
 
 
 def _outcome(
     training: SaliencyLoader, validation: SaliencyLoader, model: CSNet, result: TrainingResult, baselines: Baselines
 ) -> Outcome:
     """Compare the networks before and after pruning; their BatchNorm statistics are measured anew."""
-    slim = result.model
-    if not isinstance(slim, CSNet):
-        raise TypeError(f"pruning made a {type(slim).__name__} of a CSNet")
+    slim: Any = result.model  # a CSNet too
     proof = prove(model.eval(), result.plan, [batch.images for batch in validation])
     calibrated_on = [batch.images for batch in training][: max(1, _CALIBRATED_ON // 16)]
-    scores = []
     for network in (model, slim):
         calibrate_batch_norm(network.eval(), calibrated_on)
-        scores.append(SaliencyValidation(validation)(network))
-    return Outcome(model, slim, result, (scores[0], scores[1]), baselines, proof)
+    return Outcome(model, slim, result, (scores_of(model, validation), scores_of(slim, validation)), baselines, proof)
 
 
 @contextmanager

@@ -1,80 +1,72 @@
 """Outcome of a demo's training: baselines, the summary, the page, and the files."""
 
+from __future__ import annotations
+
 import argparse
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...layers import ILBlock
 from ...models import CSNet
 from ...report import training_page
-from ...saliency.data import SaliencyLoader, Split
 from ...saliency.metrics import SaliencyMetrics
 from ...training import TrainingResult
-from .._learned import Proof, example_of, figures
 from .._model import input_size
 from .._output import plural, write_file, writing
+from .._training_page import Proof, example_of, figures
+
+if TYPE_CHECKING:
+    from ...saliency.data import SaliencyLoader, Split
 
 _CLEARLY = 0.8  # of the error of the best map for all pictures, which the network has to reach
 _SHOWN = 8
 
 
-@dataclass(frozen=True)
-class Baselines:
-    """Mean absolute errors without a network.
+class Baselines(NamedTuple):
+    """Mean absolute errors without a network."""
 
-    Attributes:
-        constant: Of the best constant, the same for every pixel of every picture.
-        fixed: Of the best map for the training pictures, the same for every picture.
-    """
-
-    constant: float
-    fixed: float
+    constant: float  # of the best constant, the same for every pixel of every picture
+    fixed: float  # of the best map for the training pictures, the same for every picture
 
     def are_beaten_by(self, mae: float) -> bool:
         """Return whether an error is clearly below both."""
-        return mae <= _CLEARLY * min(self.constant, self.fixed)
+        return mae <= _CLEARLY * min(self)
 
 
 def measure_baselines(training: SaliencyLoader, validation: SaliencyLoader) -> Baselines:
     """Return the errors of one map for all pictures: medians, which minimise the absolute error."""
-    masks = _masks(validation)
-    median = _masks(training).median(dim=0, keepdim=True).values
-    return Baselines(_mae(masks.median().expand_as(masks), masks), _mae(median.expand_as(masks), masks))
+    masks, learned_from = (torch.cat([batch.masks for batch in loader]) for loader in (validation, training))
+    median = learned_from.median(dim=0, keepdim=True).values
+    maps = (masks.median().expand_as(masks), median.expand_as(masks))
+    return Baselines(*(_scores([(found, masks)], "mae")["mae"] for found in maps))
 
 
-def _masks(loader: SaliencyLoader) -> Tensor:
-    return torch.cat([batch.masks for batch in loader])
+@torch.no_grad()
+def scores_of(model: nn.Module, loader: SaliencyLoader) -> dict[str, float]:
+    """Return ``mae`` and ``max_f`` of a network's maps."""
+    return _scores(((model(batch.images).sigmoid(), batch.masks) for batch in loader), "mae", "max_f")
 
 
-def _mae(maps: Tensor, masks: Tensor) -> float:
-    metrics = SaliencyMetrics(metrics=("mae",))
-    metrics.update(maps, masks)
-    return float(metrics.compute().scores()["mae"])
+def _scores(pairs: Iterable[tuple[Tensor, Tensor]], *names: str) -> dict[str, float]:
+    metrics = SaliencyMetrics(metrics=names)
+    for maps, masks in pairs:
+        metrics.update(maps, masks)
+    return metrics.compute().scores()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The networks before and after pruning, with their scores.
-
-    Attributes:
-        unpruned: The trained network.
-        slim: The pruned and fine-tuned one.
-        result: Of training.
-        scores: ``mae`` and ``max_f`` of both networks.
-        baselines: Errors that the slim network has to beat.
-        proof: How exact pruning was.
-    """
+class Outcome(NamedTuple):
+    """The networks before and after pruning, with their scores."""
 
     unpruned: CSNet
     slim: CSNet
     result: TrainingResult
-    scores: tuple[Mapping[str, float], Mapping[str, float]]
-    baselines: Baselines
-    proof: Proof
+    scores: tuple[Mapping[str, float], Mapping[str, float]]  # ``mae`` and ``max_f`` of both
+    baselines: Baselines  # errors that the slim network has to beat
+    proof: Proof  # how exact pruning was
 
     @property
     def is_good(self) -> bool:
@@ -101,7 +93,7 @@ class Outcome:
             below = f"no γ is below the threshold {self.result.threshold:g}"
             found.append(f"{below}, so no channel was removed: give it more --epochs")
         if not self.is_good:
-            least = min(self.baselines.constant, self.baselines.fixed)
+            least = min(self.baselines)
             found.append(
                 f"the slim network's MAE of {self.scores[1]['mae']:.4f} is not clearly better ({_CLEARLY:g} times or "
                 f"less) than {least:.4f}, the MAE of one map for all pictures: give it more --epochs or more pictures"
@@ -150,16 +142,7 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
     blocks = sum(isinstance(module, ILBlock) for module in before.modules())
     size, threshold = "x".join(map(str, input_size(args.size))), result.threshold
     networks = {"map before pruning": before, "map after": after}
-    again = [
-        "--threshold",
-        f"{threshold:g}",
-        "--criterion",
-        "gamma_first",
-        "--size",
-        size,
-        "-o",
-        f"{args.output / 'again'}",
-    ]
+    again = f"--threshold {threshold:g} --criterion gamma_first --size {size} -o".split()
     return training_page(
         "Training of a small network",
         subtitle=(
@@ -171,7 +154,9 @@ def _page(args: argparse.Namespace, split: Split, outcome: Outcome) -> str:
         warning=bool(outcome.warnings()),
         numbers=outcome.numbers,
         proof=outcome.proof.numbers(result.report),
-        command=shlex.join(["goctconv", "prune", f"local-dir:{args.output / 'unpruned'}", *again]),
+        command=shlex.join(
+            ["goctconv", "prune", f"local-dir:{args.output / 'unpruned'}", *again, f"{args.output / 'again'}"]
+        ),
         pictures=figures(args.model, result.history, before, {"before": before, "after": after}, threshold),
         examples=[example for pair in split.validation[:_SHOWN] if (example := example_of(pair, networks, args.size))],
     )

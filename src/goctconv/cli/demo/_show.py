@@ -23,11 +23,11 @@ from ...saliency import (
     synthetic_images,
 )
 from .._command import CommandError
-from .._learned import Example, thumbnails
 from .._model import computing, create_asked_model, input_size, is_trained
 from .._output import plural, printable, say, tell, write_file, writing
 from .._predict_files import find_photographs
 from .._predict_run import save_png
+from .._training_page import Example, thumbnails
 
 _UNTRAINED = (
     "The weights of this {model} are random, so these maps mean nothing: they show that everything runs. For maps that "

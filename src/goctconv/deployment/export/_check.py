@@ -36,18 +36,13 @@ class ExportError(RuntimeError):
 
     def __init__(self, problem: str, cure: str = "") -> None:
         super().__init__(problem, cure)
-        self.problem = problem
-        self.cure = cure
+        self.problem, self.cure = problem, cure
 
     def __str__(self) -> str:
         return self.text()
 
     def text(self, spelling: Spelling = in_python) -> str:
-        """Return the message.
-
-        Args:
-            spelling: Writes an argument, as in `goctconv.ArgumentError.text`.
-        """
+        """Return the message, with arguments written as in Python or as ``spelling`` writes them."""
         return f"{self.problem}: {spelled(self.cure, spelling)}" if self.cure else self.problem
 
 
@@ -65,26 +60,23 @@ class Reference:
     def compare(self, run: Run, engine: str, dtype: torch.dtype, tolerance: float | None) -> None:
         """Compare what an engine makes of the images."""
         for image, output in zip(self.images, self._expected, strict=True):
+            shape = tuple(image.shape)
             try:
                 found = np.asarray(run(image.numpy()))
             except Exception as error:  # whatever the engine raises
-                raise ExportError(
-                    f"the exported network does not run on an image of {tuple(image.shape)}, and nothing was written "
-                    f"({engine}: {error})",
-                    "some transformers export for one size alone, which {size} names",
-                ) from error
+                problem = f"the exported network does not run on an image of {shape}, and nothing was written"
+                cure = "some transformers export for one size alone, which {size} names"
+                raise ExportError(f"{problem} ({engine}: {error})", cure) from error
             if found.shape != tuple(output.shape):
-                raise ExportError(f"for {tuple(image.shape)} {engine} gives {found.shape}, torch {tuple(output.shape)}")
+                raise ExportError(f"for {shape} {engine} gives {found.shape}, torch {tuple(output.shape)}")
             difference = _relative(torch.from_numpy(found) - output, output)
             allowed = tolerance_of(dtype, tolerance)
             if not difference <= allowed and tolerance is None:
                 rounding = _TIMES_OWN_ROUNDING * self._own_rounding(image, output)
                 allowed = max(allowed, min(rounding, _MOST_ROUNDING))
             if not difference <= allowed:
-                raise ExportError(
-                    f"for an image of {tuple(image.shape)} the exported network differs by {difference:.1e} of the "
-                    f"largest output, more than tolerance={allowed:.2g}; nothing was written"
-                )
+                problem = f"for an image of {shape} the exported network differs by {difference:.1e} of the largest"
+                raise ExportError(f"{problem} output, more than tolerance={allowed:.2g}; nothing was written")
 
     @torch.no_grad()
     def _own_rounding(self, image: Tensor, output: Tensor) -> float:
@@ -105,19 +97,14 @@ def _output(network: nn.Module, image: Tensor) -> Tensor:
     try:
         output = network(image)
     except Exception as error:  # whatever it raises, it cannot be checked
-        raise ExportError(
-            f"the network does not run on an image of {tuple(image.shape)} ({error})",
-            f"it must take any size from {LEAST}x{LEAST}, or the one that {{size}} names",
-        ) from error
+        cure = f"it must take any size from {LEAST}x{LEAST}, or the one that {{size}} names"
+        raise ExportError(f"the network does not run on an image of {tuple(image.shape)} ({error})", cure) from error
     if not isinstance(output, Tensor):
-        raise ExportError(
-            f"the network returns a {type(output).__name__}, expected one tensor", "wrap it to return that"
-        )
+        problem = f"the network returns a {type(output).__name__}, expected one tensor"
+        raise ExportError(problem, "wrap it to return that")
     if not torch.isfinite(output).all():
-        raise ExportError(
-            f"the network's own output for an image of {tuple(image.shape)} is not finite, so nothing can be checked",
-            "load trained weights, or calibrate its BatchNorm",
-        )
+        problem = f"the network's own output for an image of {tuple(image.shape)} is not finite"
+        raise ExportError(f"{problem}, so nothing can be checked", "load trained weights, or calibrate its BatchNorm")
     return output
 
 

@@ -137,11 +137,9 @@ def _exported_graph(network: nn.Module, reference: Reference, dtype: torch.dtype
             verbose=False,
         )
     except Exception as error:  # whatever the exporter raises
-        raise ExportError(
-            f"torch.onnx.export cannot export this {type(network).__name__} ({error})",
-            "of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
-            f"{'' if is_fixed else '; for a backbone that needs one size, as with windows, name it with {size}'}",
-        ) from error
+        cure = "of a wrapper, export what it wraps (model.module of DataParallel, model._orig_mod of torch.compile)"
+        cure += "" if is_fixed else "; for a backbone that needs one size, as with windows, name it with {size}"
+        raise ExportError(f"torch.onnx.export cannot export this {type(network).__name__} ({error})", cure) from error
     if program is None:  # only the exporter without dynamo returns None
         raise ExportError("torch.onnx.export returned no program")
     return program.model_proto
@@ -149,11 +147,13 @@ def _exported_graph(network: nn.Module, reference: Reference, dtype: torch.dtype
 
 def tidy(model: Any, *, keep_prelu: bool) -> None:
     """Make the graph of an ``onnx_ir.Model`` small and fast; what it computes stays."""
+    from onnx_ir.passes.common import RemoveUnusedNodesPass  # noqa: PLC0415  (of the extra "onnx")
+
     _forget_sources(model)
     _size_by_axes(model)
     if not keep_prelu:
         _prelu_as_maximum(model)
-    _drop_unused(model)
+    RemoveUnusedNodesPass()(model)
 
 
 def _forget_sources(model: Any) -> None:
@@ -200,9 +200,3 @@ def _prelu_as_maximum(model: Any) -> None:
         ir.convenience.replace_nodes_and_values(
             model.graph, node, [node], [scaled, greater], [result], [greater.outputs[0]]
         )
-
-
-def _drop_unused(model: Any) -> None:
-    from onnx_ir.passes.common import RemoveUnusedNodesPass  # noqa: PLC0415  (of the extra "onnx")
-
-    RemoveUnusedNodesPass()(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +12,8 @@ from ..._checks import ArgumentError
 from .._engines import OpenVINOEngine, need
 from ._check import folder_beside, tolerance_of
 from ._onnx import FOR_ONNX, Exported
+
+_FOR_OPENVINO = (*FOR_ONNX, "openvino")
 
 
 def export_openvino(
@@ -48,7 +49,7 @@ def export_openvino(
         >>> model = goctconv.create_model("csnet_x1_l", checkpoint_path="csnet-L-x1.pth.tar")  # doctest: +SKIP
         >>> export_openvino(model, "csnet.xml")  # doctest: +SKIP
     """
-    _need_openvino()
+    need("OpenVINO export", "openvino", _FOR_OPENVINO)
     tolerance_of(dtype, tolerance)
     if Path(file).suffix != ".xml":
         cure = "the weights go into a file beside it that ends in .bin"
@@ -58,25 +59,16 @@ def export_openvino(
 
 
 def write_openvino(
-    exported: Exported,
-    file: str | os.PathLike[str],
-    dtype: torch.dtype = torch.float32,
-    tolerance: float | None = None,
+    exported: Exported, file: str | os.PathLike[str], dtype: torch.dtype = torch.float32, tolerance: float | None = None
 ) -> None:
     """Write the two files of an exported network, if their output is right."""
-    openvino, path = _need_openvino(), Path(file)
+    openvino, path = need("OpenVINO export", "openvino", _FOR_OPENVINO), Path(file)
     with folder_beside(path) as folder:
         exported.save(folder / "network.onnx", keep_prelu=True)
         temporary = folder / path.name
         graph = openvino.Core().read_model(str(folder / "network.onnx"))
         openvino.save_model(graph, str(temporary), compress_to_fp16=dtype == torch.float16)
-        exported.reference.compare(
-            OpenVINOEngine(temporary, threads=1, size=exported.size), "OpenVINO", dtype, tolerance
-        )
+        engine = OpenVINOEngine(temporary, threads=1, size=exported.size)
+        exported.reference.compare(engine, "OpenVINO", dtype, tolerance)
         for part in (temporary.with_suffix(".bin"), temporary):
             part.replace(path.parent / part.name)
-
-
-def _need_openvino() -> Any:
-    """Return the package."""
-    return need("OpenVINO export", "openvino", (*FOR_ONNX, "openvino"))

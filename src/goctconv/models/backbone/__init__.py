@@ -4,5 +4,4 @@ from ._model import BackboneModel as BackboneModel
 from ._model import numel as numel
 from ._timm import CONVOLUTIONS as CONVOLUTIONS
 from ._timm import first_convs as first_convs
-from ._timm import on_any_backbone as on_any_backbone
-from ._timm import on_own_backbone as on_own_backbone
+from ._timm import on_backbone as on_backbone

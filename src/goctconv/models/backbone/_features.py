@@ -15,7 +15,7 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from ..._checks import ArgumentError, unexpected_keyword
-from ..hub import without_values
+from ..hub import drop_weights_in_cfg, without_values
 from ._timm import backbone_state, check_backbone_name
 
 LEVELS = 4
@@ -48,35 +48,21 @@ def make_backbone(
 ) -> Backbone:
     """Return a network of timm that gives features: the last four strides, or four depths of a plain transformer."""
     check_backbone_name(name)
-    for reserved in _RESERVED:
-        if reserved in arguments:
-            raise ArgumentError(
-                "backbone_args",
-                arguments,
-                problem=f"names {reserved}, which the model's own arguments set",
-                cure="leave it out there",
-            )
+    if reserved := [argument for argument in _RESERVED if argument in arguments]:
+        problem = f"names {reserved[0]}, which the model's own arguments set"
+        raise ArgumentError("backbone_args", arguments, problem=problem, cure="leave it out there")
     kwargs: dict[str, Any] = {**arguments, "in_chans": in_chans}
     known, info = _feature_info(name, kwargs)
-    chosen = _default_levels([entry["reduction"] for entry in info]) if levels is None else tuple(levels)
-    chosen = _checked_levels(name, chosen, [entry["reduction"] for entry in info])
-    if isinstance(pretrained, bool):
-        weights: dict[str, Any] = {"pretrained": pretrained}
-    else:
-        weights = {
-            "pretrained": True,
-            "pretrained_cfg_overlay": {"state_dict": backbone_state(name, pretrained, kwargs)},
-        }
+    strides = [entry["reduction"] for entry in info]
+    chosen = _checked_levels(name, _default_levels(strides) if levels is None else tuple(levels), strides)
+    weights: dict[str, Any] = {"pretrained": bool(pretrained)}
+    if not isinstance(pretrained, bool):
+        state = backbone_state(name, pretrained, kwargs)
+        weights = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": state}}
     network = _with_features(name, {**kwargs, **known, **weights, "out_indices": chosen})
-    for attribute in ("pretrained_cfg", "default_cfg"):
-        getattr(network, attribute, {}).pop("state_dict", None)
-    return Backbone(
-        network,
-        {**arguments, **known},
-        chosen,
-        tuple(info[level]["num_chs"] for level in chosen),
-        tuple(info[level]["reduction"] for level in chosen),
-    )
+    drop_weights_in_cfg(network)
+    channels = tuple(info[level]["num_chs"] for level in chosen)
+    return Backbone(network, {**arguments, **known}, chosen, channels, tuple(strides[level] for level in chosen))
 
 
 def _feature_info(name: str, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -101,12 +87,8 @@ def _with_features(name: str, kwargs: dict[str, Any]) -> nn.Module:
     except (AttributeError, AssertionError, RuntimeError, KeyError) as error:
         if not _tells_of_no_features(error):
             raise
-        raise ArgumentError(
-            "backbone",
-            name,
-            problem=f"gives no features in timm ({error})",
-            cure="take another one; timm.create_model(NAME, features_only=True) tells whether one does",
-        ) from error
+        cure = "take another one; timm.create_model(NAME, features_only=True) tells whether one does"
+        raise ArgumentError("backbone", name, problem=f"gives no features in timm ({error})", cure=cure) from error
 
 
 def _tells_of_no_features(error: Exception) -> bool:
@@ -131,12 +113,8 @@ def _checked_levels(name: str, levels: tuple[int, ...], strides: Sequence[int]) 
     rising = all(a < b for a, b in itertools.pairwise(taken))
     alike = len(set(taken)) == 1 and len(taken) in {1, LEVELS}
     if not levels or len(levels) > 5 or not (rising or alike):
-        raise ArgumentError(
-            "levels",
-            levels,
-            f"up to five features of {name} of increasing stride, or one or {LEVELS} of one stride",
-            f"choose from {list(strides)}; these have {taken}",
-        )
+        expected = f"up to five features of {name} of increasing stride, or one or {LEVELS} of one stride"
+        raise ArgumentError("levels", levels, expected, f"choose from {list(strides)}; these have {taken}")
     return levels
 
 

@@ -76,10 +76,8 @@ class BackboneModel(MapModel):
     def backbone_model_args(self) -> dict[str, Any]:
         """Return the arguments of this class, as JSON holds them."""
         if self.head is None:
-            raise ValueError(
-                f"this {type(self).__name__} has lost its head to prune_intermediate_layers: save the whole network "
-                "instead"
-            )
+            problem = f"this {type(self).__name__} has lost its head to prune_intermediate_layers"
+            raise ValueError(f"{problem}: save the whole network instead")
         return {
             "backbone": self.backbone_name,
             "backbone_args": self.backbone_args,

@@ -13,8 +13,8 @@ import torch
 from timm.layers.format import Format
 from torch import nn
 
-from ..._checks import ArgumentError, ArgumentTypeError
-from ..hub import StateDict, UnknownModelError, check_fit, read_checkpoint
+from ..._checks import ArgumentError, check_instance
+from ..hub import StateDict, UnknownModelError, check_fit, read_checkpoint, shapes_of
 from . import _paddle_mobilenet  # noqa: F401  # registers its network with timm
 
 # Networks of convolutions take images of any size and give a stem and four stages, of which the stages are fused.
@@ -23,32 +23,27 @@ CONVOLUTIONS: dict[str, Any] = {"levels": (1, 2, 3, 4), "image_sizes": (1, 1, No
 
 def check_backbone_name(name: object) -> str:
     """Return the name of one of timm's networks, with or without a tag of weights."""
-    if not isinstance(name, str):
-        raise ArgumentTypeError("backbone", name, "the name of one of timm's networks, such as 'resnet50'")
-    architecture = name.partition(".")[0]
+    known = check_instance("backbone", name, str, "the name of one of timm's networks, such as 'resnet50'")
+    architecture = known.partition(".")[0]
     if not timm.is_model(architecture):
         wanted = architecture.lower().replace("-", "_")
         close = difflib.get_close_matches(wanted, timm.list_models(), n=3, cutoff=0.5)
-        raise UnknownModelError.of("backbone", name, "network of timm", close, "timm.list_models() lists them")
-    return name
+        raise UnknownModelError.of("backbone", known, "network of timm", close, "timm.list_models() lists them")
+    return known
 
 
-def on_own_backbone(variant: str, backbone: str, arguments: dict[str, Any], family: str) -> dict[str, Any]:
-    """Return the arguments of a variant that stands on one backbone, whose weights alone may be chosen."""
+def on_backbone(backbone: str | None, family: str, variant: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a variant on a backbone: its own, or, of None, any, whose mean and deviation they get."""
     given = arguments.get("backbone", backbone)
-    if str(given).partition(".")[0] != backbone:
-        cure = f'use create_model("{family}", backbone={given!r}) instead'
-        raise ArgumentError("backbone", given, problem=f"is not that of {variant}, {backbone}", cure=cure)
-    return {**arguments, "backbone": given}
-
-
-def on_any_backbone(family: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a network on the backbone that they name, with its mean and deviation of images."""
-    if "backbone" not in arguments:
+    if given is None:
         expected = f"the name of one of timm's networks, on which {family} stands"
         raise ArgumentError("backbone", None, expected, "pass {backbone='resnet50'}, for example")
-    name = check_backbone_name(arguments["backbone"])
-    cfg = timm.models.get_pretrained_cfg(name, allow_unregistered=True)
+    if backbone is not None:
+        if str(given).partition(".")[0] != backbone:  # a tag chooses its weights
+            cure = f'use create_model("{family}", backbone={given!r}) instead'
+            raise ArgumentError("backbone", given, problem=f"is not that of {variant}, {backbone}", cure=cure)
+        return {**arguments, "backbone": given}
+    cfg = timm.models.get_pretrained_cfg(check_backbone_name(given), allow_unregistered=True)
     if cfg is None:
         return arguments
     told = {"mean": cfg.mean, "std": cfg.std}
@@ -65,18 +60,15 @@ def backbone_state(name: str, file: str | os.PathLike[str], kwargs: dict[str, An
     if convert is not None:
         state = convert(dict(state), whole)
     cfg = cast("dict[str, Any]", whole.pretrained_cfg)
-    expected = {key: tuple(tensor.shape) for key, tensor in whole.state_dict().items()}
+    expected = shapes_of(whole)
     heads = tuple(f"{layer}." for layer in _names(cfg.get("classifier")))
     for conv in _names(cfg.get("first_conv")):
         weight = f"{conv}.weight"
         if weight in state and weight in expected and state[weight].dim() == 4:  # timm adapts the image's channels
             expected[weight] = (expected[weight][0], state[weight].shape[1], *expected[weight][2:])
     kept = {key: tensor for key, tensor in state.items() if not key.startswith(heads)}
-    check_fit(
-        kept,
-        {key: shape for key, shape in expected.items() if not key.startswith(heads)},
-        f"{os.fspath(file)}, for the backbone {name},",
-    )
+    needed = {key: shape for key, shape in expected.items() if not key.startswith(heads)}
+    check_fit(kept, needed, f"{os.fspath(file)}, for the backbone {name},")
     return kept
 
 

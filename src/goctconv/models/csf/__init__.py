@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import register_model
 from torch import nn
 
-from ..backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
-from ..hub import build_model, map_cfgs
+from ..backbone import CONVOLUTIONS, on_backbone
+from ..hub import build_model, map_cfgs, register_variants
 from ._model import CSF, CSFChannels
 
 __all__ = ["CSF", "CSFChannels"]  # timm adds the registered names
@@ -31,48 +30,21 @@ default_cfgs = map_cfgs(
 )
 
 
-def _create_residual(variant: str, backbone: str, *, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
-    arguments = on_own_backbone(variant, backbone, arguments, "csf")
-    return build_model(CSF, variant, pretrained=pretrained, arguments=arguments, **CONVOLUTIONS)
+def _create_csf(variant: str, *, pretrained: bool, arguments: dict[str, Any], backbone: str | None = None) -> nn.Module:
+    arguments = on_backbone(backbone, "csf", variant, arguments)
+    return build_model(CSF, variant, pretrained=pretrained, arguments=arguments, **(CONVOLUTIONS if backbone else {}))
 
 
-@register_model
-def csf(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Cross-stage fusion on the backbone that ``backbone=`` names, any of timm's that gives features."""
-    return build_model(CSF, "csf", pretrained=pretrained, arguments=on_any_backbone("csf", kwargs))
-
-
-@register_model
-def csf_resnet18(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSF on ResNet-18."""
-    return _create_residual("csf_resnet18", "resnet18", pretrained=pretrained, arguments=kwargs)
-
-
-@register_model
-def csf_resnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSF on ResNet-50: 36.37 M parameters."""
-    return _create_residual("csf_resnet50", "resnet50", pretrained=pretrained, arguments=kwargs)
-
-
-@register_model
-def csf_resnet101(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSF on ResNet-101."""
-    return _create_residual("csf_resnet101", "resnet101", pretrained=pretrained, arguments=kwargs)
-
-
-@register_model
-def csf_res2net50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSF on Res2Net-50 v1b: 36,528,489 parameters."""
-    return _create_residual("csf_res2net50", "res2net50d", pretrained=pretrained, arguments=kwargs)
-
-
-@register_model
-def csf_res2net101(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSF on Res2Net-101 v1b."""
-    return _create_residual("csf_res2net101", "res2net101d", pretrained=pretrained, arguments=kwargs)
-
-
-@register_model
-def test_csf_resnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: PT028  # a model, not a test
-    """CSF on timm's tiny ResNet, for tests."""
-    return _create_residual("test_csf_resnet", "test_resnet", pretrained=pretrained, arguments=kwargs)
+register_variants(
+    __name__,
+    _create_csf,
+    {
+        "csf": ("Cross-stage fusion on the backbone that ``backbone=`` names, any of timm's that gives features.", {}),
+        "csf_resnet18": ("CSF on ResNet-18.", {"backbone": "resnet18"}),
+        "csf_resnet50": ("CSF on ResNet-50: 36.37 M parameters.", {"backbone": "resnet50"}),
+        "csf_resnet101": ("CSF on ResNet-101.", {"backbone": "resnet101"}),
+        "csf_res2net50": ("CSF on Res2Net-50 v1b: 36,528,489 parameters.", {"backbone": "res2net50d"}),
+        "csf_res2net101": ("CSF on Res2Net-101 v1b.", {"backbone": "res2net101d"}),
+        "test_csf_resnet": ("CSF on timm's tiny ResNet, for tests.", {"backbone": "test_resnet"}),
+    },
+)

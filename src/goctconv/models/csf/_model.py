@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -13,9 +14,18 @@ from torch import Tensor, nn
 from ..._checks import ArgumentError, check_choice
 from ..._features import ChannelError, parse_channels
 from ...layers import FusionHead
-from .._fusion_head import DILATIONS, HeadChannels, check_keys, parse_head, published_head, widths_of_head
-from ..backbone import BackboneModel
-from ._checkpoint import LAYOUT
+from .._fusion_head import (
+    HeadChannels,
+    check_keys,
+    head_in,
+    make_head,
+    parse_head,
+    places_of_head,
+    published_head,
+    widths_of_head,
+)
+from ..backbone import BackboneModel, first_convs
+from ..hub import PUBLISHED_LICENSE, Layout, Published, StateDict, moved
 
 HeadNorm: TypeAlias = Literal["group", "batch"]
 _GROUPS = 32
@@ -29,6 +39,24 @@ class CSFChannels(HeadChannels):
     "fuse" and "dilated" name every level of the backbone, the finest first: the outputs of the first layer, and of each
     of the branches of dilation 1, 2, 4, 8 and 16, where 0 means absent. "fused" is the width of the last layer.
     """
+
+
+def _places(model: Any) -> Iterator[Published]:
+    """Yield where every tensor of the model lies in the authors' checkpoint."""
+    yield from moved(model.backbone, "backbone", "base")
+    if model.pyramid is not None:  # no such thing was published; it keeps its name
+        yield from moved(model.pyramid, "pyramid", "pyramid")
+    yield from places_of_head(model.head, "head", "", "weights")
+    yield from moved(model.classifier, "classifier", "cls_layer")
+
+
+def _widths_in(state: StateDict) -> dict[str, Any] | None:
+    """Return the arguments ``channels`` and ``norm`` of a state dict in either layout; None if it does not tell."""
+    channels = head_in(state, "")
+    if channels is None:
+        return None
+    by_batch = any(re.match(r"(head\.norm1|fuse\.bns)\.\d\.running_mean", key) for key in state)
+    return {"channels": channels, "norm": "batch" if by_batch else "group"}
 
 
 class CSF(BackboneModel):
@@ -75,7 +103,14 @@ class CSF(BackboneModel):
     section 4.4.
     """
 
-    layout = LAYOUT
+    layout = Layout(
+        keys=re.compile(r"base\.|fuse\.conv\.|fuse\.bns\.|ms\.convs\.|fuse1x1\.|cls_layer\."),
+        places=lambda model, _: list(_places(model)),
+        widths=_widths_in,
+        first_convs=first_convs,
+        ignored=re.compile(r"^base\.(fc|classifier|head)\."),
+        license=PUBLISHED_LICENSE,
+    )
     head: FusionHead | None
     forgotten_args = BackboneModel.forgotten_args | {"fuse_channels"}
     card_tags = ("salient-object-detection", "csf", "goctconv")
@@ -110,23 +145,12 @@ class CSF(BackboneModel):
         self.norm = norm
         self.channels = _parse_widths(fuse_channels, channels, self.widths)
         self._initial_channels = self.channels
-        self.head = self._make_head(self.widths)
+        options: dict[str, Any] = {"weight_scale": 1.0, "downsample": "bilinear"}
+        options["norm"] = group_norm if norm == "group" else nn.BatchNorm2d
+        self.head = make_head(self.widths, self.channels, self.reductions, **options)
         self.num_features = self.head_hidden_size = self.channels["fused"]
         self.classifier = self._make_classifier(num_classes)
         self._draw()
-
-    def _make_head(self, widths: Sequence[int]) -> FusionHead:
-        return FusionHead(
-            list(widths),
-            self.channels["fuse"],
-            self.channels["dilated"],
-            self.channels["fused"],
-            in_reductions=self.reductions,
-            dilations=DILATIONS,
-            weight_scale=1.0,
-            downsample="bilinear",
-            norm=group_norm if self.norm == "group" else nn.BatchNorm2d,
-        )
 
     def _draw(self) -> None:
         """Draw the convolutions that no backbone's weights are for, as published."""

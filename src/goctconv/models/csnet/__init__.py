@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import register_model
 from torch import nn
 
 from ..._checks import ArgumentError
-from ..hub import PUBLISHED_LICENSE, build_model, map_cfgs
+from ..hub import PUBLISHED_LICENSE, build_model, map_cfgs, register_variants
 from ._checkpoint import FIRST_CONVS
 from ._model import CSNet
 from ._widths import X1_L, X2_L, CSNetChannels
@@ -38,58 +37,23 @@ default_cfgs = map_cfgs(
 def _create_csnet(variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any) -> nn.Module:
     ignored = [name for name in ("base_width", "split", "depths") if name in arguments]
     if ignored and "channels" in {*arguments, *defaults}:
-        raise ArgumentError(
-            ignored[0],
-            arguments[ignored[0]],
-            problem=f"would have no effect in {variant} beside {{channels}}, which set every width",
-            cure="leave it out, or start from a network whose widths follow the published rules, such as csnet_x1",
-        )
+        problem = f"would have no effect in {variant} beside {{channels}}, which set every width"
+        cure = "leave it out, or start from a network whose widths follow the published rules, such as csnet_x1"
+        raise ArgumentError(ignored[0], arguments[ignored[0]], problem=problem, cure=cure)
     return build_model(CSNet, variant, pretrained=pretrained, arguments=arguments, **defaults)
 
 
-@register_model
-def csnet_x1(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×1, split 5/5: 210,985 parameters."""
-    return _create_csnet("csnet_x1", pretrained=pretrained, arguments=kwargs, base_width=20)
-
-
-@register_model
-def csnet_x1_2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×1.2, split 5/5: 298,633 parameters."""
-    return _create_csnet("csnet_x1_2", pretrained=pretrained, arguments=kwargs, base_width=24)
-
-
-@register_model
-def csnet_x1_5(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×1.5, split 5/5: 455,631 parameters."""
-    return _create_csnet("csnet_x1_5", pretrained=pretrained, arguments=kwargs, base_width=30)
-
-
-@register_model
-def csnet_x1_8(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×1.8, split 5/5: 645,565 parameters."""
-    return _create_csnet("csnet_x1_8", pretrained=pretrained, arguments=kwargs, base_width=36)
-
-
-@register_model
-def csnet_x2(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×2, split 5/5: 788,631 parameters."""
-    return _create_csnet("csnet_x2", pretrained=pretrained, arguments=kwargs, base_width=40)
-
-
-@register_model
-def csnet_x1_l(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×1-L, the published widths learned from ×1: 93,647 parameters."""
-    return _create_csnet("csnet_x1_l", pretrained=pretrained, arguments=kwargs, channels=X1_L)
-
-
-@register_model
-def csnet_x2_l(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """CSNet-×2-L, the published widths learned from ×2: 140,894 parameters."""
-    return _create_csnet("csnet_x2_l", pretrained=pretrained, arguments=kwargs, channels=X2_L)
-
-
-@register_model
-def test_csnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: PT028  # a model, not a test
-    """A tiny CSNet of one block a stage, for tests."""
-    return _create_csnet("test_csnet", pretrained=pretrained, arguments=kwargs, base_width=4, depths=(1, 1, 1, 1, 1))
+register_variants(
+    __name__,
+    _create_csnet,
+    {
+        "csnet_x1": ("CSNet-×1, split 5/5: 210,985 parameters.", {"base_width": 20}),
+        "csnet_x1_2": ("CSNet-×1.2, split 5/5: 298,633 parameters.", {"base_width": 24}),
+        "csnet_x1_5": ("CSNet-×1.5, split 5/5: 455,631 parameters.", {"base_width": 30}),
+        "csnet_x1_8": ("CSNet-×1.8, split 5/5: 645,565 parameters.", {"base_width": 36}),
+        "csnet_x2": ("CSNet-×2, split 5/5: 788,631 parameters.", {"base_width": 40}),
+        "csnet_x1_l": ("CSNet-×1-L, the published widths learned from ×1: 93,647 parameters.", {"channels": X1_L}),
+        "csnet_x2_l": ("CSNet-×2-L, the published widths learned from ×2: 140,894 parameters.", {"channels": X2_L}),
+        "test_csnet": ("A tiny CSNet of one block a stage, for tests.", {"base_width": 4, "depths": (1, 1, 1, 1, 1)}),
+    },
+)

@@ -9,16 +9,8 @@ from typing import Any
 from torch import nn
 
 from ...layers import FusionHead, ILBlock, SimplifiedGOctConv
-from .._fusion_head import head_in, places_of_head, places_of_prediction
-from ..hub import (
-    PUBLISHED_LICENSE,
-    Layout,
-    Published,
-    StateDict,
-    nested,
-    paths,
-    renamed,
-)
+from .._fusion_head import head_in, places_of_ends, places_of_head
+from ..hub import PUBLISHED_LICENSE, Layout, Published, StateDict, moved, nested, paths, renamed
 from ._widths import FIRST_FUSABLE_STAGE, STAGES, BlockChannels
 
 FIRST_CONVS = ("stages.0.0.conv1.paths.0_to_0", "stages.0.0.conv1.paths.0_to_1")
@@ -32,21 +24,16 @@ def _places(model: nn.Module) -> Iterator[Published]:
         if isinstance(module, ILBlock):
             stage, index = name.split(".")[1:]
             for number, layer in _BLOCK_LAYERS:
-                yield from _conv_norm_act(module, name, number, f"stage{stage}.{index}.{layer}")
+                conv, key = getattr(module, f"conv{number}"), f"stage{stage}.{index}.{layer}"
+                if isinstance(conv, SimplifiedGOctConv):
+                    yield from renamed(conv.convs, f"{name}.conv{number}.convs", key + ".convs.{}")
+                else:
+                    yield from paths(conv, f"{name}.conv{number}", f"{key}.conv.weight")
+                yield from places_of_ends(module, name, number, key)
         elif isinstance(module, FusionHead):
             yield from places_of_head(module, name, "oct_fuse.", "weight")
         elif name == "classifier":
-            yield from places_of_prediction(module)
-
-
-def _conv_norm_act(block: nn.Module, name: str, number: str, key: str) -> Iterator[Published]:
-    conv = getattr(block, f"conv{number}")
-    if isinstance(conv, SimplifiedGOctConv):
-        yield from renamed(conv.convs, f"{name}.conv{number}.convs", key + ".convs.{}")
-    else:
-        yield from paths(conv, f"{name}.conv{number}", f"{key}.conv.weight")
-    yield from renamed(getattr(block, f"norm{number}"), f"{name}.norm{number}", key + ".bns.{}")
-    yield from renamed(getattr(block, f"act{number}"), f"{name}.act{number}", key + ".prelus.{}")
+            yield from moved(module, name, "cls_layer")
 
 
 def _widths_in(state: StateDict) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..._features import Features, ScaleError, checks_enabled, spatial_size
 from ...layers import FusionHead, ILBlock
-from .._fusion_head import DILATIONS, widths_of_head
+from .._fusion_head import make_head, widths_of_head
 from .._map_model import MapModel
 from ._checkpoint import LAYOUT
 from ._widths import PUBLISHED_DEPTHS, CSNetChannels, parse_csnet_channels, published_channels
@@ -78,31 +78,21 @@ class CSNet(MapModel):
     ) -> None:
         super().__init__()
         self.fuse_stages = tuple(fuse_stages)
-        self.channels = (
-            published_channels(base_width, split, depths, self.fuse_stages)
-            if channels is None
-            else parse_csnet_channels(channels, self.fuse_stages)
-        )
+        if channels is None:
+            self.channels = published_channels(base_width, split, depths, self.fuse_stages)
+        else:
+            self.channels = parse_csnet_channels(channels, self.fuse_stages)
         self.simplified = simplified
         self._set_channels(in_chans, num_classes)
         self.stages = _make_stages(self.channels, in_chans, simplified=simplified)
-        self.head = self._make_head() if self.fuse_stages else None
+        ends = [self.channels["stages"][stage][-1] for stage in self.fuse_stages]
+        reductions = [_REDUCTIONS[stage] for stage in self.fuse_stages]
+        self.head = make_head(ends, self.channels, reductions) if ends else None
         self.feature_info = [_feature_info(self.channels, stage) for stage in _FEATURE_STAGES]
         self.num_features = self.channels["fused"] if self.fuse_stages else self.feature_info[-1]["num_chs"]
         self.head_hidden_size = self.num_features
         self._reduction = _REDUCTIONS[self.fuse_stages[0] if self.fuse_stages else -1]
         self.classifier = self._make_classifier(num_classes)
-
-    def _make_head(self) -> FusionHead:
-        ends = [self.channels["stages"][stage][-1] for stage in self.fuse_stages]
-        return FusionHead(
-            cast("list[int]", ends),
-            self.channels["fuse"],
-            self.channels["dilated"],
-            self.channels["fused"],
-            in_reductions=[_REDUCTIONS[stage] for stage in self.fuse_stages],
-            dilations=DILATIONS,
-        )
 
     def model_args(self) -> dict[str, Any]:
         """Return the arguments, as JSON holds them, that make a network of this shape.
@@ -232,9 +222,8 @@ class CSNet(MapModel):
 def check_image(x: Tensor) -> None:
     """Check that the coarsest scale of an image has a pixel."""
     if checks_enabled(x) and min(spatial_size(x)) < _SMALLEST:
-        expected = (
-            f"the size of an image of at least {_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"
-        )
+        least = f"{_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"
+        expected = f"the size of an image of at least {least}"
         raise ScaleError("x", spatial_size(x), expected, "resize or pad the image")
 
 

@@ -43,10 +43,8 @@ def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
         raise CheckpointError(path, f"holds {kind}, expected a state dict: names and tensors")
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise CheckpointError(
-            path,
-            f"is no state dict, nor does it hold one under {', '.join(_ENVELOPES)}; no tensors: {', '.join(others)}",
-        )
+        problem = f"is no state dict, nor does it hold one under {', '.join(_ENVELOPES)}"
+        raise CheckpointError(path, f"{problem}; no tensors: {', '.join(others)}")
     return {_unwrapped(str(name)): value for name, value in content.items()}
 
 
@@ -61,11 +59,9 @@ def _load(path: Path) -> Any:
         with path.open("rb") as stream:  # by its name, torch.load would take it for another format
             return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            path,
-            f"is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code, which is never run",
-            "save the state dict alone and load that",
-        ) from error
+        problem = f"is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code"
+        cure = "save the state dict alone and load that"
+        raise CheckpointError(path, f"{problem}, which is never run", cure) from error
     except Exception as error:  # on damaged data the unpickler raises anything
         raise CheckpointError(path, "is no file of torch.save or safetensors, or a truncated one") from error
 
@@ -87,9 +83,13 @@ def _unwrapped(name: str) -> str:
 
 def load_strictly(model: nn.Module, state: StateDict, source: str) -> None:
     """Load a state dict, with or without BatchNorm's counters, or change nothing and list what does not fit."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    check_fit(state, expected, source)
+    check_fit(state, shapes_of(model), source)
     model.load_state_dict({**counters(model), **state})
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's tensors."""
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def counters(model: nn.Module) -> StateDict:
@@ -109,16 +109,13 @@ def check_fit(
         if name in state and tuple(state[name].shape) != shape
     ]
     kinds = {"missing": missing, "unexpected": extra, "of the wrong shape": misshapen}
-    problems = {kind: names for kind, names in kinds.items() if names}
-    if problems:
+    if problems := {kind: names for kind, names in kinds.items() if names}:
         listed = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems.items())
-        raise CheckpointError(
-            source,
-            f"does not fit the model; nothing was loaded; tensors: {listed}",
+        cure = (
             "check that it belongs to this architecture, with the same widths, in_chans and num_classes; "
-            "timm.create_model(..., pretrained=True, pretrained_cfg_overlay={'file': FILE}) adapts the last two",
-            problems,
+            "timm.create_model(..., pretrained=True, pretrained_cfg_overlay={'file': FILE}) adapts the last two"
         )
+        raise CheckpointError(source, f"does not fit the model; nothing was loaded; tensors: {listed}", cure, problems)
 
 
 def _is_counter(name: str) -> bool:

@@ -137,8 +137,5 @@ class _ArrayUnpickler(pickle.Unpickler):
         self._refuse(f"the outside object {pid!r}")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise CheckpointError(
-            self._path,
-            f"is not a file of plain arrays: it asks for {what}, which is never run here",
-            "save the state dict alone with paddle.save and load that",
-        )
+        problem = f"is not a file of plain arrays: it asks for {what}, which is never run here"
+        raise CheckpointError(self._path, problem, "save the state dict alone with paddle.save and load that")

@@ -14,7 +14,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ...layers import GOctConv
-from ._checkpoint_formats import StateDict, check_fit, counters
+from ._checkpoint_formats import StateDict, check_fit, counters, shapes_of
 
 _logger = logging.getLogger(__name__)
 _NOTHING = re.compile(r"(?!)")
@@ -43,23 +43,14 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How the authors of a network name its tensors.
+    """How the authors of a network name its tensors."""
 
-    Attributes:
-        keys: Matches the beginning of keys that only their files have.
-        places: Where every tensor of a model lies in a state dict.
-        widths: The arguments of widths that a state dict in either layout tells, or None if it does not.
-        first_convs: Our names of the layers that take the image.
-        ignored: Keys of what no map needs, such as the backbone's classifier.
-        license: Of the weights that they have released; None if they name none.
-    """
-
-    keys: re.Pattern[str]
-    places: Callable[[Any, StateDict], Sequence[Published]]
-    widths: Callable[[StateDict], dict[str, Any] | None]
-    first_convs: Callable[[Any], Sequence[str]]
-    ignored: re.Pattern[str] = _NOTHING
-    license: str | None = None
+    keys: re.Pattern[str]  # matches the beginning of keys that only their files have
+    places: Callable[[Any, StateDict], Sequence[Published]]  # of every tensor of a model in a state dict
+    widths: Callable[[StateDict], dict[str, Any] | None]  # as arguments; None where tensors of neither layout tell them
+    first_convs: Callable[[Any], Sequence[str]]  # our names of the layers that take the image
+    ignored: re.Pattern[str] = _NOTHING  # keys of what no map needs, such as the backbone's classifier
+    license: str | None = None  # of the weights that they have released
 
     def matches(self, state: StateDict) -> bool:
         """Whether a state dict has the authors' names."""
@@ -116,7 +107,7 @@ class Layout:
 
     def _own(self, state: StateDict, model: Any, convs: Sequence[str]) -> StateDict:
         """Return tensors of our names without those of predictions of another number of channels."""
-        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        expected = shapes_of(model)
         for name in set(convs) & state.keys() & expected.keys():
             if state[name].dim() == 4:
                 expected[name] = (expected[name][0], state[name].shape[1], *expected[name][2:])
@@ -133,9 +124,15 @@ def _predicts(weight: Tensor | None, num_classes: int) -> bool:
 
 def renamed(module: nn.Module, name: str, key: str) -> Iterator[Published]:
     """Yield the tensors of per-scale children; ``key`` has a place for the scale."""
-    for child, tensor in module.state_dict().items():
+    for child, shape in shapes_of(module).items():
         scale, rest = child.split(".", 1)
-        yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", tuple(tensor.shape))
+        yield Published(f"{name}.{child}", f"{key.format(scale)}.{rest}", shape)
+
+
+def moved(module: nn.Module, name: str, key: str) -> Iterator[Published]:
+    """Yield the tensors of a module that has another name in the file."""
+    for child, shape in shapes_of(module).items():
+        yield Published(f"{name}.{child}", f"{key}.{child}", shape)
 
 
 def paths(conv: GOctConv, name: str, key: str) -> Iterator[Published]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models import register_model
 from torch import nn
 
-from ..backbone import CONVOLUTIONS, on_any_backbone, on_own_backbone
-from ..hub import build_model, map_cfgs
+from ..backbone import CONVOLUTIONS, on_backbone
+from ..hub import build_model, map_cfgs, register_variants
 from ._model import SCFNet
 
 __all__ = ["SCFNet"]  # timm adds the registered names
@@ -28,51 +27,35 @@ default_cfgs = map_cfgs(
 )
 
 
-def _create_on(
-    variant: str, backbone: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
+def _create_scfnet(
+    variant: str, *, pretrained: bool, arguments: dict[str, Any], backbone: str | None = None, **defaults: Any
 ) -> nn.Module:
-    arguments = on_own_backbone(variant, backbone, arguments, "scfnet")
+    arguments = on_backbone(backbone, "scfnet", variant, arguments)
     return build_model(SCFNet, variant, pretrained=pretrained, arguments=arguments, **defaults)
 
 
-@register_model
-def scfnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """Scale-correlated fusion on the backbone that ``backbone=`` names, any of timm's that gives features."""
-    return build_model(SCFNet, "scfnet", pretrained=pretrained, arguments=on_any_backbone("scfnet", kwargs))
+_SWIN: dict[str, Any] = {"backbone": "swin_base_patch4_window7_224", "final_norm": True, "image_sizes": (4, 4, None)}
 
-
-@register_model
-def scfnet_mobilenetv3_050(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SCFNet on MobileNetV3-large ×0.5, the student: 788,298 parameters."""
-    backbone = "paddle_mobilenetv3_large_050"
-    return _create_on(
-        "scfnet_mobilenetv3_050", backbone, pretrained=pretrained, arguments=kwargs, width=16, **CONVOLUTIONS
-    )
-
-
-@register_model
-def scfnet_resnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SCFNet on ResNet-50, a teacher: 26,093,508 parameters."""
-    return _create_on("scfnet_resnet50", "resnet50", pretrained=pretrained, arguments=kwargs, width=64, **CONVOLUTIONS)
-
-
-@register_model
-def scfnet_swin_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SCFNet on Swin-B, a teacher: 88,222,780 parameters."""
-    return _create_on(
-        "scfnet_swin_base",
-        "swin_base_patch4_window7_224",
-        pretrained=pretrained,
-        arguments=kwargs,
-        width=64,
-        final_norm=True,
-        image_sizes=(4, 4, None),
-    )
-
-
-@register_model
-def test_scfnet(pretrained: bool = False, **kwargs: Any) -> nn.Module:  # noqa: PT028  # a model, not a test
-    """SCFNet on timm's tiny EfficientNet, for tests."""
-    return _create_on(
-        "test_scfnet", "test_efficientnet", pretrained=pretrained, arguments=kwargs, width=8, **CONVOLUTIONS
-    )
+register_variants(
+    __name__,
+    _create_scfnet,
+    {
+        "scfnet": (
+            "Scale-correlated fusion on the backbone that ``backbone=`` names, any of timm's that gives features.",
+            {},
+        ),
+        "scfnet_mobilenetv3_050": (
+            "SCFNet on MobileNetV3-large ×0.5, the student: 788,298 parameters.",
+            {"backbone": "paddle_mobilenetv3_large_050", "width": 16, **CONVOLUTIONS},
+        ),
+        "scfnet_resnet50": (
+            "SCFNet on ResNet-50, a teacher: 26,093,508 parameters.",
+            {"backbone": "resnet50", "width": 64, **CONVOLUTIONS},
+        ),
+        "scfnet_swin_base": ("SCFNet on Swin-B, a teacher: 88,222,780 parameters.", {"width": 64, **_SWIN}),
+        "test_scfnet": (
+            "SCFNet on timm's tiny EfficientNet, for tests.",
+            {"backbone": "test_efficientnet", "width": 8, **CONVOLUTIONS},
+        ),
+    },
+)

@@ -27,7 +27,7 @@ from typing import Any
 from torch import nn
 
 from ..backbone import first_convs
-from ..hub import Layout, Published, StateDict
+from ..hub import Layout, Published, StateDict, shapes_of
 
 _HEAD = re.compile(r"(?:mp|map)\.cv\d|(?:cv1|bottleneck)\.[01]\.|de\d\.cv\d|linear\d\.")
 _PARTS = ("guide", "gate", "merge")
@@ -38,17 +38,12 @@ _AHEAD = 3
 
 def _places(model: Any, state: StateDict) -> list[Published]:
     """Return where every tensor of the model lies in the authors' state dict."""
-    held = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shapes = {name: shape for name, shape in held.items() if not name.endswith("num_batches_tracked")}
+    shapes = {name: shape for name, shape in shapes_of(model).items() if not name.endswith("num_batches_tracked")}
     keys = {name: key for name, key in _head_keys(model, state) if name in shapes}
     rest = [name for name in shapes if name not in keys]
-    linear = _linear_weights(model)
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     keys.update(_backbone_keys(rest, shapes, state, linear))
     return [Published(name, keys[name], shapes[name], transposed=name in linear) for name in shapes]
-
-
-def _linear_weights(model: nn.Module) -> set[str]:
-    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
 
 
 def _head_keys(model: Any, state: StateDict) -> Iterator[tuple[str, str]]:

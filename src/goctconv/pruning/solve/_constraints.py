@@ -14,23 +14,15 @@ from ..propagate import Facts
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of what goes.
+    """Limits of what goes."""
 
-    Attributes:
-        kept: BatchNorm layers that keep all channels.
-        min_channels: What every layer keeps at least.
-        round_to: The number of channels of every layer is to be a multiple of it, if possible.
-        lists: Whether a number that the code splits by may become a list of lengths.
-        freeze_cuts: Whether channels stay whose dimension the code cuts into pieces.
-        fixed: Modules around which all channels stay; an empty one stands for the last layer, and so on backwards.
-    """
-
-    kept: frozenset[str]
-    min_channels: int
-    round_to: int | None
-    lists: bool = True
-    freeze_cuts: bool = False
+    kept: frozenset[str]  # BatchNorm layers that keep all channels
+    min_channels: int  # what every layer keeps at least
+    round_to: int | None  # the number of channels of every layer is to be a multiple of it, if possible
+    lists: bool = True  # whether a number that the code splits by may become a list of lengths
+    freeze_cuts: bool = False  # whether channels stay whose dimension the code cuts into pieces
     fixed: tuple[str, ...] = ()
+    """Modules around which all channels stay; an empty one stands for the last layer, and so on backwards."""
 
     def held(self, facts: Facts) -> Iterator[tuple[Tensor, Reason]]:
         """Give the labels of channels that must stay, and why."""

@@ -22,24 +22,16 @@ _NEGLIGIBLE = 1e-14
 
 @dataclass
 class Decision:
-    """Groups and their fate.
+    """Groups and their fate."""
 
-    Attributes:
-        groups: The group of every label.
-        goes: Whether a group goes, by group.
-        reasons: Why a masked group stays.
-        representatives: The input that stands for the constant ones of a padded consumer, by consumer and group of it.
-        lists: Attributes, by module and name, that may become lists of lengths.
-        is_balanced: Whether channels stay only so that others, of equal pieces, do not stay alone: of what is left, a
-            better balance may be found.
-    """
-
-    groups: Groups
-    goes: NDArray[np.bool_]
-    reasons: dict[int, Reason] = field(default_factory=dict)
+    groups: Groups  # of every label
+    goes: NDArray[np.bool_]  # by group
+    reasons: dict[int, Reason] = field(default_factory=dict)  # why a masked group stays
     representatives: dict[tuple[int, int], int] = field(default_factory=dict)
-    lists: set[tuple[str, str]] = field(default_factory=set)
+    """The input that stands for the constant ones of a padded consumer, by consumer and group of it."""
+    lists: set[tuple[str, str]] = field(default_factory=set)  # attributes that may become lists of lengths
     is_balanced: bool = False
+    """Whether channels stay only so that others, of equal pieces, do not stay alone: a better balance may be found."""
 
     def of(self, labels: Tensor) -> Groups:
         """Return the groups of labels."""
@@ -56,14 +48,7 @@ class Decision:
 
 
 def decide(facts: Facts, masked: dict[str, Tensor], weights: dict[str, Tensor], limits: Limits) -> Decision:
-    """Return what can go.
-
-    Args:
-        facts: Of the masked network.
-        masked: Which channels of every BatchNorm are masked, by module.
-        weights: The stored tensors by name.
-        limits: What must stay.
-    """
+    """Return what can go of the masked network, of whose BatchNorm layers and stored tensors masks and weights are."""
     groups = components(facts)
     decision = Decision(groups, np.zeros(groups.max() + 1, dtype=bool))
     if limits.lists:
@@ -140,11 +125,8 @@ class _Solver:
     def _layers(self) -> list[tuple[Groups, int]]:
         """Return the groups of layers, and what each must keep; an empty convolution is one of a layer of ours."""
         layers = [(norm.labels, self.min_channels) for norm in self.facts.norms.values()]
-        layers += [
-            (labels, 1)
-            for (name, dimension), labels in self.facts.rows.items()
-            if dimension == 0 and not self._may_be_empty(name)
-        ]
+        rows = [(name, labels) for (name, dimension), labels in self.facts.rows.items() if dimension == 0]
+        layers += [(labels, 1) for name, labels in rows if not self._may_be_empty(name)]
         return [(self.decision.of(labels), least) for labels, least in layers]
 
     def _may_be_empty(self, name: str) -> bool:
@@ -163,11 +145,9 @@ class _Solver:
         """Apply constraints until nothing changes any more."""
         blame = Blame(self.facts, self.decision.groups)
         for consumer, of, significant in zip(self.facts.consumers, self.of, self.significant, strict=True):
-            live = of[~consumer.constant.numpy()]
-            held = live[self.decision.goes[live]]
-            self.decision.goes[held] = False
-            for group in np.unique(held).tolist():
-                self.decision.reasons.setdefault(group, blame.of(consumer, group))
+            live = np.unique(of[~consumer.constant.numpy()])
+            for group in live[self.decision.goes[live]]:
+                self.stay(group[None], blame.of(consumer, int(group)))
             if not self._may_fold(consumer):
                 self.stay(of[significant], Reason("no_bias", consumer.module))
         changed = True
@@ -175,6 +155,10 @@ class _Solver:
             balanced = self._balance() | self._follow() | self._attributes() | self._elements()
             self.decision.is_balanced |= balanced
             changed = self._represent() | balanced | self._widths()
+
+    def _count(self, groups: Groups) -> int:
+        """Return how many channels of some groups stay."""
+        return int(np.count_nonzero(~self.decision.goes[groups]))
 
     def _may_fold(self, consumer: Consumer) -> bool:
         uses = self.facts.uses
@@ -203,11 +187,10 @@ class _Solver:
         """Keep as many channels of every piece as of the fullest one."""
         changed = False
         for of, reason in self.balanced:
-            target = int((~self.decision.goes[of]).sum(1).max())
+            target = max(map(self._count, of))
             for row in of:
-                missing = target - int((~self.decision.goes[row]).sum())
-                if missing > 0:
-                    changed |= self.stay(self._first_to_go(row, missing), reason)
+                missing = max(target - self._count(row), 0)
+                changed |= self.stay(self._first_to_go(row, missing), reason)
         return changed
 
     def _first_to_go(self, groups: Groups, count: int) -> Groups:
@@ -223,8 +206,7 @@ class _Solver:
         of, leader = self.decision.of(follow.labels), self.decision.of(follow.leader)
         changed = False
         while True:
-            kept = int((~self.decision.goes[of]).sum())
-            wanted = _computed(follow, int((~self.decision.goes[leader]).sum()))
+            kept, wanted = self._count(of), _computed(follow, self._count(leader))
             if kept == wanted:
                 return changed
             sides = (of, leader) if wanted is not None and kept < wanted else (leader,)
@@ -249,13 +231,13 @@ class _Solver:
         """Keep what every layer must keep at least."""
         changed = False
         for of, least in self.layers:
-            kept = int((~self.decision.goes[of]).sum())
+            kept = self._count(of)
             wanted = max(kept, min(least, len(of)))
             if self.round_to and kept < len(of):
                 wanted = min(-(-wanted // self.round_to) * self.round_to, len(of))
             if wanted > kept:
-                reason = ("min_channels", self.min_channels) if kept < least else ("round_to", self.round_to)
-                changed |= self.stay(self._first_to_go(of, wanted - kept), Reason(reason[0], by=str(reason[1])))
+                kind, by = ("min_channels", self.min_channels) if kept < least else ("round_to", self.round_to)
+                changed |= self.stay(self._first_to_go(of, wanted - kept), Reason(kind, by=str(by)))
         return changed
 
     def _elements(self) -> bool:
@@ -277,11 +259,11 @@ def _significant(consumer: Consumer, weight: Tensor) -> NDArray[np.bool_]:
         return constant
     weight = weight.detach()
     columns = weight.index_select(1, torch.from_numpy(chosen).to(weight.device))
-    effect = _absolute(columns, list(range(2, weight.dim()))).amax(0).double().cpu() * consumer.values[chosen].abs()
+    effect = _absolute(columns, range(2, weight.dim())).amax(0).double().cpu() * consumer.values[chosen].abs()
     largest = max(abs(float(bound)) for bound in weight.aminmax())
     scale = largest * (weight.numel() // len(weight))  # at most; what is above that share needs no closer look
     if bool((effect <= _NEGLIGIBLE * scale).any()):
-        scale = float(_absolute(weight, list(range(1, weight.dim()))).amax())
+        scale = float(_absolute(weight, range(1, weight.dim())).amax())
     constant[chosen] = (effect > _NEGLIGIBLE * scale).numpy()
     return constant
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,8 +30,9 @@ class Surgery:
         replaced: dict[int, Tensor] = {}
         for name, length in shapes.biases.items():
             self._add_bias(name, length)
-        touched = set(shapes.rows) | set(shapes.grouped) | set(moves.offsets) | set(moves.columns)
-        for name, module, attribute, tensor in _every_tensor(self._model):
+        touched = {*shapes.rows, *shapes.grouped, *moves.offsets, *moves.columns}
+        modules = dict(self._model.named_modules())
+        for name, module, attribute, tensor in _every_tensor(modules):
             if id(tensor) in replaced:
                 self._replace(module, attribute, replaced[id(tensor)])
             elif name in touched:
@@ -40,12 +41,16 @@ class Surgery:
                 vars(new).update(vars(tensor))  # what users noted there
                 replaced[id(tensor)] = new
                 self._replace(module, attribute, new)
-        for path, module in self._model.named_modules():
+        for path, module in modules.items():
             self._measure(path, module, shapes)
-        for path, module in reversed(list(self._model.named_modules())):
+        for path, module in reversed(modules.items()):
             if path in shapes.widths and shapes.rows:
                 self._resize(module, shapes.widths[path])
-        for path, attributes in shapes.attributes.items():
+        self.set_attributes(shapes.attributes)
+
+    def set_attributes(self, values: Mapping[str, Mapping[str, int | list[int]]]) -> None:
+        """Set attributes of modules; an item of a sequence as ``"attribute.index"``."""
+        for path, attributes in values.items():
             for attribute, number in attributes.items():
                 self._set_source(self._model.get_submodule(path), attribute, number)
 
@@ -159,12 +164,12 @@ def _replaced(container: Any, place: list[str], value: Any) -> Any:
     return type(container)(items)
 
 
-def _every_tensor(model: nn.Module) -> list[tuple[str, nn.Module, str, Tensor]]:
+def _every_tensor(modules: Mapping[str, nn.Module]) -> list[tuple[str, nn.Module, str, Tensor]]:
     """Return every parameter and buffer with its full name and its place, tied ones at all of their places."""
-    found = []
-    for path, module in model.named_modules():
-        for store in (parameters_of(module), buffers_of(module)):
-            for attribute, tensor in store.items():
-                if tensor is not None:
-                    found.append((f"{path}.{attribute}" if path else attribute, module, attribute, tensor))
-    return found
+    return [
+        (f"{path}.{attribute}" if path else attribute, module, attribute, tensor)
+        for path, module in modules.items()
+        for store in (parameters_of(module), buffers_of(module))
+        for attribute, tensor in store.items()
+        if tensor is not None
+    ]

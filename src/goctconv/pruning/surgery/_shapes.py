@@ -56,11 +56,14 @@ class Moves:
 def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
     """Return the new shapes that a decision means."""
     shapes = Shapes()
+    rows: dict[int, list[int]] = {}  # of labels, which the tensors of a BatchNorm share
     for (name, dimension), labels in facts.rows.items():
-        kept = decision.kept(labels)
-        if not kept.all() and not (name in facts.grouped and dimension == 1):
-            shapes.rows.setdefault(name, {})[dimension] = np.flatnonzero(kept).tolist()
-            shapes.sizes.setdefault(name, {})[dimension] = len(kept)
+        if id(labels) not in rows:
+            rows[id(labels)] = np.flatnonzero(decision.kept(labels)).tolist()
+        kept = rows[id(labels)]
+        if len(kept) < len(labels) and not (name in facts.grouped and dimension == 1):
+            shapes.rows.setdefault(name, {})[dimension] = kept
+            shapes.sizes.setdefault(name, {})[dimension] = len(labels)
     for path, calls in facts.inputs.items():
         widths = [[decision.number_kept(labels) for labels in inputs] for inputs in calls]
         shapes.widths[path] = [max(of_scale) for of_scale in zip_longest(*widths, fillvalue=0)]

@@ -1,28 +1,72 @@
-"""Photographs and masks as tensors, read and changed at random."""
+"""Photographs and masks as tensors, read and changed at random, and batches of them."""
 
 import operator
 import os
-from collections.abc import Iterable
-from typing import Literal, get_args
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..._checks import ArgumentTypeError, check_choice, check_integer
-from .._resize import MEAN, STD, Size, check_size_or_own
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer
+from .._resize import MEAN, MIN_SIZE, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
 from ..transforms._sample import Sample, Transform, apply
-from ._examples import Dropped, Purpose, SampleKey, SkippedPair, TensorPair, check_epoch, check_seed, generator
 from ._images import ImageError
-from ._pairs import DataSet, DataSetError, ImagePair
-from ._read import Copies, Pixels, read_pixels
+from ._pairs import DataSet, DataSetError, ImagePair, SkippedPair
+from ._read import Copies, read_pixels
+from ._sampler import HIGHEST, Purpose, SampleKey, generator
 
 Broken = Literal["replace", "drop", "raise"]
 
 _MEAN, _STD = (values.astype(np.float32)[:, None, None] for values in (MEAN, STD))
+
+
+class TensorPair(NamedTuple):
+    """A photograph and its mask, ready for a network."""
+
+    image: Tensor  # (3, H, W), normalised by ImageNet's mean and standard deviation, float32
+    mask: Tensor  # (1, H, W), from 0 to 1, float32
+    name: str  # of the photograph's file
+    skipped: tuple[SkippedPair, ...] = ()  # pairs that could not be read and in whose place this one stands
+
+
+class Dropped(NamedTuple):
+    """Stands where no example could be made; collating drops and counts it."""
+
+    size: tuple[int, int] | None
+    skipped: tuple[SkippedPair, ...]
+
+
+class Batch(NamedTuple):
+    """Photographs and masks of one size."""
+
+    images: Tensor  # (B, 3, H, W), normalised, float32
+    masks: Tensor  # (B, 1, H, W), from 0 to 1, float32
+    names: tuple[str, ...]  # of the photographs' files
+    skipped: tuple[SkippedPair, ...] = ()  # pairs that could not be read
+
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> "Batch":
+        """Return the batch with its tensors on a device."""
+        images, masks = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.images, self.masks))
+        return self._replace(images=images, masks=masks)
+
+
+def collate(examples: Sequence[TensorPair | Dropped]) -> Batch:
+    """Join the examples of a `SaliencyDataset` to a batch."""
+    kept = [example for example in examples if isinstance(example, TensorPair)]
+    skipped = tuple(pair for example in examples for pair in example.skipped)
+    if not kept:
+        size = next(example.size for example in examples if isinstance(example, Dropped)) or (MIN_SIZE, MIN_SIZE)
+        return Batch(torch.zeros(0, 3, *size), torch.zeros(0, 1, *size), (), skipped)
+    sizes = {tuple(example.image.shape[1:]) for example in kept}
+    if len(sizes) > 1:
+        raise ArgumentError("sizes", sorted(sizes), "one size for all images of a batch")
+    images = torch.stack([example.image for example in kept])
+    masks = torch.stack([example.mask for example in kept])
+    return Batch(images, masks, tuple(example.name for example in kept), skipped)
 
 
 class SaliencyDataset(Dataset[TensorPair | Dropped]):
@@ -54,20 +98,15 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
             raise DataSetError("there are no pairs of photographs and masks: pass at least one")
         self.size = check_size_or_own(size)
         self.transforms = _check_transforms(transforms)
-        self.seed = check_seed(seed)
+        self.seed = check_integer("seed", seed, 0, HIGHEST)
         self.shrink = None if shrink is None else check_integer("shrink", shrink, least=1)
         self.broken = check_choice("broken", broken, get_args(Broken))
         self.epoch = 0
         self._copies = None if cache is None else Copies(cache, self.shrink)
-        self._resize = Resize()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the random numbers of an epoch, for samplers that ask by index.
-
-        Copies of the data set in worker processes that are already running do not learn of it: `EpochBatchSampler`,
-        which `training_loader` uses, tells them with each index.
-        """
-        self.epoch = check_epoch(epoch)
+        """Choose the random numbers of an epoch, for samplers that ask by index; running workers do not learn of it."""
+        self.epoch = check_integer("epoch", epoch, 0, HIGHEST)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -79,7 +118,7 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
         for step in range(len(self.pairs)):
             pair = self.pairs[(index + step) % len(self.pairs)]
             try:
-                pixels = self._read(pair)
+                pixels = read_pixels(pair, self.shrink) if self._copies is None else self._copies.read(pair)
             except ImageError as error:
                 if self.broken == "raise":
                     raise
@@ -97,25 +136,17 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
             raise IndexError(f"index {key} of {len(self.pairs)} pairs")
         return index
 
-    def _read(self, pair: ImagePair) -> Pixels:
-        return read_pixels(pair, self.shrink) if self._copies is None else self._copies.read(pair)
-
     def _example(
         self, pair: ImagePair, sample: Sample, rng: np.random.Generator, skipped: tuple[SkippedPair, ...]
     ) -> TensorPair:
         for transform in self.transforms:
             sample = apply(transform, sample, rng)
-        image, mask, _ = self._resize(sample, rng)
-        return TensorPair(
-            _normalised(image), torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0), str(pair.image), skipped
-        )
-
-
-def _normalised(image: NDArray[np.float32]) -> Tensor:
-    pixels = np.empty((3, *image.shape[:2]), dtype=np.float32)
-    np.subtract(image.transpose(2, 0, 1), _MEAN, out=pixels)
-    pixels /= _STD
-    return torch.from_numpy(pixels)
+        image, mask, _ = Resize()(sample, rng)
+        pixels = np.empty((3, *mask.shape), dtype=np.float32)
+        np.subtract(image.transpose(2, 0, 1), _MEAN, out=pixels)
+        pixels /= _STD
+        levels = torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0)
+        return TensorPair(torch.from_numpy(pixels), levels, str(pair.image), skipped)
 
 
 def _check_transforms(transforms: Iterable[Transform]) -> tuple[Transform, ...]:

@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from ..._checks import ArgumentTypeError
 
@@ -40,10 +40,8 @@ def open_path(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         stream = path.open("rb")
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file: check the path") from None
-    except IsADirectoryError:
-        raise ImageError(f"{name}: this is a folder, not an image: pass the files in it") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        if path.is_dir():  # Windows reports a folder as "permission denied"
+        if path.is_dir():
             raise ImageError(f"{name}: this is a folder, not an image: pass the files in it") from None
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{name}: the file cannot be opened ({reason}): check its permissions") from error
@@ -54,9 +52,8 @@ def open_path(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 def open_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     """Open an image from a seekable binary stream, without decoding it.
 
-    ``PIL.Image.open`` warns above one fixed number of pixels and raises above another; both can only be
-    changed for the whole process. So the registered plugins are asked here in the same order, and
-    the size is checked against ``max_pixels``.
+    ``PIL.Image.open`` warns above one fixed number of pixels and raises above another; both can only be changed for
+    the whole process. So the registered plugins are asked here in the same order, and the size is checked.
     """
     with damaged_data(name):
         stream.seek(0)
@@ -65,7 +62,9 @@ def open_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     if not prefix:
         raise ImageError(f"{name}: the file is empty (0 bytes): copy or download it again")
     if image is None:
-        raise ImageError(f"{name}: this is not an image that Pillow can read: {_cure(name)}")
+        heif = ", or call pillow_heif.register_heif_opener() of the package pillow-heif"
+        cure = f"convert it to JPEG or PNG{heif if Path(name).suffix.lower() in _HEIC_SUFFIXES else ''}"
+        raise ImageError(f"{name}: this is not an image that Pillow can read: {cure}")
     check_pixels(image.size, name, max_pixels)
     return image
 
@@ -76,10 +75,9 @@ def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
     if pixels == 0:
         raise ImageError(f"{name}: the image has {size[0]} x {size[1]} pixels: pass one with at least one pixel")
     if pixels > max_pixels:
-        raise ImageError(
-            f"{name}: {size[0]} x {size[1]} = {pixels:,} pixels, but max_pixels is {max_pixels:,}: make the "
-            "image smaller, or raise max_pixels (--max-pixels) if you trust the file and have the memory"
-        )
+        cure = "make the image smaller, or raise max_pixels (--max-pixels) if you trust the file and have the memory"
+        problem = f"{size[0]} x {size[1]} = {pixels:,} pixels, but max_pixels is {max_pixels:,}"
+        raise ImageError(f"{name}: {problem}: {cure}")
 
 
 @contextmanager
@@ -99,15 +97,12 @@ def damaged_data(name: str) -> Iterator[None]:
 
 def _identify(stream: BinaryIO, prefix: bytes) -> ImageFile.ImageFile | None:
     """Ask the common plugins, then all of them, as ``PIL.Image.open`` does."""
-    asked: set[str] = set()
+    asked: list[str] = []
     for load_plugins in (Image.preinit, Image.init):
         load_plugins()
-        for name in tuple(Image.ID):
-            if name in asked:
-                continue
-            asked.add(name)
-            image = _ask(name, stream, prefix)
-            if image is not None:
+        for name in [name for name in Image.ID if name not in asked]:
+            asked.append(name)
+            if (image := _ask(name, stream, prefix)) is not None:
                 return image
     return None
 
@@ -128,12 +123,6 @@ def _ask(plugin: str, stream: BinaryIO, prefix: bytes) -> ImageFile.ImageFile | 
 def _is_truncation(error: Exception, text: str) -> bool:
     """Whether data ends too early, for which Pillow has no type of its own (tried with 13.0)."""
     return isinstance(error, EOFError) or "truncated" in text.lower() or "unexpected end" in text.lower()
-
-
-def _cure(name: str) -> str:
-    if Path(name).suffix.lower() in _HEIC_SUFFIXES:
-        return "convert it to JPEG or PNG, or call pillow_heif.register_heif_opener() of the package pillow-heif"
-    return "convert it to JPEG or PNG"
 
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
@@ -176,7 +165,7 @@ def read_image(image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | No
         opened = open_stream(io.BytesIO(image), name, max_pixels)
         with damaged_data(name):
             return to_rgb(opened)
-    if isinstance(image, (str, os.PathLike)):
+    if isinstance(image, str | os.PathLike):
         path = Path(image)
         with open_path(path, max_pixels) as opened, damaged_data(name or str(path)):
             return to_rgb(opened)
@@ -191,20 +180,15 @@ def image_size(image: Image.Image) -> tuple[int, int]:
 
 def _read_array(array: NDArray[np.uint8], name: str, max_pixels: int) -> Image.Image:
     if array.dtype != np.uint8:
-        raise ImageError(
-            f"{name}: dtype {array.dtype}, expected uint8 with values 0 to 255: scale the values and convert with "
-            "array.astype(numpy.uint8)"
-        )
+        cure = "scale the values and convert with array.astype(numpy.uint8)"
+        raise ImageError(f"{name}: dtype {array.dtype}, expected uint8 with values 0 to 255: {cure}")
     if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] == 3):
-        raise ImageError(
-            f"{name}: shape {array.shape}, expected (H, W, 3) in RGB order or (H, W): move the channels to the end "
-            "and drop an alpha channel"
-        )
+        cure = "move the channels to the end and drop an alpha channel"
+        raise ImageError(f"{name}: shape {array.shape}, expected (H, W, 3) in RGB order or (H, W): {cure}")
     check_pixels((array.shape[1], array.shape[0]), name, max_pixels)
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -220,7 +204,7 @@ _TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 (upright) to 8; damaged or absent EXIF data counts as upright."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001  (the EXIF parser raises anything on bad data, and viewers ignore such data too)
         return 1
     return value if value in _UPRIGHT else 1
@@ -262,15 +246,11 @@ def _scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     grey: NDArray[np.floating] = values.astype(np.float32 if values.dtype == np.uint16 else np.float64)
     grey[~np.isfinite(grey)] = 0
     low, high = float(grey.min()), float(grey.max())
-    if low >= 0 and is_float and high <= 1:
-        factor = 255.0
-    elif low >= 0 and is_float and high <= 255:
-        factor = 1.0
-    elif low >= 0 and high <= 65535:
-        factor = 1 / 257
-    else:
+    limits = [1, 255, 65535] if is_float else [65535]
+    span: float | None = next((limit for limit in limits if high <= limit), None) if low >= 0 else None
+    if span is None:
         grey -= low
-        factor = 255 / max(high - low, 1e-300)
-    grey *= factor
+        span = max(high - low, 1e-300)
+    grey *= 255 / span
     grey += 0.5  # to the nearest
     return np.asarray(grey.astype(np.uint8))

@@ -1,8 +1,9 @@
-"""The layouts of data sets: photographs with masks, and photographs alone."""
+"""The layouts of data sets: photographs with masks, several of these joined, and photographs alone."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,8 @@ from typing import TypeAlias
 
 from ._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders, read_list
 
-_PHOTOGRAPH_SUFFIXES = frozenset({".jpeg", ".jpg"})
 _IMAGE_FOLDERS = ("images", "image", "imgs")
 _MASK_FOLDERS = ("gt", "masks", "mask", "ground_truth", "ground_truth_mask")
-_SIDE_BY_SIDE = "imgs"
 
 LAYOUTS = """\
   images/ + GT/ or images/ + masks/       files of the same names
@@ -22,7 +21,12 @@ LAYOUTS = """\
   NAME.lst                                a photograph and its mask on each line, relative to the list"""
 
 
-def find_pairs(source: str | os.PathLike[str]) -> DataSet:
+def find_pairs(
+    source: str | os.PathLike[str] | DataSet,
+    *,
+    masks: str | os.PathLike[str] | None = None,
+    maps: str | os.PathLike[str] | None = None,
+) -> DataSet:
     """Find the photographs and masks of a data set.
 
     Known layouts, in any upper and lower case: ``images`` + ``GT`` or ``masks``; ``Imgs`` with photographs (.jpg) and
@@ -30,7 +34,9 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
     its mask on each line. A folder of photographs whose masks lie beside it is found too.
 
     Args:
-        source: The folder that holds these, or a list.
+        source: The folder that holds these, or a list; or what this function returned, to find its ``maps``.
+        masks: The folder of the masks, if ``source`` is the folder of the photographs alone.
+        maps: A folder of maps with the names of the masks, which stand in the pairs in place of the photographs.
 
     Returns:
         A data set, whose length is the number of its pairs, and which yields them in a loop. Each pair has a ``name``,
@@ -55,7 +61,17 @@ def find_pairs(source: str | os.PathLike[str]) -> DataSet:
         >>> find_pairs(folder).name, [pair.name for pair in find_pairs(folder)]
         ('Birds', ['robin'])
     """
-    path = Path(source)
+    if maps is not None:
+        data = source if isinstance(source, DataSet) else find_pairs(source, masks=masks)
+        return pair_maps(data, Path(maps))
+    if isinstance(source, DataSet):
+        return source
+    if masks is not None:
+        return pair_folders(Path(source), Path(masks), data_set_name(Path(masks)))
+    return _find_pairs(Path(source))
+
+
+def _find_pairs(path: Path) -> DataSet:
     if path.is_file():
         return read_list(path)
     if not path.is_dir():
@@ -84,11 +100,8 @@ def _find_folders(path: Path) -> list[tuple[Path, Path]]:
     masks = next((here[name] for name in _MASK_FOLDERS if name in here), None)
     if images and masks:
         return [(images, masks)]
-    found = [
-        (folder, here[f"{name.removesuffix('-image')}-mask"])
-        for name, folder in sorted(here.items())
-        if name.endswith("-image") and f"{name.removesuffix('-image')}-mask" in here
-    ]
+    mask_of = {name: f"{name.removesuffix('-image')}-mask" for name in sorted(here) if name.endswith("-image")}
+    found = [(here[name], here[mask]) for name, mask in mask_of.items() if mask in here]
     if found:
         return found
     name, beside = path.resolve().name.lower(), _subfolders(path.resolve().parent)
@@ -102,9 +115,9 @@ def _subfolders(path: Path) -> dict[str, Path]:
 
 def _find_side_by_side(path: Path) -> DataSet | None:
     """Return the pairs of a folder that holds photographs and masks both, or has a subfolder ``Imgs`` that does."""
-    folder = _subfolders(path).get(_SIDE_BY_SIDE, path)
+    folder = _subfolders(path).get("imgs", path)
     files = [child for child in sorted(folder.iterdir()) if child.is_file() and not child.name.startswith(".")]
-    photographs = [file for file in files if file.suffix.lower() in _PHOTOGRAPH_SUFFIXES]
+    photographs = [file for file in files if file.suffix.lower() in {".jpeg", ".jpg"}]
     masks = [file for file in files if file.suffix.lower() == ".png"]
     if not {file.stem for file in photographs} & {file.stem for file in masks}:
         return None
@@ -122,16 +135,70 @@ def data_set_name(path: Path) -> str:
     return name
 
 
+def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
+    """Join data sets to one.
+
+    Where there are several, names begin with that of their data set, such as ``ECSSD/0001``.
+
+    Args:
+        sources: Folders or lists in the layouts that `find_pairs` knows, or what it returned.
+
+    Returns:
+        A data set as `find_pairs` returns it, named after all of them, such as ``ECSSD+PASCAL``.
+
+    Raises:
+        DataSetError: A source is not found, two have the same name, or share a photograph; or there are none.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from goctconv.saliency import join_pairs
+        >>> from goctconv.saliency.data import DataSet, ImagePair
+        >>> birds = DataSet("Birds", (ImagePair("robin", Path("b/robin.jpg"), Path("b/robin.png")),))
+        >>> cats = DataSet("Cats", (ImagePair("tom", Path("c/tom.jpg"), Path("c/tom.png")),))
+        >>> [pair.name for pair in join_pairs(birds, cats)]
+        ['Birds/robin', 'Cats/tom']
+    """
+    if not sources:
+        raise DataSetError("there is no source: pass at least one folder or list of photographs and masks")
+    found = [source if isinstance(source, DataSet) else find_pairs(source) for source in sources]
+    if len(found) == 1:
+        return found[0]
+    names = [data.name for data in found]
+    if len(set(names)) < len(names):
+        names = [source.name if isinstance(source, DataSet) else os.fspath(source) for source in sources]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        cure = "leave one out, or rename one with dataclasses.replace(data, name=...)"
+        raise DataSetError(f"{repeated[0]} is given twice: {cure}")
+    pairs = [
+        pair._replace(name=f"{name}/{pair.name}") for name, data in zip(names, found, strict=True) for pair in data
+    ]
+    _refuse_shared(pairs)
+    rest = (
+        [file for data in found for file in getattr(data, kind)] for kind in ("lone_images", "lone_masks", "missing")
+    )
+    return DataSet("+".join(names), tuple(pairs), *map(tuple, rest))
+
+
+def _refuse_shared(pairs: Iterable[ImagePair]) -> None:
+    seen: dict[str, str] = {}
+    for pair in pairs:
+        path = os.path.abspath(pair.image)  # noqa: PTH100  (Path.resolve reads the disk for every file)
+        if path in seen:
+            raise DataSetError(f"{pair.image} is {seen[path]} and {pair.name}: leave one of the two sources out")
+        seen[path] = pair.name
+
+
 Photographs: TypeAlias = "str | os.PathLike[str] | DataSet | Sequence[str | os.PathLike[str]]"
 """A folder of photographs, their files, or a data set, whose masks are not looked at."""
 
 
-def find_images(source: Photographs) -> DataSet:
+def find_images(*sources: Photographs) -> DataSet:
     """Find photographs to distil on, which need no masks.
 
     Args:
-        source: A folder, whose subfolders are searched too; files; or a data set. Of a folder or list in a layout of
-            `find_pairs` the photographs alone are taken.
+        sources: A folder, whose subfolders are searched too; files; or a data set. Of a folder or list in a layout of
+            `find_pairs` the photographs alone are taken. Of several sources, names begin with those of their folders.
 
     Returns:
         A data set as `find_pairs` returns it, of pairs in which the photograph stands for the missing mask too.
@@ -148,36 +215,45 @@ def find_images(source: Photographs) -> DataSet:
         >>> [pair.name for pair in find_images(folder)]
         ['cat.jpg', 'dog.png']
     """
+    if len(sources) == 1:
+        return _images_of(sources[0])
+    found = [_images_of(source) for source in sources]
+    pairs = tuple(pair._replace(name=f"{data.name}/{pair.name}") for data in found for pair in data)
+    return DataSet("photographs", pairs)
+
+
+def _images_of(source: Photographs) -> DataSet:
     if isinstance(source, DataSet):
-        return DataSet(source.name, tuple(_alone(pair.name, pair.image) for pair in source))
+        return _alone(source.name, ((pair.name, pair.image) for pair in source))
     if isinstance(source, str | os.PathLike):
         return _below(Path(source))
     files = [Path(file) for file in source]
-    repeated = {str(file) for file in files if files.count(file) > 1} if len(set(files)) < len(files) else set()
-    if repeated or not files:
-        raise DataSetError(
-            f"{min(repeated)} is given twice" if repeated else "there is no photograph: pass one or more"
-        )
-    return DataSet("photographs", tuple(_alone(str(file), file) for file in files))
+    if not files:
+        raise DataSetError("there is no photograph: pass one or more")
+    repeated = [file for file, count in Counter(files).items() if count > 1]
+    if repeated:
+        raise DataSetError(f"{min(repeated)} is given twice")
+    return _alone("photographs", ((str(file), file) for file in files))
 
 
 def _below(path: Path) -> DataSet:
     try:
-        pairs = find_pairs(path)
+        data = find_pairs(path)
     except DataSetError:
         if not path.is_dir():
             raise
     else:
-        lone = [_alone(str(image), image) for image in pairs.lone_images]
-        return DataSet(pairs.name, (*(_alone(pair.name, pair.image) for pair in pairs), *lone))
+        lone = [(str(image), image) for image in data.lone_images]
+        return _alone(data.name, [*((pair.name, pair.image) for pair in data), *lone])
     files = files_below(path)
     if not files:
         raise DataSetError(f"{path}: there is no image in this folder or its subfolders")
-    return DataSet(path.resolve().name, tuple(_alone(file.relative_to(path).as_posix(), file) for file in files))
+    return _alone(path.resolve().name, ((file.relative_to(path).as_posix(), file) for file in files))
 
 
-def _alone(name: str, image: Path) -> ImagePair:
-    return ImagePair(name, image, image)
+def _alone(name: str, images: Iterable[tuple[str, Path]]) -> DataSet:
+    """Return named photographs as pairs without masks."""
+    return DataSet(name, tuple(ImagePair(own, image, image) for own, image in images))
 
 
 def pair_maps(data: DataSet, folder: Path) -> DataSet:
@@ -185,22 +261,19 @@ def pair_maps(data: DataSet, folder: Path) -> DataSet:
     masks = {pair.name: pair.mask for pair in data.pairs} | {mask.stem: mask for mask in data.lone_masks}
     paired = match(data.name, _name_maps(folder, masks), masks)
     if not paired.pairs:
-        raise DataSetError(
-            f"no map in {folder} has the name of a mask of {data.name}, like {min(masks)}.png: names must agree"
-        )
+        problem = f"no map in {folder} has the name of a mask of {data.name}, like {min(masks)}.png"
+        raise DataSetError(f"{problem}: names must agree")
     return replace(paired, missing=data.missing)
 
 
 def _name_maps(folder: Path, masks: Iterable[str]) -> dict[str, Path]:
     """Return maps by the names of pairs; a list's names may begin with folders that the maps do not have."""
-    named: dict[str, Path] = {}
-    known = set(masks)
+    named, known = dict[str, Path](), set(masks)
     for name, path in name_files(folder, files_below(folder)).items():
         wanted = [name] if name in known else [mask for mask in known if Path(mask).name == name]
         if len(wanted) > 1:
-            raise DataSetError(
-                f"{path} could belong to {' or '.join(sorted(wanted))}: put the maps into folders as the list does"
-            )
+            mine = " or ".join(sorted(wanted))
+            raise DataSetError(f"{path} could belong to {mine}: put the maps into folders as the list does")
         key = wanted[0] if wanted else name
         if key in named:
             raise DataSetError(f"{named[key]} and {path} are both maps of {key}: remove one")

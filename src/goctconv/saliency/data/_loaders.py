@@ -19,9 +19,8 @@ from ..._torch import end_workers
 from .._resize import Size
 from ..transforms._geometry import published_transforms
 from ..transforms._sample import Transform
-from ._dataset import SaliencyDataset
-from ._examples import Dropped, SkippedPair, TensorPair, collate
-from ._pairs import DataSet, DataSetError, ImagePair
+from ._dataset import Dropped, SaliencyDataset, TensorPair, collate
+from ._pairs import DataSet, DataSetError, ImagePair, SkippedPair
 from ._read import CheckedPairs, check_pairs
 from ._sampler import EpochBatchSampler
 
@@ -39,12 +38,9 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
     leaves torch's global random state alone. Worker processes stay for all epochs; where SIGTERM is sent to all
     processes at once, they outlive it by half a minute, so that a run can finish its step and write a checkpoint.
 
-    Args:
-        dataset: The images.
-        sampler: Which of them make up which batch.
-        workers: Processes that read images; 0: in this one.
-        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
-        skipped: Pairs that were left out already.
+    Attributes:
+        pairs: The pairs that batches are made of.
+        skipped: What could not be read so far: the names of pairs, and what is wrong with each.
     """
 
     def __init__(
@@ -68,20 +64,10 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
             generator=torch.Generator(),  # else each pass would draw from the global one
         )
         self._epochs = sampler
-        self._pairs = dataset.pairs
-        self._skipped = {pair.name: pair.reason for pair in skipped}
+        self.pairs = dataset.pairs
+        self.skipped = {pair.name: pair.reason for pair in skipped}
         if workers:
             atexit.register(_close, weakref.ref(self))
-
-    @property
-    def pairs(self) -> tuple[ImagePair, ...]:
-        """The pairs that batches are made of."""
-        return self._pairs
-
-    @property
-    def skipped(self) -> dict[str, str]:
-        """What could not be read so far: the names of pairs, and what is wrong with each."""
-        return dict(self._skipped)
 
     def close(self) -> None:
         """End the worker processes; another pass starts new ones."""
@@ -93,15 +79,12 @@ class SaliencyLoader(DataLoader[TensorPair | Dropped]):
 
     def __iter__(self) -> Any:  # an Iterator[Batch]; torch promises its own iterator class
         for batch in super().__iter__():
-            self._count(batch.skipped)
+            for name, reason in batch.skipped:
+                if name not in self.skipped:
+                    self.skipped[name] = reason
+                    warnings.warn(f"{name} is skipped: {reason}", SkippedPairWarning, stacklevel=2)
             if batch.names:
                 yield batch
-
-    def _count(self, skipped: Iterable[SkippedPair]) -> None:
-        for pair in skipped:
-            if pair.name not in self._skipped:
-                self._skipped[pair.name] = pair.reason
-                warnings.warn(f"{pair.name} is skipped: {pair.reason}", SkippedPairWarning, stacklevel=3)
 
 
 def _close(reference: weakref.ref[SaliencyLoader]) -> None:
@@ -114,7 +97,6 @@ def _outlive_sigterm(_: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
-_NAMED = 5  # pairs in a warning about many
 _ALIKE = ("batch_size", "workers", "shrink", "cache", "pin_memory")
 
 
@@ -169,32 +151,20 @@ def training_loader(
         >>> import pathlib, tempfile
         >>> from goctconv.saliency import find_pairs, synthetic_images, training_loader
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for index, images in enumerate(synthetic_images(2)):
-        ...     for kind, image in zip(("images", "masks"), images):
-        ...         (folder / kind).mkdir(exist_ok=True)
-        ...         image.save(folder / kind / f"{index}.png")
+        >>> for index, (photograph, mask) in enumerate(synthetic_images(2)):
+        ...     photograph.save(folder / f"{index}.jpg")
+        ...     mask.save(folder / f"{index}.png")
         >>> loader = training_loader(find_pairs(folder), size=64, batch_size=2, workers=0)
         >>> loader.set_epoch(1)
         >>> [batch.images.shape for batch in loader]
         [torch.Size([2, 3, 64, 64])]
     """
     checked = _usable(pairs)
-    dataset = SaliencyDataset(
-        checked.pairs,
-        size=size,
-        transforms=published_transforms() if transforms is None else transforms,
-        seed=seed,
-        shrink=shrink,
-        cache=cache,
-    )
+    changes = published_transforms() if transforms is None else transforms
+    dataset = SaliencyDataset(checked.pairs, size=size, transforms=changes, seed=seed, shrink=shrink, cache=cache)
+    sizes = [size] if sizes is None else sizes
     sampler = EpochBatchSampler(
-        len(dataset),
-        batch_size,
-        seed=seed,
-        sizes=[size] if sizes is None else sizes,
-        accumulate=accumulate,
-        rank=rank,
-        world_size=world_size,
+        len(dataset), batch_size, seed=seed, sizes=sizes, accumulate=accumulate, rank=rank, world_size=world_size
     )
     return SaliencyLoader(dataset, sampler, workers=workers, pin_memory=pin_memory, skipped=checked.skipped)
 
@@ -235,23 +205,16 @@ def validation_loader(
         >>> import pathlib, tempfile
         >>> from goctconv.saliency import find_pairs, synthetic_images, validation_loader
         >>> folder = pathlib.Path(tempfile.mkdtemp())
-        >>> for index, images in enumerate(synthetic_images(3)):
-        ...     for kind, image in zip(("images", "masks"), images):
-        ...         (folder / kind).mkdir(exist_ok=True)
-        ...         image.save(folder / kind / f"{index}.png")
+        >>> for index, (photograph, mask) in enumerate(synthetic_images(3)):
+        ...     photograph.save(folder / f"{index}.jpg")
+        ...     mask.save(folder / f"{index}.png")
         >>> [len(batch.names) for batch in validation_loader(find_pairs(folder), size=64, batch_size=2, workers=0)]
         [2, 1]
     """
     checked = _usable(pairs)
     dataset = SaliencyDataset(checked.pairs, size=size, shrink=shrink, cache=cache, broken="drop")
     sampler = EpochBatchSampler(
-        len(dataset),
-        batch_size,
-        sizes=[size],
-        shuffle=False,
-        drop_last=False,
-        rank=rank,
-        world_size=world_size,
+        len(dataset), batch_size, sizes=[size], shuffle=False, drop_last=False, rank=rank, world_size=world_size
     )
     return SaliencyLoader(dataset, sampler, workers=workers, pin_memory=pin_memory, skipped=checked.skipped)
 
@@ -263,15 +226,17 @@ def _usable(pairs: DataSet | Iterable[ImagePair]) -> CheckedPairs:
     if pairs and not checked.pairs:
         raise DataSetError(f"none of the {len(pairs)} pairs can be used, such as {checked.skipped[0].reason}")
     if checked.skipped:
-        reasons = [f"{pair.name}: {pair.reason}" for pair in checked.skipped]
-        more = len(reasons) - _NAMED
-        text = "\n  ".join(reasons[:_NAMED] + ([f"and {more} more"] if more > 0 else []))
-        warnings.warn(
-            f"{len(reasons)} of {len(pairs)} pairs cannot be used and are skipped:\n  {text}",
-            SkippedPairWarning,
-            stacklevel=3,
-        )
+        reasons = listed((f"{pair.name}: {pair.reason}" for pair in checked.skipped), "\n  ")
+        problem = f"{len(checked.skipped)} of {len(pairs)} pairs cannot be used and are skipped"
+        warnings.warn(f"{problem}:\n  {reasons}", SkippedPairWarning, stacklevel=3)
     return checked
+
+
+def listed(texts: Iterable[str], separator: str = "; ", most: int = 5) -> str:
+    """Return the first of several texts, and how many more there are."""
+    every = list(texts)
+    more = [f"and {len(every) - most} more"] if len(every) > most else []
+    return separator.join(every[:most] + more)
 
 
 class BothLoaders(NamedTuple):
@@ -284,9 +249,7 @@ class BothLoaders(NamedTuple):
     def skipped(self) -> dict[str, str]:
         """The names of pairs that could not be read in any process, and why; all processes ask at once."""
         own = [loader.skipped for loader in self if loader is not None]
-        return {
-            name: why for loaders in distributed.gathered(own) for skipped in loaders for name, why in skipped.items()
-        }
+        return {name: why for found in distributed.gathered(own) for part in found for name, why in part.items()}
 
     def close(self) -> None:
         """End the processes that read photographs."""
@@ -296,10 +259,8 @@ class BothLoaders(NamedTuple):
 
     def names(self) -> dict[str, list[str]]:
         """Return the names of the pairs of each."""
-        return {
-            part: [] if loader is None else [pair.name for pair in loader.pairs]
-            for part, loader in zip(self._fields, self, strict=True)
-        }
+        pairs = [() if loader is None else loader.pairs for loader in self]
+        return {part: [pair.name for pair in own] for part, own in zip(self._fields, pairs, strict=True)}
 
 
 def both_loaders(
@@ -313,5 +274,10 @@ def both_loaders(
     learned_from = training_loader(train, sizes=sizes, **options)
     if validation is None or distributed.rank():
         return BothLoaders(learned_from, None)
+    return BothLoaders(learned_from, comparison_loader(validation, sizes=sizes, **options))
+
+
+def comparison_loader(pairs: DataSet | Iterable[ImagePair], *, sizes: Sequence[Any], **options: Any) -> SaliencyLoader:
+    """Return a loader of all pairs in this process, of the first of the sizes; of `training_loader`'s options."""
     alike = {name: options[name] for name in _ALIKE if name in options}
-    return BothLoaders(learned_from, validation_loader(validation, size=sizes[0], rank=0, world_size=1, **alike))
+    return validation_loader(pairs, size=sizes[0], rank=0, world_size=1, **alike)

@@ -1,10 +1,14 @@
-"""Photographs and their masks, paired by name or by a list."""
+"""Photographs and their masks, paired by name or by a list, and split into training and validation."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from ..._checks import ArgumentError, ArgumentTypeError
 
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -21,28 +25,22 @@ class ImagePair(NamedTuple):
     mask: Path
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """The pairs of a data set, and the files that have no partner.
-
-    Args:
-        name: The folder's or the list's name.
-        pairs: Sorted by name; in a list's own order.
-        lone_images: Photographs (or maps) without a mask.
-        lone_masks: Masks without a photograph (or map).
-        missing: Files that a list names and that do not exist.
-
-    Example:
-        >>> from goctconv.saliency.data import DataSet
-        >>> len(DataSet("empty", ()))
-        0
-    """
+class SkippedPair(NamedTuple):
+    """A pair that cannot be used, and why."""
 
     name: str
-    pairs: tuple[ImagePair, ...]
-    lone_images: tuple[Path, ...] = ()
-    lone_masks: tuple[Path, ...] = ()
-    missing: tuple[Path, ...] = ()
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The pairs of a data set, and the files that have no partner."""
+
+    name: str  # of the folder or the list
+    pairs: tuple[ImagePair, ...]  # sorted by name; in a list's own order
+    lone_images: tuple[Path, ...] = ()  # photographs (or maps) without a mask
+    lone_masks: tuple[Path, ...] = ()  # masks without a photograph (or map)
+    missing: tuple[Path, ...] = ()  # files that a list names and that do not exist
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -55,10 +53,8 @@ def pair_folders(images: Path, masks: Path, name: str) -> DataSet:
     """Pair the files of two folders (and their subfolders) by their names without suffix."""
     photographs, truths = name_files(images, files_below(images)), name_files(masks, files_below(masks))
     if not photographs.keys() & truths.keys():
-        raise DataSetError(
-            f"no file of {images} (like {min(photographs)}) has the name of one of {masks} (like {min(truths)}): both "
-            "need the same names, but for the suffix"
-        )
+        problem = f"no file of {images} (like {min(photographs)}) has the name of one of {masks} (like {min(truths)})"
+        raise DataSetError(f"{problem}: both need the same names, but for the suffix")
     return match(name, photographs, truths)
 
 
@@ -76,12 +72,12 @@ def files_below(folder: Path) -> list[Path]:
     """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices."""
     if not folder.is_dir():
         raise DataSetError(f"{folder}: there is no such folder: check the path")
-    found = []
+    found: list[Path] = []
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-    images = [path for path in found if path.suffix.lower() in _SUFFIXES]
-    return [path for path in images if path.is_file() or not path.exists()]  # broken links are named on reading
+        paths = [Path(here, name) for name in sorted(names) if not name.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in _SUFFIXES]
+    return [path for path in found if path.is_file() or not path.exists()]  # broken links are named on reading
 
 
 def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
@@ -90,10 +86,8 @@ def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
     for path in paths:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
-            raise DataSetError(
-                f"{found[name]} and {path} have the same name but for the suffix, so it is open which is meant: "
-                "remove one"
-            )
+            problem = f"{found[name]} and {path} have the same name but for the suffix, so it is open which is meant"
+            raise DataSetError(f"{problem}: remove one")
         found[name] = path
     if not found:
         raise DataSetError(f"{folder}: there is no image in this folder or its subfolders")
@@ -117,19 +111,78 @@ def read_list(path: Path) -> DataSet:
     if not pairs:
         raise DataSetError(f"{path}: the list is empty: expected a photograph and its mask on each line")
     if not complete:
-        raise DataSetError(
-            f"{path}: none of its pairs exist, such as {pairs[0].image} and {pairs[0].mask}: names are relative to "
-            "the list's folder"
-        )
+        problem = f"none of its pairs exist, such as {pairs[0].image} and {pairs[0].mask}"
+        raise DataSetError(f"{path}: {problem}: names are relative to the list's folder")
     return DataSet(path.stem, complete, missing=tuple(sorted(missing)))
 
 
 def _read_line(path: Path, number: int, line: str) -> ImagePair:
     fields = [field.strip() for field in line.strip().split("\t")] if "\t" in line.strip() else line.split()
     if len(fields) != 2:
-        raise DataSetError(
-            f"{path}, line {number}: {len(fields)} fields, expected 2: a photograph and its mask, separated by a "
-            "space, or by a tab where names hold spaces"
-        )
+        expected = "a photograph and its mask, separated by a space, or by a tab where names hold spaces"
+        raise DataSetError(f"{path}, line {number}: {len(fields)} fields, expected 2: {expected}")
     image, mask = fields
     return ImagePair(Path(image).with_suffix("").as_posix(), path.parent / image, path.parent / mask)
+
+
+class Split(NamedTuple):
+    """The pairs to train with, and those to validate with."""
+
+    train: tuple[ImagePair, ...]
+    validation: tuple[ImagePair, ...]
+
+
+def split_pairs(pairs: DataSet | Sequence[ImagePair], validation: float = 0.1, *, seed: int = 0) -> Split:
+    """Split pairs into those to train with and those to validate with.
+
+    Which ones are taken depends only on their names and the seed, not on where or in which order they lie. A few
+    pairs more or less change the other pairs' sides little.
+
+    Args:
+        pairs: The pairs.
+        validation: How many to validate with: a share (a float below 1) or a count (an integer).
+        seed: Another seed, another split.
+
+    Returns:
+        Both, sorted by name.
+
+    Raises:
+        DataSetError: Two pairs have the same name.
+        ArgumentError: ``validation`` is no number, negative, a share of 1 or more, or leaves no pair to train with.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from goctconv.saliency.data import ImagePair
+        >>> from goctconv.saliency import split_pairs
+        >>> pairs = [ImagePair(name, Path(f"{name}.jpg"), Path(f"{name}.png")) for name in "abcde"]
+        >>> train, validation = split_pairs(pairs, 2, seed=1)
+        >>> [pair.name for pair in train], [pair.name for pair in validation]
+        (['a', 'c', 'e'], ['b', 'd'])
+    """
+    ordered = sorted(pairs, key=lambda pair: pair.name)
+    for pair, following in pairwise(ordered):
+        if pair.name == following.name:
+            problem = f"{pair.image} and {following.image} are both called {pair.name}"
+            raise DataSetError(f"{problem}: join data sets with join_pairs(...), which makes names unique")
+    count = _validation_count(validation, len(ordered))
+    by_digest = sorted(
+        ordered, key=lambda pair: hashlib.sha256(f"{seed}\n{pair.name}".encode(errors="surrogateescape")).digest()
+    )
+    drawn = {pair.name for pair in by_digest[:count]}
+    return Split(
+        tuple(pair for pair in ordered if pair.name not in drawn),
+        tuple(pair for pair in ordered if pair.name in drawn),
+    )
+
+
+def _validation_count(validation: float, total: int) -> int:
+    if isinstance(validation, bool) or not isinstance(validation, (int, float)):
+        raise ArgumentTypeError("validation", validation, "a share such as 0.1 or a count such as 100")
+    is_count = isinstance(validation, int)
+    if not validation >= 0 or (not is_count and validation >= 1):
+        raise ArgumentError("validation", validation, "a share from 0 to below 1, or an integer for a count")
+    count = int(validation) if is_count else round(validation * total)
+    if validation and total and not 0 < count < total:
+        problem = f"takes {count} of {total} pairs and leaves {total - count} to train with"
+        raise ArgumentError("validation", validation, "at least one for both", problem=problem)
+    return count

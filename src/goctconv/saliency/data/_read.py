@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._files import write_atomic
-from ._examples import SkippedPair
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
-from ._pairs import DataSetError, ImagePair
+from ._pairs import DataSetError, ImagePair, SkippedPair
 
 Levels = NDArray[np.uint8]
 
@@ -47,10 +46,9 @@ def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
 def check_same_size(pair: ImagePair, image: tuple[int, int], mask: tuple[int, int]) -> None:
     """Compare the (width, height) of a photograph and its mask."""
     if image != mask:
-        raise ImageError(
-            f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}: they must be "
-            "equally large, so one of them belongs to another picture or was resized"
-        )
+        problem = f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}"
+        cure = "they must be equally large, so one of them belongs to another picture or was resized"
+        raise ImageError(f"{problem}: {cure}")
 
 
 def _read_photograph(path: Path, shrink: int | None) -> tuple[Image.Image, tuple[int, int]]:
@@ -70,19 +68,13 @@ def _read_photograph(path: Path, shrink: int | None) -> tuple[Image.Image, tuple
 
 def _read_mask(path: Path) -> Image.Image:
     with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-        mask = to_rgb(opened).convert("L") if opened.mode != "L" or "transparency" in opened.info else _upright(opened)
-    highest = mask.getextrema()[1]
-    if highest == 1:
-        raise ImageError(
-            f"{path}: the mask's highest value is 1, expected 0 to 255: multiply its values by 255 and save it again"
-        )
+        opened.load()
+        is_grey = opened.mode == "L" and "transparency" not in opened.info and orientation(opened) == 1
+        mask = opened if is_grey else to_rgb(opened).convert("L")
+    if mask.getextrema()[1] == 1:
+        problem = "the mask's highest value is 1, expected 0 to 255"
+        raise ImageError(f"{path}: {problem}: multiply its values by 255 and save it again")
     return mask
-
-
-def _upright(opened: Image.Image) -> Image.Image:
-    """Return an image of mode ``L``, by way of RGB only where it has to be turned."""
-    opened.load()
-    return to_rgb(opened).convert("L") if orientation(opened) != 1 else opened
 
 
 def _shrunk(size: tuple[int, int], shrink: int) -> tuple[int, int]:
@@ -111,15 +103,14 @@ def check_pairs(pairs: Iterable[ImagePair]) -> CheckedPairs:
     )
 
 
-def header_sizes(pair: ImagePair) -> tuple[tuple[int, int], tuple[int, int]]:
+def header_sizes(pair: ImagePair) -> list[tuple[int, int]]:
     """Return the (width, height) of both files of a pair, upright, from their headers alone."""
-    return _header_size(pair.image), _header_size(pair.mask)
-
-
-def _header_size(path: Path) -> tuple[int, int]:
-    with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-        height, width = image_size(opened)
-    return width, height
+    sizes = []
+    for path in (pair.image, pair.mask):
+        with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
+            height, width = image_size(opened)
+        sizes.append((width, height))
+    return sizes
 
 
 def _problem(pair: ImagePair) -> str | None:
@@ -137,17 +128,12 @@ class Copies:
     """Pairs as `read_pixels` reads them, kept in a folder so that they are decoded only once.
 
     A copy belongs to the paths, times and sizes of both files and to ``shrink``: where one of these changes, the pair
-    is read anew. Copies are complete or not there, several processes may share a folder, and a damaged copy
-    (its checksum tells) is replaced.
-
-    Args:
-        folder: Where the copies lie; made where missing. It may be deleted at any time.
-        shrink: As for `read_pixels`.
+    is read anew. Copies are complete or not there, several processes may share a folder, which may be deleted at any
+    time, and a damaged copy (its checksum tells) is replaced.
     """
 
     def __init__(self, folder: str | os.PathLike[str], shrink: int | None) -> None:
-        self.folder = Path(folder)
-        self.shrink = shrink
+        self.folder, self.shrink = Path(folder), shrink
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -161,19 +147,14 @@ class Copies:
             return read_pixels(pair, self.shrink)  # which says what is wrong
         try:
             return _load(path)
-        except FileNotFoundError:
-            pass
-        except Exception:  # noqa: BLE001, S110  (zipfile and numpy raise anything on damaged files; the copy is made anew)
+        except Exception:  # noqa: BLE001, S110  (none yet, or damaged, of which zipfile and numpy raise anything)
             pass
         pixels = read_pixels(pair, self.shrink)
         try:
             write_atomic(path, lambda stream: np.savez(stream, image=pixels.image, mask=pixels.mask))
         except OSError as error:
-            warnings.warn(
-                f"{self.folder}: copies cannot be written ({error.strerror or error}), so photographs are decoded "
-                "every time: free some space, or pass another folder.",
-                stacklevel=2,
-            )
+            problem = f"copies cannot be written ({error.strerror or error}), so photographs are decoded every time"
+            warnings.warn(f"{self.folder}: {problem}: free some space, or pass another folder", stacklevel=2)
         return pixels
 
     def _path(self, pair: ImagePair) -> Path:

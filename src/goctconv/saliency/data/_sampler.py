@@ -1,36 +1,53 @@
-"""Batches of an epoch: which images, of which size, in which process."""
+"""Batches of an epoch: which images, of which size, in which process; and their random numbers."""
 
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import NamedTuple
 
-import torch.distributed
+import numpy as np
 from torch.utils.data import Sampler
 
+from ... import _distributed as distributed
 from ..._checks import ArgumentError, ArgumentTypeError, check_integer
 from .._resize import OWN, Size, check_size_or_own
-from ._examples import Purpose, SampleKey, check_epoch, check_seed, generator
+
+HIGHEST = 2**32 - 1  # of seeds and epochs: one word of NumPy's seeds, so that different lists stay different
+
+
+class SampleKey(NamedTuple):
+    """The number of a pair, an epoch and a size (None: its own): all that an example depends on besides the seed."""
+
+    epoch: int
+    number: int
+    size: tuple[int, int] | None
+
+
+class Purpose(IntEnum):
+    """What random numbers are for; each purpose has a stream of its own."""
+
+    ORDER = 1
+    SIZE = 2
+    TRANSFORMS = 3
+
+
+def generator(purpose: Purpose, seed: int, epoch: int, index: int = 0) -> np.random.Generator:
+    """Return the generator of one purpose, epoch and index.
+
+    The purpose comes first and is never 0, because NumPy takes [seed, epoch] and [seed, epoch, 0] for the same.
+    """
+    return np.random.default_rng([int(purpose), seed, epoch, index])
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
     """Batches of a `SaliencyDataset` in an order that depends only on seed and epoch.
 
-    Each index comes with its epoch and size, so that worker processes of any age make the right example. To be passed
-    to a ``DataLoader`` as ``batch_sampler``.
+    Each index comes with its epoch and size, so that worker processes of any age make the right example. Rank r of w
+    takes the batches r, r + w, r + 2w and so on of those that a single process would take. So w processes, each with
+    ``accumulate=a``, see in each optimizer step what one process with ``accumulate=w * a`` sees.
 
-    Rank r of w takes the batches r, r + w, r + 2w and so on of those that a single process would take. So w processes,
-    each with ``accumulate=a``, see in each optimizer step what one process with ``accumulate=w * a`` sees.
-
-    Args:
-        length: The number of pairs.
-        batch_size: As for `training_loader`; so are the others.
-        seed: Of the order, and of the sizes.
-        sizes: Of which each batch has one, drawn evenly; or ``["own"]``.
-        shuffle: Whether each epoch has an order of its own; else it is that of the pairs.
-        drop_last: Leaves out what does not fill a batch on each rank for a whole optimizer step; other images in each
-            epoch. Without it every image comes once, the last batch may be smaller, and ranks may have one batch more
-            or less.
-        accumulate: Batches of a rank per optimizer step.
-        rank: Of this process.
-        world_size: The number of processes.
+    With ``drop_last``, images that do not fill a batch on each rank for a whole optimizer step are left out, others in
+    each epoch. Without it every image comes once, the last batch may be smaller, and ranks may have one batch more or
+    less. The other arguments are those of `training_loader`.
     """
 
     def __init__(
@@ -48,19 +65,18 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
     ) -> None:
         self.length = check_integer("length", length, least=1)
         self.batch_size = check_integer("batch_size", batch_size, least=1)
-        self.seed = check_seed(seed)
+        self.seed = check_integer("seed", seed, 0, HIGHEST)
         self.sizes = _check_sizes(sizes, self.batch_size)
         self.shuffle = shuffle
         self.drop_last = drop_last
         self.accumulate = check_integer("accumulate", accumulate, least=1)
         self.rank, self.world_size = _processes(rank, world_size)
-        self.epoch = 0
-        self.start = 0
+        self.epoch = self.start = 0
         self.total = self._count()
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the epoch of the next pass, and how many batches of it (of this process) to leave out."""
-        self.epoch = check_epoch(epoch)
+        self.epoch = check_integer("epoch", epoch, 0, HIGHEST)
         self.start = check_integer("start", start, 0, self._mine(), cure=f"an epoch has {self._mine()} batches")
 
     def __len__(self) -> int:
@@ -73,14 +89,9 @@ class EpochBatchSampler(Sampler[list[SampleKey]]):
             order = generator(Purpose.ORDER, self.seed, self.epoch).permutation(self.length).tolist()
         epoch = self.epoch
         for number in range(self.rank + self.start * self.world_size, self.total, self.world_size):
-            size = self._size(epoch, number)
-            first = number * self.batch_size
+            drawn = generator(Purpose.SIZE, self.seed, epoch, number).integers(len(self.sizes))
+            size, first = self.sizes[int(drawn)], number * self.batch_size
             yield [SampleKey(epoch, index, size) for index in order[first : first + self.batch_size]]
-
-    def _size(self, epoch: int, number: int) -> tuple[int, int] | None:
-        if len(self.sizes) == 1:
-            return self.sizes[0]
-        return self.sizes[int(generator(Purpose.SIZE, self.seed, epoch, number).integers(len(self.sizes)))]
 
     def _mine(self) -> int:
         return len(range(self.rank, self.total, self.world_size))
@@ -104,9 +115,7 @@ def _processes(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise ArgumentError("rank", rank, problem=f"and world_size={world_size}", cure="pass both or neither")
     if rank is None or world_size is None:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return 0, 1
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return distributed.rank(), distributed.world_size()
     world_size = check_integer("world_size", world_size, least=1)
     return check_integer("rank", rank, 0, world_size - 1), world_size
 

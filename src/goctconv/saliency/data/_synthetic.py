@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 Pixels = NDArray[np.float64]
-Colors = tuple[Pixels, Pixels]
+Colors = tuple[Pixels, Pixels]  # each of shape (3,) or (H, W, 3)
 Spot = tuple[float, float, float]  # centre y, centre x, radius
+Solid = tuple[Pixels, Pixels]  # the coverage of each pixel, and the height above the ground
 T = TypeVar("T")
 
 _SIDES = (240, 400)  # pixels, the shortest and the longest
@@ -23,13 +24,7 @@ class Grid(NamedTuple):
     x: Pixels
 
 
-def make_grid(height: int, width: int) -> Grid:
-    """Return the coordinates of an image's pixels."""
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    return Grid(y, x)
-
-
-def palette(rng: np.random.Generator) -> tuple[Colors, Colors, Colors]:
+def _palette(rng: np.random.Generator) -> tuple[Colors, Colors, Colors]:
     """Return two colours each for ground, clutter and objects; the objects' hue stands out."""
     hue = rng.uniform()
     ground_value = rng.uniform(0.35, 0.85)
@@ -109,47 +104,47 @@ def _spots(rng: np.random.Generator, grid: Grid, colors: Colors) -> Pixels:
 TEXTURES = (_clouds, _grain, _tiles, _gradient, _spots)
 
 
-def _radial(grid: Grid, spot: Spot, angle: float, squeeze: float) -> tuple[Pixels, Pixels]:
-    """Return polar coordinates (angle, radius in pixels) about a spot, turned, one axis squeezed."""
+def _radial(rng: np.random.Generator, grid: Grid, spot: Spot, least: float) -> tuple[Pixels, Pixels]:
+    """Return polar coordinates (angle, radius in pixels) about a spot, turned, one axis squeezed by ``least`` to 1."""
+    angle, squeeze = rng.uniform(0, np.pi), rng.uniform(least, 1)
     y, x = grid.y - spot[0], grid.x - spot[1]
     u = np.cos(angle) * x + np.sin(angle) * y
     v = (np.cos(angle) * y - np.sin(angle) * x) / squeeze
     return np.arctan2(v, u), np.hypot(u, v)
 
 
-def _solid(edge: Pixels, radius: Pixels) -> tuple[Pixels, Pixels]:
-    """Return the coverage of each pixel and the height of a domed solid whose outline lies at ``edge``."""
+def _solid(edge: Pixels | float, radius: Pixels) -> Solid:
+    """Return a domed solid whose outline lies at ``edge``."""
     inside = np.clip(1 - (radius / edge) ** 2, 0, 1)
     return np.clip(edge - radius + 0.5, 0, 1), edge * np.sqrt(inside) * 0.8
 
 
-def _ellipse(rng: np.random.Generator, grid: Grid, spot: Spot) -> tuple[Pixels, Pixels]:
-    _, radius = _radial(grid, spot, rng.uniform(0, np.pi), rng.uniform(0.5, 1))
-    return _solid(np.full_like(radius, spot[2]), radius)
+def _ellipse(rng: np.random.Generator, grid: Grid, spot: Spot) -> Solid:
+    return _solid(spot[2], _radial(rng, grid, spot, 0.5)[1])
 
 
-def _blob(rng: np.random.Generator, grid: Grid, spot: Spot) -> tuple[Pixels, Pixels]:
-    theta, radius = _radial(grid, spot, rng.uniform(0, np.pi), rng.uniform(0.6, 1))
+def _blob(rng: np.random.Generator, grid: Grid, spot: Spot) -> Solid:
+    theta, radius = _radial(rng, grid, spot, 0.6)
     waves = [rng.normal(0, 0.22 / k) * np.cos(k * theta + rng.uniform(0, 2 * np.pi)) for k in range(1, 7)]
     return _solid(spot[2] * np.clip(1 + np.sum(waves, axis=0), 0.35, 1.6), radius)
 
 
-def _polygon(rng: np.random.Generator, grid: Grid, spot: Spot) -> tuple[Pixels, Pixels]:
-    theta, radius = _radial(grid, spot, rng.uniform(0, np.pi), rng.uniform(0.6, 1))
+def _polygon(rng: np.random.Generator, grid: Grid, spot: Spot) -> Solid:
+    theta, radius = _radial(rng, grid, spot, 0.6)
     sector = np.pi / rng.integers(3, 7)
     return _solid(spot[2] * np.cos(sector) / np.cos(theta % (2 * sector) - sector), radius)
 
 
-def _flower(rng: np.random.Generator, grid: Grid, spot: Spot) -> tuple[Pixels, Pixels]:
-    theta, radius = _radial(grid, spot, rng.uniform(0, np.pi), rng.uniform(0.75, 1))
+def _flower(rng: np.random.Generator, grid: Grid, spot: Spot) -> Solid:
+    theta, radius = _radial(rng, grid, spot, 0.75)
     petals, depth = rng.integers(4, 9), rng.uniform(0.15, 0.4)
     return _solid(spot[2] * (1 - depth + depth * np.abs(np.cos(petals * theta / 2)) * 2), radius)
 
 
-def _ring(rng: np.random.Generator, grid: Grid, spot: Spot) -> tuple[Pixels, Pixels]:
-    _, radius = _radial(grid, spot, rng.uniform(0, np.pi), rng.uniform(0.6, 1))
+def _ring(rng: np.random.Generator, grid: Grid, spot: Spot) -> Solid:
+    radius = _radial(rng, grid, spot, 0.6)[1]
     half = spot[2] * rng.uniform(0.15, 0.3)
-    return _solid(np.full_like(radius, half), np.abs(radius - spot[2] + half))
+    return _solid(half, np.abs(radius - spot[2] + half))
 
 
 SHAPES = (_ellipse, _blob, _polygon, _flower, _ring)
@@ -181,13 +176,13 @@ def synthetic_images(
 
 
 def _photograph(rng: np.random.Generator, sides: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    height, width = (int(side) for side in rng.integers(sides[0], sides[1] + 1, 2))
-    grid = make_grid(height, width)
-    ground, clutter_colors, object_colors = palette(rng)
+    height, width = map(int, rng.integers(sides[0], sides[1] + 1, 2))
+    grid = Grid(*np.mgrid[:height, :width].astype(np.float64))
+    ground, clutter_colors, object_colors = _palette(rng)
     pixels = _choose(rng, TEXTURES)(rng, grid, ground)
     for _ in range(rng.integers(0, 7)):
         alpha, _ = _choose(rng, SHAPES)(rng, grid, _place(rng, grid, 0.02, 0.06, 0.5))
-        pixels = _paint(pixels, 0.45 * alpha, _choose(rng, TEXTURES)(rng, grid, clutter_colors))
+        pixels = _mix((pixels, _choose(rng, TEXTURES)(rng, grid, clutter_colors)), 0.45 * alpha)
     mask = np.zeros((height, width))
     spots = [_place(rng, grid, 0.16, 0.3, 0.14)]
     spots += [_place(rng, grid, 0.09, 0.14, 0.33) for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1)))]
@@ -195,14 +190,12 @@ def _photograph(rng: np.random.Generator, sides: tuple[int, int]) -> tuple[Image
         alpha, height_map = _choose(rng, SHAPES)(rng, grid, spot)
         pixels = _shade_ground(rng, pixels, alpha, spot[2])
         surface = _choose(rng, TEXTURES)(rng, grid, object_colors)
-        pixels = _paint(pixels, alpha, surface * _light(rng, grid, height_map)[..., None])
+        pixels = _mix((pixels, surface * _light(rng, grid, height_map)[..., None]), alpha)
         mask = np.maximum(mask, alpha)
     return _expose(rng, grid, pixels), Image.fromarray(_to_bytes(mask))
 
 
-def _place(
-    rng: np.random.Generator, grid: Grid, smallest: float, largest: float, spread: float
-) -> tuple[float, float, float]:
+def _place(rng: np.random.Generator, grid: Grid, smallest: float, largest: float, spread: float) -> Spot:
     """Return a centre (y, x) about the middle and a radius, in pixels."""
     height, width = grid.y.shape
     y, x = (0.5 + rng.uniform(-spread, spread, 2)) * (height, width)
@@ -211,10 +204,6 @@ def _place(
 
 def _choose(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
-
-
-def _paint(pixels: Pixels, alpha: Pixels, surface: Pixels) -> Pixels:
-    return pixels + alpha[..., None] * (surface - pixels)
 
 
 def _shade_ground(rng: np.random.Generator, pixels: Pixels, alpha: Pixels, radius: float) -> Pixels:

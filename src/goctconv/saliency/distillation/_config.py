@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..._checks import ArgumentTypeError
 from ...options import Kind, changed, choice, documented, option, path
-from ..learning import SIZE, SaliencyConfig
+from .._resize import Size, check_size_or_own
+from ..data import DataSet, Photographs, both_loaders, find_images
+from ..learning import SIZE, Pairs, SaliencyConfig, SaliencyValidation, Task, found_pairs
 from ..losses._basic import Reduction
+from ..transforms._sample import Transform
+from ._teacher import DistillationStep, Teacher, TeacherAgreement, with_maps
 
 
 def _check_teacher_size(name: str, value: Any) -> Any:
@@ -62,3 +69,50 @@ class DistillationConfig(SaliencyConfig):
     threshold: float | str | None = changed(SaliencyConfig, "threshold", default=None)
     loss: Any = changed(SaliencyConfig, "loss", default="dice", in_presets=False)
     reduction: Reduction = changed(SaliencyConfig, "reduction", in_presets=False)
+
+    def distillation_task(
+        self,
+        teacher: nn.Module,
+        images: Photographs,
+        validation: Pairs | None = None,
+        *,
+        held_out: Photographs | None = None,
+        transforms: Iterable[Transform] | None = None,
+        pin_memory: bool = False,
+    ) -> Task:
+        """Return the ``loaders``, ``step`` and ``validate`` that `distill` gives to `goctconv.learn_channels`.
+
+        Args:
+            teacher: The trained network, on the device where the student is.
+            images: As for `distill`.
+            validation: As for `distill`, where nothing is ``held_out``.
+            held_out: As for `distill`.
+            transforms: As for `distill`.
+            pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+        """
+        taught = Teacher(teacher, size=self.teacher_size, amp=self.teacher_amp)
+        step = DistillationStep(taught, loss=self.loss, weights=self.output_weights, reduction=self.reduction)
+        if self.maps:  # the teacher is not needed any more, but named
+            step.teacher = None
+            step.maps = f"maps of teacher {taught.fingerprint()}, {self.teacher_size or self._largest()}"
+        photographs = self._with_maps(images, taught)
+        compared = None if validation is None else found_pairs(validation)
+        if held_out is not None:
+            compared = self._with_maps(held_out, taught)
+        options = self.loader_options() | ({} if transforms is None else {"transforms": transforms})
+        loaders = both_loaders(photographs, compared, **options, pin_memory=pin_memory)
+        if loaders.validation is None:
+            return Task(loaders, step, None)
+        agreement = None if held_out is None else TeacherAgreement(loaders.validation, step)
+        return Task(loaders, step, agreement or SaliencyValidation(loaders.validation))
+
+    def _with_maps(self, photographs: Photographs, teacher: Teacher) -> DataSet:
+        """Return photographs, with the teacher's maps of them where these are kept."""
+        data = find_images(photographs)
+        if self.maps is None:
+            return data
+        return with_maps(data, teacher, self.maps, size=self._largest(), batch_size=self.batch_size)
+
+    def _largest(self) -> Size:
+        """Return the size of the most pixels; that of each photograph where it keeps its own."""
+        return max(self.sizes, key=lambda size: math.prod(check_size_or_own(size) or [math.inf]))

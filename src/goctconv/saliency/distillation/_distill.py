@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import nn
 from torch.optim import Optimizer
@@ -14,79 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from ...graph import evaluating
 from ...options import explains_options
 from ...training import Callback, TrainingResult, learn_channels
-from .._resize import Size, check_size_or_own
-from ..data import (
-    BothLoaders,
-    DataSet,
-    Photographs,
-    SaliencyLoader,
-    both_loaders,
-    find_images,
-    join_pairs,
-    validation_loader,
-)
+from ..data import Photographs, comparison_loader
 from ..inference import check_model
-from ..learning import Pairs, SaliencyValidation, warn_of_skipped
+from ..learning import Pairs, SaliencyValidation, found_pairs, warn_of_skipped
 from ..transforms._sample import Transform
 from ._config import DistillationConfig
-from ._step import DistillationStep, TeacherAgreement
-from ._teacher import Teacher, with_maps
+from ._teacher import Teacher
 
-
-@dataclass(frozen=True)
-class DistillationTask:
-    """What a student learns: photographs, and what a teacher makes of them.
-
-    Attributes:
-        config: The options.
-        teacher: The trained network, on the device where the student is.
-        transforms: Of photographs, in place of those that the options name.
-        pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
-    """
-
-    config: DistillationConfig
-    teacher: nn.Module
-    transforms: Iterable[Transform] | None = None
-    pin_memory: bool = False
-
-    @property
-    def largest(self) -> Size:
-        """The size of the most pixels; that of each photograph where it keeps its own."""
-        return max(self.config.sizes, key=lambda size: math.prod(check_size_or_own(size) or [math.inf]))
-
-    def step(self) -> DistillationStep:
-        """Return the loss of a batch; with maps on the disk the teacher is not needed any more, but named."""
-        config = self.config
-        step = DistillationStep(
-            None if config.maps else self.teacher,
-            loss=config.loss,
-            weights=config.output_weights,
-            reduction=config.reduction,
-            size=config.teacher_size,
-            amp=config.teacher_amp,
-        )
-        if config.maps:
-            step.teacher_text = (
-                f"maps of teacher {self._teacher().fingerprint()}, {config.teacher_size or self.largest}"
-            )
-        return step
-
-    def pairs(self, photographs: Photographs) -> DataSet:
-        """Return photographs, with the teacher's maps of them where these are kept."""
-        data, config = find_images(photographs), self.config
-        if config.maps is None:
-            return data
-        return with_maps(data, self._teacher(), config.maps, size=self.largest, batch_size=config.batch_size)
-
-    def loaders(self, train: DataSet, compared: DataSet | None) -> BothLoaders:
-        """Return the loaders of what is learned from and of what maps are compared with."""
-        options = self.config.loader_options()
-        if self.transforms is not None:
-            options["transforms"] = self.transforms
-        return both_loaders(train, compared, **options, pin_memory=self.pin_memory)
-
-    def _teacher(self) -> Teacher:
-        return Teacher(self.teacher, size=self.config.teacher_size, amp=self.config.teacher_amp)
+Validate: TypeAlias = Callable[[nn.Module], dict[str, float]]
 
 
 @explains_options(DistillationConfig)
@@ -158,55 +92,31 @@ def distill(
     Teacher(teacher)  # checks it
     place = config.device or next((parameter.device for parameter in student.parameters()), None)
     with evaluating(teacher, place) as placed:
-        task = DistillationTask(config, placed, transforms)
-        step = task.step()
-        loaders = task.loaders(task.pairs(images), None if held_out is None else task.pairs(held_out))
-        compared = None if validation is None else _masks_loader(config, validation)
+        masks = validation if held_out is None else None
+        task = config.distillation_task(placed, images, masks, held_out=held_out, transforms=transforms)
+        validate, both = task.validate, None
+        if held_out is not None and validation is not None:
+            both = comparison_loader(found_pairs(validation), **config.loader_options())
+            validate = _both(validate, SaliencyValidation(both))
         result = learn_channels(
             student,
-            loaders.train,
+            task.loaders.train,
             config=config,
-            step=step,
+            step=task.step,
             optimizer=optimizer,
             scheduler=scheduler,
-            validate=_validation(step, loaders.validation, compared),
+            validate=validate,
             callbacks=callbacks,
             resume=resume,
         )
-    loaders.close()
-    skipped = loaders.skipped
-    if compared is not None:
-        compared.close()
-        skipped |= compared.skipped
+    task.loaders.close()
+    skipped = task.loaders.skipped
+    if both is not None:
+        both.close()
+        skipped |= both.skipped
     warn_of_skipped(skipped)
     return result
 
 
-def _masks_loader(config: DistillationConfig, pairs: Pairs) -> SaliencyLoader:
-    return validation_loader(
-        join_pairs(pairs) if isinstance(pairs, str | os.PathLike | DataSet) else DataSet("validation", tuple(pairs)),
-        size=config.sizes[0],
-        batch_size=config.batch_size,
-        workers=config.workers,
-        shrink=config.shrink,
-        cache=config.cache,
-        rank=0,
-        world_size=1,
-    )
-
-
-def _validation(
-    step: DistillationStep, held_out: SaliencyLoader | None, pairs: SaliencyLoader | None
-) -> Callable[[nn.Module], dict[str, float]] | None:
-    found: list[Callable[[nn.Module], dict[str, float]]] = []
-    if held_out is not None:
-        found.append(TeacherAgreement(held_out, step))
-    if pairs is not None:
-        found.append(SaliencyValidation(pairs))
-    if not found:
-        return None
-
-    def validate(model: nn.Module) -> dict[str, float]:
-        return {name: value for compare in found for name, value in compare(model).items()}
-
-    return validate
+def _both(first: Validate | None, second: Validate) -> Validate:
+    return lambda model: {**(first(model) if first else {}), **second(model)}

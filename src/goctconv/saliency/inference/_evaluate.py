@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,39 +27,23 @@ from ..data import (
     SkippedPairWarning,
     default_workers,
     find_pairs,
-    pair_maps,
+    listed,
     read_image,
 )
 from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
 from ..metrics._weighted_f import has_scipy
-from ._network import check_model, each_probability
-from ._pipeline import Prepared, prepare, run_pipeline
+from ._network import Map, check_model, each_probability
+from ._pipeline import Outcome, Prepared, attempt, prepare, run_pipeline
 from ._render import grey_map
 
-_NAMED = 5  # images in a warning
-
 Levels = NDArray[np.uint8]
-
-
-class ScoredPair(NamedTuple):
-    """What became of a pair.
-
-    Args:
-        pair: A photograph or map, and its mask.
-        metrics: Of this image alone; None where it could not be compared.
-        error: Says why not.
-    """
-
-    pair: ImagePair
-    metrics: SaliencyMetrics | None
-    error: Exception | None
 
 
 def evaluate(
     data: str | os.PathLike[str] | DataSet,
     model: nn.Module | None = None,
     *,
-    predictions: str | os.PathLike[str] | None = None,
+    predictions: str | os.PathLike[str] | Literal[True] | None = None,
     protocol: str | Protocol = "paper",
     metrics: Sequence[str] | None = None,
     size: Size = 224,
@@ -67,6 +51,7 @@ def evaluate(
     workers: int | None = None,
     device: str | torch.device = "auto",
     resize: bool = False,
+    on_pair: Callable[[Outcome[ImagePair, SaliencyMetrics]], object] | None = None,
 ) -> SaliencyScores:
     """Compare a network's maps of photographs, or maps on the disk, with masks.
 
@@ -76,7 +61,8 @@ def evaluate(
     Args:
         data: Photographs (or maps) with masks: a folder or list in a layout of `find_pairs`, or what that found.
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
-        predictions: Instead of a model, a folder of maps, named as the masks are.
+        predictions: Instead of a model, a folder of maps, named as the masks are; True if ``data`` pairs maps with
+            masks already, as ``find_pairs(data, maps=folder)`` does.
         protocol: How to compute: "paper", "pysodmetrics", or a `Protocol`.
         metrics: Names of those to compute; by default all, without the weighted F if scipy is not installed.
         size: The network's input size, as for `predict`.
@@ -84,6 +70,8 @@ def evaluate(
         workers: Threads that read and compare; by default one per processor, at most four.
         device: "auto" is where the model is.
         resize: Whether maps of other sizes are resized to their masks.
+        on_pair: Is called after each image, in order, and hears of those that are left out in place of the warning. Its
+            argument has the attributes ``source``, the pair; ``value``, the metrics of the image alone; and ``error``.
 
     Returns:
         The scores, as `goctconv.saliency.metrics.SaliencyMetrics.compute` returns them.
@@ -110,22 +98,22 @@ def evaluate(
         problem = "with {predictions}" if model is not None else "without {predictions}"
         raise ArgumentError("model", model, problem=problem, cure="pass one of {model} and {predictions}")
     found = data if isinstance(data, DataSet) else find_pairs(data)
-    found = found if predictions is None else pair_maps(found, Path(predictions))
+    found = found if predictions is None or predictions is True else find_pairs(found, maps=predictions)
     total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
-    scored_pairs = score_pairs(
-        found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
-    )
     problems = []
-    for scored in scored_pairs:
-        if scored.metrics is not None:
-            total.merge(scored.metrics)
-        if scored.error is not None:
+    for scored in score_pairs(
+        found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
+    ):
+        if scored.value is not None:
+            total.merge(scored.value)
+        else:
             problems.append(str(scored.error))
+        if on_pair is not None:
+            on_pair(scored)
     if not total.images:
         raise DataSetError(f"{found.name}: no image can be compared: {problems[0] if problems else 'there is none'}")
-    if problems:
-        named = "; ".join(problems[:_NAMED])
-        warnings.warn(f"{len(problems)} images are left out: {named}", SkippedPairWarning, stacklevel=2)
+    if problems and on_pair is None:
+        warnings.warn(f"{len(problems)} images are left out: {listed(problems)}", SkippedPairWarning, stacklevel=2)
     return total.compute()
 
 
@@ -144,7 +132,7 @@ def score_pairs(
     workers: int | None = None,
     device: str | torch.device = "auto",
     resize: bool = False,
-) -> Iterator[ScoredPair]:
+) -> Iterator[Outcome[ImagePair, SaliencyMetrics]]:
     """Yield the metrics of each pair, in order; an image that cannot be read or compared is reported in it."""
     make = partial(SaliencyMetrics, like.protocol, like.metrics)
     workers = workers or default_workers()
@@ -157,36 +145,27 @@ def score_pairs(
     def load(pair: ImagePair) -> Prepared:
         return prepare(pair.image, network_size)
 
-    def finish(pair: ImagePair, probability: NDArray[np.float32], _: tuple[int, int]) -> SaliencyMetrics:
+    def finish(pair: ImagePair, probability: Map, _: tuple[int, int]) -> SaliencyMetrics:
         mask = _read_grey(pair.mask)
         return _score(make(), grey_map(probability, mask.shape), mask, pair)
 
     with evaluating(model, device) as network:
-        pipeline = run_pipeline(
-            pairs, load, partial(each_probability, network), finish, batch_size=batch_size, workers=workers
-        )
-        with closing(pipeline) as outcomes:
-            for outcome in outcomes:
-                yield ScoredPair(outcome.source, outcome.value, outcome.error)
+        infer = partial(each_probability, network)
+        with closing(run_pipeline(pairs, load, infer, finish, batch_size=batch_size, workers=workers)) as outcomes:
+            yield from outcomes
 
 
 def _score_maps(
     pairs: Sequence[ImagePair], make: partial[SaliencyMetrics], workers: int, *, resize: bool
-) -> Iterator[ScoredPair]:
-    def score(pair: ImagePair) -> ScoredPair:
-        try:
-            levels, mask = _read_grey(pair.image), _read_grey(pair.mask)
-            if resize and levels.shape != mask.shape:
-                levels = np.rint(resize_bilinear(levels, mask.shape)).astype(np.uint8)
-            return ScoredPair(pair, _score(make(), levels, mask, pair), None)
-        except (ImageError, OSError, MemoryError) as error:
-            return ScoredPair(pair, None, error)
+) -> Iterator[Outcome[ImagePair, SaliencyMetrics]]:
+    def score(pair: ImagePair) -> SaliencyMetrics:
+        levels, mask = _read_grey(pair.image), _read_grey(pair.mask)
+        if resize and levels.shape != mask.shape:
+            levels = np.rint(resize_bilinear(levels, mask.shape)).astype(np.uint8)
+        return _score(make(), levels, mask, pair)
 
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="goctconv")
-    try:
-        yield from executor.map(score, pairs)
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    with ThreadPoolExecutor(workers, thread_name_prefix="goctconv") as executor:
+        yield from executor.map(lambda pair: attempt(pair, partial(score, pair)), pairs)
 
 
 def _score(metrics: SaliencyMetrics, levels: Levels, mask: Levels, pair: ImagePair) -> SaliencyMetrics:

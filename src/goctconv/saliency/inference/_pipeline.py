@@ -9,17 +9,17 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .._resize import MEAN, MIN_SIZE, STD, check_size, resize_bilinear
 from ..data import MAX_PIXELS, ImageError, ImageLike, read_image
+from ._network import Map
 
 
 class Prepared(NamedTuple):
     """A photograph as the network takes it, and the (height, width) it had."""
 
-    pixels: NDArray[np.float32]
+    pixels: Map
     size: tuple[int, int]
 
 
@@ -30,7 +30,7 @@ def prepare(
     photograph = read_image(image, max_pixels=max_pixels, name=name)
     height, width = size or (max(photograph.height, MIN_SIZE), max(photograph.width, MIN_SIZE))
     scaled = resize_bilinear(np.asarray(photograph), (height, width))
-    pixels = np.empty((len(MEAN), height, width), dtype=np.float32)
+    pixels = np.empty((3, height, width), dtype=np.float32)
     for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
         plane = scaled[..., channel] - 255 * mean
         np.multiply(plane, 1 / (255 * std), out=pixels[channel], casting="same_kind")
@@ -65,7 +65,6 @@ def preprocess(image: ImageLike, size: int | Sequence[int] = 224) -> Tensor:
 
 S = TypeVar("S")
 R = TypeVar("R")
-Map = NDArray[np.float32]
 
 _FAILURES = (ImageError, OSError, MemoryError)  # concern one image; anything else ends the run
 
@@ -79,10 +78,18 @@ class Outcome(Generic[S, R]):
     error: Exception | None = None
 
 
+def attempt(source: S, make: Callable[[], R]) -> Outcome[S, R]:
+    """Return what became of an image; unreadable ones, failed writes and exhausted memory are reported in it."""
+    try:
+        return Outcome(source, make())
+    except _FAILURES as error:
+        return Outcome(source, error=error)
+
+
 def run_pipeline(
     sources: Iterable[S],
     load: Callable[[S], Prepared],
-    infer: Callable[[Sequence[NDArray[np.float32]]], Sequence[Map]],
+    infer: Callable[[Sequence[Map]], Sequence[Map]],
     finish: Callable[[S, Map, tuple[int, int]], R],
     *,
     batch_size: int,
@@ -90,23 +97,14 @@ def run_pipeline(
 ) -> Generator[Outcome[S, R], None, None]:
     """Run images through a network and yield what became of each, in order.
 
-    ``load`` and ``finish`` run in threads, ``infer`` and the iteration over ``sources`` in the caller's. At most a few
-    batches are in memory at any time. Closing the generator waits for the images under way and drops the rest.
-
-    Args:
-        sources: The images, taken as they are needed.
-        load: Reads and preprocesses one image.
-        infer: Maps a list of at most ``batch_size`` inputs to their maps.
-        finish: Makes the result of one image from its map and its (height, width).
-        batch_size: Images per call of ``infer``.
-        workers: Threads for ``load`` and ``finish``.
-
-    Yields:
-        One outcome per source. Unreadable images, failed writes and exhausted memory are reported in it.
+    ``load`` reads and preprocesses an image; ``infer`` maps at most ``batch_size`` of these inputs to their maps;
+    ``finish`` makes the result of an image from its map and its (height, width). ``load`` and ``finish`` run in
+    threads, ``infer`` and the iteration over ``sources`` in the caller's. At most a few batches are in memory at any
+    time. Closing the generator waits for the images under way and drops the rest.
     """
     remaining = iter(sources)
     loading: deque[tuple[S, Future[Prepared]]] = deque()
-    finishing: deque[tuple[S, Future[R] | Exception]] = deque()
+    finishing: deque[tuple[S, Future[R]]] = deque()
     ahead = batch_size + workers  # decoded while the network is busy with a batch
     executor = ThreadPoolExecutor(workers, thread_name_prefix="goctconv")
     try:
@@ -115,33 +113,22 @@ def run_pipeline(
                 loading.append((source, executor.submit(load, source)))
             if not loading:
                 break
-            loaded = [_collect(*loading.popleft()) for _ in range(min(batch_size, len(loading)))]
-            inputs = [prepared.pixels for _, prepared in loaded if isinstance(prepared, Prepared)]
+            batch = [loading.popleft() for _ in range(min(batch_size, len(loading)))]
+            loaded = [attempt(source, future.result) for source, future in batch]
+            inputs = [read.value.pixels for read in loaded if read.value is not None]
             maps = iter(infer(inputs) if inputs else ())
-            for source, prepared in loaded:
-                if isinstance(prepared, Prepared):
-                    finishing.append((source, executor.submit(finish, source, next(maps), prepared.size)))
+            for read in loaded:
+                if read.value is not None:
+                    result = executor.submit(finish, read.source, next(maps), read.value.size)
                 else:
-                    finishing.append((source, prepared))
+                    result = Future()
+                    result.set_exception(read.error)
+                finishing.append((read.source, result))
             while len(finishing) > ahead:
-                yield _outcome(*finishing.popleft())
+                source, result = finishing.popleft()
+                yield attempt(source, result.result)
         while finishing:
-            yield _outcome(*finishing.popleft())
+            source, result = finishing.popleft()
+            yield attempt(source, result.result)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _collect(source: S, future: "Future[Prepared]") -> tuple[S, Prepared | Exception]:
-    try:
-        return source, future.result()
-    except _FAILURES as error:
-        return source, error
-
-
-def _outcome(source: S, result: "Future[R] | Exception") -> Outcome[S, R]:
-    if isinstance(result, Exception):
-        return Outcome(source, error=result)
-    try:
-        return Outcome(source, value=result.result())
-    except _FAILURES as error:
-        return Outcome(source, error=error)

@@ -4,15 +4,14 @@ import copy
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,9 +19,9 @@ from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_int
 from ...deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
-from ..data import ImageLike, default_workers
-from ._network import check_model, each_probability, maps_of
-from ._pipeline import Prepared, prepare, run_pipeline
+from ..data import MAX_PIXELS, ImageLike, default_workers
+from ._network import Map, check_model, each_probability, maps_of
+from ._pipeline import Outcome, Prepared, prepare, run_pipeline
 
 
 def predict(
@@ -32,7 +31,7 @@ def predict(
     size: Size = 224,
     batch_size: int = 8,
     device: str | torch.device = "auto",
-) -> list[NDArray[np.float32]]:
+) -> list[Map]:
     """Predict the saliency map of each image, as published.
 
     Images are resized to ``size``, the network's probabilities are resized back. Files are decoded in threads while the
@@ -53,7 +52,7 @@ def predict(
     Raises:
         ImageError: An image cannot be read.
         ArgumentError: ``model`` is no network or its output no map, ``images`` is a single image, or ``size`` or
-            ``batch_size`` is no integer or too small.
+            ``batch_size`` is no integer or too small. It is a FloatingPointError too if the output is not a number.
 
     Example:
         >>> import numpy as np, torch
@@ -72,10 +71,10 @@ def predict(
 
 def _predict_all(
     images: Iterable[ImageLike],
-    infer: Callable[[Sequence[NDArray[np.float32]]], Sequence[NDArray[np.float32]]],
+    infer: Callable[[Sequence[Map]], Sequence[Map]],
     size: tuple[int, int] | None,
     batch_size: int,
-) -> list[NDArray[np.float32]]:
+) -> list[Map]:
     """Return the maps of images, at their own sizes; ``infer`` returns those of a batch at the network's."""
 
     def load(source: tuple[int, ImageLike]) -> Prepared:
@@ -83,7 +82,7 @@ def _predict_all(
         name = str(image) if isinstance(image, (str, os.PathLike)) else f"images[{index}]"
         return prepare(image, size, name=name)
 
-    def finish(_: object, probability: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    def finish(_: object, probability: Map, shape: tuple[int, int]) -> Map:
         return resize_bilinear(probability, shape, dtype=np.float32)
 
     maps = []
@@ -106,7 +105,8 @@ def _refuse_single(images: object) -> None:
 
 
 Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
-Pixels: TypeAlias = NDArray[np.float32]
+I = TypeVar("I", bound=ImageLike)  # noqa: E741
+R = TypeVar("R")
 
 _MODELS = "a torch.nn.Module, or the path of a file that ends in .onnx or .xml"
 
@@ -174,7 +174,7 @@ class Predictor:
         else:
             self._network = self._load(self._file_of(model), threads)
 
-    def __call__(self, images: Iterable[ImageLike]) -> list[NDArray[np.float32]]:
+    def __call__(self, images: Iterable[ImageLike]) -> list[Map]:
         """Predict the map of each image.
 
         Args:
@@ -190,7 +190,37 @@ class Predictor:
         _refuse_single(images)
         return _predict_all(images, self.infer, self.size, self.batch_size)
 
-    def infer(self, pixels: Sequence[Pixels]) -> list[Pixels]:
+    def each(
+        self,
+        images: Iterable[I],
+        finish: Callable[[I, Map, tuple[int, int]], R],
+        *,
+        workers: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Generator[Outcome[I, R], None, None]:
+        """Predict the maps of many images, of which only a few batches are in memory; one that fails ends no other.
+
+        Images are decoded and maps finished in threads while the network runs. Closing the generator ends them.
+
+        Args:
+            images: As for a call; taken as they are needed.
+            finish: Gets an image as it was given, its map at the network's size, and its own (height, width), such as
+                `grey_map` takes them, and returns what is wanted of it.
+            workers: Threads; by default one per processor, at most four.
+            max_pixels: Larger photographs are refused before they are decoded; by default those that Pillow refuses.
+
+        Yields:
+            For each image, in order, an object with the attributes ``source``, the image; ``value``, what ``finish``
+            returned; and ``error``, an ImageError, OSError or MemoryError where there is none.
+        """
+
+        def load(image: I) -> Prepared:
+            return prepare(image, self.size, max_pixels or MAX_PIXELS)
+
+        workers = workers or default_workers()
+        return run_pipeline(images, load, self.infer, finish, batch_size=self.batch_size, workers=workers)
+
+    def infer(self, pixels: Sequence[Map]) -> list[Map]:
         """Return the maps of images that are preprocessed, at the sizes that they have then.
 
         Args:
@@ -223,35 +253,28 @@ class Predictor:
         folder = Path(mkdtemp(prefix="goctconv-"))
         # Engines may read from it as long as they live.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        suffix, export = _EXPORTS[self.backend]
-        file = folder / f"network{suffix}"
-        export(model, file, size=self.size)
-        return file
+        if self.backend == "onnx":
+            export_onnx(model, folder / "network.onnx", size=self.size)
+            return folder / "network.onnx"
+        export_openvino(model, folder / "network.xml", size=self.size)
+        return folder / "network.xml"
 
 
-_EXPORTS: dict[str, tuple[str, Callable[..., None]]] = {
-    "onnx": (".onnx", export_onnx),
-    "openvino": (".xml", export_openvino),
-}
-
-
-def _backend_for(model: object, backend: str | None) -> Backend:
-    known: tuple[Backend, ...] = get_args(Backend)
-    check_choice("backend", backend, (*known, None))
-    chosen = next((name for name in known if name == backend), None)
+def _backend_for(model: object, backend: Backend | None) -> Backend:
+    check_choice("backend", backend, (*get_args(Backend), None))
     if isinstance(model, nn.Module):
-        return chosen or "torch"
-    if not isinstance(model, (str, os.PathLike)):
+        return backend or "torch"
+    if not isinstance(model, str | os.PathLike):
         raise ArgumentTypeError("model", model, _MODELS)
     path = Path(model)
     engines = FILES.get(path.suffix)
     if engines is None:
         raise ArgumentError("model", str(model), _MODELS)
-    if chosen is not None:
-        check_choice("backend", chosen, engines, f"the others do not read {path}")
+    if backend is not None:
+        check_choice("backend", backend, engines, f"the others do not read {path}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file: export it with goctconv export")
-    return chosen or engines[0]
+    return backend or engines[0]
 
 
 def _check_place(backend: str, device: object, threads: int | None) -> None:

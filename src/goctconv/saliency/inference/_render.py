@@ -46,14 +46,10 @@ def grey_map(
         cure = "apply a sigmoid to logits, and divide a grey map by 255"
         problem = f"has values from {low:g} to {high:g}"
         raise ArgumentError("probability", probability, "probabilities from 0 to 1", cure, problem=problem)
-    probability = np.clip(probability, 0, 1)
     shape = (probability.shape[0], probability.shape[1]) if size is None else size
     result = np.empty(shape, dtype=np.uint8)
-    for rows, block in resized_blocks(probability, shape, dtype=np.float32):
-        if threshold is None:
-            result[rows] = np.multiply(block, 255, out=block)
-        else:
-            result[rows] = np.where(block > threshold, np.uint8(255), np.uint8(0))
+    for rows, block in resized_blocks(np.clip(probability, 0, 1), shape, dtype=np.float32):
+        result[rows] = np.multiply(block, 255, out=block) if threshold is None else 255 * (block > threshold)
     return result
 
 
@@ -127,7 +123,6 @@ def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
         raise ArgumentTypeError("photograph", photograph, "a Pillow image", "pass read_image(...)")
     if not isinstance(grey, np.ndarray) or grey.dtype != np.uint8:
         raise ArgumentTypeError("grey", grey, "an 8-bit array", "pass grey_map(probability)")
-    size = (photograph.height, photograph.width)
-    if grey.shape != size:
-        expected = f"of the photograph's (height, width) {size}"
+    if grey.shape != (photograph.height, photograph.width):
+        expected = f"of the photograph's (height, width) {photograph.height, photograph.width}"
         raise ArgumentError("grey", grey, expected, "make the map with grey_map(probability, size)")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_integer
 from ...options import FREE, Kind, choice, documented, integer, number, option, path, several
 from ...training import TrainingConfig
 from .._resize import MIN_SIZE, OWN
+from ..data import both_loaders
 from ..losses import get_loss
 from ..losses._basic import Reduction
 from ..transforms import ColorJitter, GaussianBlur, RandomCrop, RandomFlip
 from ..transforms._sample import Transform
+from ._task import REDUCTIONS, Pairs, SaliencyStep, SaliencyValidation, Task, found_pairs
 
 _FLIPS = ("both", "horizontal", "none")
-REDUCTIONS = get_args(Reduction)
 
 
 def _check_size(name: str, value: Any) -> int | tuple[int, ...] | str:
@@ -102,8 +104,9 @@ class SaliencyConfig(TrainingConfig):
     batch_size: int = option(24, "images per batch and process", integer(1))
     loss: Any = option(
         "bce",
-        "loss: bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim; or a function in Python",
+        "loss: bce, iou, ssim, dice, boundary_dice, or a sum such as bce+0.5*ssim",
         Kind(_check_loss, str, "NAME"),
+        in_python="or a function of logits and masks",
     )
     reduction: Reduction = option(
         "mean", "reduction of the loss over the pixels of an image: mean or sum", choice(*REDUCTIONS, metavar="KIND")
@@ -131,3 +134,25 @@ class SaliencyConfig(TrainingConfig):
         color = (ColorJitter(*self.color),) if any(self.color) else ()
         blur = (GaussianBlur(probability=self.blur),) if self.blur else ()
         return (*crop, *flip, *color, *blur)
+
+    def learning_task(
+        self,
+        train: Pairs,
+        validation: Pairs | None = None,
+        *,
+        transforms: Iterable[Transform] | None = None,
+        pin_memory: bool = False,
+    ) -> Task:
+        """Return the ``loaders``, ``step`` and ``validate`` that `learn` gives to `goctconv.learn_channels`.
+
+        Args:
+            train: As for `learn`.
+            validation: As for `learn`.
+            transforms: As for `learn`.
+            pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
+        """
+        options = self.loader_options() | ({} if transforms is None else {"transforms": transforms})
+        compared = None if validation is None else found_pairs(validation)
+        loaders = both_loaders(found_pairs(train), compared, **options, pin_memory=pin_memory)
+        validate = None if loaders.validation is None else SaliencyValidation(loaders.validation)
+        return Task(loaders, SaliencyStep(self.loss, self.reduction), validate)

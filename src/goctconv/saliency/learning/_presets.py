@@ -14,29 +14,19 @@ C = TypeVar("C", bound=SaliencyConfig)
 
 @dataclass(frozen=True)
 class Preset:
-    """A configuration with a name.
+    """A configuration with a name."""
 
-    Attributes:
-        summary: One line.
-        config: The options.
-        model: The network that it is for.
-        has_pretrained_backbone: Whether that begins with the weights of a backbone trained on ImageNet.
-    """
-
-    summary: str
+    summary: str  # one line
     config: SaliencyConfig
-    model: str
-    has_pretrained_backbone: bool = False
+    model: str  # the network that it is for
+    has_pretrained_backbone: bool = False  # whether that begins with the weights of a backbone trained on ImageNet
 
     def values_for(self, config: type[SaliencyConfig]) -> dict[str, Any]:
         """Return what the preset changes in the defaults, as far as another configuration takes it from presets."""
-        return {
-            name: value
-            for name, option in options_of(config).items()
-            if option.in_presets
-            and name in options_of(SaliencyConfig)
-            and (value := getattr(self.config, name)) != options_of(SaliencyConfig)[name].default
-        }
+        defaults = {name: option.default for name, option in options_of(SaliencyConfig).items()}
+        names = [name for name, option in options_of(config).items() if option.in_presets and name in defaults]
+        values = {name: getattr(self.config, name) for name in names}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 PRESETS: dict[str, Preset] = {

@@ -1,5 +1,6 @@
 """Losses by name, weighted sums of losses, and a loss on each of several outputs."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, get_args
@@ -9,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_choice, nearest
-from ._basic import bce_loss, check_floating, dice_loss, iou_loss, ssim_loss
-from ._boundary import BoundaryDice
+from ._basic import BoundaryDice, bce_loss, check_floating, dice_loss, iou_loss, ssim_loss
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -20,28 +20,19 @@ _NAMES = (*_LOSSES, *_CHANGING)
 
 
 class WeightedSum:
-    """A weighted sum of losses.
-
-    Args:
-        losses: Functions of logits and masks.
-        weights: One for each; by default all 1.
-    """
+    """A sum of losses, each with its weight, by default 1."""
 
     def __init__(self, losses: Sequence[Loss], weights: Sequence[float] | None = None) -> None:
         self.losses = tuple(losses)
         for loss in self.losses:
             check_loss(loss)
-        self.weights = check_weights(
-            [1.0] * len(self.losses) if weights is None else weights, len(self.losses), "losses"
-        )
+        weights = [1.0] * len(self.losses) if weights is None else weights
+        self.weights = check_weights(weights, len(self.losses), "losses")
 
     def __call__(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Return the sum for logits and masks."""
-        terms = [weight * loss(logits, masks) for weight, loss in zip(self.weights, self.losses, strict=True)]
-        total = terms[0]
-        for term in terms[1:]:
-            total = total + term
-        return total
+        terms = (weight * loss(logits, masks) for weight, loss in zip(self.weights, self.losses, strict=True))
+        return functools.reduce(torch.add, terms)
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch, from 0, to losses that change from epoch to epoch."""
@@ -85,8 +76,7 @@ def get_loss(name: str) -> Loss:
 
 def tell_epoch(loss: object, epoch: int) -> None:
     """Tell the epoch, from 0, to a loss that has a ``set_epoch``."""
-    set_epoch = getattr(loss, "set_epoch", None)
-    if callable(set_epoch):
+    if callable(set_epoch := getattr(loss, "set_epoch", None)):
         set_epoch(epoch)
 
 
@@ -184,10 +174,8 @@ class DeepSupervision:
         check_floating("masks", masks)
         if logits.ndim != 4 or masks.ndim != 4 or logits.shape[2:] == masks.shape[2:]:
             return logits, masks  # where that is wrong, the loss says what it expects
+        changed = masks if self.resize == "masks" else logits
+        full = changed if changed.dtype == torch.float64 else changed.float()
         if self.resize == "masks":
-            return logits, F.interpolate(_full(masks), logits.shape[2:], mode="area")
-        return F.interpolate(_full(logits), masks.shape[2:], mode="bilinear", align_corners=False), masks
-
-
-def _full(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+            return logits, F.interpolate(full, logits.shape[2:], mode="area")
+        return F.interpolate(full, masks.shape[2:], mode="bilinear", align_corners=False), masks

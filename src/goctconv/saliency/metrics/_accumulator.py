@@ -51,8 +51,7 @@ class SaliencyMetrics:
 
     def reset(self) -> None:
         """Forget all images."""
-        self._images = 0
-        self._empty_masks = 0
+        self._images = self._empty_masks = 0
         self._sums: Sums = {}
 
     @property
@@ -86,8 +85,8 @@ class SaliencyMetrics:
         """Return the metrics of all images so far.
 
         Returns:
-            An immutable dataclass; ``print`` shows its metrics as a table, ``scores()`` returns them by name, and
-            ``to_dict()`` returns everything for JSON. Its attributes:
+            An immutable dataclass; ``print`` shows its metrics as a table, ``scores()`` returns them by name,
+            ``titled()`` by their titles, and ``to_dict()`` returns everything for JSON. Its attributes:
 
             - ``protocol``: how they were computed;
             - ``images``: the number of maps that they average;
@@ -170,16 +169,9 @@ class SaliencyMetrics:
 
 
 def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Collection[str]) -> dict[str, Floats]:
-    """Return what each image of a batch scores.
+    """Return what each image of a batch of uint8 maps and masks (B, H, W) scores, by name, and whether it is empty.
 
-    Args:
-        levels: The maps, uint8 of shape (B, H, W).
-        masks: The masks, uint8 of the same shape and device.
-        protocol: How to compute.
-        metrics: Names of metrics; precision, recall and F are always computed.
-
-    Returns:
-        Arrays of shape (B,) or (B, T), by name; "empty" is 1 for images without foreground.
+    Arrays are of shape (B,) or (B, T) for T thresholds; precision, recall and F are always computed.
     """
     foreground = masks > protocol.mask_threshold
     histograms = count_levels(levels, foreground, protocol, quadrants="s_measure" in metrics)
@@ -204,9 +196,8 @@ def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Col
 
 def _absolute_error(levels: Tensor, masks: Tensor, histograms: Histograms) -> Floats:
     """Return the mean absolute difference of rescaled levels and grey masks."""
-    if histograms.bins is None:
-        rescaled = levels.short()
-    else:
+    rescaled = levels.short()
+    if histograms.bins is not None:
         table = torch.from_numpy(histograms.bins.astype(np.int16)).to(levels.device)
         rescaled = table.gather(1, levels.flatten(1).long()).view_as(levels)
     total = (rescaled - masks).abs_().sum(dim=(1, 2)).cpu().numpy()
@@ -221,10 +212,7 @@ def _binary_error(histograms: Histograms) -> Floats:
 
 
 def _weighted(levels: Tensor, foreground: Tensor, histograms: Histograms) -> Floats:
-    maps, masks = levels.cpu().numpy(), foreground.cpu().numpy()
-    scores = []
-    for saliency, mask, offsets, span in zip(maps, masks, histograms.offsets, histograms.span, strict=True):
-        chance = np.add(saliency, offsets[0], dtype=np.float64)
-        chance /= span
-        scores.append(weighted_f(chance, mask))
-    return np.array(scores)
+    images = zip(levels.cpu().numpy(), foreground.cpu().numpy(), histograms.offsets[:, 0], histograms.span, strict=True)
+    return np.array(
+        [weighted_f(np.add(image, low, dtype=np.float64) / span, mask) for image, mask, low, span in images]
+    )

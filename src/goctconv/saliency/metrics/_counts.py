@@ -19,19 +19,14 @@ _SHAPES = "(H, W), (B, H, W) or (B, 1, H, W)"
 def to_levels(prediction: Tensor, mask: Tensor, rounding: Literal["truncate", "nearest"]) -> tuple[Tensor, Tensor]:
     """Return maps and masks as uint8 tensors of shape (B, H, W) on the maps' device.
 
-    Args:
-        prediction: Levels (uint8), probabilities (floating point) or bool, of shape (H, W), (B, H, W) or (B, 1, H, W).
-        mask: The same types and sizes; one of the three shapes.
-        rounding: How probabilities become levels. Masks are always rounded to the nearest level.
+    Both are levels (uint8), probabilities (floating point) or bool, in one of the three shapes. ``rounding`` says how
+    probabilities become levels; masks are always rounded to the nearest level.
     """
     maps, truth = _as_batch(prediction, "prediction"), _as_batch(mask, "mask")
     if maps.shape != truth.shape:
-        raise ArgumentError(
-            "prediction",
-            prediction,
-            f"as many and as large as the masks, {tuple(mask.shape)}",
-            "resize the predictions to their masks' sizes, and pass images of different sizes in separate calls",
-        )
+        expected = f"as many and as large as the masks, {tuple(mask.shape)}"
+        cure = "resize the predictions to their masks' sizes, and pass images of different sizes in separate calls"
+        raise ArgumentError("prediction", prediction, expected, cure)
     if truth.dtype == torch.uint8 and int(truth.max()) == 1:
         problem = "has the values 0 and 1, and a foreground of 1 would count as background"
         raise ArgumentError("mask", mask, "0 to 255", "pass mask.bool(), or mask * 255", problem=problem)
@@ -77,20 +72,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Histograms:
-    """How many pixels of each image have which level, in background and foreground, in each part of the image.
+    """How many pixels of each image have which level, in background and foreground, in each part of the image."""
 
-    Args:
-        parts: Shape (B, Q, 2, 256). Q is 4 (upper left, upper right, lower left, lower right of the foreground's
-            centroid) or 1. Then background and foreground, then the map's levels.
-        offsets: Shape (B, 256): each level, less the lowest one where the protocol rescales.
-        span: Shape (B,): the offset that stands for the probability 1.
-        bins: Shape (B, 256): the level that a level becomes by the protocol's rescaling; None without.
-    """
-
+    # (B, Q, 2, 256) pixels, in Q = 4 parts (upper left, upper right, lower left, lower right of the foreground's
+    # centroid) or 1; then background and foreground; then the map's levels.
     parts: Counts
-    offsets: Counts
-    span: Counts
-    bins: NDArray[np.intp] | None
+    offsets: Counts  # (B, 256): each level, less the lowest one where the protocol rescales
+    span: Counts  # (B,): the offset that stands for the probability 1
+    bins: NDArray[np.intp] | None  # (B, 256): the level that a level becomes by the protocol's rescaling; None without
 
     @cached_property
     def values(self) -> Floats:
@@ -114,13 +103,9 @@ class Histograms:
 
 
 def count_levels(levels: Tensor, foreground: Tensor, protocol: Protocol, *, quadrants: bool) -> Histograms:
-    """Count the pixels of a batch.
+    """Count the pixels of a batch of maps (uint8) and binary masks (bool), both (B, H, W) and of one device.
 
-    Args:
-        levels: The maps, uint8 of shape (B, H, W).
-        foreground: The binary masks, bool of the same shape and device.
-        protocol: Says whether maps are rescaled.
-        quadrants: Count apart what lies on different sides of the foreground's centroid.
+    With ``quadrants``, those that lie on different sides of the foreground's centroid are counted apart.
     """
     batch, parts = levels.shape[0], 4 if quadrants else 1
     bins = parts * 2 * LEVELS

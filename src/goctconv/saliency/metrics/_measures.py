@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._counts import LEVELS, Counts, Floats, Histograms
 from ._protocol import Protocol
@@ -27,7 +26,8 @@ def threshold_counts(histograms: Histograms, protocol: Protocol) -> Confusion:
         joint = moved
     at_least = np.zeros((*joint.shape[:2], LEVELS + 1), dtype=np.int64)
     at_least[..., :LEVELS] = joint[..., ::-1].cumsum(axis=-1)[..., ::-1]
-    first = _first_levels(protocol)
+    levels = protocol.levels()
+    first = (np.ceil(levels) if protocol.inclusive else np.floor(levels) + 1).astype(np.intp)  # predicted; 256: none
     return Confusion(at_least.sum(axis=1)[:, first], at_least[:, 1, first])
 
 
@@ -64,13 +64,6 @@ def f_measure(precision: Floats, recall: Floats, beta_squared: float) -> Floats:
 def divide(numerator: Floats, denominator: Floats) -> Floats:
     """Divide, with 0 for anything over 0."""
     return np.asarray(np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator != 0))
-
-
-def _first_levels(protocol: Protocol) -> NDArray[np.intp]:
-    """Return the lowest level that each threshold predicts to be foreground; 256 for none."""
-    levels = protocol.levels()
-    first = np.ceil(levels) if protocol.inclusive else np.floor(levels) + 1
-    return first.astype(np.intp)
 
 
 def e_measure(confusion: Confusion, histograms: Histograms, protocol: Protocol) -> Floats:

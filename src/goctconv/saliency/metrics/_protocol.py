@@ -55,14 +55,10 @@ class Protocol:
     beta_squared: float = 0.3
 
     def __post_init__(self) -> None:
-        choices = {
-            "rounding": ("truncate", "nearest"),
-            "average": ("curves", "images"),
-            "empty_masks": ("count", "skip"),
-            "alignment_divisor": ("N", "N - 1"),
-        }
-        for field, allowed in choices.items():
-            check_choice(field, getattr(self, field), allowed)
+        check_choice("rounding", self.rounding, ("truncate", "nearest"))
+        check_choice("average", self.average, ("curves", "images"))
+        check_choice("empty_masks", self.empty_masks, ("count", "skip"))
+        check_choice("alignment_divisor", self.alignment_divisor, ("N", "N - 1"))
         check_integer("thresholds", self.thresholds, 2, cure="pass 256 for one at each 8-bit level")
         check_number("mask_threshold", self.mask_threshold, 0, below=255)
         check_number("epsilon", self.epsilon, 0)
@@ -88,9 +84,9 @@ class Protocol:
         return np.arange(self.thresholds, dtype=np.float64) * 255 / (self.thresholds - 1)
 
 
-_KNOWN = (
-    Protocol("paper"),
-    Protocol(
+_KNOWN = {
+    "paper": Protocol("paper"),
+    "pysodmetrics": Protocol(
         "pysodmetrics",
         rescale=True,
         inclusive=True,
@@ -99,7 +95,7 @@ _KNOWN = (
         grey_masks=False,
         alignment_divisor="N - 1",
     ),
-)
+}
 
 
 def get_protocol(protocol: "str | Protocol") -> Protocol:
@@ -119,5 +115,4 @@ def get_protocol(protocol: "str | Protocol") -> Protocol:
     """
     if isinstance(protocol, Protocol):
         return protocol
-    known = {protocol.name: protocol for protocol in _KNOWN}
-    return known[check_choice("protocol", protocol, known, "or pass a Protocol of your own")]
+    return _KNOWN[check_choice("protocol", protocol, _KNOWN, "or pass a Protocol of your own")]

@@ -26,23 +26,7 @@ METRICS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class SaliencyCurves:
-    """Averages over a data set at each threshold, ascending in 8-bit levels.
-
-    Args:
-        thresholds: The 8-bit levels.
-        precision: The share of the predicted pixels that are right.
-        recall: The share of the objects' pixels that are predicted.
-        f: F, averaged as the protocol says.
-        e: The E-measure, where it was asked for.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.metrics import SaliencyMetrics
-        >>> metrics = SaliencyMetrics(metrics=["max_f"])
-        >>> metrics.update(torch.tensor([[0.2, 0.9]]), torch.tensor([[False, True]]))
-        >>> metrics.compute().curves.precision[100]
-        1.0
-    """
+    """Averages over a data set at each threshold; `SaliencyMetrics.compute` says of what."""
 
     thresholds: tuple[float, ...]
     precision: tuple[float, ...]
@@ -57,33 +41,7 @@ class SaliencyCurves:
 
 @dataclass(frozen=True)
 class SaliencyScores:
-    """Metrics of a set of maps; None is what was not asked for.
-
-    Args:
-        protocol: How they were computed.
-        images: How many maps they average.
-        empty_masks: How many of their masks have no foreground.
-        curves: Precision, recall and F (and E) at each threshold.
-        max_f: The largest F over the thresholds.
-        mean_f: The mean F over the thresholds.
-        adaptive_f: F at twice each map's mean.
-        weighted_f: The F of Margolin et al. (2014).
-        s_measure: The structure measure of Fan et al. (2017).
-        max_e: The largest enhanced-alignment measure (Fan et al., 2018) over the thresholds.
-        mean_e: Its mean over the thresholds.
-        adaptive_e: It at twice each map's mean.
-        mae: The mean absolute error.
-
-    Example:
-        >>> import torch
-        >>> from goctconv.saliency.metrics import SaliencyMetrics
-        >>> metrics = SaliencyMetrics(metrics=["max_f", "mae"])
-        >>> metrics.update(torch.tensor([[0.2, 0.9]]), torch.tensor([[False, True]]))
-        >>> print(metrics.compute())
-        max F     1.0000
-        MAE       0.1510
-        1 image, protocol paper: maps truncated to 8 bits, not rescaled; 256 thresholds, >; ...
-    """
+    """Metrics of a set of maps; None is what was not asked for. `SaliencyMetrics.compute` explains each."""
 
     protocol: Protocol
     images: int
@@ -104,10 +62,13 @@ class SaliencyScores:
         values = {name: getattr(self, name) for name in METRICS}
         return {name: value for name, value in values.items() if value is not None}
 
+    def titled(self) -> dict[str, float]:
+        """Return the requested metrics as `scores` does, by their titles, such as "max F"."""
+        return {METRICS[name]: value for name, value in self.scores().items()}
+
     def __str__(self) -> str:
-        names = [METRICS[name] for name in self.scores()]
-        width = max(map(len, names), default=0) + 4
-        lines = [f"{name:<{width}} {value:.4f}" for name, value in zip(names, self.scores().values(), strict=True)]
+        width = max(map(len, self.titled()), default=0) + 4
+        lines = [f"{title:<{width}} {value:.4f}" for title, value in self.titled().items()]
         images = "1 image" if self.images == 1 else f"{self.images} images"
         empty = f" ({self.empty_masks} with empty masks)" if self.empty_masks else ""
         return "\n".join([*lines, f"{images}{empty}, protocol {self.protocol}"])
@@ -140,24 +101,14 @@ def summarize(
         if protocol.average == "curves" and f"{prefix}f" in means:
             precision, recall = means[f"{prefix}precision"], means[f"{prefix}recall"]
             means[f"{prefix}f"] = f_measure(np.asarray(precision), np.asarray(recall), protocol.beta_squared)
-    scores: Sums = {"max_f": means["f"].max(), "mean_f": means["f"].mean()}
-    if "e" in means:
-        scores |= {"max_e": means["e"].max(), "mean_e": means["e"].mean()}
-    scores |= {name: values for name, values in means.items() if name in metrics}
+    scores = dict(means)
+    for name in {"f", "e"} & means.keys():
+        scores |= {f"max_{name}": means[name].max(), f"mean_{name}": means[name].mean()}
+    curves = {name: tuple(means[name].tolist()) for name in ("precision", "recall", "f", "e") if name in means}
     return SaliencyScores(
         protocol,
         images,
         empty_masks,
-        curves=SaliencyCurves(
-            thresholds=_values(protocol.levels()),
-            precision=_values(means["precision"]),
-            recall=_values(means["recall"]),
-            f=_values(means["f"]),
-            e=_values(means["e"]) if "e" in means else None,
-        ),
+        SaliencyCurves(tuple(protocol.levels().tolist()), **curves),
         **{name: float(scores[name]) for name in metrics},
     )
-
-
-def _values(curve: Floats) -> tuple[float, ...]:
-    return tuple(curve.tolist())

@@ -15,7 +15,7 @@ _BLOCK = 12_000  # pixels whose sums fit the processor's cache
 _TINY = np.finfo(np.float64).eps
 _DECAY = np.log(0.5) / 5  # the weight of a false alarm goes half of the way from 1 to 2 in 5 pixels
 
-Box: TypeAlias = "tuple[slice, slice]"
+Box: TypeAlias = "tuple[slice, ...]"
 
 
 def load_scipy() -> Any:
@@ -23,10 +23,8 @@ def load_scipy() -> Any:
     try:
         return importlib.import_module("scipy.ndimage")
     except ImportError as error:
-        raise ImportError(
-            "the metric 'weighted_f' needs scipy for its distance transform: pip install goctconv[eval], or leave this "
-            "metric out with metrics=(...)"
-        ) from error
+        cure = "pip install goctconv[eval], or leave this metric out with metrics=(...)"
+        raise ImportError(f"the metric 'weighted_f' needs scipy for its distance transform: {cure}") from error
 
 
 def has_scipy() -> bool:
@@ -94,29 +92,22 @@ def _false_alarms(inside: NDArray[np.bool_], chance: Floats, nearest: NDArray[np
 
 def _bounding_box(where: NDArray[np.bool_]) -> Box:
     """Return the smallest rectangle that holds all true pixels; an empty one where there are none."""
-    rows, columns = np.flatnonzero(where.any(axis=1)), np.flatnonzero(where.any(axis=0))
-    if not rows.size:
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    sides = [np.flatnonzero(where.any(axis=axis)) for axis in (1, 0)]
+    return tuple(slice(int(side[0]), int(side[-1]) + 1) if side.size else slice(0, 0) for side in sides)
 
 
 def _grow(box: Box, shape: tuple[int, ...]) -> Box:
     """Add the Gaussian's reach on each side, inside the image."""
-    rows, columns = (
-        slice(max(side.start - _REACH, 0), min(side.stop + _REACH, length))
-        for side, length in zip(box, shape, strict=True)
-    )
-    return rows, columns
+    sides = zip(box, shape, strict=True)
+    return tuple(slice(max(side.start - _REACH, 0), min(side.stop + _REACH, length)) for side, length in sides)
 
 
 def _union(box: Box, other: Box) -> Box:
     if other[0].start == other[0].stop:
         return box
-    rows, columns = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
-    return rows, columns
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
 
 
 def _relative(box: Box, window: Box) -> Box:
     """Return the box in the window's own coordinates."""
-    rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, window, strict=True))
-    return rows, columns
+    return tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, window, strict=True))

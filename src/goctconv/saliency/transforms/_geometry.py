@@ -32,10 +32,8 @@ class RandomCrop:
         self.pixels = check_integer("pixels", pixels, least=0)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width = sample.mask.shape
-        rows = _kept(height, self.pixels, rng)
-        columns = _kept(width, self.pixels, rng)
-        return sample._replace(image=sample.image[rows, columns], mask=sample.mask[rows, columns])
+        kept = tuple(_kept(length, self.pixels, rng) for length in sample.mask.shape)
+        return sample._replace(image=sample.image[kept], mask=sample.mask[kept])
 
     def __repr__(self) -> str:
         return f"RandomCrop({self.pixels})"
@@ -102,10 +100,8 @@ class Resize:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:  # noqa: ARG002  (every transform's arguments)
         height, width = sample.mask.shape
         size = self.size or sample.size or (max(height, MIN_SIZE), max(width, MIN_SIZE))
-        mask = _resized(sample.mask, size)
-        return sample._replace(
-            image=_resized(sample.image, size), mask=np.clip(mask, 0, 1)
-        )  # rounding may leave 0 to 1
+        mask = np.clip(_resized(sample.mask, size), 0, 1)  # rounding may leave 0 to 1
+        return sample._replace(image=_resized(sample.image, size), mask=mask)
 
     def __repr__(self) -> str:
         return f"Resize({self.size or ''})"
@@ -125,11 +121,5 @@ def _resized(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]
 
 
 def published_transforms() -> tuple[Transform, ...]:
-    """Return the transforms that CSNet was trained with: up to 15 pixels off each side, half of the images mirrored.
-
-    Example:
-        >>> from goctconv.saliency.transforms._geometry import published_transforms
-        >>> published_transforms()
-        (RandomCrop(15), RandomFlip(0.5, vertical=0.5))
-    """
+    """Return the transforms that CSNet was trained with: up to 15 pixels off each side, half of the images mirrored."""
     return RandomCrop(15), RandomFlip(0.5, vertical=0.5)

@@ -48,7 +48,7 @@ class ColorJitter:
         )
         image = to_float(sample.image)
         if self.brightness:
-            image = _clip(image * brightness)
+            image = np.clip(image * brightness, 0, 1)
         if self.contrast:
             image = _blend(image, _grey(image).mean(), contrast)
         if self.saturation:
@@ -99,22 +99,17 @@ class GaussianBlur:
 
 def _grey(image: NDArray[np.float32]) -> NDArray[np.float32]:
     # Not a matrix product: the order of its sums may depend on the number of threads.
-    grey: NDArray[np.float32] = image[..., 0] * _GREY[0]
-    grey += image[..., 1] * _GREY[1]
+    grey: NDArray[np.float32] = image[..., 0] * _GREY[0] + image[..., 1] * _GREY[1]
     grey += image[..., 2] * _GREY[2]
     return grey
 
 
 def _blend(image: NDArray[np.float32], other: Any, factor: np.float32) -> NDArray[np.float32]:
-    result = image - other
+    result: NDArray[np.float32] = image - other
     result *= factor
     result += other
-    return _clip(result)
-
-
-def _clip(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    np.clip(image, 0, 1, out=image)
-    return image
+    np.clip(result, 0, 1, out=result)
+    return result
 
 
 def _blurred(image: NDArray[np.float32], sigma: float, axis: int) -> NDArray[np.float32]:

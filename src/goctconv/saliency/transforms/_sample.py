@@ -39,11 +39,7 @@ Transform: TypeAlias = Callable[[Sample, np.random.Generator], Sample]
 
 def to_float(values: NDArray[Any]) -> NDArray[np.float32]:
     """Return 8-bit values as float32 from 0 to 1, and others as they are."""
-    if values.dtype != np.uint8:
-        return values
-    result = values.astype(np.float32)
-    result /= 255
-    return result
+    return np.divide(values, 255, dtype=np.float32) if values.dtype == np.uint8 else values
 
 
 def apply(transform: Transform, sample: Sample, rng: np.random.Generator) -> Sample:

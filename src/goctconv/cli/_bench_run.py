@@ -1,4 +1,4 @@
-"""The run of ``goctconv bench``, and its figures as text."""
+"""``goctconv bench``: the run, and its figures as text."""
 
 import argparse
 import json
@@ -8,22 +8,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..._torch import BatchNorm
-from ...deployment import ExportError, describe_machine, keep_freed_memory, processors
-from ...saliency import calibrate_batch_norm
-from .._command import CommandError, spelling
-from .._model import SAVED, channels_of, choose_device, create_model, input_size
-from .._output import plural, say, tell, write_file
-from ._measure import Settings, installed_forms, measure_on_cuda, measure_on_processor
+from ..deployment import Benchmark, ExportError
+from ..saliency import calibrate_batch_norm
+from ._command import CommandError, spelling
+from ._model import SAVED, choose_device, create_model, input_size
+from ._output import aligned, plural, say, tell, write_file
 
 _CODE = """
 import time
@@ -38,6 +33,7 @@ with torch.inference_mode():
     model(torch.zeros(1, getattr(model, "in_chans", 3), {height}, {width}))
 print(import_torch, loaded, time.perf_counter() - start)
 """
+_SETTINGS = ("size", "batch_size", "rounds", "threads", "seconds")
 _TIMES = 3
 LEGEND = (
     "Times are medians; ratios how many times faster than eager, with the quartiles of the single rounds. Where these\n"
@@ -50,18 +46,18 @@ def run_bench(args: argparse.Namespace) -> int:
     names = args.models or ["csnet_x1_l"]
     if args.weights is not None and len(names) > 1:
         raise CommandError(f"--weights {args.weights}: this file is of one network: give one MODEL")
-    settings = Settings(
-        size=input_size(args.size),
-        batch_size=args.batch_size,
-        rounds=args.rounds,
-        threads=args.threads or sorted({1, processors()}),
-        seconds=args.seconds,
-    )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which counts memory, would print in between
-    device = choose_device(args.device)
-    keep_freed_memory()  # as a deployed network does, for all forms alike
-    machine = describe_machine()
+    benchmark = Benchmark(
+        input_size(args.size),
+        args.batch_size,
+        args.rounds,
+        args.threads or (),
+        args.seconds,
+        device=choose_device(args.device),
+        tell=say,
+    )
+    machine = benchmark.machine()
     found: list[dict[str, Any]] = []
     for name in names:
         say(f"{name}:")
@@ -70,49 +66,41 @@ def run_bench(args: argparse.Namespace) -> int:
         loaded = time.perf_counter() - start
         if not found:
             tell("\n".join([*machine_lines(machine), LEGEND]))
-        found.append(_measure(name, model, args, settings, device) | {"loaded_in_s": loaded})
+        found.append(_measure(name, model, args, benchmark) | {"loaded_in_s": loaded})
         tell("\n".join(model_lines(found[-1], args.batch_size)))
     if args.json is not None:
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        document = {"date": date, "machine": machine, "settings": settings._asdict(), "models": found}
+        settings = {name: getattr(benchmark, name) for name in _SETTINGS}
+        document = {"date": date, "machine": machine, "settings": settings, "models": found}
         write_file(args.json, json.dumps(document, indent=1) + "\n")
     return 0
 
 
-def _measure(
-    name: str, model: nn.Module, args: argparse.Namespace, settings: Settings, device: torch.device
-) -> dict[str, Any]:
+def _measure(name: str, model: nn.Module, args: argparse.Namespace, benchmark: Benchmark) -> dict[str, Any]:
     if args.weights is None and not name.startswith(SAVED):
-        _give_statistics(model, settings.size)
-    asked = list(args.forms or installed_forms()) + ["compiled"] * args.compile
-    forms = list(dict.fromkeys(["eager", *asked]))  # the baseline comes first
-    with TemporaryDirectory(prefix="goctconv-") as folder:
-        try:
-            on_processor = measure_on_processor(model, forms, settings, Path(folder))
-        except ExportError as error:
-            raise CommandError(f"{name}: {error.text(spelling(args))}") from error
-        except ImportError as error:
-            raise CommandError(f"{name}: {error}") from error
-    on_cuda = None
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            on_cuda = measure_on_cuda(model, settings.size, settings.rounds, device, compiled="compiled" in forms)
+        _give_statistics(model, benchmark.size)
+    try:
+        figures = benchmark.measure(model, args.forms or (), compiled=args.compile)
+    except ExportError as error:
+        raise CommandError(f"{name}: {error.text(spelling(args))}") from error
+    except ImportError as error:
+        raise CommandError(f"{name}: {error}") from error
     weights = None if args.weights is None else str(args.weights.resolve())
     return {
         "model": name,
         "weights": weights,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "cold_start": measure_cold_start(name, weights, settings.size, settings.threads[0]),
-        "processor": on_processor,
-        "cuda": on_cuda,
+        "cold_start": measure_cold_start(name, weights, benchmark.size, benchmark.threads[0]),
+        **figures,
     }
 
 
 def _give_statistics(model: nn.Module, size: tuple[int, int]) -> None:
     """Calibrate BatchNorm of random weights, as values that overflow take longer."""
-    if any(isinstance(module, BatchNorm) for module in model.modules()):
+    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in model.modules()):
         generator = torch.Generator().manual_seed(0)
-        calibrate_batch_norm(model, [torch.randn(4, channels_of(model), *size, generator=generator)])
+        images = torch.randn(4, getattr(model, "in_chans", 3), *size, generator=generator)
+        calibrate_batch_norm(model, [images])
 
 
 def measure_cold_start(name: str, weights: str | None, size: tuple[int, int], threads: int) -> dict[str, float] | None:
@@ -162,25 +150,28 @@ def model_lines(figures: dict[str, Any], batch_size: int) -> list[str]:
             for name, one_image in latency.items()
         ]
         header = [plural(int(threads), "thread"), "one image", "ratio", f"batches of {batch_size}", "ratio"]
-        lines += ["", *_table([header, *rows])]
-    rows = [_fact_row(name, facts) for name, facts in processor["forms"].items()]
-    lines += ["", *_table([["form", "made in", "loaded in", "difference", "peak memory"], *rows])]
+        lines += ["", *aligned([header, *rows])]
+    rows = [
+        [
+            name,
+            f"{facts['made_in_s']:.1f} s",
+            f"{facts['loaded_in_s']:.2f} s",
+            f"{facts['difference']:.1e}",
+            "" if facts["peak_memory_bytes"] is None else f"{facts['peak_memory_bytes'] / 2**20:.1f} MiB",
+        ]
+        for name, facts in processor["forms"].items()
+    ]
+    lines += ["", *aligned([["form", "made in", "loaded in", "difference", "peak memory"], *rows])]
     for batch, forms in (figures["cuda"] or {}).items():
-        lines += ["", *_cuda_table(batch, forms)]
+        lines += ["", *_on_cuda(batch, forms)]
     return lines
 
 
-def _cuda_table(batch: str, forms: dict[str, Any] | None) -> list[str]:
+def _on_cuda(batch: str, forms: dict[str, Any] | None) -> list[str]:
     header = [f"CUDA, {batch} at a time", "batch", "ratio", "speed"]
     if forms is None:
         return [f"{header[0]}: not enough memory"]
-    return _table([header, *([name, _milliseconds(form), _ratio(form), _speed(form)] for name, form in forms.items())])
-
-
-def _fact_row(name: str, facts: dict[str, Any]) -> list[str]:
-    peak = facts["peak_memory_bytes"]
-    memory = "" if peak is None else f"{peak / 2**20:.1f} MiB"
-    return [name, f"{facts['made_in_s']:.1f} s", f"{facts['loaded_in_s']:.2f} s", f"{facts['difference']:.1e}", memory]
+    return aligned([header, *([name, _milliseconds(form), _ratio(form), _speed(form)] for name, form in forms.items())])
 
 
 def _milliseconds(figures: dict[str, Any]) -> str:
@@ -199,14 +190,3 @@ def _ratio(figures: dict[str, Any]) -> str:
 
 def _pairs(facts: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text.rjust(width) if column else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]

@@ -6,26 +6,22 @@ import copy
 import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ..._torch import cuda_event, cuda_stream, is_out_of_memory
-from ...deployment import (
-    Exported,
-    ExportError,
-    OnnxEngine,
-    OpenVINOEngine,
-    compare_timings,
-    deploy,
-    write_openvino,
-)
-from ...graph import Timings, peak_memory
-from .._model import channels_of, torch_threads
-from .._output import say
+from .._torch import cuda_event, cuda_stream, is_out_of_memory
+from ..graph import Timings, compare_timings, peak_memory
+from ._deploy import deploy
+from ._engines import OnnxEngine, OpenVINOEngine
+from ._machine import describe_machine, keep_freed_memory, processors
+from .export import Exported, ExportError, write_openvino
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 Size: TypeAlias = tuple[int, int]
@@ -44,12 +40,6 @@ class Form(NamedTuple):
 
     seconds: float
     load: Callable[[int, bool], Call]
-
-
-def installed_forms() -> list[str]:
-    """Return the forms that the installed packages can run, without the compiled one, which takes minutes."""
-    engines = [name for name, needed in _PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
-    return ["eager", "channels_last", "deployed", *engines]
 
 
 class Forms:
@@ -110,62 +100,118 @@ def _engine(kind: type[OnnxEngine | OpenVINOEngine], file: Path, size: Size | No
     return load
 
 
-class Settings(NamedTuple):
-    """What is measured."""
+@dataclass(frozen=True)
+class Benchmark:
+    """Measures the forms of networks on this machine, all of them in turns.
 
-    size: tuple[int, int]
-    batch_size: int
-    rounds: int
-    threads: Sequence[int]
-    seconds: float  # for one table: latency or throughput, with one number of threads
-
-
-def measure_on_processor(model: nn.Module, names: Sequence[str], settings: Settings, folder: Path) -> dict[str, Any]:
-    """Measure the forms of a network.
-
-    Returns:
-        All figures, as JSON holds them.
+    Args:
+        size: (height, width) of the images.
+        batch_size: Images per batch for the throughput.
+        rounds: Rounds that count.
+        threads: Numbers of threads to measure with; by default 1, and one for each processor.
+        seconds: After which no round begins, of latency or throughput with one number of threads.
+        device: CUDA is measured if it is one.
+        tell: Is called with a line about each part of the work.
     """
-    maker, forms = Forms(model, settings.size, folder), {}
-    for name in names:
-        say(f"  making {name}")
-        forms[name] = maker.make(name)
-    generator = torch.Generator().manual_seed(0)
-    batch = torch.randn(settings.batch_size, channels_of(model), *settings.size, generator=generator)
-    facts = {name: _facts(name, form, forms[names[0]], batch[:1]) for name, form in forms.items()}
-    latency, throughput = {}, {}
-    for threads in settings.threads:
-        say(f"  measuring with {threads} thread{'s' * (threads > 1)}")
-        with torch_threads(threads):
-            latency[str(threads)] = _timings(forms, threads, batch[:1], settings, split=False)
-            throughput[str(threads)] = _timings(forms, threads, batch, settings, split=True)
-    return {
-        "forms": facts,
-        "latency": {threads: timings.to_dict(names[0]) for threads, timings in latency.items()},
-        "throughput": {
-            threads: {
-                name: {**figures, "images_per_s": settings.batch_size / figures["median_s"]}
-                for name, figures in timings.to_dict(names[0]).items()
+
+    size: Size
+    batch_size: int = 8
+    rounds: int = 15
+    threads: Sequence[int] = ()
+    seconds: float = 10
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (it does not change)
+    tell: Callable[[str], object] = print
+
+    def __post_init__(self) -> None:
+        keep_freed_memory()  # as a deployed network does, for all forms alike
+        if not self.threads:
+            object.__setattr__(self, "threads", sorted({1, processors()}))
+
+    def machine(self) -> dict[str, Any]:
+        """Return what is measured on, as JSON holds it."""
+        return describe_machine()
+
+    def measure(
+        self, model: nn.Module, names: Sequence[str] | None = None, *, compiled: bool = False
+    ) -> dict[str, Any]:
+        """Return all figures of a network in eval mode, on the ``processor`` and on ``cuda``, as JSON holds them.
+
+        Args:
+            model: The network.
+            names: Of the forms: eager, channels_last, deployed, compiled, onnx and openvino; by default those that the
+                installed packages can run, without the compiled one, which takes minutes.
+            compiled: Whether that is measured too.
+        """
+        engines = [name for name, needed in _PACKAGES.items() if all(map(importlib.util.find_spec, needed))]
+        asked = [*(names or [*_TORCH, *engines]), *["compiled"] * compiled]
+        forms = list(dict.fromkeys(["eager", *asked]))  # the baseline comes first
+        with TemporaryDirectory(prefix="goctconv-") as folder:
+            found: dict[str, Any] = {"processor": self._on_processor(model, forms, Path(folder)), "cuda": None}
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                found["cuda"] = self.on_cuda(model, compiled="compiled" in forms)
+        return found
+
+    def _on_processor(self, model: nn.Module, names: Sequence[str], folder: Path) -> dict[str, Any]:
+        maker, forms = Forms(model, self.size, folder), {}
+        for name in names:
+            self.tell(f"  making {name}")
+            forms[name] = maker.make(name)
+        generator = torch.Generator().manual_seed(0)
+        batch = torch.randn(self.batch_size, getattr(model, "in_chans", 3), *self.size, generator=generator)
+        facts = {name: _facts(name, form, forms["eager"], batch[:1]) for name, form in forms.items()}
+        latency, throughput = {}, {}
+        for threads in self.threads:
+            self.tell(f"  measuring with {threads} thread{'s' * (threads > 1)}")
+            with _torch_threads(threads):
+                latency[str(threads)] = self._timings(forms, threads, batch[:1], split=False)
+                figures = self._timings(forms, threads, batch, split=True)
+            throughput[str(threads)] = {
+                name: {**form, "images_per_s": self.batch_size / form["median_s"]} for name, form in figures.items()
             }
-            for threads, timings in throughput.items()
-        },
-    }
+        return {"forms": facts, "latency": latency, "throughput": throughput}
+
+    def _timings(self, forms: dict[str, Form], threads: int, images: Tensor, *, split: bool) -> dict[str, Any]:
+        calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
+        timings = compare_timings(calls, rounds=self.rounds, budget=self.seconds)
+        done = len(timings.seconds["eager"])
+        if done < self.rounds:
+            self.tell(f"  only {done} of {self.rounds} rounds in {self.seconds} s: --seconds allows more")
+        return timings.to_dict("eager")
+
+    def on_cuda(self, model: nn.Module, *, compiled: bool) -> dict[str, Any]:
+        """Return the figures of each form for each batch size; None where memory does not suffice."""
+        networks = dict(_networks_on_cuda(model, self.device))
+        found: dict[str, Any] = {}
+        for batch in BATCHES:
+            self.tell(f"  measuring on CUDA, {batch} at a time")
+            try:
+                images = torch.randn(batch, getattr(model, "in_chans", 3), *self.size, device=self.device)
+                found[str(batch)] = _figures_on_cuda(networks, images, self.rounds, compiled=compiled)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                found[str(batch)] = None
+                torch.cuda.empty_cache()
+        return found
 
 
-def _timings(forms: dict[str, Form], threads: int, images: Tensor, settings: Settings, *, split: bool) -> Timings:
-    calls = {name: partial(form.load(threads, split), images) for name, form in forms.items()}
-    timings = compare_timings(calls, rounds=settings.rounds, budget=settings.seconds)
-    done = len(timings.seconds[next(iter(calls))])
-    if done < settings.rounds:
-        say(f"  only {done} of {settings.rounds} rounds in {settings.seconds} s: --seconds allows more")
-    return timings
+@contextmanager
+def _torch_threads(number: int) -> Iterator[None]:
+    """Set the number of PyTorch's threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _facts(name: str, form: Form, first: Form, image: Tensor) -> dict[str, Any]:
     start = time.perf_counter()
     call = form.load(1, False)
     loaded = time.perf_counter() - start
-    with torch_threads(1):
+    with _torch_threads(1):
         output, expected = call(image), first.load(1, False)(image)
         peak = peak_memory(partial(call, image)) if name in _TORCH else None
     return {
@@ -174,29 +220,6 @@ def _facts(name: str, form: Form, first: Form, image: Tensor) -> dict[str, Any]:
         "difference": float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-30)),
         "peak_memory_bytes": peak,
     }
-
-
-def measure_on_cuda(
-    model: nn.Module, size: tuple[int, int], rounds: int, device: torch.device, *, compiled: bool
-) -> dict[str, Any]:
-    """Measure a network on CUDA in turns, by events.
-
-    Returns:
-        For each batch size the figures of each form, as JSON holds them; None where memory does not suffice.
-    """
-    networks = dict(_networks_on_cuda(model, device))
-    found: dict[str, Any] = {}
-    for batch in BATCHES:
-        say(f"  measuring on CUDA, {batch} at a time")
-        try:
-            images = torch.randn(batch, channels_of(model), *size, device=device)
-            found[str(batch)] = _figures_on_cuda(networks, images, rounds, compiled=compiled)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            found[str(batch)] = None
-            torch.cuda.empty_cache()
-    return found
 
 
 def _networks_on_cuda(model: nn.Module, device: torch.device) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:

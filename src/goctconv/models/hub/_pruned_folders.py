@@ -13,9 +13,9 @@ from torch import nn
 
 from ..._checks import ArgumentError, ArgumentTypeError
 from ...pruning import PruningError, PruningPlan, PruningResult, load_plan
-from ._checkpoint_formats import load_strictly, read_checkpoint
-from ._model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
-from ._weights import without_values
+from ._checkpoint_formats import load_strictly, read_checkpoint, shapes_of
+from ._hub_model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
+from ._registry import without_values
 
 PLAN = "plan.json"
 _LOCAL = "local-dir:"
@@ -27,7 +27,7 @@ _CURES = (
 )
 _NOT_PRUNED = "the model is not pruned: give the result of prune_channels, or its model and its plan"
 
-Sizes: TypeAlias = dict[str, tuple[int, ...]]
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 
 def save_pruned(
@@ -36,6 +36,7 @@ def save_pruned(
     plan: PruningPlan | None = None,
     *,
     license: str | None = None,  # noqa: A002  # the field's own word
+    base: str | None = None,
 ) -> None:
     """Save a pruned network that timm made: ``config.json``, ``model.safetensors`` and ``plan.json``.
 
@@ -47,6 +48,8 @@ def save_pruned(
         directory: Where to; it is made if it does not exist.
         plan: What was cut, if a model is given; of one that was pruned twice ``first.plan.then(second.plan)``.
         license: Licence of the weights, such as "apache-2.0".
+        base: The name that the network was made by before pruning. If that was pruned itself, as "local-dir:DIRECTORY"
+            may be, the plan of its folder comes before ``plan``.
 
     Raises:
         ArgumentTypeError: There is no plan.
@@ -73,6 +76,8 @@ def save_pruned(
     if not isinstance(plan, PruningPlan):
         cure = "pass what prune_channels gave, or the model with its {plan}"
         raise ArgumentTypeError("plan", plan, "a PruningPlan", cure)
+    if base is not None:
+        plan = _whole_plan(base, plan)
     _check_architecture(model)
     with tempfile.TemporaryDirectory() as draft:
         write_config(model, Path(draft), license)
@@ -134,7 +139,7 @@ def planned_folder(name: str) -> Path | None:
     return folder if any(channels and name.startswith(kinds[0]) for name, channels in removed.items()) else None
 
 
-def whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
+def _whole_plan(name: str, plan: PruningPlan) -> PruningPlan:
     """Return the plan from the fresh network on, where the named one was pruned before."""
     before = planned_folder(name)
     if before is None:
@@ -185,7 +190,7 @@ def _is_plain(value: object) -> bool:
 def _check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     """Check that what ``config.json`` in a folder makes, cut as the plan says, is of the model's shape."""
     fresh = without_values(lambda: timm.create_model(f"{_LOCAL}{folder}"))
-    whole, own, name = _sizes(fresh), _sizes(model), type(model).__name__
+    whole, own, name = shapes_of(fresh), shapes_of(model), type(model).__name__
     if holds_its_widths(model):
         _compare(own, whole, f"what the widths of this {name} make", _CURES)
         _compare_widths(model, plan)
@@ -195,17 +200,13 @@ def _check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
         slim = shapes_only.apply(fresh, inplace=True)
     except PruningError as error:
         raise ValueError(f"the plan does not fit a fresh {name}: {error}: {_CURES}") from error
-    _compare(own, _sizes(slim), f"what the plan makes of a fresh {name}", _NOT_PRUNED if own == whole else _CURES)
+    _compare(own, shapes_of(slim), f"what the plan makes of a fresh {name}", _NOT_PRUNED if own == whole else _CURES)
 
 
-def _sizes(model: nn.Module) -> Sizes:
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _compare(own: Sizes, expected: Sizes, source: str, cures: str) -> None:
+def _compare(own: Shapes, expected: Shapes, source: str, cures: str) -> None:
     for name in {**expected, **own}:
         if own.get(name) != expected.get(name):
-            there, here = (sizes.get(name, "missing") for sizes in (expected, own))
+            there, here = (shapes.get(name, "missing") for shapes in (expected, own))
             raise ValueError(f"{name} is {here} in the model, and {there} in {source}: {cures}")
 
 

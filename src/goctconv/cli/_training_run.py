@@ -10,60 +10,43 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._checks import ArgumentError, ArgumentWarning, Spelling
 from .._torch import worker_was_killed
 from ..models import count_macs
 from ..pruning import PruningError
 from ..saliency import DataSetError
-from ..saliency.data import BothLoaders
-from ..training import (
-    ThresholdError,
-    TrainingError,
-    TrainingResult,
-    learn_channels,
-)
+from ..training import ThresholdError, TrainingError, TrainingResult, learn_channels
 from ._arguments import parse_model_args
 from ._command import CommandError, spelling
-from ._learned import TRUE_MASK, Target
 from ._model import SAVED, create_model
 from ._output import plural, say, shorten, tell
 from ._processes import connected, process_count, process_rank, together
-from ._run_folder import callbacks_of, check_folder, check_pairs
-from ._run_options import CHECKPOINTS, RunKind, make_config
-from ._run_results import as_table, summarize, write_report, write_results
+from ._training_folder import as_table, callbacks_of, check_folder, check_pairs, summarize, write_results
+from ._training_options import CHECKPOINTS, RunKind, make_config
+from ._training_page import write_report
+
+if TYPE_CHECKING:
+    from ..saliency.learning import Task
+    from ._training_page import Target
 
 _TERMINATED = 128 + signal.SIGTERM
 _SIDE = 224  # where neither option nor network has a size
 _AFTER_NAN = "to go on would come to the same: lower --lr, leave --amp out, or look at these files, and begin anew"
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a network is trained on.
-
-    Attributes:
-        loaders: Of what is learned from and what maps are compared with.
-        step: The loss of a batch.
-        validate: Compares maps after every epoch.
-        target: What maps are shown beside.
-    """
-
-    loaders: BothLoaders
-    step: Callable[[nn.Module, Any], Tensor]
-    validate: Callable[[nn.Module], dict[str, float]] | None
-    target: Target = TRUE_MASK
+Prepare: TypeAlias = "Callable[[Any, torch.device], tuple[Task, Target]]"
+"""Returns what a network is trained on, by options and device, and what its maps are shown beside."""
 
 
-def run_training(args: argparse.Namespace, kind: RunKind, prepare: Callable[[Any, torch.device], Task]) -> int:
+def run_training(args: argparse.Namespace, kind: RunKind, prepare: Prepare) -> int:
     """Learn the channels of a network and return the exit status."""
     try:
         with _interruptible():
@@ -80,7 +63,7 @@ class _Run:
         self.args, self.kind, self.config = args, kind, config
         self.spelling: Spelling = spelling(args)
 
-    def run(self, prepare: Callable[[Any, torch.device], Task]) -> None:
+    def run(self, prepare: Prepare) -> None:
         config = self.config
         check_folder(config.output, resume=self.args.resume)
         if config.threads is not None:
@@ -90,7 +73,7 @@ class _Run:
                 torch.manual_seed(config.seed)
                 model = make_network(config)  # before a teacher makes maps of all photographs
                 macs = _macs(model, config)
-                task = prepare(config, device)
+                task, target = prepare(config, device)
                 callbacks = callbacks_of(config, task.loaders.names(), task.validate)
                 if self.args.resume:
                     check_pairs(config.output, task.loaders.names())
@@ -104,22 +87,18 @@ class _Run:
                     callbacks=callbacks,
                     resume=True,
                 )
-            skipped = task.loaders.skipped
+            skipped = task.loaders.skipped  # all processes ask at once
             with together():
                 if process_rank() == 0:
-                    self._write(model, macs, task, result, skipped)
+                    both = (macs, _macs(result.model, config))
+                    summary = summarize(config, result, pairs=task.loaders.names(), macs=both, skipped=skipped)
+                    write_results(config, result, summary)
+                    if result.threshold is not None:
+                        write_report(config, result, _before(model, result), task.loaders, target, summary)
+                    for note in result.report.notes:
+                        warnings.warn(note, stacklevel=1)
+                    _finish(config, summary)
             task.loaders.close()
-
-    def _write(self, model: nn.Module, macs: int, task: Task, result: TrainingResult, skipped: dict[str, str]) -> None:
-        config, names = self.config, task.loaders.names()
-        both = (macs, _macs(result.model, config))
-        summary = summarize(config, result, pairs=names, macs=both, skipped=skipped)
-        write_results(config, result, summary)
-        if result.threshold is not None:
-            write_report(config, result, _before(model, result), task.loaders, task.target, summary)
-        for note in result.report.notes:
-            warnings.warn(note, stacklevel=1)
-        _finish(config, summary)
 
     @contextmanager
     def _in_options(self) -> Iterator[None]:

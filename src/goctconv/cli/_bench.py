@@ -1,10 +1,10 @@
-"""``goctconv bench``."""
+"""``goctconv bench``: its arguments."""
 
 import argparse
 from pathlib import Path
 
-from .._arguments import integer_from, network_size
-from .._command import Command
+from ._arguments import integer_from, network_size
+from ._command import Command, deferred
 
 FORMS = ("eager", "channels_last", "deployed", "compiled", "onnx", "openvino")
 
@@ -65,16 +65,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ._run import run_bench  # noqa: PLC0415  (timm and Pillow load slowly, and --help needs neither)
-
-    return run_bench(args)
-
-
 BENCH = Command(
     name="bench",
     description=_DESCRIPTION,
     examples=_EXAMPLES,
     add_arguments=_add_arguments,
-    run=_start,
+    run=deferred("_bench_run", "run_bench"),
 )

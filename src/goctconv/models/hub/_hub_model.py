@@ -122,8 +122,8 @@ class HubModel(nn.Module):
             TypeError: What was saved is not of this class.
         """
         path = Path(source)
-        if path.is_dir() and not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} has no config.json: it was not written by save_pretrained")
+        if path.is_dir() and not (path / CONFIG).is_file():
+            raise FileNotFoundError(f"{path} has no {CONFIG}: it was not written by save_pretrained")
         if not path.is_dir() and (path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", str(source))):
             raise FileNotFoundError(f"{source} is neither a directory nor OWNER/NAME on the Hugging Face Hub")
         scheme = "local-dir" if path.is_dir() else "hf-hub"
@@ -139,13 +139,12 @@ class HubModel(nn.Module):
         )
         parameters = sum(parameter.numel() for parameter in self.parameters())
         terms = license_name or "not stated by whoever saved them"
-        return str(
-            ModelCard(
-                f"---\n{data.to_yaml()}\n---\n{_GENERATED}\n\n# {name}\n\n"
-                f"{parameters:,} parameters. Licence of the weights: {terms}.\n\n"
-                '```python\nimport goctconv\n\nmodel = goctconv.create_model("hf-hub:OWNER/NAME")\n```\n'
-            )
+        text = (
+            f"---\n{data.to_yaml()}\n---\n{_GENERATED}\n\n# {name}\n\n"
+            f"{parameters:,} parameters. Licence of the weights: {terms}.\n\n"
+            '```python\nimport goctconv\n\nmodel = goctconv.create_model("hf-hub:OWNER/NAME")\n```\n'
         )
+        return str(ModelCard(text))
 
 
 def holds_its_widths(model: nn.Module) -> bool:
@@ -155,9 +154,9 @@ def holds_its_widths(model: nn.Module) -> bool:
 
 def write_config(model: nn.Module, folder: Path, license_name: str | None) -> None:
     """Write how timm makes a network of this architecture; a name of a licence replaces the one it was made with."""
-    is_ours = isinstance(model, HubModel)
-    config: dict[str, Any] = {"pretrained_cfg": {"license": license_name}} if license_name or is_ours else {}
     arguments = model.model_args() if isinstance(model, HubModel) else None
+    named = license_name or arguments is not None
+    config: dict[str, Any] = {"pretrained_cfg": {"license": license_name}} if named else {}
     save_config_for_hf(model, str(folder / CONFIG), model_config=config, model_args=arguments)
 
 

@@ -25,6 +25,7 @@ from ..options import (
     path,
     read_toml,
 )
+from ..saliency import DistillationConfig
 from ..saliency.learning import PRESETS
 from ._arguments import parse_model_args
 from ._command import CommandError
@@ -99,32 +100,29 @@ class RunOptions(Configuration):
     threads: int | None = option(None, "of PyTorch in each process", integer(1).optional(), group="computing")
 
 
+_OF_TRAINING, _OF_RUNS = options_of(DistillationConfig), options_of(RunOptions)
+
+
 @dataclass(frozen=True)
 class RunKind:
-    """A command that trains.
+    """A command that trains."""
 
-    Attributes:
-        command: As typed.
-        config: The class of its configuration.
-        positional: The option that is typed without its name.
-        needed: Options without which there is nothing to do, and what to say where one is missing.
-    """
-
-    command: str
+    command: str  # as typed
     config: type[Any]
-    positional: str
-    needed: Mapping[str, str]
+    positional: str  # the option that is typed without its name
+    needed: Mapping[str, str]  # options without which there is nothing to do, and what to say where one is missing
 
 
 def add_options(parser: argparse.ArgumentParser, kind: RunKind) -> None:
     """Declare the options of a command; only those that are typed get a value."""
     options = options_of(kind.config)
+    names = sorted(options, key=lambda name: (name in _OF_TRAINING, name in _OF_RUNS))  # the command's own come first
     _add(parser, options[kind.positional], options, is_positional=True)
     for title in _GROUPS:
         group = parser.add_argument_group(title)
-        for name, found in options.items():
-            if found.group == title and found.is_spelled and name != kind.positional:
-                _add(group, found, options)
+        for name in names:
+            if options[name].group == title and options[name].is_spelled and name != kind.positional:
+                _add(group, options[name], options)
         if title == "run":
             group.add_argument("--resume", action="store_true", help="go on with the run in DIR")
             group.add_argument("--config", type=Path, metavar="FILE", help="options in TOML")

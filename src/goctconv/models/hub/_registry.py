@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from http.client import HTTPException
@@ -15,6 +16,7 @@ import torch
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
+    register_model,
     register_notrace_module,
     resolve_pretrained_cfg,
 )
@@ -24,7 +26,7 @@ from ..._checks import ArgumentError
 from ...layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, SimplifiedGOctConv
 from ._checkpoint_formats import StateDict, read_checkpoint
 from ._errors import CONSENT_VARIABLE, CheckpointError, LicenseError
-from ._model import HubModel
+from ._hub_model import HubModel
 
 _logger = logging.getLogger(__name__)
 
@@ -60,6 +62,24 @@ def map_cfgs(variants: Mapping[str, Mapping[str, Any]], **shared: Any) -> Any:
     return generate_default_cfgs({name: {**common, **own} for name, own in variants.items()})
 
 
+def register_variants(
+    module: str, create: Callable[..., nn.Module], variants: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> None:
+    """Register networks with timm, and put their functions into a module: by name a docstring and default arguments."""
+    for variant, (doc, defaults) in variants.items():
+        function = _entry_point(variant, create, defaults)
+        function.__name__ = function.__qualname__ = variant
+        function.__module__, function.__doc__ = module, doc
+        setattr(sys.modules[module], variant, register_model(function))
+
+
+def _entry_point(variant: str, create: Callable[..., nn.Module], defaults: Mapping[str, Any]) -> Any:
+    def function(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        return create(variant, pretrained=pretrained, arguments=kwargs, **defaults)
+
+    return function
+
+
 def build_model(
     model_cls: type[HubModel], variant: str, *, pretrained: bool, arguments: dict[str, Any], **defaults: Any
 ) -> nn.Module:
@@ -68,12 +88,8 @@ def build_model(
     accepted = arguments.pop("accept_license", None)
     feature_cls = arguments.pop("feature_cls", "getter")
     if feature_cls != "getter":
-        raise ArgumentError(
-            "feature_cls",
-            feature_cls,
-            "'getter', which alone makes one tensor of the scales of a stage",
-            "leave it out",
-        )
+        expected = "'getter', which alone makes one tensor of the scales of a stage"
+        raise ArgumentError("feature_cls", feature_cls, expected, "leave it out")
     overlay = dict(arguments.pop("pretrained_cfg_overlay", None) or {})
     license_name = _find_weights(variant, arguments, overlay, accepted) if pretrained else None
     model = build_model_with_cfg(
@@ -85,11 +101,16 @@ def build_model(
         feature_cfg={"feature_cls": "getter", "out_indices": (0, 1, 2, 3)},
         **arguments,
     )
-    for attribute in ("pretrained_cfg", "default_cfg"):
-        getattr(model, attribute).pop("state_dict", None)
+    drop_weights_in_cfg(model)
     if isinstance(model, HubModel) and license_name:
         model.weights_license = license_name
     return model
+
+
+def drop_weights_in_cfg(model: nn.Module) -> None:
+    """Forget the tensors that a configuration of timm has brought to a network."""
+    for attribute in ("pretrained_cfg", "default_cfg"):
+        getattr(model, attribute, {}).pop("state_dict", None)
 
 
 def _find_weights(variant: str, arguments: dict[str, Any], overlay: dict[str, Any], accepted: str | None) -> str | None:
@@ -100,13 +121,9 @@ def _find_weights(variant: str, arguments: dict[str, Any], overlay: dict[str, An
         overlay["state_dict"] = state
     elif not any(cfg.get(source) for source in ("state_dict", "file", "url", "hf_hub_id")):
         backbone = "" if "csnet" in variant else "; {pretrained_backbone=True} loads the backbone's"
-        exist = "they exist for csnet_x1_l and csnet_x2_l"
-        raise ArgumentError(
-            "pretrained",
-            True,
-            problem=f"cannot be used, as no weights were released for {variant}; {exist}",
-            cure=f"leave it out, or load a file of yours with {{checkpoint_path}}{backbone}",
-        )
+        cure = f"leave it out, or load a file of yours with {{checkpoint_path}}{backbone}"
+        problem = f"cannot be used, as no weights were released for {variant}; they exist for csnet_x1_l and csnet_x2_l"
+        raise ArgumentError("pretrained", True, problem=problem, cure=cure)
     is_users = cfg.get("source") not in _HUBS and (cfg.get("file") or cfg.get("state_dict"))
     return None if is_users else cfg.get("license")
 
@@ -141,10 +158,9 @@ def download(url: str, sha256: str, directory: str | os.PathLike[str] | None = N
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
         except (OSError, HTTPException) as error:
-            raise ConnectionError(
-                f"cannot download {url} ({getattr(error, 'reason', error)}): "
-                "fetch the file by other means and pass it as checkpoint_path="
-            ) from error
+            problem = f"cannot download {url} ({getattr(error, 'reason', error)})"
+            cure = "fetch the file by other means and pass it as checkpoint_path="
+            raise ConnectionError(f"{problem}: {cure}") from error
         except RuntimeError as error:
             raise CheckpointError(url, f"is not the expected file, so it was not kept ({error})") from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

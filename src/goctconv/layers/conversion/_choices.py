@@ -88,6 +88,6 @@ class Choices:
             raise ChoicesChanged
 
     def give_plain(self, name: str) -> None:
-        """Let a convolution give a plain tensor, and begin again."""
+        """Make a convolution give a plain tensor, and begin again."""
         self.fine.add(name)
         raise ChoicesChanged

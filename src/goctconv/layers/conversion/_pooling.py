@@ -121,7 +121,7 @@ def concatenation(rewriter: Rewriter, node: fx.Node) -> Scales | None:
 
 
 def output(rewriter: Rewriter, node: fx.Node) -> None:
-    """Let a convolution whose result is an output of the network give it at full resolution."""
+    """Make a convolution whose result is an output of the network give it at full resolution."""
     for operand in node.all_input_nodes:
         given = rewriter.scales(operand)
         if given is not None and len(given.sources) == 1:

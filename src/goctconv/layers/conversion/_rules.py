@@ -1,4 +1,4 @@
-"""Which rule converts which node."""
+"""The table of rules, by module, function and method."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ..._checks import ArgumentError, ArgumentWarning
+from ..._checks import ArgumentError, ArgumentWarning, escaped
 from ..._torch import BatchNorm, ConvNd
 from .._layer import ScaleLayer
 
@@ -71,11 +71,11 @@ def traced(model: nn.Module, args: tuple[Any, ...]) -> tuple[nn.Module, fx.Graph
     if not _follow_mode(network, graph, learning):
         problem = "computes other things in train mode than in eval mode"
         cure = "the result always computes those of eval mode: turn off auxiliary heads for both"
-        warnings.warn(ArgumentWarning("model", type(model).__name__, cure=cure, problem=problem), stacklevel=4)
+        warnings.warn(ArgumentWarning("model", type(model).__name__, cure=cure, problem=problem), stacklevel=3)
     for name, error in whole.items():
-        reason = str(error).partition("\n")[0]
-        problem = f"of {type(network.get_submodule(name)).__name__} stays as it is: torch.fx cannot trace it ({reason})"
-        warnings.warn(ArgumentWarning("module", name, problem=problem), stacklevel=4)
+        kind = type(network.get_submodule(name)).__name__
+        problem = f"of {kind} stays as it is: torch.fx cannot trace it ({escaped(error)})"
+        warnings.warn(ArgumentWarning("module", name, problem=problem), stacklevel=3)
     with torch.no_grad():
         _Shapes(fx.GraphModule(network, graph)).run(*args)
     return network, graph
@@ -91,7 +91,7 @@ def _graph(network: nn.Module, args: tuple[Any, ...], whole: dict[str, Exception
         except Exception as error:
             if tracer.failed is None or tracer.failed in whole:
                 cure = "convert the part of it that makes features, such as its backbone, and put that in its place"
-                problem = f"has a forward pass that torch.fx cannot trace ({str(error).partition(chr(10))[0]})"
+                problem = f"has a forward pass that torch.fx cannot trace ({escaped(error)})"
                 raise ArgumentError("model", type(network).__name__, cure=cure, problem=problem) from error
             whole[tracer.failed] = error
 

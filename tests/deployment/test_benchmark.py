@@ -56,7 +56,7 @@ def test_cuda_is_measured_in_every_form(monkeypatch):
     seen = []
     monkeypatch.setattr(_benchmark, "BATCHES", (1, 2, 4))
     monkeypatch.setattr(_benchmark, "_cuda_graph", lambda call: call)
-    monkeypatch.setattr(torch.cuda, "Event", Clock)
+    monkeypatch.setattr(_benchmark, "cuda_event", lambda: Clock(enable_timing=True))
     for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
         monkeypatch.setattr(torch.cuda, name, lambda name=name: seen.append(name))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)

@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from .._checks import ArgumentError, ArgumentTypeError
-from .._torch import COMPILED, BatchNorm, drop_forward_hooks, parameters_of
+from .._torch import COMPILED, BatchNorm, called_plainly, drop_forward_hooks, parameters_of
 
 Selector: TypeAlias = str | nn.Module | Callable[[str, nn.Module], bool]
 """A name or glob of modules, a module, or a function of name and module."""
@@ -131,4 +131,5 @@ def _idle_hook() -> Callable[..., None]:
 def drop_copied_hooks(model: nn.Module) -> None:
     """Remove from a copy of a model what is left of hooks that belong to the original."""
     for module in model.modules():
-        drop_forward_hooks(module, lambda hook: hook is idle_hook)
+        if not called_plainly(module):
+            drop_forward_hooks(module, lambda hook: hook is idle_hook)

@@ -60,7 +60,8 @@ def cut_all(
         look: Finds that out again.
         limits: What must stay.
     """
-    decision = decide(facts, masks, _stored(slim), limits)
+    masks, weights = dict(masks), _stored(slim)
+    decision = decide(facts, masks, weights, limits)
     cuts = Cuts(decision)
     left = {name: torch.arange(len(norm.labels)) for name, norm in facts.norms.items()}
     sizes = {name: len(channels) for name, channels in left.items()}
@@ -68,21 +69,23 @@ def cut_all(
         shapes = shapes_of(facts, decision, slim)
         if not shapes.rows and not shapes.grouped:
             break
-        moves = moves_of(facts, decision, _stored(slim), shapes)
+        moves = moves_of(facts, decision, weights, shapes)
         Surgery(slim).apply(shapes, moves)
         cuts.steps.append(shapes)
         cuts.moves.append(moves)
         for name, norm in facts.norms.items():
             kept = torch.from_numpy(decision.kept(norm.labels))
             left[name] = left[name][kept]
-            masks = {**masks, name: masks[name][kept]} if name in masks else masks
+            if name in masks:
+                masks[name] = masks[name][kept]
         if not decision.is_balanced:
             break
         try:
             facts = look(slim)
         except PruningError:  # it does not run any more: comparing it will say where
             break
-        decision = decide(facts, masks, _stored(slim), limits)
+        weights = _stored(slim)
+        decision = decide(facts, masks, weights, limits)
     gone = {name: sorted(set(range(sizes[name])) - set(channels.tolist())) for name, channels in left.items()}
     cuts.removed = {name: channels for name, channels in gone.items() if channels}
     return cuts

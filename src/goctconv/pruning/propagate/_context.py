@@ -268,7 +268,7 @@ class Propagation(Observer):
     def bind(self, name: str, dimension: int, labels: Tensor) -> None:
         """Note that the entries of a stored tensor along one dimension belong to channels."""
         if labels is not self._bound:  # the tensors of a BatchNorm are bound to the same labels
-            if bool((labels == NONE).any()):
+            if (labels.numpy() == NONE).any():  # many times as fast as torch for so few
                 labels = torch.where(labels == NONE, FROZEN, labels).to(torch.int32)
             self._bound = labels
         self.facts.bind(name, dimension, labels)

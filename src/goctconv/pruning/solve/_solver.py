@@ -269,7 +269,7 @@ def _significant(consumer: Consumer, weight: Tensor) -> NDArray[np.bool_]:
 
 
 def _absolute(weight: Tensor, dimensions: Sequence[int]) -> Tensor:
-    return torch.linalg.vector_norm(weight, 1, dim=list(dimensions)) if dimensions else weight.abs()
+    return weight.abs().flatten(dimensions[0]).sum(-1) if dimensions else weight.abs()
 
 
 def _computed(follow: Follow, count: int) -> int | None:

@@ -423,5 +423,5 @@ def test_networks_of_others(name):
     result = goctconv.prune_channels(coarse.eval().double(), x[:1].double(), ratio=0.2, groups=True)
     masked = result.plan.mask(copy.deepcopy(coarse))
     with torch.no_grad():
-        assert_same(first(result.model(odd.double())), first(masked(odd.double())), 1e-12)
+        assert_same(result.model(odd.double()), masked(odd.double()), 1e-12)
     assert result.report.removed

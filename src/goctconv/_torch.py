@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from operator import attrgetter
@@ -119,6 +120,11 @@ def convolve_with(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     return output
 
 
+def forget_compiled(module: nn.Module) -> None:
+    """Forget what `torch.nn.Module.compile` made; a copy would run the code of the module that it is a copy of."""
+    vars(module).pop("_compiled_call_impl", None)
+
+
 class ObservedModule(nn.Module):
     """A module whose method `tensors_changed` is called after its tensors were moved, converted or loaded."""
 
@@ -153,9 +159,55 @@ def has_scheduler(optimizer: Optimizer) -> bool:
     return hasattr(optimizer.step, "_wrapped_by_lr_sched")
 
 
-def drop_step_pre_hook(optimizer: Optimizer, handle: RemovableHandle) -> None:
-    """Remove a step pre-hook from an optimizer that is a copy of the one which returned the handle."""
-    optimizer._optimizer_step_pre_hooks.pop(handle.id, None)
+def drop_step_hooks(optimizer: Optimizer, handles: Iterable[RemovableHandle]) -> None:
+    """Remove step hooks from an optimizer that is a copy of the one which returned the handles."""
+    for each in (optimizer, *inner_optimizers(optimizer)):
+        for handle in handles:
+            each._optimizer_step_pre_hooks.pop(handle.id, None)
+            each._optimizer_step_post_hooks.pop(handle.id, None)
+
+
+def complete_hooks(optimizer: Optimizer) -> None:
+    """Give an optimizer that never called `Optimizer.__init__`, as wrappers of others do, the hooks that it lacks."""
+    for each in (optimizer, *inner_optimizers(optimizer)):
+        missing = [name for name in (*OPTIMIZER_HOOKS, *STEP_HOOKS) if not hasattr(each, name)]
+        for name in missing:
+            setattr(each, name, OrderedDict())
+        if missing:
+            each._patch_step_function()
+
+
+def inner_optimizers(optimizer: Optimizer) -> list[Optimizer]:
+    """Return the optimizers that an optimizer holds, such as the base of a Lookahead, and those that these hold."""
+    found: dict[int, Optimizer] = {}
+    waiting: list[Any] = list(vars(optimizer).values())
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Optimizer) and value is not optimizer and id(value) not in found:
+            found[id(value)] = value
+            waiting.extend(vars(value).values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(item for item in value if isinstance(item, Optimizer))
+    return list(found.values())
+
+
+def is_sharded(optimizer: Optimizer) -> bool:
+    """Whether every process steps a share of an optimizer's parameters, by an optimizer inside."""
+    return any(kind.__name__ == "ZeroRedundancyOptimizer" for kind in type(optimizer).__mro__)
+
+
+def can_be_sharded_anew(optimizer: Any) -> bool:
+    """Whether nothing is lost if a ZeroRedundancyOptimizer shares its parameters out again."""
+    return not optimizer._overlap_with_ddp and not optimizer.optim.state
+
+
+def add_sharded_group(optimizer: Any, group: dict[str, Any]) -> None:
+    """Add a group to a ZeroRedundancyOptimizer whose other groups were changed, and share the parameters out again."""
+    Optimizer.add_param_group(optimizer, group)
+    optimizer._clear_cache()
+    optimizer._init_local_optimizer()
+    if optimizer.parameters_as_bucket_view:
+        optimizer._build_param_buckets()
 
 
 # Storages

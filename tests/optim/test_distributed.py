@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
 
@@ -69,6 +70,16 @@ def run_parallel(rank: int, *, give_parallel: bool = True, steps: int = 6, **opt
     parallel = DistributedDataParallel(model)
     optimizer = wrapped(model, parallel if give_parallel else model, **options)
     train(parallel, optimizer, *singly(data_of(rank, steps)))
+    return result(model, optimizer)
+
+
+def run_sharded(rank: int, **options: Any) -> Result:
+    """Every process holds and steps the optimizer's state of a share of the parameters."""
+    model = tiny_network()
+    parallel = DistributedDataParallel(model)
+    inner = ZeroRedundancyOptimizer(model.parameters(), SGD, lr=0.1, momentum=0.9, **options)
+    optimizer = DynamicWeightDecay(inner, parallel, weight_decay=DECAY)
+    train(parallel, optimizer, *singly(data_of(rank)))
     return result(model, optimizer)
 
 
@@ -162,6 +173,8 @@ CASES: dict[str, Callable[[int], Result]] = {
     "parallel": run_parallel,
     "model inside": lambda rank: run_parallel(rank, give_parallel=False),
     "wrapped first": run_wrapped_first,
+    "sharded": run_sharded,
+    "sharded in buckets": lambda rank: run_sharded(rank, parameters_as_bucket_view=True),
     "20 steps": lambda rank: run_parallel(rank, steps=20),
     "decoupled": lambda rank: run_parallel(rank, decoupled=True),
     "closure": run_closure,
@@ -271,7 +284,9 @@ def both(steps: int = 6) -> list[list[Batch]]:
 SEVEN = {"bn1": 7, "bn2": 7}
 
 
-@pytest.mark.parametrize("case", ["parallel", "model inside", "wrapped first", "closure", "by hand"])
+@pytest.mark.parametrize(
+    "case", ["parallel", "model inside", "wrapped first", "closure", "by hand", "sharded", "sharded in buckets"]
+)
 def test_two_processes_equal_one(results: dict[str, list[Result]], case: str) -> None:
     check(results[case], plainly(tiny_network, both()), SEVEN)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from .._checks import ArgumentError, ArgumentTypeError, check_number
-from .._torch import STEP_HOOKS, add_each, drop_step_pre_hook
+from .._torch import STEP_HOOKS, add_each, drop_step_hooks
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
 from ._checks import Warnings, check_arguments, checked_metric, chosen_norms
 from ._metrics import Cost, Metric, check_cost, parse_metric
@@ -22,7 +22,7 @@ from ._wrapper import OptimizerWrapper
 
 _COPIED = {
     *("optimizer", "model", "decoupled", "history", "_weight_decay", "_metric", "_cost", "_transform", "_candidates"),
-    *("_steps", "_last", "_warnings"),
+    *("_steps", "_last", "_warnings", "_zero"),
 }
 Transform: TypeAlias = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 """A function of M by layer that returns the same."""
@@ -121,13 +121,16 @@ class DynamicWeightDecay(OptimizerWrapper):
         check_cost(cost, list(self._candidates), list(named_batch_norms(self.model)))
         self._warnings = Warnings()
         self._steps = 0
+        self._zero: set[str] = set()  # layers whose γ all start at 0
         self._last: dict[str, Measured] = {}
         self._watch = self._new_watch()
         self._adopt()
 
     def _new_watch(self) -> Watch:
-        self._step_handle = self._watch_steps(
-            "the wrapped optimizer took a step by itself, so no γ was decayed: call step() of the DynamicWeightDecay"
+        gammas = {parameter for norm in self._candidates.values() for parameter in gamma_parameters(norm)}
+        self._step_handles = self._watch_steps(
+            gammas,
+            "the wrapped optimizer took a step by itself, so no γ was decayed: call step() of the DynamicWeightDecay",
         )
         return Watch(self.model, parse_metric(self._metric), self._process_group, self._cost)
 
@@ -142,6 +145,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         gammas = {parameter: name for name, norm in found.items() for parameter in gamma_parameters(norm)}
         separate(self.optimizer, gammas, self._weight_decay)
         self._watch.add(found)
+        self._zero |= {name for name, norm in found.items() if not cast("Tensor", norm.weight).any()}
 
     def __repr__(self) -> str:
         return f"DynamicWeightDecay of {len(self._watch.layers)} BatchNorm layers, around {self.optimizer!r}"
@@ -175,7 +179,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         """
         inner = unwrapped(model)
         norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
-        drop_step_pre_hook(optimizer, self._step_handle)  # a copy of the one that warns
+        drop_step_hooks(optimizer, self._step_handles)  # a copy of the one that has them
         state = self.__getstate__()
         sums, is_removed = state["_watch"]
         if inner is self.model:
@@ -207,7 +211,8 @@ class DynamicWeightDecay(OptimizerWrapper):
 
         The param groups stay as they are, for schedulers count them: γ has no weight decay then.
         """
-        self._step_handle.remove()
+        for handle in self._step_handles:
+            handle.remove()
         self._watch.remove()
 
     @torch.no_grad()
@@ -244,6 +249,20 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._measure()
         self._add_to_gradients()
         return self._step_wrapped(None)
+
+    def _begin_inner_step(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        self._check()
+        closure = keywords.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._measure()
+            self._add_to_gradients()
+            return None
+        return args[:1], {**keywords, "closure": self._with_decay(closure, joins_loss=False)}
+
+    def _end_inner_step(self) -> None:
+        if self.decoupled:
+            self._shrink()
+        self._finish()
 
     def _with_decay(self, closure: Callable[[], Any], *, joins_loss: bool) -> Callable[[], Any]:
         """Return a closure whose gradients contain the decay; evaluations after the first replace its images.
@@ -334,12 +353,17 @@ class DynamicWeightDecay(OptimizerWrapper):
         """Add the gradient of the penalty to those of the loss."""
         if self.decoupled:
             return
-        pairs = [(parameter.grad, decay) for parameter, decay in self._watch.decays(self._weights())]
+        pairs = list(self._watch.decays(self._weights()))
         layers = self._watch.layers
         without = [name for name in self._last if all(own.grad is None for own in layers[name].parameters)]
         if without:
             self._warnings.of_no_gradient(without)
-        held = [(gradient, decay) for gradient, decay in pairs if gradient is not None]
+        ascending = {own for group in self.param_groups if group.get("maximize") for own in group["params"]}
+        held = [
+            (parameter.grad, -decay if parameter in ascending else decay)
+            for parameter, decay in pairs
+            if parameter.grad is not None
+        ]
         if held:
             add_each([gradient for gradient, _ in held], self._scaled([decay for _, decay in held]))
 
@@ -387,8 +411,8 @@ class DynamicWeightDecay(OptimizerWrapper):
     def sparsity(self, threshold: float = 1e-20) -> Sparsity:
         """Count the γ whose absolute value is below a threshold.
 
-        γ that were small from the start count too: timm's ResNets start the last BatchNorm of each block at 0, unless
-        made with ``zero_init_last=False``.
+        A layer whose γ all started at 0, and still are, is untrained and not faded: timm's ResNets start the last
+        BatchNorm of each block at 0, unless made with ``zero_init_last=False``.
 
         Args:
             threshold: 1e-20 as published, for full training; short runs leave a valley higher up.
@@ -399,15 +423,20 @@ class DynamicWeightDecay(OptimizerWrapper):
             - ``threshold``: as passed;
             - ``layers``: the number of faded channels and of all channels, by layer;
             - ``faded``, ``channels``: both numbers for all layers together;
-            - ``fraction``: the share of channels that have faded.
+            - ``fraction``: the share of channels that have faded;
+            - ``untrained``: the layers whose γ are 0 since the start, which count as not faded.
 
         Raises:
             ArgumentError: A threshold that is negative or NaN.
         """
         check_number("threshold", threshold, 0, cure="1e-20 is published")
         gammas = self._watch.gammas
-        faded = {name: (int((gamma.abs() < threshold).sum()), gamma.numel()) for name, gamma in gammas.items()}
-        return Sparsity(threshold, faded)
+        untrained = [name for name in gammas if name in self._zero and not gammas[name].any()]
+        faded = {
+            name: (0 if name in untrained else int((gamma.abs() < threshold).sum()), gamma.numel())
+            for name, gamma in gammas.items()
+        }
+        return Sparsity(threshold, faded, untrained)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {key: value for key, value in vars(self).items() if key in _COPIED}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from .._checks import ArgumentError, check_number
+from .._torch import add_sharded_group, can_be_sharded_anew, inner_optimizers, is_sharded
 
 COEFFICIENT = "dynamic_weight_decay"
 """Key of a param group: λ of the γ in it."""
@@ -29,8 +30,28 @@ def separate(optimizer: Optimizer, gammas: dict[nn.Parameter, str], coefficient:
             group.update({COEFFICIENT: coefficient, LAYERS: names})
         elif len(chosen) == len(group["params"]):
             group.update(_own_settings(group, coefficient, names))
+        elif is_sharded(optimizer) and not can_be_sharded_anew(optimizer):
+            problem = "has stepped, or overlaps with DistributedDataParallel, so its parameters are shared out for good"
+            cure = "wrap it before its first step, or give it γ of the BatchNorm layers in param groups of their own"
+            raise ArgumentError("optimizer", optimizer, problem=problem, cure=cure)
         else:
-            optimizer.add_param_group(_split(group, chosen, coefficient, names))
+            _add(optimizer, _split(group, chosen, coefficient, names))
+
+
+def _add(optimizer: Optimizer, group: dict[str, Any]) -> None:
+    """Add a group to an optimizer, and to those inside it that held its parameters in groups of their own."""
+    if is_sharded(optimizer):
+        add_sharded_group(optimizer, group)
+        return
+    optimizer.add_param_group(group)
+    added = optimizer.param_groups[-1]
+    own = set(added["params"])
+    for inner in inner_optimizers(optimizer):
+        if any(each is added for each in inner.param_groups):
+            continue
+        for each in inner.param_groups:
+            each["params"] = [parameter for parameter in each["params"] if parameter not in own]
+        inner.add_param_group(added)
 
 
 def _split(group: dict[str, Any], chosen: list[int], coefficient: float, layers: list[str]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Sparsity:
 
     threshold: float
     layers: dict[str, tuple[int, int]]
+    untrained: list[str] = field(default_factory=list)
 
     @property
     def faded(self) -> int:
@@ -47,7 +48,12 @@ class Sparsity:
         return self.faded / self.channels
 
     def __str__(self) -> str:
-        return f"{self.faded} of {self.channels} channels ({self.fraction:.1%}) are below {self.threshold:g}"
+        text = f"{self.faded} of {self.channels} channels ({self.fraction:.1%}) are below {self.threshold:g}"
+        if not self.untrained:
+            return text
+        channels = sum(self.layers[name][1] for name in self.untrained)
+        layers = f"{len(self.untrained)} layers, such as {self.untrained[0]}"
+        return f"{text}; {channels} more are 0 since the start in {layers}"
 
 
 @dataclass

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import OPTIMIZER_HOOKS
+from .._torch import OPTIMIZER_HOOKS, complete_hooks, inner_optimizers
 from ._checks import warn
 
 _FROM_SCALER = ("grad_scale", "found_inf")
+
+
+def _steps(optimizer: Optimizer, parameters: Collection[nn.Parameter]) -> bool:
+    """Whether an optimizer itself, and none inside it, changes one of the parameters."""
+    held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    return not inner_optimizers(optimizer) and not held.isdisjoint(parameters)
 
 
 def _of_the_wrapped(name: str) -> Any:
@@ -35,6 +43,7 @@ class OptimizerWrapper(Optimizer):
 
     optimizer: Optimizer
     is_stepping = False  # whether the wrapped one takes a step for this one
+    _has_warned = False
 
     def __init__(self, optimizer: Optimizer) -> None:  # not Optimizer's, which would make groups of its own
         self._begin({"optimizer": optimizer})
@@ -42,14 +51,30 @@ class OptimizerWrapper(Optimizer):
     def _begin(self, attributes: dict[str, Any]) -> None:
         """Take attributes over, and set up what `torch.optim.Optimizer` does when it is made or unpickled."""
         super().__setstate__(attributes)
+        complete_hooks(self.optimizer)
         for name in OPTIMIZER_HOOKS:
             setattr(self, name, getattr(self.optimizer, name))
 
     def __getattr__(self, name: str) -> Any:
         """Look up what only the wrapped optimizer has."""
-        if name == "optimizer":  # not there yet, while unpickling
+        if name in {"optimizer", "_joined"}:  # not there yet, while unpickling
             raise AttributeError(name)
-        return getattr(self.optimizer, name)
+        found = getattr(self.optimizer, name)
+        is_step = name.endswith("step") and inspect.ismethod(found) and not self._joined
+        return self._warning_of(found) if is_step else found
+
+    def _warning_of(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method of the wrapped optimizer that warns, once, of going around `step`."""
+
+        @functools.wraps(method)
+        def called(*args: Any, **keywords: Any) -> Any:
+            if not self._has_warned:
+                self._has_warned = True
+                text = "goes around step(), so no γ is decayed: call step(), with a closure if it needs one"
+                warn(f"{method.__name__}() {text}")
+            return method(*args, **keywords)
+
+        return called
 
     param_groups = _of_the_wrapped("param_groups")
     state = _of_the_wrapped("state")
@@ -80,20 +105,49 @@ class OptimizerWrapper(Optimizer):
         finally:
             self.is_stepping = False
 
-    def _watch_steps(self, message: str) -> RemovableHandle:
-        """Warn once if the wrapped optimizer takes a step by itself."""
+    def _watch_steps(self, parameters: Collection[nn.Parameter], message: str) -> list[RemovableHandle]:
+        """Join steps that go around this one, as the two calls of SAM do, where the wrapped optimizer holds another.
+
+        Where it holds none, warn once of its own steps.
+
+        Args:
+            parameters: Those whose steps matter.
+            message: What to warn of.
+        """
         wrapper = weakref.ref(self)
+        begin, end = weakref.WeakMethod(self._begin_inner_step), weakref.WeakMethod(self._end_inner_step)
         has_warned = False
 
-        def before(*_: Any) -> None:
+        def is_around() -> bool:
+            alive = wrapper()
+            return alive is not None and not alive.is_stepping
+
+        def before(_: Optimizer, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            method = begin()
+            return method(args, keywords) if method is not None and is_around() else None
+
+        def after(*_: Any) -> None:
+            method = end()
+            if method is not None and is_around():
+                method()
+
+        def alone(*_: Any) -> None:
             nonlocal has_warned
             alive = wrapper()
             if not has_warned and (alive is None or not alive.is_stepping):
                 has_warned = True
                 warn(message)
 
-        handle: RemovableHandle = self.optimizer.register_step_pre_hook(before)
-        return handle
+        self._joined = [each for each in inner_optimizers(self.optimizer) if _steps(each, parameters)]
+        handles = [each.register_step_pre_hook(before) for each in self._joined]
+        handles += [each.register_step_post_hook(after) for each in self._joined]
+        return handles or [self.optimizer.register_step_pre_hook(alone)]
+
+    def _begin_inner_step(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Called before a step that goes around this one; returns other arguments for it, or None."""
+
+    def _end_inner_step(self) -> None:
+        """Called behind it."""
 
     # A fused optimizer unscales gradients itself: torch.amp.GradScaler then sets grad_scale and found_inf on the
     # optimizer that it is given, calls its step even where that must do nothing, and deletes them.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import escaped
-from .._torch import ConvNd, buffers_of, children_of, parameters_of
+from .._torch import ConvNd, buffers_of, children_of, forget_compiled, parameters_of
 from ..graph import drop_copied_hooks
 from ._inputs import PruningError
 
@@ -51,6 +51,8 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
         problem = f"{type(model).__name__} cannot be copied ({type(error).__name__}: {escaped(error)})"
         raise PruningError(f"{problem}: copy.deepcopy of it must work") from error
     drop_copied_hooks(made)
+    for module in made.modules():
+        forget_compiled(module)
     for module in modules:  # copies of parameters forget what users noted there
         for parameter in parameters_of(module).values():
             if parameter is not None and vars(parameter):

@@ -115,14 +115,14 @@ def set_mode(model: nn.Module, *, with_heads: bool) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Show no warnings, collect no garbage, and leave the global generators of random numbers as they were.
+    """Show no warnings, compile nothing, collect no garbage, and leave the generators of random numbers alone.
 
     Collecting would go through every module of every copy, again and again, and find next to nothing.
     """
     is_collecting = gc.isenabled()
     gc.disable()
     try:
-        with undisturbed(), warnings.catch_warnings():
+        with undisturbed(), warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
             warnings.simplefilter("ignore")
             yield
     finally:

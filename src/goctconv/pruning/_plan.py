@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import warnings
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ class Masks:
 
     gammas: dict[str, list[int]]  # where γ := 0
     biases: dict[str, list[int]]  # where β := 0 too
+
+    def of(self, layers: Collection[str]) -> Masks:
+        """Return those of some layers."""
+        return Masks(*({name: its[name] for name in layers if name in its} for its in (self.gammas, self.biases)))
 
     def apply(self, model: nn.Module, surgery: Surgery | None = None) -> None:
         """Set them to 0, in place."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._checks import Spelling, in_python, spelled
+from ._masking import MaskingEffect
 from ._reasons import Reason, ReasonGroup, grouped
 
 _LONGEST = 40  # layers that are listed
@@ -61,6 +62,9 @@ class PruningReport:
         difference: Largest difference of the outputs of pruned and masked network, relative to the largest output, by
             what was put in; empty before verification.
         milliseconds: Of a forward pass, before and after; None if it was not asked for.
+        masking: How far masking alone moved the outputs on the example, with the attributes ``relative`` (root mean
+            square, relative to the outputs), ``largest`` (relative to the largest), ``spread`` (what is left of their
+            standard deviation), ``is_collapse``, and ``layer``, which did most of a collapse; None if it is not known.
 
     Example:
         >>> import timm, torch
@@ -80,6 +84,7 @@ class PruningReport:
     notes: list[str] = field(default_factory=list)
     difference: dict[str, float] = field(default_factory=dict)
     milliseconds: tuple[float, float] | None = None
+    masking: MaskingEffect | None = None
 
     @property
     def channels(self) -> int:
@@ -125,6 +130,7 @@ class PruningReport:
             (self.macs[0], second.macs[1]),
             (self.activations[0], second.activations[1]),
             [*self.notes, *second.notes],
+            masking=self.masking,
         )
 
     def reasons(self) -> dict[Reason, int]:
@@ -185,7 +191,9 @@ class PruningReport:
             spelling: Writes an argument of `goctconv.prune_channels` with its value, such as ``("bn_bias", '"zero"')``,
                 where the text suggests one; as in Python by default.
         """
-        lines = [self.summary()]
+        masking = self.masking if self.masked else None
+        lines = [f"{self.summary()}; {masking.summary()}" if masking else self.summary()]
+        lines += [f"warning: {text}" for text in [masking.warning() if masking else ""] if text]
         rows = [_row(*total) for total in self.totals()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
@@ -206,6 +214,7 @@ class PruningReport:
             **{key: list(getattr(self, key)) for key in ("parameters", "macs", "activations")},
             "milliseconds": None if self.milliseconds is None else list(self.milliseconds),
             "difference": dict(self.difference),
+            "masking": self.masking and asdict(self.masking),
             "notes": list(self.notes),
             "layers": {
                 name: {
@@ -240,7 +249,8 @@ class PruningReport:
             time = data["milliseconds"]
             milliseconds = None if time is None else (float(time[0]), float(time[1]))
             notes, difference = list(data["notes"]), dict(data["difference"])
-            return cls(layers, parameters, macs, activations, notes, difference, milliseconds)
+            masking = MaskingEffect(**data["masking"]) if data.get("masking") else None
+            return cls(layers, parameters, macs, activations, notes, difference, milliseconds, masking)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             problem = f"{type(error).__name__}: {error}"
             raise ValueError(f"this is no pruning report, or a damaged one ({problem})") from error

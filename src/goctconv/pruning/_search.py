@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -16,10 +18,11 @@ from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._groups import groups_of
 from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
+from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Run, Verifier, traced
+from ._verify import Run, Verifier, check_runs_itself, outputs_of, traced
 from .propagate import Facts, trace, trace_heads
 from .solve import Limits
 
@@ -70,7 +73,11 @@ def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = T
     weights = check_finite(model)
     check_devices(model, call)
     with torch.no_grad(), quiet():
-        return _Search(model, call, options, norms, kept, weights).found(thorough)
+        found = _Search(model, call, options, norms, kept, weights).found(thorough)
+    effect = found.plan.report.masking
+    if effect is not None and effect.is_collapse:
+        warnings.warn(effect.warning(), UserWarning, stacklevel=3)
+    return found
 
 
 class _Search:
@@ -93,11 +100,12 @@ class _Search:
         self.masked = self._copy().eval()
         self._weights = {**weights, **self._masked_weights(weights)}
 
-    def _copy(self) -> nn.Module:
-        """Return a masked copy, which shares everything else."""
+    def _copy(self, layers: Collection[str] | None = None) -> nn.Module:
+        """Return a copy that is masked, in all layers or in some, and shares everything else."""
         own = [parameters_of(norm).get(name) for norm in self.norms.values() for name in ("weight", "bias")]
         copy = sharing_copy(self.model, own=[parameter for parameter in own if parameter is not None])
-        self.masks.apply(copy)
+        masks = self.masks if layers is None else self.masks.of(layers)
+        masks.apply(copy)
         return copy
 
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -132,13 +140,13 @@ class _Search:
             biases = {name: gammas[name] for name in first_of_chain(self._facts()) if name in gammas}
         return Masks(gammas, biases)
 
-    def _look(self, model: nn.Module) -> tuple[Facts, Run]:
-        """Follow a model, which is one to be thrown away."""
-        found, run = traced(model, self.call)
+    def _look(self, model: nn.Module, call: Call | None = None) -> tuple[Facts, Run]:
+        """Follow a model, which is one to be thrown away, on the example or on another input."""
+        found, run = traced(model, call or self.call)
         facts, self.idle = found.facts, found.idle
         if not self.idle:
             return facts, run
-        joined, problem = trace_heads(model, self.call, facts)
+        joined, problem = trace_heads(model, call or self.call, facts)
         self.has_heads = joined is not facts
         note = (
             f"{', '.join(self.idle[:3])}{' and others' if len(self.idle) > 3 else ''} did not run in eval mode, and "
@@ -149,12 +157,29 @@ class _Search:
             self.notes.append(note)
         return joined, run
 
+    def _effect(self, verifier: Verifier) -> MaskingEffect | None:
+        """Return how far masking moves the outputs, and what makes them collapse."""
+        if not self.masks.gammas:
+            return None
+        model = sharing_copy(self.model)
+        calls, after = zip(*verifier.seen, strict=True)
+        before = [outputs_of(model, call) for call in calls]
+        effect = effect_of_masking(before, after)
+        if effect is None or not effect.is_collapse:
+            return effect
+        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.call))
+
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts, run = self._look(self.masked)
+        if self.idle or any("forward" in vars(module) for module in self.model.modules()):
+            check_runs_itself(self.model, self.call)
         verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
+        self.effect = self._effect(verifier)
         first: PruningError | None = None
-        for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
+        freedoms = [(True, False), (False, False), (False, True)]
+        while freedoms:
+            lists, freeze_cuts = freedoms.pop(0)
             fixed: tuple[str, ...] = ()
             for _ in range(1 if lists else _MOST_ATTEMPTS):
                 limits = Limits(
@@ -170,6 +195,9 @@ class _Search:
                 except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
                     problem = _as_pruning_error(error)
                 gc.collect()  # the models that failed
+                if first is None and verifier.failed_on is not None:
+                    facts = self._look(sharing_copy(self.masked), verifier.failed_on)[0]
+                    freedoms.insert(0, (lists, freeze_cuts))  # the code may do more at that size
                 first = first or problem
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break
@@ -189,6 +217,7 @@ class _Search:
         costs = (verifier.run.cost, checked.run.cost)
         report = report_of(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
+        report = replace(report, masking=self.effect)
         plan = PruningPlan(
             self.masks, cuts.removed, cuts.steps, report, self._weights, cuts.moves, adds=any(cuts.moves)
         )

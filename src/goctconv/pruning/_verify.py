@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import escaped
-from .._torch import BatchNorm, map_tensors, tensors_in
-from ..graph import Cost, measuring_cost
+from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
+from ..graph import Cost, Observer, Operation, measuring_cost, recording
+from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._metadata import StageShapes, stage_shapes
 from ._trials import other_batch, other_sizes, random_inputs
@@ -82,6 +83,7 @@ class Verifier:
     Attributes:
         run: That.
         notes: What could not be compared.
+        failed_on: The input other than the example on which a comparison failed last.
 
     Raises:
         PruningError: It returns no tensor, or no number.
@@ -93,6 +95,7 @@ class Verifier:
         self._masked = masked
         self.run = run
         self.notes: list[str] = []
+        self.failed_on: Call | None = None
         self._trials = [_Trial(_EXAMPLE, call, run.outputs)]
         if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
@@ -121,12 +124,20 @@ class Verifier:
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
 
+    @property
+    def seen(self) -> list[tuple[Call, list[Tensor]]]:
+        """The example and the first other input, with the outputs of the masked network."""
+        is_rounded = self._precise is not self._masked
+        return [
+            (trial.call, trial.expected) for trial in self._trials[: 1 if is_rounded else 2] if not trial.with_heads
+        ]
+
     def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
             try:
-                expected = _outputs(self._precise, call, with_heads=with_heads)
-                again = _outputs(self._precise, call, with_heads=with_heads) if with_heads else expected
+                expected = outputs_of(self._precise, call, with_heads=with_heads)
+                again = outputs_of(self._precise, call, with_heads=with_heads) if with_heads else expected
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
             if all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
@@ -146,8 +157,9 @@ class Verifier:
         return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
+        self.failed_on = None if trial.name == _EXAMPLE or trial.with_heads else trial.call
         try:
-            actual = _outputs(slim, trial.call, with_heads=trial.with_heads)
+            actual = outputs_of(slim, trial.call, with_heads=trial.with_heads)
         except Exception as error:
             where = _failing(slim, trial)
             raise PruningError(
@@ -187,14 +199,14 @@ class Verifier:
             return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else tensor
 
         model = self._precise if trial.name != _EXAMPLE else self._masked
-        again = _outputs(model, trial.call, with_heads=trial.with_heads, seed=1)
+        again = outputs_of(model, trial.call, with_heads=trial.with_heads, seed=1)
         if not all(torch.equal(a, b) for a, b in zip(trial.expected, again, strict=True)):
             raise PruningError(
                 f"{type(model).__name__} gives other outputs when it is called again, in eval mode too, so nothing can "
                 "be compared: switch off what is random in it, such as dropout with training=True"
             )
         call = map_tensors(shaken, trial.call)
-        other = _outputs(model, call, with_heads=trial.with_heads)
+        other = outputs_of(model, call, with_heads=trial.with_heads)
         pairs = zip(trial.expected, other, strict=True)
         return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
 
@@ -236,6 +248,37 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
 
 
+def check_runs_itself(model: nn.Module, call: Call) -> None:
+    """Check that a copy of a model computes with weights of its own, and not with those of the original.
+
+    It does the latter where a module holds a function that holds another module: ``self.run = lambda x: self.conv(x)``.
+    """
+    copy = independent_copy(model, model).eval()
+    reads = _Reads({storage_key(tensor): name for name, tensor in model.named_parameters() if tensor.numel()})
+    with torch.inference_mode(), recording(copy, reads):
+        args, keywords = copied(call)
+        copy(*args, **keywords)
+    if reads.found:
+        raise PruningError(
+            f"a copy of {type(model).__name__} computes with weights of the original, such as {reads.found}: a module "
+            "holds a function that is tied to the original, as a lambda or torch.compile(module.forward) is: make it a "
+            "method, or call it as model.compile() or torch.compile(model)"
+        )
+
+
+class _Reads(Observer):
+    """Sees whether tensors are read."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self._names = names
+        self.found = ""
+
+    def before(self, operation: Operation) -> None:
+        """Look at the inputs of an operation."""
+        for tensor in operation.tensors:
+            self.found = self.found or self._names.get(storage_key(tensor), "")
+
+
 def _lowest(model: nn.Module) -> torch.dtype:
     """Return the dtype of least precision that a model's parameters have."""
     kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
@@ -260,7 +303,7 @@ def _batch(call: Call) -> list[int]:
 
 
 @torch.inference_mode()
-def _outputs(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
+def outputs_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
     """Return the outputs of a model; one that is random gives the same again for a seed."""
     torch.manual_seed(seed)
     set_mode(model, with_heads=with_heads)
@@ -282,7 +325,7 @@ def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:
         if isinstance(module, BatchNorm)
     ]
     try:
-        _outputs(model, trial.call, with_heads=trial.with_heads)
+        outputs_of(model, trial.call, with_heads=trial.with_heads)
     finally:
         for handle in handles:
             handle.remove()
@@ -297,7 +340,7 @@ def _failing(model: nn.Module, trial: _Trial) -> str:
         handles.append(module.register_forward_pre_hook(lambda _, __, name=name: running.append(name)))
         handles.append(module.register_forward_hook(lambda *_: _drop(running)))
     try:
-        _outputs(model, trial.call, with_heads=trial.with_heads)
+        outputs_of(model, trial.call, with_heads=trial.with_heads)
     except Exception:  # noqa: BLE001  # it is known already
         return (running and running[-1]) or "the model"
     finally:

@@ -39,6 +39,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
     """
     parts = [
         paragraph(report.summary()),
+        *map(paragraph, _masking(report)),
         paragraph(report.proof()),
         _totals(report),
         _reasons(report),
@@ -47,6 +48,12 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         section("Layers", [_KEY, _layers(report)] if report.layers else []),
     ]
     return html_page(title, parts, _breakable(title).replace("/", "/<wbr>"))
+
+
+def _masking(report: PruningReport) -> list[str]:
+    effect = report.masking if report.masked else None
+    texts = [] if effect is None else [effect.summary(), effect.warning()]
+    return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 
 def _totals(report: PruningReport) -> str:

@@ -54,12 +54,17 @@ def upsampling(t: Propagation, op: Operation) -> Shadow:
     *("replication_pad1d", "replication_pad2d", "replication_pad3d"),
 )
 def padding(t: Propagation, op: Operation) -> Shadow:
-    """A border: of a value, it leaves only constants of that value constant."""
+    """A border: of a value, it leaves only constants of that value constant.
+
+    One of no width at all has a width that the code computes, and another one at other sizes.
+    """
     source, shadow = op.args[0], t.input(op)
     sizes = op.arguments.get("pad", op.arguments.get("padding"))
     if sizes is None:
         raise NotUnderstood
-    padded = [source.dim() - 1 - i // 2 for i in range(0, len(sizes), 2) if any(sizes[i : i + 2])]
+    sides = [(source.dim() - 1 - i // 2, any(sizes[i : i + 2])) for i in range(0, len(sizes), 2)]
+    padded = [d for d, has_border in sides if has_border]
+    padded = padded or [d for d, _ in sides if d not in changes(shadow.labels)]
     mode = op.arguments.get("mode", "constant") if op.name == "pad" else op.name.partition("_")[0]
     if mode == "constant" and padded:
         value = op.arguments.get("value") or 0

@@ -1,0 +1,114 @@
+"""The effect of masking alone: how far the outputs move, whether they collapse, and which layer does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+_COLLAPSED = 0.2
+"""Outputs that vary by less than this share of what they varied by before are nearly constant."""
+
+
+@dataclass(frozen=True)
+class MaskingEffect:
+    """How far masking moves the outputs of a network, before anything is removed.
+
+    Attributes:
+        relative: The root mean square of the change on the example, relative to that of the outputs.
+        largest: The largest change on the example, relative to the largest output.
+        spread: By how much the outputs vary afterwards, from place to place and between the example and random input,
+            as a share of what they varied by before. Below 0.2 they have collapsed.
+        layer: Where they have: the BatchNorm that moves the outputs most when it is masked alone; else empty.
+        alone: ``relative`` of this layer alone.
+    """
+
+    relative: float
+    largest: float
+    spread: float
+    layer: str = ""
+    alone: float = 0.0
+
+    @property
+    def is_collapse(self) -> bool:
+        """Whether the outputs are constant, or nearly so."""
+        return self.spread < _COLLAPSED
+
+    def summary(self) -> str:
+        """Return the change in a few words."""
+        return f"masking changes the outputs on the example by {self.relative:.2g} (largest {self.largest:.2g})"
+
+    def warning(self) -> str:
+        """Return what to do about outputs that have collapsed; empty if they have not."""
+        if not self.is_collapse:
+            return ""
+        what = "constant" if self.spread < 1e-6 else f"nearly constant ({self.spread:.1%} of their variation is left)"
+        does = f"{self.layer} does most of it, {self.alone:.2g} when masked alone"
+        return f"masking leaves the outputs {what}: {does}; mask less, set max_ratio, or keep that layer"
+
+
+Outputs: TypeAlias = "Sequence[Tensor]"
+
+
+def effect_of_masking(before: Sequence[Outputs], after: Sequence[Outputs]) -> MaskingEffect | None:
+    """Compare the outputs for several inputs, of which the first is the example.
+
+    Returns:
+        The effect; None if nothing can be compared: other shapes, no numbers, or none that are finite.
+    """
+    change = _change(before[0], after[0])
+    if change is None:
+        return None
+    kept = [
+        (_deviation(own), _deviation(masked))
+        for own, masked in zip(zip(*before, strict=False), zip(*after, strict=False), strict=False)
+    ]
+    shares = [masked / own for own, masked in kept if own and masked is not None]
+    return MaskingEffect(*change, min(shares, default=1.0))
+
+
+def blamed(
+    effect: MaskingEffect, before: Outputs, layers: Iterable[str], run: Callable[[str], Outputs]
+) -> MaskingEffect:
+    """Return the effect with the layer that does most of it.
+
+    Args:
+        effect: Of all layers together.
+        before: The outputs on the example of the network that is not masked.
+        layers: Those with masked channels.
+        run: Returns the outputs on the example with one of them masked alone.
+    """
+    changes = {layer: _change(before, run(layer)) or (0.0, 0.0) for layer in layers}
+    layer = max(changes, key=lambda name: changes[name])
+    return replace(effect, layer=layer, alone=changes[layer][0])
+
+
+def _change(before: Outputs, after: Outputs) -> tuple[float, float] | None:
+    """Return the relative change and the largest one."""
+    pairs = [
+        (x.double().flatten(), y.double().flatten())
+        for x, y in zip(before, after, strict=False)
+        if x.is_floating_point() and x.shape == y.shape and x.numel() and x.isfinite().all() and y.isfinite().all()
+    ]
+    if not pairs or len(before) != len(after):
+        return None
+    old, new = (torch.cat(side) for side in zip(*pairs, strict=True))
+    relative, largest = (new - old).norm() / old.norm(), (new - old).abs().max() / old.abs().max()
+    return float(relative.nan_to_num(0.0)), float(largest.nan_to_num(0.0))
+
+
+def _deviation(outputs: Sequence[Tensor]) -> float | None:
+    """Return the standard deviation of one output of several inputs, within channels; None if it is none of numbers.
+
+    What varies by rounding alone has none.
+    """
+    if not all(own.is_floating_point() and own.dim() > 1 and own.numel() and own.isfinite().all() for own in outputs):
+        return None
+    if len({own.shape[1] for own in outputs}) > 1:
+        return None
+    rows = torch.cat([own.double().transpose(0, 1).flatten(1) for own in outputs], 1)
+    found = float(rows.var(1, correction=0).mean().sqrt())
+    return found if found > 1e-6 * float(rows.abs().max()) else 0.0

@@ -1,0 +1,185 @@
+"""Equality at every size, and of copies that compute with weights of their own."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import types
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from goctconv import prune_channels
+from goctconv.pruning import PruningError
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def pad_to(x: Tensor, size: torch.Size, mode: str) -> Tensor:
+    dy, dx = size[-2] - x.shape[-2], size[-1] - x.shape[-1]
+    if mode == "branch" and not (dy or dx):
+        return x
+    sides = [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2]
+    if mode in {"one", "branch"}:
+        return F.pad(x, sides, value=float(mode == "one"))
+    if mode == "rows then columns":
+        return F.pad(F.pad(x, [0, 0, *sides[2:]]), [*sides[:2], 0, 0])
+    return F.pad(x, sides) if mode == "zeros" else F.pad(x, [0, dx, 0, dy], mode="replicate")
+
+
+class Unet(nn.Module):
+    """Enlarges by two and pads to the size of the skip connection, by nothing at even sizes."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.fine, self.coarse = block(3, 8), nn.Sequential(nn.MaxPool2d(2), block(8, 12))
+        self.joined, self.last = block(20, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fine = self.fine(x)
+        coarse = F.interpolate(self.coarse(fine), scale_factor=2.0)
+        return self.last(self.joined(torch.cat([fine, pad_to(coarse, fine.shape, self.mode)], 1)))
+
+
+class Same(nn.Module):
+    """A convolution of stride 2 behind a border as TensorFlow's, which is nothing at some sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = block(3, 8), nn.Conv2d(8, 8, 2, 2), block(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        rows, columns = (-size % 2 for size in x.shape[-2:])
+        return self.last(self.second(F.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])))
+
+
+SIZES = [(16, 16), (32, 16), (17, 16), (17, 19), (33, 35), (15, 18)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(functools.partial(Unet, mode) for mode in ("zeros", "one", "replicate", "rows then columns", "branch")),
+        Same,
+    ],
+    ids=["zeros", "one", "replicate", "in turns", "branch", "same"],
+)
+@pytest.mark.parametrize("bn_bias", ["keep", "zero"])
+def test_pads_whose_width_depends_on_the_size(make: Callable[[], nn.Module], bn_bias: str) -> None:
+    torch.manual_seed(0)
+    model = make().double().eval()
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.05, 1.35)
+        nn.init.normal_(norm.bias, 0, 0.3)
+    result = prune_channels(model, torch.zeros(1, 3, 16, 16).double(), ratio=0.4, bn_bias=bn_bias)
+    masked = result.plan.mask(copy.deepcopy(model)).eval()
+    assert result.report.removed
+    for size in SIZES:
+        x = torch.rand(1, 3, *size).double()
+        with torch.no_grad():
+            expected = masked(x)
+            assert (result.model.eval()(x) - expected).abs().max() <= 1e-11 * expected.abs().max(), size
+
+
+def plain() -> nn.Sequential:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 4, 3)).eval()
+    nn.init.uniform_(model[1].weight)
+    nn.init.normal_(model[1].bias)
+    return model
+
+
+class Holding(nn.Module):
+    """Runs a network through something that it holds."""
+
+    def __init__(self, hold: Callable[[nn.Module], Callable[[Tensor], Tensor]]) -> None:
+        super().__init__()
+        self.net = plain()
+        self.run = hold(self.net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
+
+
+def compiled_in_place() -> nn.Module:
+    model = plain()
+    model.compile(backend="eager")
+    return model
+
+
+def compiled_inside() -> nn.Module:
+    model = nn.Sequential(plain(), nn.ReLU())
+    model[0].compile(backend="eager")
+    return model
+
+
+def with_method() -> nn.Module:
+    model = plain()
+    model.forward = types.MethodType(lambda self, x: 2 * nn.Sequential.forward(self, x), model)  # type: ignore[method-assign]
+    return model
+
+
+def with_function() -> nn.Module:
+    model = plain()
+    before = model.forward
+    model.forward = lambda x: 2 * before(x)  # type: ignore[method-assign]
+    return model
+
+
+def with_function_inside() -> nn.Module:
+    model = plain()
+    before = model[0].forward
+    model[0].forward = lambda x: 2 * before(x)
+    return model
+
+
+def with_compiled_method() -> nn.Module:
+    model = plain()
+    model.forward = torch.compile(model.forward, backend="eager")  # type: ignore[method-assign]
+    return model
+
+
+COPYABLE: dict[str, Callable[[], nn.Module]] = {
+    "compiled in place": compiled_in_place,
+    "compiled inside": compiled_inside,
+    "partial": lambda: Holding(functools.partial),
+    "bound method": lambda: Holding(lambda net: net.forward),
+    "method": with_method,
+}
+TIED: dict[str, Callable[[], nn.Module]] = {
+    "lambda": lambda: Holding(lambda net: lambda x: 2 * net(x)),
+    "function": with_function,
+    "function inside": with_function_inside,
+    "compiled method": with_compiled_method,
+}
+
+
+@pytest.mark.parametrize("name", COPYABLE)
+def test_copies_compute_with_their_own_weights(name: str) -> None:
+    model, x = COPYABLE[name](), torch.rand(2, 3, 12, 12)
+    expected = model(x)
+    result = prune_channels(model, x, ratio=0.3)
+    assert (result.report.removed, result.report.masked) == (5, 5)
+    masked = result.plan.mask(model)
+    with torch.no_grad():
+        torch.testing.assert_close(result.model(x), masked(x), rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(expected, masked(x))
+        for parameter in result.model.parameters():
+            parameter.zero_()
+        assert not result.model(x).any()
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_a_copy_that_computes_with_weights_of_the_original_is_refused(name: str) -> None:
+    model = TIED[name]()
+    before = {name: own.detach().clone() for name, own in model.named_parameters()}
+    with pytest.raises(PruningError, match=r"computes with weights of the original, such as .*0\.weight"):
+        prune_channels(model, torch.rand(2, 3, 12, 12), ratio=0.3)
+    assert all(torch.equal(own, before[name]) for name, own in model.named_parameters())

@@ -263,6 +263,41 @@ def test_groups_stay_whole():
     assert not any("SplitChannels" in type(module).__name__ for module in converted.modules())
 
 
+def test_scales_go_through_functions():
+    kinds = [type(module).__name__ for module in octave(network("densenet"), image()).modules()]
+    assert kinds.count("PooledScales") == 1
+    assert kinds.count("JoinedScales") == 1  # before the prediction
+
+
+def test_a_depthwise_output_has_full_resolution():
+    model = nn.Sequential(step(3, 8), step(8, 8, groups=8), nn.Upsample(scale_factor=2, recompute_scale_factor=True))
+    converted = octave(model.append(step(8, 8, 3, groups=8)).eval(), image())
+    assert type(converted.get_submodule("3.0")) is nn.Conv2d
+    assert len(converted.get_submodule("1.0").paths) == 2
+    assert converted(image(1, ODD)).shape == (1, 8, 74, 102)
+
+
+@pytest.mark.parametrize("keep", [(), "first"], ids=["alike", "plain and not"])
+def test_a_norm_that_is_used_at_two_places_stays_one(keep):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+            self.norm, self.head = nn.BatchNorm2d(8), Head(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.first(x))
+            x = torch.cat([x, self.norm(self.second(x))], 1)
+            return self.head(x)
+
+    model = Twice().eval()
+    with torch.no_grad():
+        assert_same(octave(model, image(), alpha=0, keep=keep)(x := image(1, ODD)), model(x))
+    assert len([m for m in octave(model, image(), keep=keep).modules() if isinstance(m, nn.BatchNorm2d)]) == 1 + (
+        not keep
+    )
+
+
 def test_the_output_has_full_resolution():
     layer = octave(UNet().eval(), image()).predict
     assert layer.in_widths == (4, 4)

@@ -100,13 +100,13 @@ class DenseNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = step(3, 8, 3, 2)
+        self.stem = step(3, 8)
         self.norms = nn.ModuleList(nn.BatchNorm2d(8 + 6 * i) for i in range(3))
         self.convs = nn.ModuleList(nn.Conv2d(8 + 6 * i, 6, 3, padding=1, bias=False) for i in range(2))
         self.head = Head(20)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
+        x = F.max_pool2d(self.stem(x), 3, 2, padding=1)
         for norm, conv in zip(self.norms, self.convs, strict=False):
             x = torch.cat([x, conv(F.relu(norm(x)))], 1)
         return self.head(F.relu(self.norms[2](x)))

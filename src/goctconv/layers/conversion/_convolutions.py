@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import fx, nn
 
 from ..._torch import BatchNorm, called_plainly
@@ -85,19 +87,22 @@ def _called(
 
 def _grouped(rewriter: Rewriter, node: fx.Node, conv: Conv, given: Scales | None) -> Scales:
     """Keep every group at the scale of its inputs."""
+    choices, name = rewriter.choices, str(node.target)
     size, results = conv.in_channels // conv.groups, conv.out_channels // conv.groups
+    multiple = choices.multiples.get(name, 1)
+    multiple //= math.gcd(multiple, results)  # of groups
     groups = _groups(given.channels, size) if given else None
-    if given and groups is None:
-        rewriter.choices.refine(given.sources, size)
+    if given and (groups is None or multiple > 1):
+        choices.refine(given.sources, size * multiple)
     if given is None or groups is None:  # by pooling, as groups that lie at several scales cannot be kept together
-        groups = rewriter.choices.split(conv.groups)
+        groups = choices.split(conv.groups, multiple)
         channels = _channels(groups, size)
-        splitting = SplitChannels([len(part) for part in channels], rewriter.choices.downsample)
+        splitting = SplitChannels([len(part) for part in channels], choices.downsample)
         parts = rewriter.call(node, splitting, rewriter.plain(node.all_input_nodes[0]))
         given = rewriter.parts(parts, channels, frozenset())
     outputs = _channels(groups, results)
     called = _called(rewriter, node, conv, given, (given.channels, outputs))
-    return rewriter.parts(called, outputs, given.sources)
+    return rewriter.parts(called, outputs, frozenset([name]))
 
 
 def _channels(groups: tuple[Indices, ...], size: int) -> tuple[Indices, ...]:
@@ -113,7 +118,7 @@ def _groups(channels: tuple[Indices, ...], size: int) -> tuple[Indices, ...] | N
 def normalization(rewriter: Rewriter, node: fx.Node) -> Scales | None:
     """Give every scale a module with the numbers of its channels."""
     module, given = rewriter.module(node), rewriter.scales(node.args[0])
-    if given is None or not _is_usual(rewriter, node, module):
+    if given is None or not _is_usual(rewriter, node, module) or rewriter.choices.keeps(str(node.target)):
         return None
     if isinstance(module, nn.PReLU) and module.num_parameters == 1:
         return rewriter.each(node, given)

@@ -150,7 +150,7 @@ class ResizedScales(ScaleModule):
             factors = pair(self.options.get("scale_factor") or 1)
             given = pair(size) if size is not None else spatial_size(x)
             x = absent(x, (int(given[0] * factors[0]), int(given[1] * factors[1])))
-        options = {**self.options, "scale_factor": None}
+        options = {**self.options, "scale_factor": None, "recompute_scale_factor": None}
         sizes = ladder(spatial_size(x), len(self.in_widths))
         pairs = zip(others, self.in_widths[1:], sizes[1:], strict=True)
         return (x, *(F.interpolate(y, s, **options) if width else absent(y, s) for y, width, s in pairs))

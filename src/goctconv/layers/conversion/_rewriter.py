@@ -55,6 +55,8 @@ class Rewriter:
         for node in self._original.nodes:
             rule = self._rule_of(self, node)
             result = None if rule is None else rule(self, node)
+            if result is None and node.op == "call_module":
+                self._claim(node, None)
             self._values[node] = self.copied(node) if result is None else result
         return self._graph
 
@@ -103,13 +105,18 @@ class Rewriter:
         return self._call(name, *args)
 
     def replace(self, node: fx.Node, key: Hashable, make: Callable[[], nn.Module], *args: Any) -> fx.Node:
-        """Return a call of what replaces a module; where another key asks for something else, the module is kept."""
+        """Return a call of what replaces a module; see `_claim` for the key."""
         name = str(node.target)
+        self._claim(node, key)
         if name not in self.modules:
-            self.modules[name], self._made[name] = make(), key
-        if self._made[name] != key:
-            self.choices.keep([name])
+            self.modules[name] = make()
         return self._call(name, *args)
+
+    def _claim(self, node: fx.Node, key: Hashable) -> None:
+        """Note what a module becomes; one that is called at several places and would become several is kept."""
+        name = str(node.target)
+        if self._made.setdefault(name, key) != key:
+            self.choices.keep([name])
 
     def each(self, node: fx.Node, given: Scales) -> Scales:
         """Return a value whose scales a node's function treats one by one."""

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import torch
-from torch import Tensor, _jit_internal, _ops, nn
+from torch import Tensor, _jit_internal, _ops, fx, nn
 from torch._subclasses import fake_tensor
 from torch.autograd import forward_ad
 from torch.jit._trace import is_tracing as _is_tracing
@@ -24,6 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.optim import Optimizer
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
@@ -34,6 +35,7 @@ from typing_extensions import Self
 BatchNorm: TypeAlias = _BatchNorm
 ConvNd: TypeAlias = _ConvNd
 ConvTransposeNd: TypeAlias = _ConvTransposeNd
+InstanceNorm: TypeAlias = _InstanceNorm
 DropoutNd: TypeAlias = _DropoutNd
 """Modules of any number of dimensions: BatchNorm may be synchronized, and convolutions transposed."""
 OpOverload: TypeAlias = _ops.OpOverload
@@ -74,8 +76,19 @@ def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
 
 
 forward_hooks_of: Callable[[nn.Module], dict[int, Callable[..., Any]]] = attrgetter("_forward_hooks")
-forward_pre_hooks_of: Callable[[nn.Module], dict[int, Callable[..., Any]]] = attrgetter("_forward_pre_hooks")
-"""A module's hooks by id, in the order of their calls."""
+"""A module's forward hooks by id, in the order of their calls."""
+
+
+def flat_weights_of(module: nn.RNNBase, *, anew: bool = False) -> list[Any]:
+    """Return the list of its parameters that a recurrent layer keeps, or that it should keep."""
+    if not anew:
+        return module._flat_weights
+    return [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def set_flat_weights(module: nn.RNNBase, weights: list[Any]) -> None:
+    """Set the list of its parameters that a recurrent layer keeps."""
+    vars(module)["_flat_weights"] = weights
 
 
 def drop_forward_hooks(module: nn.Module, is_dropped: Callable[[Callable[..., Any]], bool]) -> None:
@@ -288,6 +301,21 @@ is_tracing: Callable[[], bool] = _is_tracing
 """Whether `torch.jit.trace` runs the code, as the older ONNX exporter does."""
 
 
+def is_placeholder(value: object) -> bool:
+    """Whether a value stands for one that only the graph will have that `torch.fx.symbolic_trace` records."""
+    return isinstance(value, fx.Proxy)
+
+
+def larger(a: int, b: int) -> int:
+    """Return the larger of two sizes, which may be symbols, or proxies of `torch.fx`."""
+    return max(a, b) if is_tracing() else cast("int", torch.sym_max(a, b))  # sizes that are traced are tensors
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller of two sizes, as `larger`."""
+    return min(a, b) if is_tracing() else cast("int", torch.sym_min(a, b))
+
+
 def is_compiled(model: object) -> bool:
     """Whether `torch.compile` or TorchScript made a module."""
     return isinstance(model, torch.jit.ScriptModule) or hasattr(model, COMPILED)
@@ -393,7 +421,7 @@ prelu_kernel: Callable[[Tensor, Tensor], Tensor] = torch._prelu_kernel
 # Functions that torch does not annotate
 
 split: Callable[..., tuple[Tensor, ...]] = Tensor.split
-broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
+broadcast_tensors: Callable[..., tuple[Tensor, ...]] = torch.broadcast_tensors
 
 # The same of lists of tensors, in few calls of the device
 

@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.ao.nn.quantized import Conv2d as QuantizedConv2d
-from torch.nn.utils import parametrizations
+from torch.nn.utils import prune
 
 import goctconv
 from goctconv.pruning import PruningError, plan_pruning, prune_channels
@@ -92,9 +92,9 @@ def test_arguments(arguments: dict[str, Any], error: type[Exception], message: s
             r"does not run on example_inputs .*pass what it is called with",
         ),
         (torch.empty(1, 3, 9, 9, device="meta"), PruningError, "example_inputs are on meta, the model is on cpu"),
-        ("image.png", TypeError, "example_inputs='image.png' must be a tensor, a tuple of arguments or a dict"),
+        ("image.png", TypeError, "example_inputs='image.png' must be a tensor, a tuple of arguments, a dict"),
         ((), TypeError, r"example_inputs=\(\) must be a tensor, a tuple"),
-        ([EXAMPLE, 2.0], TypeError, r"example_inputs=.* must be a tensor, .*: pass \(a, b\) for two arguments"),
+        ([EXAMPLE, 2.0], TypeError, r"example_inputs=.* must be a tensor, .*, or a list of such calls: pass \(a, b\)"),
         (np.zeros((1, 3, 9, 9)), TypeError, "example_inputs=<ndarray .* must be a tensor"),
         (EXAMPLE * float("nan"), ValueError, "example_inputs=<Tensor .* has values that are NaN or infinite"),
         (EXAMPLE[:0], ValueError, r"example_inputs=.* has a tensor \(0, 3, 9, 11\) without elements"),
@@ -104,12 +104,6 @@ def test_arguments(arguments: dict[str, Any], error: type[Exception], message: s
 def test_example_inputs(example: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         plan_pruning(network(), example, ratio=0.5)
-
-
-def parametrized() -> nn.Module:
-    model = network()
-    parametrizations.weight_norm(model[0])
-    return model
 
 
 def lazy() -> nn.Module:
@@ -134,7 +128,7 @@ def infinite_statistics() -> nn.Module:
 
 def masked_by_torch(path: str) -> nn.Module:
     model = network()
-    nn.utils.prune.random_unstructured(model.get_submodule(path), "weight", amount=0.5)
+    prune.random_unstructured(model.get_submodule(path), "weight", amount=0.5)
     return model
 
 
@@ -157,17 +151,11 @@ def without_values() -> nn.Module:
         ),
         (lambda: torch.relu, TypeError, "model=<built-in .* must be a torch.nn.Module"),
         (lambda: torch.jit.script(network()), PruningError, "TorchScript module.*prune the model before scripting"),
-        (parametrized, PruningError, "0 has parametrized tensors.*remove_parametrizations first"),
         (lazy, PruningError, "0 has no weights yet: run the model once before"),
         (quantized, PruningError, "0 is quantized: prune the model before quantizing it"),
         (not_a_number, PruningError, "0.weight has 9 values that are NaN or infinite: load weights"),
         (infinite_statistics, PruningError, "1.running_var has 1 values that are NaN or infinite"),
-        (
-            lambda: masked_by_torch("0"),
-            PruningError,
-            r"0 is masked by torch.nn.utils.prune: call its remove\(",
-        ),
-        (lambda: masked_by_torch("1"), PruningError, r"1 is masked by torch.nn.utils.prune"),
+        (lambda: masked_by_torch("1"), PruningError, "Sequential has no BatchNorm with γ"),
         (frozen_norms, PruningError, "no BatchNorm with γ .*; 1 is frozen, .* put a BatchNorm2d in place of it"),
         (without_values, PruningError, "on the meta device: load them first"),
         (lambda: Returning(network(), lambda *_: "text"), PruningError, "Returning returns no tensor"),
@@ -180,16 +168,6 @@ def without_values() -> nn.Module:
 def test_models(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         prune_channels(make(), EXAMPLE, ratio=0.5)
-
-
-@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated:FutureWarning")
-def test_weights_that_are_computed() -> None:
-    model = network()
-    nn.utils.weight_norm(model[0])
-    with pytest.raises(
-        PruningError, match=r"0 has a weight that is computed before each call.*remove_weight_norm first"
-    ):
-        prune_channels(model, EXAMPLE, ratio=0.5)
 
 
 def test_a_model_that_cannot_be_copied() -> None:

@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from .zoo.blocks import (
+    FUNCTIONS,
     Activated,
     Chunked,
+    Function,
     Gated,
     Head,
     Joined,
     Padded,
+    PaddedToMultiple,
+    Permuted,
     PReLUActivated,
     Product,
     Residual,
@@ -45,8 +49,10 @@ class Drawn(NamedTuple):
 WIDTHS = st.sampled_from([4, 6, 8, 12])
 KINDS = (
     "conv", "conv", "grouped", "depthwise", "prelu", "residual", "gate", "product", "cat", "chunk", "shuffle",
-    "max_pool", "avg_pool", "pad", "upsample",
+    "max_pool", "avg_pool", "pad", "upsample", "pad_to_multiple", "permuted", "transposed", "transposed_grouped",
+    "instance_norm", *FUNCTIONS,
 )  # fmt: skip
+IN_PIECES = {"grouped", "chunk", "shuffle", "maxout", "transposed_grouped"}
 
 
 @st.composite
@@ -56,7 +62,7 @@ def networks(draw: st.DrawFn, *, in_pieces: bool = True) -> Drawn:
     ``in_pieces``: whether there are layers that cut channels into equal pieces.
     """
     torch.manual_seed(draw(st.integers(0, 10_000)))
-    kinds = [kind for kind in KINDS if in_pieces or kind not in {"grouped", "chunk", "shuffle"}]
+    kinds = [kind for kind in KINDS if in_pieces or kind not in IN_PIECES]
     width = draw(WIDTHS)
     layers: list[nn.Module] = [_activated(draw, 3, width, is_first=True)]
     for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=6)):
@@ -84,19 +90,13 @@ def _activated(draw: st.DrawFn, before: int, after: int, groups: int = 1, *, is_
 
 
 def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
-    if kind == "conv":
-        after = draw(WIDTHS)
-        return _activated(draw, width, after), after
-    if kind == "grouped":
-        return _activated(draw, width, width, groups=2), width
-    if kind == "depthwise":
-        return _activated(draw, width, width, groups=width), width
-    if kind == "prelu":
-        return PReLUActivated(nn.Conv2d(width, width, 1)), width
-    if kind == "cat":
-        after = draw(WIDTHS)
-        return Joined(_activated(draw, width, after)), width + after
+    if kind in {"conv", "cat", "transposed", "maxout", "glu"}:
+        return _of_other_width(draw, kind, width)
     simple: dict[str, Callable[[], nn.Module]] = {
+        "grouped": lambda: _activated(draw, width, width, groups=2),
+        "depthwise": lambda: _activated(draw, width, width, groups=width),
+        "prelu": lambda: PReLUActivated(nn.Conv2d(width, width, 1)),
+        "transposed_grouped": lambda: _transposed(draw, width, width, groups=2),
         "residual": lambda: Residual(_activated(draw, width, width)),
         "gate": lambda: Gated(width),
         "product": lambda: Product(_activated(draw, width, width)),
@@ -105,9 +105,29 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
         "max_pool": lambda: nn.MaxPool2d(3, 2, 1),
         "avg_pool": lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=draw(st.booleans())),
         "pad": lambda: Padded(draw(st.sampled_from(["constant", "replicate"]))),
+        "pad_to_multiple": PaddedToMultiple,
+        "permuted": lambda: Permuted(width),
+        "instance_norm": lambda: nn.InstanceNorm2d(width, affine=draw(st.booleans())),
         "upsample": lambda: Upsampled(draw(st.sampled_from(["nearest", "bilinear"]))),
     }
-    return simple[kind](), width
+    return simple.get(kind, lambda: Function(kind))(), width
+
+
+def _of_other_width(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
+    if kind in {"maxout", "glu"}:
+        return (Function(kind), width // 2) if width % 4 == 0 else (Function("where"), width)
+    after = draw(WIDTHS)
+    if kind == "transposed":
+        return _transposed(draw, width, after, groups=1), after
+    layer = _activated(draw, width, after)
+    return (layer, after) if kind == "conv" else (Joined(layer), width + after)
+
+
+def _transposed(draw: st.DrawFn, before: int, after: int, *, groups: int) -> Activated:
+    kernel, stride, padding = draw(st.sampled_from([(2, 2, 0), (3, 1, 1), (4, 2, 1)]))
+    bias = draw(st.booleans())
+    conv = nn.ConvTranspose2d(before, after, kernel, stride, padding, groups=groups, bias=bias)
+    return Activated(conv, draw(st.sampled_from(ACTIVATIONS))())
 
 
 def norms_of(model: nn.Module) -> dict[str, nn.BatchNorm2d | nn.BatchNorm1d]:

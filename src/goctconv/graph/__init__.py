@@ -26,6 +26,7 @@ from ._operators import VIEWS as VIEWS
 from ._operators import functional as functional
 from ._operators import is_batch_norm as is_batch_norm
 from ._operators import is_pointwise as is_pointwise
+from ._operators import is_random as is_random
 from ._operators import name_of as name_of
 from ._storages import Geometry as Geometry
 from ._storages import StorageMap as StorageMap

@@ -48,6 +48,11 @@ def is_pointwise(func: OpOverload) -> bool:
     return torch.Tag.pointwise in func.tags or name_of(func) in _POINTWISE_WITHOUT_TAG
 
 
+def is_random(func: OpOverload) -> bool:
+    """Whether an operator draws random numbers, or leaves memory as it was."""
+    return torch.Tag.nondeterministic_seeded in func.tags or "empty" in name_of(func)
+
+
 def functional(func: OpOverload) -> OpOverload:
     """Return the operator that gives the same result, changes none of its arguments and returns one tensor."""
     name = name_of(func)

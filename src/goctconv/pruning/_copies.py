@@ -98,6 +98,8 @@ def _copy_tensor(tensor: Tensor | None, memo: dict[int, Any]) -> Tensor | None:
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
+    if isinstance(value, Tensor) and value.grad_fn is not None:  # computed before each call, as by weight_norm
+        return value.detach().clone()
     if kind in _CONTAINERS and not value:
         return kind()
     if kind is tuple and all(type(item) in _ATOMS for item in value):

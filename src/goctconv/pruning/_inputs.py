@@ -5,29 +5,41 @@ from __future__ import annotations
 import gc
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrize
-from torch.nn.utils.prune import BasePruningMethod
 
 from .._checks import ArgumentError, ArgumentTypeError, Spelling, in_python, spelled
-from .._torch import BatchNorm, DropoutNd, children_of, forward_pre_hooks_of, map_tensors, split, tensors_in
+from .._torch import BatchNorm, DropoutNd, children_of, map_tensors, parameters_of, split, tensors_in
 from ..graph import named_batch_norms, undisturbed
 
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
-_QUANTIZED = ("torch.ao.nn.", "torch.nn.quantized")
-_COMPUTED_WEIGHTS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+_QUANTIZED = frozenset({"quantized", "qat"})
+_FLOAT_FUNCTIONALS = frozenset({"FloatFunctional", "FXFloatFunctional"})  # sums of a network yet to be quantized
 _CHUNK = 1 << 15  # elements that are summed at once, as many as fit into a processor's cache
 _SMALL = 1 << 12  # elements at most of tensors that are summed together
 _AGREEMENT = 1e-12  # of sums in another order, as a share of what they can be at most
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+Selector: TypeAlias = "Callable[[Any], Any]"
+"""A function of what a model returns that returns what counts of it."""
+
+
+class Call(NamedTuple):
+    """The arguments of a call of a model, and what counts of what it returns; None: all of it."""
+
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+    outputs: Selector | None = None
+
+    def run(self, model: nn.Module) -> Any:
+        """Call a model, and return what counts."""
+        output = model(*self.args, **self.keywords)
+        return output if self.outputs is None else self.outputs(output)
 
 
 class PruningError(RuntimeError):
@@ -55,21 +67,34 @@ class PruningError(RuntimeError):
         return self.text()
 
 
-def as_call(example_inputs: Any) -> Call:
-    """Return arguments and keywords of a call: a tensor, a tuple of arguments, or a dict of keywords."""
-    expected = "a tensor, a tuple of arguments or a dict of keyword arguments"
+def as_calls(example_inputs: Any, outputs: Selector | None = None) -> list[Call]:
+    """Return calls: of a tensor, a tuple of arguments, or a dict of keywords; of a list, one for each of its items."""
+    if outputs is not None and not callable(outputs):
+        raise ArgumentTypeError(
+            "outputs", outputs, "a function of what the model returns", "such as lambda out: out[0]"
+        )
+    if not isinstance(example_inputs, list):
+        return [_as_call(example_inputs, outputs)]
+    if not example_inputs:
+        raise ArgumentError("example_inputs", example_inputs, problem="has no call", cure="pass one or more")
+    return [_as_call(item, outputs, "pass (a, b) for two arguments of one call") for item in example_inputs]
+
+
+def _as_call(example_inputs: Any, outputs: Selector | None, cure: str = "such as torch.zeros(1, 3, 224, 224)") -> Call:
+    expected = "a tensor, a tuple of arguments, a dict of keyword arguments, or a list of such calls"
     if isinstance(example_inputs, Mapping):
-        call: Call = ((), dict(example_inputs))
+        call = Call((), dict(example_inputs), outputs)
     elif isinstance(example_inputs, list):
-        cure = "pass (a, b) for two arguments, and ([a, b],) for one argument that is a list"
-        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
+        raise ArgumentTypeError(
+            "example_inputs", example_inputs, expected, "pass ([a, b],) for an argument that is a list"
+        )
     elif isinstance(example_inputs, tuple):
-        call = (example_inputs, {})
+        call = Call(example_inputs, {}, outputs)
     else:
-        call = ((example_inputs,), {})
+        call = Call((example_inputs,), {}, outputs)
     tensors = tensors_in(call)
     if not tensors:
-        raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
+        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
     for tensor in tensors:
         if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
             problem = "has values that are NaN or infinite, which hide what a model computes"
@@ -131,11 +156,13 @@ def quiet() -> Iterator[None]:
 
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
-    """Return every BatchNorm with γ, by its first name."""
+    """Return every BatchNorm with γ that is a parameter, and not computed from others, by its first name."""
     for name, module in model.named_modules():
         if problem := _problem(module):
             raise PruningError(f"{name or type(model).__name__} {problem}")
-    found = {name: norm for name, norm in named_batch_norms(model).items() if norm.weight is not None}
+    found = {
+        name: norm for name, norm in named_batch_norms(model).items() if parameters_of(norm).get("weight") is not None
+    }
     if not found:
         frozen = next((name for name, its in model.named_modules() if "FrozenBatchNorm" in type(its).__name__), "")
         cure = f"; {frozen} is frozen, its γ is a buffer: put a BatchNorm2d in place of it" if frozen else ""
@@ -148,20 +175,11 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
 def _problem(module: nn.Module) -> str:
     """Return why a module cannot be pruned, and the cure; empty if it can."""
     parameters = list(module.parameters(recurse=False))
-    hooks = list(forward_pre_hooks_of(module).values())
-    computed = [_COMPUTED_WEIGHTS.get(type(hook).__name__) for hook in hooks]
     problems = {
         "is a TorchScript module, whose code is fixed: prune the model before scripting or tracing it": isinstance(
             module, torch.jit.ScriptModule
         ),
-        "is quantized: prune the model before quantizing it": type(module).__module__.startswith(_QUANTIZED),
-        "has parametrized tensors, which cannot be cut: call torch.nn.utils.parametrize.remove_parametrizations "
-        "first": parametrize.is_parametrized(module),
-        f"has a weight that is computed before each call: call torch.nn.utils.{next(filter(None, computed), '')} "
-        "first": any(computed),
-        "is masked by torch.nn.utils.prune: call its remove(module, name) first, which leaves the zeros": any(
-            isinstance(hook, BasePruningMethod) for hook in hooks
-        ),
+        "is quantized: prune the model before quantizing it": _is_quantized(module),
         "has no weights yet: run the model once before": any(map(is_lazy, parameters)),
         "has a DTensor, a part of which lies in every process: gather the model before pruning it": any(
             hasattr(parameter, "placements") for parameter in parameters
@@ -171,6 +189,12 @@ def _problem(module: nn.Module) -> str:
         ),
     }
     return next((problem for problem, is_so in problems.items() if is_so), "")
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    parts = type(module).__module__.split(".")
+    is_of_torch = parts[:3] == ["torch", "ao", "nn"] or parts[:2] == ["torch", "nn"]
+    return is_of_torch and not _QUANTIZED.isdisjoint(parts) and type(module).__name__ not in _FLOAT_FUNCTIONALS
 
 
 def check_finite(model: nn.Module) -> dict[str, list[float]]:

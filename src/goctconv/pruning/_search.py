@@ -12,25 +12,28 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_integer, check_share, escaped
+from .._checks import check_choice, check_integer, check_number, check_share, escaped
 from .._torch import BatchNorm, parameters_of
 from ..graph import Selection, select
 from ._balance import balanced_masks
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
+from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
 from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
 from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Run, Verifier, check_runs_itself, outputs_of, traced
-from .propagate import Facts, trace, trace_heads
+from ._verify import Checked, Compare, Run, Verifier, check_runs_itself, outputs_of, traced
+from .propagate import Facts, trace_again, trace_all, trace_heads, trace_others
 from .solve import Limits
+from .surgery import Surgery
 
 BnBias: TypeAlias = Literal["keep", "zero"]
 Scope: TypeAlias = Literal["global", "layer"]
 _MOST_ATTEMPTS = 6
+_IN_DOUBLE = "compared in float64, since rounding alone changes the outputs more in the model's own precision"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Options:
     keep: Selection
     round_to: int | None
     min_channels: int
+    compare: float | Compare | None = None
     balance: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +60,8 @@ class Options:
             check_integer("round_to", self.round_to, 1)
         check_integer("min_channels", self.min_channels, 1)
         check_share("max_ratio", self.max_ratio)
+        if self.compare is not None and not callable(self.compare):
+            check_number("compare", self.compare, 0, cure="1e-4 is the tolerance of float32")
 
 
 @dataclass
@@ -65,18 +71,18 @@ class Found:
     plan: PruningPlan
     slim: nn.Module
     masked: nn.Module
-    verifier: Verifier
+    verifier: Verifier | Runner
 
 
-def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = True) -> Found:
+def search(model: nn.Module, calls: list[Call], options: Options, *, thorough: bool = True) -> Found:
     """Find a plan for a model that is not wrapped."""
     norms = batch_norms(model)
     keeps_none = isinstance(options.keep, list | tuple | set) and not options.keep
     kept = set() if keeps_none else set(select(model, norms, options.keep, "keep"))
     weights = check_finite(model)
-    check_devices(model, call)
+    check_devices(model, calls)
     with torch.no_grad(), quiet():
-        found = _Search(model, call, options, norms, kept, weights).found(thorough)
+        found = _Search(model, calls, options, norms, kept, weights).found(thorough)
     effect = found.plan.report.masking
     if effect is not None and effect.is_collapse:
         warnings.warn(effect.warning(), UserWarning, stacklevel=3)
@@ -87,13 +93,13 @@ class _Search:
     def __init__(
         self,
         model: nn.Module,
-        call: Call,
+        calls: list[Call],
         options: Options,
         norms: dict[str, BatchNorm],
         kept: set[str],
         weights: dict[str, list[float]],
     ) -> None:
-        self.model, self.call, self.options = model, call, options
+        self.model, self.calls, self.options = model, calls, options
         self.norms, self.kept = norms, kept
         self.notes: list[str] = []
         self.idle: list[str] = []
@@ -119,7 +125,7 @@ class _Search:
     def _facts(self) -> Facts:
         """Return what the model is like before it is masked; it is followed once."""
         if self._unmasked is None:
-            self._unmasked = trace(sharing_copy(self.model).eval(), self.call).facts
+            self._unmasked = trace_all(self.model, self.calls)
         return self._unmasked
 
     def _masks(self) -> Masks:
@@ -144,13 +150,18 @@ class _Search:
             biases = {name: gammas[name] for name in first_of_chain(self._facts()) if name in gammas}
         return Masks(gammas, biases)
 
-    def _look(self, model: nn.Module, call: Call | None = None) -> tuple[Facts, Run]:
-        """Follow a model, which is one to be thrown away, on the example or on another input."""
-        found, run = traced(model, call or self.call)
+    def _look(self, model: nn.Module, calls: list[Call]) -> tuple[Facts, Run]:
+        """Follow a model, which is one to be thrown away."""
+        call, *others = calls
+        found, run = traced(model, call)
         facts, self.idle = found.facts, found.idle
+        if others:
+            facts = trace_others(model, others, facts)
+            ran = {name.rpartition(".")[0] for name in facts.bound}
+            self.idle = [name for name in self.idle if name not in ran]
         if not self.idle:
             return facts, run
-        joined, problem = trace_heads(model, call or self.call, facts)
+        joined, problem = trace_heads(model, call, facts)
         self.has_heads = joined is not facts
         note = (
             f"{', '.join(self.idle[:3])}{' and others' if len(self.idle) > 3 else ''} did not run in eval mode, and "
@@ -171,55 +182,138 @@ class _Search:
         effect = effect_of_masking(before, after)
         if effect is None or not effect.is_collapse:
             return effect
-        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.call))
+        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.calls[0]))
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
-        facts, run = self._look(self.masked)
+        facts, run = self._look(self.masked, self.calls)
         if self.idle or any("forward" in vars(module) for module in self.model.modules()):
-            check_runs_itself(self.model, self.call)
-        verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
+            check_runs_itself(self.model, self.calls)
+        verifier = self._verifier(self.masked, self.calls, run, thorough=thorough)
         self.effect = self._effect(verifier)
+        self._grounds = Grounds(self.masked, self.calls, facts, verifier)
+        if facts.casts:  # what is read from it is rounded
+            self._grounds = self._doubled(thorough) or self._grounds
         first: PruningError | None = None
-        freedoms = [(True, False), (False, False), (False, True)]
-        while freedoms:
-            lists, freeze_cuts = freedoms.pop(0)
+        for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
             fixed: tuple[str, ...] = ()
             for _ in range(1 if lists else _MOST_ATTEMPTS):
-                limits = Limits(
-                    frozenset(self.kept),
-                    self.options.min_channels,
-                    self.options.round_to,
-                    lists=lists,
-                    freeze_cuts=freeze_cuts,
-                    fixed=fixed,
-                )
                 try:
-                    return self._attempt(facts, verifier, limits)
-                except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
-                    problem = _as_pruning_error(error)
+                    return self._try(self._limits(lists=lists, freeze_cuts=freeze_cuts, fixed=fixed), thorough)
+                except PruningError as error:
+                    problem = error
                 gc.collect()  # the models that failed
-                if first is None and verifier.failed_on is not None:
-                    facts = self._look(sharing_copy(self.masked), verifier.failed_on)[0]
-                    freedoms.insert(0, (lists, freeze_cuts))  # the code may do more at that size
                 first = first or problem
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break
                 fixed = (*fixed, problem.module)
-        raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
+        found = self._part(thorough)
+        if found is None:
+            raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
+        found.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
+        return found
 
-    def _attempt(self, facts: Facts, verifier: Verifier, limits: Limits) -> Found:
-        """Decide, cut and compare."""
-        slim = self._copy()
-        cuts = cut_all(
-            slim, self._masked_channels(), facts, lambda cut: self._look(sharing_copy(cut).eval())[0], limits
+    def _verifier(self, masked: nn.Module, calls: list[Call], run: Run, *, thorough: bool) -> Verifier:
+        return Verifier(masked, calls, run, with_heads=self.has_heads, thorough=thorough, compare=self.options.compare)
+
+    def _limits(
+        self, *, kept: Collection[str] = (), lists: bool = False, freeze_cuts: bool = True, fixed: tuple[str, ...] = ()
+    ) -> Limits:
+        return Limits(
+            frozenset(self.kept) | frozenset(kept),
+            self.options.min_channels,
+            self.options.round_to,
+            lists=lists,
+            freeze_cuts=freeze_cuts,
+            fixed=fixed,
         )
-        checked = verifier.check(sharing_copy(slim), cuts.removed)
+
+    def _try(self, limits: Limits, thorough: bool) -> Found:
+        """Decide, cut and compare; what a failure shows is learned, as long as there is something new."""
+        while True:
+            try:
+                return self._attempt(limits)
+            except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
+                problem = _as_pruning_error(error)
+            if not self._learn(problem, thorough):
+                raise problem
+
+    def _learn(self, problem: PruningError, thorough: bool) -> bool:
+        """Learn from a failure; return whether there is anything new.
+
+        An input of another size may run other layers, or make another thing of constants. Outputs that are chosen or
+        sorted by near-equal numbers are compared in float64.
+        """
+        grounds = self._grounds
+        call = grounds.verifier.failed_on
+        if call is not None and not any(call is known for known in grounds.learned):
+            facts = trace_again(grounds.masked, call, grounds.facts)
+            if facts is not None:
+                self._grounds = grounds.knowing(facts, call)
+                return True
+        if problem.module == "" and not grounds.is_double:
+            self._grounds = self._doubled(thorough) or grounds
+            return self._grounds.is_double
+        return False
+
+    def _doubled(self, thorough: bool) -> Grounds | None:
+        """Return the same in float64; None if the network does not run so, or is in float64."""
+        if all(parameter.dtype == torch.float64 for parameter in self.masked.parameters()):
+            return None
+        masked, calls = doubled(self.masked, self.calls)
+        grounds = replace(self._grounds, masked=masked, calls=calls, is_double=True, learned=[])
+        try:
+            with grounds.precision():
+                facts, run = self._look(sharing_copy(masked).eval(), calls)
+                verifier = self._verifier(masked, calls, run, thorough=thorough)
+        except PruningError:
+            return None
+        return replace(grounds, facts=facts, verifier=verifier)
+
+    def _part(self, thorough: bool) -> Found | None:
+        """Return what can be cut at the beginning of a network, if not all of it can; None if nothing can."""
+        names = [name for name in self._grounds.facts.norms if name in self.masks.gammas]
+        best: Found | None = None
+        first, last = 0, len(names)
+        while last - first > 1:
+            middle = (first + last) // 2
+            try:
+                found = self._try(self._limits(kept=names[middle:]), thorough)
+            except PruningError:
+                last = middle
+                continue
+            first, best = middle, found if found.plan.removed else best
+        return best
+
+    def _attempt(self, limits: Limits) -> Found:
+        """Decide, cut and compare."""
+        grounds = self._grounds
+        slim = self._copy()
+        compared = grounds.slim() if grounds.is_double else slim
+        with grounds.precision():
+            cuts = cut_all(
+                compared,
+                self._masked_channels(),
+                grounds.facts,
+                lambda cut: self._look(sharing_copy(cut).eval(), grounds.calls)[0],
+                limits,
+            )
+            checked = grounds.verifier.check(sharing_copy(compared), cuts.removed)
+        verifier: Verifier | Runner = grounds.verifier
+        if grounds.is_double:
+            for shapes, moves in zip(cuts.steps, cuts.moves, strict=True):
+                Surgery(slim).apply(shapes, moves)
+            verifier = Runner(self.calls[0])
+            checked = Checked(checked.difference, verifier.check(sharing_copy(slim), cuts.removed).run)
+            before = Runner(self.calls[0]).check(self.masked, {}).run
+        else:
+            before = grounds.verifier.run
         if cuts.steps:
-            cuts.add_attributes(slim, new_numbers(self.model, slim, (verifier.run.shapes, checked.run.shapes)))
-        self.notes += [note for note in verifier.notes if note not in self.notes]
-        costs = (verifier.run.cost, checked.run.cost)
-        report = report_of(self.norms, self.masks, facts, cuts, costs, checked.difference, self.idle)
+            cuts.add_attributes(slim, new_numbers(self.model, slim, (before.shapes, checked.run.shapes)))
+        notes = [*grounds.verifier.notes, *([_IN_DOUBLE] if grounds.is_double else [])]
+        self.notes += [note for note in notes if note not in self.notes]
+        costs = (before.cost, checked.run.cost)
+        report = report_of(self.norms, self.masks, grounds.facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
         report = replace(report, masking=self.effect)
         plan = PruningPlan(

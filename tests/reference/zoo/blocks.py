@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 class Activated(nn.Module):
     """A convolution, BatchNorm and an activation."""
 
-    def __init__(self, conv: nn.Conv2d, activation: nn.Module) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, activation: nn.Module) -> None:
         super().__init__()
         self.conv = conv
         self.norm = nn.BatchNorm2d(conv.out_channels)
@@ -106,6 +108,64 @@ class Padded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, (1, 0, 1, 1), mode=self.mode)
+
+
+class PaddedToMultiple(nn.Module):
+    """Padding to a multiple of 4, whose amount depends on the size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+
+
+class Permuted(nn.Module):
+    """Channels in an order that a buffer holds."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.order]
+
+
+def _overwritten(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, :, 1:] = x[:, :, :-1]
+    return y
+
+
+def _attended(x: Tensor) -> Tensor:
+    y = x.flatten(2)
+    return (y @ (y.mT @ y).softmax(-1)).view(x.shape)
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "maxout": lambda x: torch.max(*x.chunk(2, 1)),
+    "glu": lambda x: F.glu(x, 1),
+    "row maximum": lambda x: x + x.max(3, keepdim=True)[0],
+    "normalized": lambda x: F.normalize(x, dim=1),
+    "sum": lambda x: x * x.sum(1, keepdim=True).tanh(),
+    "mean": lambda x: torch.einsum("bchw,bhw->bchw", x, x.mean(1)),
+    "cumsum": lambda x: x.cumsum(2),
+    "where": lambda x: torch.where(x > 0.2, x, torch.zeros_like(x)),
+    "positions": lambda x: x[:, :, :, torch.arange(x.shape[3]).flip(0)],
+    "overwritten": _overwritten,
+    "attention": _attended,
+}
+
+
+class Function(nn.Module):
+    """A function of a name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return FUNCTIONS[self.name](x)
+
+    def extra_repr(self) -> str:
+        return self.name
 
 
 class Upsampled(nn.Module):

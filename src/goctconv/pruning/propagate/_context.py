@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..._torch import ConvNd, untraced, without_function_modes
-from ...graph import Observer, Operation, StorageMap, Tracer, is_batch_norm, is_pointwise
+from ..._torch import ConvNd, InstanceNorm, untraced, without_function_modes
+from ...graph import Observer, Operation, StorageMap, Tracer, is_batch_norm, is_pointwise, is_random
 from .._reasons import Reason
 from ._facts import Blocks, Consumer, Cut, Facts, Follow, Loss
+from ._means import Means
 from ._shadows import (
     FROZEN,
     NONE,
@@ -23,7 +24,9 @@ from ._shadows import (
     NotUnderstood,
     Shadow,
     Shadows,
+    aligned,
     along,
+    changes,
     compressed,
     labels_where,
     rows_along,
@@ -37,14 +40,22 @@ Rule: TypeAlias = "Callable[[Propagation, Operation], Shadow | list[Shadow]]"
 STRICT: ContextVar[bool] = ContextVar("strict", default=False)
 """Whether an exception in a rule, which is a bug of the rule, is raised; else its channels stay and a note says so."""
 
+_AGREEMENT = 1e-6  # of constants in two passes
 _LARGEST_FOLLOWED = 1 << 18  # elements of a stored tensor that are followed one by one
 _RULES: dict[str, Rule] = {}
 _OF_ANY_INPUT: set[str] = set()
+_WEIGHTS: dict[str, Callable[[Operation], list[Any]]] = {}
 _KEEPING: set[str] = set()
 _POINTWISE = "pointwise"
+_LIFTED = frozenset({"lift_fresh", "lift_fresh_copy"})  # what code writes numbers into, as torch.tensor does
 
 
-def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False) -> Callable[[Rule], Rule]:
+def rule(
+    *names: str,
+    of_any_input: bool = False,
+    keeps_constants: bool = False,
+    weights: Callable[[Operation], list[Any]] | None = None,
+) -> Callable[[Rule], Rule]:
     """Register a rule for operators.
 
     Args:
@@ -52,6 +63,7 @@ def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False)
             for all pointwise ones without a rule of their own.
         of_any_input: Whether the rule can do with any input that is known, and not with the first one alone.
         keeps_constants: Whether a channel that is a constant before the operation always is one after it.
+        weights: Returns the stored tensors among the arguments that the rule finds by name.
     """
 
     def register(function: Rule) -> Rule:
@@ -60,9 +72,20 @@ def rule(*names: str, of_any_input: bool = False, keeps_constants: bool = False)
             _OF_ANY_INPUT.update(names)
         if keeps_constants:
             _KEEPING.update(names)
+        if weights is not None:
+            _WEIGHTS.update(dict.fromkeys(names, weights))
         return function
 
     return register
+
+
+def operators() -> dict[str, list[str]]:
+    """Return the operators that channels are followed through, by what their rule says of them."""
+    found: dict[str, list[str]] = {}
+    for name, function in _RULES.items():
+        if name != _POINTWISE and not name.startswith("_"):
+            found.setdefault((function.__doc__ or "").strip().partition("\n")[0], []).append(name)
+    return {description: sorted(names) for description, names in sorted(found.items())}
 
 
 class BrokenRule(BaseException):  # no Exception: nothing may take it for what a network raises
@@ -91,6 +114,7 @@ class Propagation(Observer):
         sources: Of the sizes in the running call.
         stored: The model's parameters and buffers.
         taints: Constants that a border made dependent on the place.
+        means: Of channels, whose number they are divided by.
         called: Paths of the modules that ran.
         tracer: Follows the pass.
     """
@@ -103,12 +127,16 @@ class Propagation(Observer):
         self.sources = SizeSources(self.shadows.find)
         self.stored = Stored(modules)
         self.taints = Taints()
+        self.means = Means()
         self.called: set[str] = set()
         self._accounted = set(facts.inputs)
         self._followed: set[str] = set()
         self._outputs: StorageMap[tuple[Callable[[], Tensor | None], Consumer]] = StorageMap()
+        self._again: list[tuple[Consumer, Consumer]] = []
         self._inputs: list[Tensor] = []
         self._bound: Tensor | None = None
+        measured = nn.RNNBase | nn.RNNCellBase | InstanceNorm
+        self._measured = {path for path, module in modules.items() if isinstance(module, measured)}
         self._plain = {path for path, module in modules.items() if isinstance(module, ConvNd | nn.Linear)}
 
     # Modules
@@ -130,8 +158,10 @@ class Propagation(Observer):
         self._note_accounting()
 
     def _note_accounting(self) -> None:
-        """Mute comparisons of sizes as constraints in modules that keep account of their channels."""
-        self.sources.uses.is_muted = bool(self.tracer.paths) and self.tracer.path in self.facts.inputs
+        """Mute comparisons of sizes as constraints in modules whose numbers of channels are set with their tensors."""
+        self.sources.uses.is_muted = bool(self.tracer.paths) and (
+            self.tracer.path in self.facts.inputs or self.tracer.path in self._measured
+        )
 
     # The running operation
 
@@ -140,6 +170,8 @@ class Propagation(Observer):
         name, args = operation.name, operation.args
         self._inputs = operation.tensors
         by_name = {id(args[index]) for index in _weights_of(name) if index < len(args)}
+        if name in _WEIGHTS:
+            by_name = {id(tensor) for tensor in _WEIGHTS[name](operation)}
         given = [tensor for tensor in self._inputs if id(tensor) not in by_name] if by_name else self._inputs
         if name in {"mul", "div"} and len(args) > 1 and isinstance(args[1], int | float):
             given = [tensor for tensor in given if tensor.dim() < 2 or self.stored.name_of(tensor) is None]
@@ -148,11 +180,13 @@ class Propagation(Observer):
     def after(self, operation: Operation) -> None:
         """Give the results their shadows, by the operator's rule."""
         result = operation.result
-        if self.stored.note_scaled(operation.name, operation.args, result) or not any(
-            shadow is not None for shadow in self.known.values()
-        ):
+        if self.stored.note_alias(operation.name, operation.args, result):
+            return
+        if not any(shadow is not None for shadow in self.known.values()):
+            self._note_new(operation)
             return
         self._note_followers(operation)
+        has_means = any(self.means.find(tensor) is not None for tensor in self._inputs)
         if operation.is_in_place:
             self.sources.forget()
             for tensor in operation.results:
@@ -161,10 +195,36 @@ class Propagation(Observer):
         is_understood = self._apply(operation)
         if not is_understood:
             self._give_up(operation)
+        if has_means:
+            self._follow_means(operation)
         if operation.is_in_place and isinstance(result, Tensor):
             for shadow in self.shadows.disturb_others(result):
                 if not is_understood:
                     self.freeze(shadow.labels, self.reason("not_understood", operation))
+
+    def _follow_means(self, operation: Operation) -> None:
+        """Follow means over channels; those that are not read by a layer alone must keep their channels."""
+        results = operation.results
+        reference, consumer = (self._outputs.get(results[0]) if results else None) or (lambda: None, None)
+        is_its = bool(results) and reference() is results[0]
+        mean = self.means.follow(operation, consumer if is_its else None)
+        if mean is not None:
+            self.freeze(mean.labels, self.reason("counted", operation))
+
+    def _note_new(self, operation: Operation) -> None:
+        """Note tensors that are made of nothing that comes in: they are constants, if they are not random.
+
+        What is neither stored in the model nor made in this pass may come in by a way that is not seen.
+        """
+        if operation.name not in _LIFTED and not all(self.stored.name_of(tensor) for tensor in self._inputs):
+            return
+        labels = self.sources.counted
+        if labels and operation.name in _RULES and not self._inputs and self._apply(operation):
+            return
+        for counted in labels:
+            self.freeze(counted, self.reason("counted", operation))
+        for tensor in operation.results:
+            self.shadows.set(tensor, uniform(tensor.shape, FROZEN, constant=not is_random(operation.func)))
 
     def _apply(self, operation: Operation) -> bool:
         """Apply the operator's rule; return whether it understood the operation."""
@@ -197,11 +257,18 @@ class Propagation(Observer):
         name = operation.name
         if name not in _RULES and is_pointwise(operation.func):
             name = _POINTWISE
-        is_known = name in _OF_ANY_INPUT or (operation.args and self.known.get(id(operation.args[0])) is not None)
+        is_known = (
+            name in _OF_ANY_INPUT
+            or not self._inputs
+            or (operation.args and self.known.get(id(operation.args[0])) is not None)
+        )
         return _RULES.get(name) if is_known else None
 
     def _give_up(self, operation: Operation) -> None:
-        """Freeze what enters an operation that is not understood, and what leaves it."""
+        """Freeze what enters an operation that is not understood, and what leaves it.
+
+        What comes of constants alone is a constant.
+        """
         for tensor in self._inputs:
             if id(tensor) not in self.known and tensor.dim() == 1:
                 self.known[id(tensor)] = self._shadow(tensor)
@@ -210,8 +277,16 @@ class Propagation(Observer):
                 self.freeze(shadow.labels, self.reason("not_understood", operation))
         for labels in self.sources.counted:
             self.freeze(labels, self.reason("counted", operation))
+        constant = not is_random(operation.func) and all(map(self.is_constant, self._inputs))
         for tensor in operation.results:
-            self.shadows.set(tensor, uniform(tensor.shape, FROZEN))
+            self.shadows.set(tensor, uniform(tensor.shape, FROZEN, constant=constant))
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether an input of the running operation is a constant as a whole."""
+        shadow = self.known.get(id(tensor))
+        if shadow is None:
+            return self.stored.name_of(tensor) is not None
+        return bool(compressed(shadow.constant).all())
 
     def input(self, operation: Operation) -> Shadow:
         """Return the shadow of the first argument."""
@@ -223,6 +298,20 @@ class Propagation(Observer):
     def shadow_of(self, tensor: Tensor) -> Shadow:
         """Return the shadow that an input had; of one without channels, that of something which must stay."""
         return self.known.get(id(tensor)) or uniform(tensor.shape, FROZEN)
+
+    def channels(self, shadow: Shadow, dimension: int) -> Tensor:
+        """Return the labels along a dimension; those of one place in it, at several in others, go together."""
+        labels = along(shadow.labels, dimension)
+        if labels is not None:
+            return labels
+        dimension %= shadow.labels.dim()
+        if dimension not in changes(shadow.labels):
+            raise NotUnderstood
+        first = shadow.labels
+        for other in changes(first):
+            first = first if other == dimension else first.narrow(other, 0, 1)
+        self.facts.unite(*aligned(shadow.labels, first))
+        return rows_along(first, dimension)[0]
 
     @staticmethod
     def reason(kind: str, operation: Operation, detail: str = "") -> Reason:
@@ -294,12 +383,29 @@ class Propagation(Observer):
     def add_consumer(self, consumer: Consumer, result: Tensor) -> None:
         """Note a layer that mixes channels."""
         is_own = self.is_plain(consumer.module) and consumer.module == consumer.weight.rpartition(".")[0]
-        consumer.is_plain = consumer.is_plain and consumer.bias != "?" and bool(consumer.bias or is_own)
+        consumer.is_plain = consumer.is_plain and consumer.bias != "?"
+        consumer.padded |= not (consumer.bias or is_own)  # constants can be merged where they cannot be added to a bias
         consumer.losses = len(self.facts.losses)
         self._outputs.set(result, (weakref.ref(result), consumer))
         if consumer.weight not in self.facts.done:
             self.facts.consumers.append(consumer)
+        else:
+            self._agree(consumer)
         self.facts.count_use(consumer.weight)
+
+    def _agree(self, consumer: Consumer) -> None:
+        """Note a layer that ran in an earlier pass: what is a constant must have been the same one there."""
+        for known in self.facts.consumers:
+            if known.weight != consumer.weight or len(known.inputs) != len(consumer.inputs):
+                continue
+            close = (known.values - consumer.values).abs() <= _AGREEMENT * known.values.abs()
+            known.constant = known.constant & consumer.constant & close
+            known.padded |= consumer.padded
+            for mean in (known.mean, consumer.mean):
+                if mean is not None and (known.mean is None or consumer.mean is None):
+                    self.freeze(mean, Reason("reused", known.module, "weight"))
+            self.facts.unite(known.inputs, consumer.inputs)
+            self._again.append((known, consumer))
 
     def _note_followers(self, operation: Operation) -> None:
         for tensor in self._inputs:
@@ -317,9 +423,11 @@ class Propagation(Observer):
         reference, consumer = self._outputs.get(tensor) or (lambda: None, None)
         if consumer is not None and reference() is not None:
             consumer.follower = "?"
-        shadow = self.shadows.find(tensor)
+        shadow, mean = self.shadows.find(tensor), self.means.find(tensor)
         if shadow is not None:
             self.freeze(shadow.labels, Reason("output"))
+        if mean is not None:
+            self.freeze(mean.labels, Reason("output"))
 
     def finish(self) -> None:
         """Note what only the whole pass shows."""
@@ -331,6 +439,9 @@ class Propagation(Observer):
             is_inside = any(consumer.module.startswith(f"{path}." if path else "") for path in self.facts.inputs)
             consumer.padded |= is_inside and not consumer.bias and consumer.follower in {"", "?"}
         self.facts.note_uses(self.sources.uses)
+        self.facts.casts |= self.stored.casts
+        for known, again in self._again:
+            known.follower = known.follower if known.follower == again.follower else "?"
 
     def _note_losses(self, operation: Operation, made: list[Shadow]) -> None:
         """Note channels that were constants before an operation, and are none after it."""

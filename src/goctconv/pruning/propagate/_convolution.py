@@ -19,7 +19,7 @@ def convolution(t: Propagation, op: Operation) -> Shadow:
     """A convolution."""
     source, weight, groups = op.arguments["input"], op.arguments["weight"], op.arguments["groups"]
     shadow = t.input(op)
-    labels = shadow.channels_along(1)
+    labels = t.channels(shadow, 1)
     if op.arguments.get("transposed"):
         raise NotUnderstood
     if groups > 1 and groups == source.shape[1]:
@@ -43,7 +43,8 @@ def _consume(
     """Note a layer that mixes channels."""
     weight = op.arguments["weight"]
     name, factor = t.weight_of(weight)
-    outputs = t.row_labels(name, output_dimension, weight.shape[output_dimension])
+    copies = details.get("groups", 1) if output_dimension else 1  # the weight's rows serve every group
+    outputs = t.row_labels(name, output_dimension, weight.shape[output_dimension] * copies)
     bias = t.bind_bias(op.arguments.get("bias"), outputs, op.path)
     consumer = Consumer(
         module=op.path, weight=name, bias=bias, inputs=inputs, outputs=outputs, **constants._asdict(), factor=factor
@@ -80,20 +81,38 @@ def _depthwise(t: Propagation, op: Operation, shadow: Shadow, labels: Tensor) ->
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", of_any_input=True)
 def transposed_convolution(t: Propagation, op: Operation) -> Shadow:
-    """A transposed convolution: kernels overlap in other ways at the border, and only zeros are constants after it."""
+    """A transposed convolution: kernels overlap in other ways at the border, so constants are merged there."""
     source, weight, groups = op.arguments["input"], op.arguments["weight"], op.arguments["groups"]
     name, _ = t.weight_of(weight)
     shadow = t.input(op)
-    labels = shadow.channels_along(1)
-    if groups > 1 and weight.shape[1] > 1:
-        raise NotUnderstood
-    if groups > 1:
-        t.bind(name, 0, labels)
+    labels = t.channels(shadow, 1)
+    t.bind(name, 0, labels)
+    if groups > 1 and groups == source.shape[1] and weight.shape[1] == 1:
         t.bind_bias(op.arguments.get("bias"), labels, op.path)
         t.facts.depthwise.setdefault(name, labels)
         return by_dimension(op.result.shape, 1, labels, only_where(source, shadow, 0).flags_along(1))
-    t.bind(name, 0, labels)
-    consumer = _consume(t, op, labels, constants_of(source, shadow, 1), 1, padded=True, is_plain=False)
+    taint = t.taints.find(source)
+    constants = constants_of(source, shadow, 1) if taint is None else taint
+    consumer = _consume(t, op, labels, constants, 1, padded=True, groups=groups, is_transposed=True)
+    if groups > 1:
+        t.facts.grouped.setdefault(name, consumer)
+        for side in (labels, consumer.outputs):
+            t.facts.blocks.append(Blocks(list(side.chunk(groups)), t.reason("balance", op, f" with {groups} groups")))
+    return by_dimension(op.result.shape, 1, consumer.outputs)
+
+
+@rule("deform_conv2d", of_any_input=True, weights=lambda op: [op.arguments["weight"], op.arguments["bias"]])
+def deformable_convolution(t: Propagation, op: Operation) -> Shadow:
+    """A convolution that reads at places which another layer computes."""
+    source, shadow = op.args[0], t.input(op)
+    if op.arguments["groups"] != 1 or op.arguments["n_offset_grps"] != 1:
+        raise NotUnderstood
+    labels = t.channels(shadow, 1)
+    for key in ("offset", "mask"):
+        t.freeze(t.shadow_of(op.arguments[key]).labels, t.reason("mixed", op))
+    taint = t.taints.find(source)
+    consumer = _consume(t, op, labels, constants_of(source, shadow, 1) if taint is None else taint, padded=True)
+    t.bind(consumer.weight, 1, labels)
     return by_dimension(op.result.shape, 1, consumer.outputs)
 
 

@@ -33,6 +33,8 @@ class Consumer:
         is_plain: Whether the bias and the columns of the layer may be rewritten.
         follower: The path of the BatchNorm that alone reads its output; empty if there is none, ``"?"`` for several.
         losses: How many constants had been lost when it ran.
+        is_transposed: Whether it is a transposed convolution, whose weight has its inputs along the first dimension.
+        mean: Labels of channels whose mean the input is proportional to; None if there are none.
     """
 
     module: str
@@ -48,6 +50,8 @@ class Consumer:
     is_plain: bool = True
     follower: str = ""
     losses: int = 0
+    is_transposed: bool = False
+    mean: Tensor | None = None
 
 
 @dataclass
@@ -126,6 +130,8 @@ class Facts:
         inputs: Labels of what comes into modules that keep account of their channels, by path and call.
         done: Weights of layers that an earlier pass has seen; a later one adds nothing about them.
         failures: What rules raised though they should not.
+        positions: Labels of the channels that a stored tensor of positions chooses from, by its name.
+        casts: Types of less precision that parameters were cast to, as in autocast.
     """
 
     count: int = FIRST
@@ -146,6 +152,8 @@ class Facts:
     inputs: dict[str, list[list[Tensor]]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
+    positions: dict[str, Tensor] = field(default_factory=dict)
+    casts: set[torch.dtype] = field(default_factory=set)
 
     def continued(self) -> Facts:
         """Return a copy that another pass may add to."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...graph import Operation
+from ...graph import Operation, is_random
 from ._context import Propagation, rule
 from ._shadows import FIRST, NotUnderstood, Shadow, aligned, changes, compressed, tidy
 from ._values import only_where, tensors_in
 
 _PRODUCTS = {"mul", "multiply"}
 _QUOTIENTS = {"div", "divide", "true_divide"}
+_CHOICES = {"where": ("self", "other"), "masked_fill": ("self", "value")}
+"""Arguments of which the elements of the result are, by operator."""
 
 
 @rule(
     *("pointwise", "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "mish", "gelu", "leaky_relu"),
     *("elu", "celu", "selu", "sigmoid", "tanh", "softplus", "threshold", "clamp", "clamp_min", "clamp_max", "rsub"),
-    *("multiply", "divide", "square", "log_sigmoid"),
+    *("multiply", "divide", "square", "log_sigmoid", "where", "masked_fill", "bernoulli"),
     of_any_input=True,
 )
 def elementwise(t: Propagation, op: Operation) -> Shadow:
@@ -26,6 +28,25 @@ def elementwise(t: Propagation, op: Operation) -> Shadow:
         raise NotUnderstood
     for labels in t.sources.counted:
         t.facts.freeze(labels, t.reason("counted", op))
+    if op.name in _CHOICES:
+        return _choice(t, op)
+    return _combined(t, op)
+
+
+def _choice(t: Propagation, op: Operation) -> Shadow:
+    """Elements of one or the other of two: zeros if both are, whatever chooses."""
+    shadow = _combined(t, op)
+    zero = torch.ones((), dtype=torch.bool)
+    for key in _CHOICES[op.name]:
+        value = op.arguments[key]
+        if isinstance(value, Tensor):
+            zero = zero & compressed(only_where(value, t.shadow_of(value), 0).constant.expand(op.result.shape))
+        else:
+            zero = zero & torch.tensor(value == 0)
+    return Shadow(shadow.labels, tidy(zero | compressed(shadow.constant)).expand(op.result.shape))
+
+
+def _combined(t: Propagation, op: Operation) -> Shadow:
     operands = [
         (tensor, t.shadow_of(tensor))
         for tensor in tensors_in((op.args, op.keywords))
@@ -33,7 +54,7 @@ def elementwise(t: Propagation, op: Operation) -> Shadow:
     ]
     shape = op.result.shape
     if len(operands) == 1 and operands[0][1].labels.shape == shape:
-        return operands[0][1]
+        return operands[0][1].without_constants() if is_random(op.func) else operands[0][1]
     if not operands:
         raise NotUnderstood
     base = _base(op.result, operands)
@@ -52,8 +73,12 @@ def _base(result: Tensor, operands: list[tuple[Tensor, Shadow]]) -> Tensor:
     """Return the labels of the operand that says most simply which channel every element of the result belongs to."""
     whole = [(operand, shadow.labels.expand(result.shape)) for operand, shadow in operands]
     moving = {d for _, labels in whole for d in changes(labels)}
-    full = [labels for own, labels in whole if all(_extent(own, result, d) == result.shape[d] for d in moving)]
-    if full and moving:
+    full = [
+        labels
+        for own, labels in whole
+        if changes(labels) and all(_extent(own, result, d) == result.shape[d] for d in moving)
+    ]
+    if full:
         return min(full, key=lambda labels: len(changes(labels)))
     return max(
         (labels for _, labels in whole),
@@ -96,7 +121,7 @@ def prelu(t: Propagation, op: Operation) -> Shadow:
 
 @rule(
     *("alias", "clone", "contiguous", "detach", "_to_copy", "to", "positive", "lift_fresh", "type_as"),
-    *("float", "double", "half"),
+    *("float", "double", "half", "bfloat16", "real", "resolve_conj", "resolve_neg", "to_dense"),
 )
 def same(t: Propagation, op: Operation) -> Shadow:
     """A copy, as it is or with another type of numbers."""

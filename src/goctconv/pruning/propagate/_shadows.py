@@ -43,8 +43,8 @@ class Shadow:
         """Return which places along a dimension are constants as a whole."""
         found = along(self.constant, dimension)
         if found is None:
-            found = along(tidy(self.constant), dimension)
-        return torch.zeros(self.constant.shape[dimension], dtype=torch.bool) if found is None else found
+            found = rows_along(tidy(self.constant), dimension).all(0)
+        return found
 
     def channels_along(self, dimension: int) -> Tensor:
         """Return the labels along a dimension, which must be the only one in which they change."""
@@ -167,11 +167,15 @@ class Shadows:
 
     def __init__(self) -> None:
         self._of: StorageMap[dict[Geometry, Shadow]] = StorageMap()
+        self._changed: StorageMap[bool] = StorageMap()
 
     def find(self, tensor: Tensor) -> Shadow | None:
         """Return a tensor's shadow, if it has one."""
         shadows = self._of.get(tensor)
-        return None if shadows is None else shadows.get(geometry_of(tensor))
+        if shadows is None:
+            return None
+        shadow = shadows.get(geometry_of(tensor))
+        return shadow if shadow is not None or not self._changed.get(tensor) else uniform(tensor.shape, FROZEN)
 
     def set(self, tensor: Tensor, shadow: Shadow) -> None:
         """Give a tensor a shadow."""
@@ -184,9 +188,18 @@ class Shadows:
         shadows[geometry_of(tensor)] = shadow
 
     def disturb_others(self, tensor: Tensor) -> list[Shadow]:
-        """Remove the constants of other tensors in the same memory, and return their shadows."""
+        """Note which constants of other tensors in the same memory are left, and return their shadows."""
+        self._changed.set(tensor, True)
         shadows, own = self._of.get(tensor) or {}, geometry_of(tensor)
+        made = shadows.get(own)
         for place, shadow in shadows.items():
-            if place != own:
-                shadows[place] = shadow.without_constants()
+            if place != own and compressed(shadow.constant).any():
+                if made is None or place.dtype != own.dtype or not tensor.numel():
+                    shadows[place] = shadow.without_constants()
+                    continue
+                flags = torch.zeros(tensor.untyped_storage().nbytes() // tensor.element_size(), dtype=torch.bool)
+                theirs = flags.as_strided(place.shape, place.stride, place.offset)
+                theirs.copy_(shadow.constant)
+                flags.as_strided(own.shape, own.stride, own.offset).copy_(made.constant)
+                shadows[place] = Shadow(shadow.labels, tidy(theirs))
         return [shadow for place, shadow in shadows.items() if place != own]

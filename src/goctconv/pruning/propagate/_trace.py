@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +15,20 @@ from ..._torch import map_tensors, parameters_of
 from ...graph import recording
 from .._copies import sharing_copy
 from .._inputs import Call, PruningError, copied, described, set_mode, tensors_of
-from . import _convolution, _indexing, _matmul, _normalization, _pointwise, _reduction, _view  # noqa: F401  # rules
+from . import (  # noqa: F401  # rules
+    _convolution,
+    _creation,
+    _elements,
+    _indexing,
+    _matmul,
+    _normalization,
+    _pointwise,
+    _recurrent,
+    _reduction,
+    _sampling,
+    _scans,
+    _view,
+)
 from ._context import Propagation
 from ._facts import Facts
 from ._shadows import FROZEN, uniform
@@ -29,18 +44,18 @@ class Pass(NamedTuple):
     Attributes:
         facts: What it tells about channels.
         idle: Modules with parameters that did not run.
-        outputs: The tensors that the model returned.
+        output: What the model returned, or what counts of it.
     """
 
     facts: Facts
     idle: list[str]
-    outputs: list[Tensor]
+    output: Any
 
 
 def trace(model: nn.Module, call: Call) -> Pass:
     """Run a model once; it is one to be thrown away."""
     try:
-        propagation, outputs = _run(model, call, Facts())
+        propagation, output = _run(model, call, Facts())
     except Exception as error:
         raise PruningError(
             f"the model does not run on {{example_inputs}} of shape {described(call)} ({type(error).__name__}: "
@@ -55,7 +70,7 @@ def trace(model: nn.Module, call: Call) -> Pass:
         and parameters_of(module)
         and not any((f"{path}.{name}" if path else name) in bound for name in parameters_of(module))
     ]
-    return Pass(facts, idle, outputs)
+    return Pass(facts, idle, output)
 
 
 def trace_heads(model: nn.Module, call: Call, facts: Facts) -> tuple[Facts, str]:
@@ -80,21 +95,48 @@ def trace_heads(model: nn.Module, call: Call, facts: Facts) -> tuple[Facts, str]
     return facts, problem
 
 
-def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, list[Tensor]]:
+def trace_again(model: nn.Module, call: Call, facts: Facts) -> Facts | None:
+    """Add what a pass with another input tells, such as one of a size at which other layers run; None if it fails."""
+    both = facts.continued()
+    both.consumers = [replace(consumer) for consumer in facts.consumers]
+    both.grouped = {consumer.weight: consumer for consumer in both.consumers if consumer.weight in facts.grouped}
+    try:
+        _run(sharing_copy(model).eval(), call, both)
+    except Exception:  # noqa: BLE001  # whatever a network raises
+        return None
+    return both
+
+
+def trace_others(model: nn.Module, calls: Sequence[Call], facts: Facts) -> Facts:
+    """Add what passes with further examples tell."""
+    for call in calls:
+        more = trace_again(model, call, facts)
+        if more is None:
+            trace(sharing_copy(model).eval(), call)  # says why
+            raise PruningError(f"the model cannot be followed on {{example_inputs}} of shape {described(call)}")
+        facts = more
+    return facts
+
+
+def trace_all(model: nn.Module, calls: Sequence[Call]) -> Facts:
+    """Return what forward passes with some examples tell; the model is left alone."""
+    return trace_others(model, calls[1:], trace(sharing_copy(model).eval(), calls[0]).facts)
+
+
+def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, Any]:
     modules = dict(model.named_modules())
     t = Propagation(modules, facts)
     torch.manual_seed(0)
     with torch.inference_mode():
-        args, keywords = copied(call)
-        for tensor in tensors_in((args, keywords)):
+        own = copied(call)
+        for tensor in tensors_in((own.args, own.keywords)):
             t.shadows.set(tensor, uniform(tensor.shape, FROZEN))
         with sourced_attributes(modules, t.sources.uses), recording(model, t) as t.tracer, t.sources:
-            output: Any = model(*args, **keywords)
-        outputs = list(tensors_of(output))
-        for tensor in outputs:
+            output = own.run(model)
+        for tensor in tensors_of(output):
             t.note_output(tensor)
         t.finish()
-    return t, outputs
+    return t, output
 
 
 def _enlarged(call: Call, factor: int) -> Call:

@@ -16,6 +16,7 @@ from ._shadows import Shadow, changes, compressed, tidy
 _AGREEMENT = {torch.float64: 1e-11}
 """By how much the values of a constant may differ from place to place, by dtype; 1e-5 for the others."""
 _SCALINGS = {"mul", "multiply", "div", "divide"}
+_CASTS = {"_to_copy", "to", "float", "half", "double", "type_as"}
 
 
 class Stored:
@@ -23,11 +24,16 @@ class Stored:
 
     Args:
         modules: Of the model, by path.
+
+    Attributes:
+        casts: Types of less precision that they were cast to.
     """
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
         self._scaled: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
+        self.casts: set[torch.dtype] = set()
+        self._cast: dict[int, tuple[Callable[[], Tensor | None], str]] = {}
         stores: list[tuple[str, Mapping[str, Tensor | None]]] = []
         stores += [(path, parameters_of(module)) for path, module in modules.items()]
         stores += [(path, buffers_of(module)) for path, module in modules.items()]
@@ -41,9 +47,10 @@ class Stored:
         if tensor.layout != torch.strided or not tensor.numel():
             return None
         name, stored = self._stored.get(_place(tensor), ("", None))
-        if stored is None or stored.shape != tensor.shape or stored.stride() != tensor.stride():
-            return None
-        return name
+        if stored is not None and stored.shape == tensor.shape and stored.stride() == tensor.stride():
+            return name
+        reference, name = self._cast.get(storage_key(tensor), (lambda: None, ""))
+        return name if reference() is tensor else None
 
     def weight_of(self, weight: Tensor) -> tuple[str, float] | None:
         """Return the name of the parameter that a weight is, and the number that it was multiplied by."""
@@ -53,8 +60,18 @@ class Stored:
         reference, name, factor = self._scaled.get(storage_key(weight), (lambda: None, "", 1.0))
         return (name, factor) if reference() is weight else None
 
-    def note_scaled(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
-        """Note a weight that is a parameter times a number; those are not followed element by element."""
+    def note_alias(self, name: str, args: tuple[Any, ...], result: Any) -> bool:
+        """Note a parameter that is cast to another type, or a weight that is one times a number.
+
+        Such weights are not followed element by element.
+        """
+        if name in _CASTS and isinstance(result, Tensor) and result is not args[0]:
+            cast = self.name_of(args[0])
+            if cast is not None and result.shape == args[0].shape:
+                self._cast[storage_key(result)] = (weakref.ref(result), cast)
+                if result.element_size() < args[0].element_size():
+                    self.casts.add(result.dtype)
+            return cast is not None
         if name not in _SCALINGS or len(args) < 2 or not isinstance(args[1], int | float):
             return False
         stored = self.name_of(args[0]) if isinstance(args[0], Tensor) and args[0].dim() > 1 else None
@@ -67,6 +84,7 @@ class Stored:
     def forget(self, tensor: Tensor) -> None:
         """Forget that a tensor, which was changed in place, was a scaled parameter."""
         self._scaled.pop(storage_key(tensor), None)
+        self._cast.pop(storage_key(tensor), None)
 
 
 class Constants(NamedTuple):
@@ -117,8 +135,29 @@ def constants_of(source: Tensor, shadow: Shadow, dimension: int) -> Constants:
     return Constants(constant, values)
 
 
+def agreeing(source: Tensor, shadow: Shadow) -> Shadow:
+    """Return a shadow with those constants only that are the same in all places of a channel."""
+    flags = tidy(shadow.constant)
+    if not compressed(flags).any():
+        return shadow
+    changing = changes(shadow.labels)
+    places = [d for d in range(source.dim()) if d not in changing]
+    if source.is_complex():
+        return shadow.without_constants()
+    if not places:
+        return shadow
+    values = source.double().cpu()
+    low, high = values.amin(places, keepdim=True), values.amax(places, keepdim=True)
+    agree = high - low <= _AGREEMENT.get(source.dtype, 1e-5) * low.abs()
+    for d in places:
+        flags = flags.narrow(d, 0, 1) if flags.stride(d) == 0 else flags.all(d, keepdim=True)
+    return Shadow(shadow.labels, (flags & agree).expand(source.shape))
+
+
 def only_where(source: Tensor, shadow: Shadow, value: float) -> Shadow:
     """Return a shadow with those constants only that have a value."""
+    if not source.dim():
+        return Shadow(shadow.labels, shadow.constant & (source == value).cpu())
     flags = tidy(shadow.constant)
     if not compressed(flags).any():
         return shadow

@@ -155,6 +155,8 @@ class _Solver:
                 self.stay(group[None], blame.of(consumer, int(group)))
             if not self._may_fold(consumer):
                 self.stay(of[significant], Reason("no_bias", consumer.module))
+            if consumer.mean is not None and (not self._may_fold(consumer) or self.facts.uses[consumer.weight] != 1):
+                self.stay(self.decision.of(consumer.mean), Reason("counted", consumer.module, "a mean"))
         changed = True
         while changed:
             balanced = self._balance() | self._follow() | self._attributes() | self._elements()
@@ -262,7 +264,7 @@ def _significant(consumer: Consumer, weight: Tensor) -> NDArray[np.bool_]:
     chosen = np.flatnonzero(constant)
     if not len(chosen) or not consumer.is_plain or consumer.groups > 1:
         return constant
-    weight = weight.detach()
+    weight = weight.detach().transpose(0, 1) if consumer.is_transposed else weight.detach()
     columns = weight.index_select(1, torch.from_numpy(chosen).to(weight.device))
     effect = _absolute(columns, range(2, weight.dim())).amax(0).double().cpu() * consumer.values[chosen].abs()
     largest = max(abs(float(bound)) for bound in weight.aminmax())

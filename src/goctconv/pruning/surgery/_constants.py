@@ -16,6 +16,8 @@ def moves_of(facts: Facts, decision: Decision, stored: dict[str, Tensor], shapes
     """Return what must be added for the constants that go, and note biases that are needed for it."""
     moves = Moves()
     for index, consumer in enumerate(facts.consumers):
+        if consumer.mean is not None and decision.number_kept(consumer.mean) < len(consumer.mean):
+            moves.factors[consumer.weight] = decision.number_kept(consumer.mean) / len(consumer.mean)
         going = ~decision.kept(consumer.inputs) & consumer.constant.numpy() & (consumer.values.numpy() != 0)
         if not going.any() or not consumer.is_plain:
             continue
@@ -24,7 +26,10 @@ def moves_of(facts: Facts, decision: Decision, stored: dict[str, Tensor], shapes
             part = np.flatnonzero(going[group * size : (group + 1) * size])
             share = _Share(consumer, int(group), part, stored[consumer.weight].detach())
             representative = decision.representatives.get((index, int(group)))
-            if not consumer.padded:
+            if consumer.is_transposed:
+                if representative is not None:
+                    _merge_rows(moves, share, representative)
+            elif not consumer.padded:
                 _fold(moves, facts, share, stored, decision.kept(consumer.outputs), shapes)
             elif representative is not None:
                 _merge(moves, share, representative - int(group) * size)
@@ -41,7 +46,7 @@ class _Share:
         self.all_values = consumer.values[group * size : (group + 1) * size]
         self.values = self.all_values[part]
         index = torch.from_numpy(part).to(weight.device)
-        self.columns = weight[self.rows].index_select(1, index).double().cpu()
+        self.columns = weight[self.rows].index_select(0 if consumer.is_transposed else 1, index).double().cpu()
         self.weight = weight
 
 
@@ -50,7 +55,14 @@ def _merge(moves: Moves, share: _Share, representative: int) -> None:
     factors = share.values / share.all_values[representative]
     added = torch.zeros(share.weight[:, 0].shape, dtype=torch.float64)
     added[share.rows] = torch.einsum("oi...,i->o...", share.columns, factors)
-    moves.columns.setdefault(share.consumer.weight, []).append((representative, added))
+    moves.columns.setdefault(share.consumer.weight, []).append((1, representative, added))
+
+
+def _merge_rows(moves: Moves, share: _Share, representative: int) -> None:
+    """Do the same in a transposed convolution, whose weight has a row for every input."""
+    factors = share.values / share.consumer.values[representative]
+    added = torch.einsum("io...,i->o...", share.columns, factors)
+    moves.columns.setdefault(share.consumer.weight, []).append((0, representative, added))
 
 
 def _fold(

@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._torch import BatchNorm, ConvNd, ConvTransposeNd, buffers_of, children_of, parameters_of
+from ..._torch import (
+    BatchNorm,
+    ConvNd,
+    ConvTransposeNd,
+    InstanceNorm,
+    buffers_of,
+    children_of,
+    flat_weights_of,
+    parameters_of,
+    set_flat_weights,
+)
 from ._shapes import Moves, Shapes, cut_like
 
 
@@ -30,7 +40,7 @@ class Surgery:
         replaced: dict[int, Tensor] = {}
         for name, length in shapes.biases.items():
             self._add_bias(name, length)
-        touched = {*shapes.rows, *shapes.grouped, *moves.offsets, *moves.columns}
+        touched = {*shapes.rows, *shapes.grouped, *moves.offsets, *moves.columns, *moves.factors, *shapes.positions}
         modules = dict(self._model.named_modules())
         for name, module, attribute, tensor in _every_tensor(modules):
             if id(tensor) in replaced:
@@ -61,17 +71,20 @@ class Surgery:
         elif name in moves.columns and name in shapes.grouped:
             precise = tensor.double()  # not the tensor itself: that would be a float64 one
             precise = precise.clone() if precise is tensor else precise
-            for column, added in moves.columns[name]:
-                precise[:, column] += added.to(tensor.device)
+            for dimension, column, added in moves.columns[name]:
+                precise.select(dimension, column).add_(added.to(tensor.device))
             cut = cut_like(name, precise, shapes).to(tensor.dtype)
         else:
             cut = cut_like(name, tensor, shapes)
             rows = shapes.rows.get(name, {})
-            for column, added in moves.columns.get(name, []):
+            for dimension, column, added in moves.columns.get(name, []):
                 cut = cut.clone() if cut is tensor else cut
-                place = rows[1].index(column) if 1 in rows else column
-                more = added[rows[0]] if 0 in rows else added
-                cut[:, place] = (cut[:, place].double() + more.to(tensor.device)).to(tensor.dtype)
+                place = rows[dimension].index(column) if dimension in rows else column
+                more = added[rows[1 - dimension]] if 1 - dimension in rows else added
+                chosen = cut.select(dimension, place)
+                chosen.copy_((chosen.double() + more.to(tensor.device)).to(tensor.dtype))
+        if name in moves.factors:
+            cut = (cut.double() * moves.factors[name]).to(tensor.dtype)
         if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
             return cut.contiguous(memory_format=torch.channels_last)
         return cut.contiguous()
@@ -141,8 +154,23 @@ class Surgery:
             size = module.weight if module.weight is not None else module.running_mean
             if size is not None:
                 self._set(module, "num_features", len(size))
+        elif isinstance(module, InstanceNorm) and weight is not None:
+            self._set(module, "num_features", len(weight))
         elif isinstance(module, nn.PReLU) and weight is not None:
             self._set(module, "num_parameters", len(weight))
+        elif isinstance(module, nn.RNNBase | nn.RNNCellBase):
+            self._measure_recurrent(module)
+
+    def _measure_recurrent(self, module: nn.RNNBase | nn.RNNCellBase) -> None:
+        """Set a recurrent layer's width to that of its weights, and the list of them that it keeps."""
+        found = parameters_of(module)
+        weight = found.get("weight_ih_l0", found.get("weight_ih"))
+        if weight is not None:
+            self._set(module, "input_size", weight.shape[1])
+        if isinstance(module, nn.RNNBase):
+            before = flat_weights_of(module)
+            self._undo.append(lambda: set_flat_weights(module, before))
+            set_flat_weights(module, flat_weights_of(module, anew=True))
 
 
 def _with_containers(module: nn.Module) -> Iterator[nn.Module]:

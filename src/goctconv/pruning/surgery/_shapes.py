@@ -26,6 +26,7 @@ class Shapes:
             become a list of numbers, of pieces that now differ.
         widths: Channels that come in by module, for modules that have ``resize_channels``.
         sizes: The sizes before cutting, by tensor and dimension.
+        positions: New positions by old ones, by stored tensor of positions; -1 for those that are gone.
     """
 
     rows: dict[str, dict[int, list[int]]] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Shapes:
     attributes: dict[str, dict[str, int | list[int]]] = field(default_factory=dict)
     widths: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, dict[int, int]] = field(default_factory=dict)
+    positions: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,14 +45,16 @@ class Moves:
 
     Attributes:
         offsets: What is added to a bias, or to a running mean.
-        columns: Which columns of a weight get something added, and what.
+        columns: Which columns of a weight get something added, and what: its dimension, its place in it, and that.
+        factors: What weights are multiplied by that read a mean of channels.
     """
 
     offsets: dict[str, Tensor] = field(default_factory=dict)
-    columns: dict[str, list[tuple[int, Tensor]]] = field(default_factory=dict)
+    columns: dict[str, list[tuple[int, int, Tensor]]] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.offsets or self.columns)
+        return bool(self.offsets or self.columns or self.factors)
 
 
 def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
@@ -73,6 +77,10 @@ def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
         if sliced is not None:
             others = tuple(d for d in range(goes.ndim) if d != sliced)
             shapes.rows.setdefault(name, {})[sliced] = np.flatnonzero(~goes.all(axis=others)).tolist()
+    for name, labels in facts.positions.items():
+        stays = decision.kept(labels)
+        if not stays.all():
+            shapes.positions[name] = np.where(stays, np.cumsum(stays) - 1, -1).tolist()
     _groups_into(shapes, facts, decision, model)
     for (module, attribute), value in _attributes(facts, decision).items():
         shapes.attributes.setdefault(module, {})[attribute] = value
@@ -82,7 +90,8 @@ def shapes_of(facts: Facts, decision: Decision, model: nn.Module) -> Shapes:
 def _groups_into(shapes: Shapes, facts: Facts, decision: Decision, model: nn.Module) -> None:
     """Add what changes of grouped and depthwise convolutions."""
     for name, consumer in facts.grouped.items():
-        kept = decision.kept(consumer.inputs).reshape(consumer.groups, -1)
+        columns = consumer.outputs if consumer.is_transposed else consumer.inputs
+        kept = decision.kept(columns).reshape(consumer.groups, -1)
         if not kept.all():
             shapes.grouped[name] = [np.flatnonzero(row).tolist() for row in kept]
     for name, labels in facts.depthwise.items():
@@ -108,6 +117,8 @@ def _attributes(facts: Facts, decision: Decision) -> dict[tuple[str, str], int |
 
 def cut_like(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
     """Return the part that is left of a tensor of a name."""
+    if name in shapes.positions:
+        tensor = torch.tensor(shapes.positions[name], device=tensor.device, dtype=tensor.dtype)[tensor.long()]
     if name in shapes.grouped:
         return _cut_groups(tensor, shapes.rows.get(name, {}).get(0), shapes.grouped[name])
     for dimension, kept in shapes.rows.get(name, {}).items():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from goctconv.pruning import PruningResult, plan_pruning, prune_channels
 from reference.masking import largest_difference, mask_, prepared
 from reference.random_networks import Drawn, networks
-from reference.zoo.blocks import Activated, Chunked
+from reference.zoo.blocks import Activated, Chunked, Shuffled
 
 EXAMPLE = torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
@@ -31,10 +31,21 @@ def _grouped(groups: int) -> nn.Module:
     return Activated(nn.Conv2d(24, 24, 1, groups=groups, bias=False), nn.ReLU())
 
 
+def _activated_half() -> nn.Module:
+    return Activated(nn.Conv2d(12, 12, 1), nn.ReLU())
+
+
 MIDDLES = {
     "grouped": lambda: [_grouped(4)],
     "grouped in other ways": lambda: [_grouped(4), _grouped(6), _grouped(2)],
     "chunk": lambda: [Chunked(Activated(nn.Conv2d(12, 12, 1, groups=3), nn.ReLU()))],
+    "shuffle": lambda: [_grouped(4), Shuffled(4), _grouped(4)],
+    "shuffled halves": lambda: [
+        nn.ChannelShuffle(2),
+        Chunked(_activated_half()),
+        Shuffled(2),
+        Chunked(_activated_half()),
+    ],
     "halves": lambda: [Halves()],
     "chunk of halves": lambda: [Halves(), Chunked(Activated(nn.Conv2d(12, 12, 1), nn.ReLU())), _grouped(3)],
 }
@@ -64,7 +75,7 @@ def test_what_is_masked_goes(middle: str, groups: bool) -> None:
     channels = sum(module.num_features for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     result = prune_channels(model, EXAMPLE, ratio=0.3, groups=groups, balance=True)
     assert result.report.share == 1
-    assert abs(result.report.masked - 0.3 * channels) <= 6
+    assert abs(result.report.masked - 0.3 * channels) <= 8
     _assert_exact(model, result, torch.randn(2, 3, 7, 12, dtype=torch.float64))
 
 

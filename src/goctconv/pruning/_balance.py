@@ -16,9 +16,9 @@ from .propagate import FIRST, Facts, Follow
 from .solve import Groups, components, equal_pieces, lists_of
 
 _Channel = tuple[str, int]  # of a BatchNorm
-_CAPS = (1, 2, 4, 0)
+_CAPS = (1, 3, 0)
 """Sizes of a package that are tried, in units of the smallest one that the lengths of pieces allow; 0 for any."""
-_FAILURES = 8  # in a row, after which the rest of a family stays
+_FAILURES = 2  # in a row, after which the rest of a family stays
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ class _Packages:
         """Give the constraints; of components that have several units, one for each of those."""
         seen = set()
         matrices = [pieces for pieces, _ in equal_pieces(facts, found, lists_of(facts))]
-        for matrix in [*matrices, *_proportions(facts, found)]:
+        slots = [found[side_by_side.numpy()][:, None] for rows in facts.slots for side_by_side in rows]
+        for matrix in [*matrices, *_proportions(facts, found), *slots]:
             for rank in range(max((len(self.of[group]) for group in matrix.reshape(-1).tolist()), default=0)):
                 pieces = [self._units_at(row, rank, stuck) for row in matrix.tolist()]
                 key = frozenset(frozenset(piece.items()) for piece in pieces)
@@ -188,8 +189,9 @@ class _Packages:
             yield from self._searched(family, indices)
 
     def _searched(self, family: list[int], indices: Sequence[int]) -> Iterator[list[int]]:
-        smallest = math.gcd(*(self.constraints[index].length for index in indices))
-        limit = 50 + 4 * sum(len(self.constraints[index].pieces) for index in indices)
+        lengths = [self.constraints[index].length for index in indices]
+        smallest = math.gcd(*(length for length in lengths if length > 1)) or 1  # slots are of one
+        limit = 50 + sum(len(self.constraints[index].pieces) for index in indices)
         failures = 0
         for seed in family:
             if seed not in self.free or failures == _FAILURES:
@@ -239,7 +241,7 @@ class _Search:
     def _fits(self, unit: int, more: int = 0) -> bool:
         return all(
             self.counts.get(index, {piece: 0})[piece] + more * often
-            <= self.share * self.packages.constraints[index].length + 1e-9
+            <= max(self.share * self.packages.constraints[index].length + 1e-9, 1)
             for index, piece, often in self.packages.hits[unit]
         )
 
@@ -255,7 +257,7 @@ class _Search:
                 units = {unit for unit in units.difference(self.units) if self._fits(unit, 1)}
                 if best is None or len(units) < len(best):
                     best = sorted(units, key=self._cost)
-                if not best:
+                if len(best) < 2:  # no choice
                     return best
         return best
 

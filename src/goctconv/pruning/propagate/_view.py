@@ -9,9 +9,11 @@ from ...graph import Operation
 from .._reasons import Reason
 from ._context import Propagation, rule
 from ._facts import Blocks
-from ._shadows import NotUnderstood, Shadow, changes, joined, reshaped, rows_along, tidy
+from ._shadows import NotUnderstood, Shadow, changes, compressed, joined, reshaped, rows_along, tidy
 from ._sizes import Source
 from ._values import tensors_in
+
+_OUTER_AND_INNER = 2  # dimensions
 
 
 def moved(t: Propagation, op: Operation) -> list[Shadow]:
@@ -47,6 +49,8 @@ def channel_shuffle(t: Propagation, op: Operation) -> list[Shadow]:
     """Channels of several groups in turns."""
     pieces = rows_along(t.input(op).labels, 1).chunk(op.args[1], dim=1)
     t.facts.blocks.append(Blocks(list(torch.cat(pieces)), t.reason("balance", op)))
+    if len(pieces[0]) == 1:
+        t.facts.slots.append(torch.cat(pieces).T)
     return moved(t, op)
 
 
@@ -70,6 +74,8 @@ def view(t: Propagation, op: Operation) -> Shadow:
     before, shape = t.input(op), op.result.shape
     after = Shadow(tidy(reshaped(before.labels, shape)), tidy(reshaped(before.constant, shape)))
     changing = changes(after.labels)
+    if len(changing) < len(changes(before.labels)):
+        _note_slots(t, before.labels)
     sizes, sources = _sizes(t, op, len(shape))
     reason = t.reason("size", op, f" into {tuple(shape)}")
     for d, source in enumerate(sources):
@@ -84,6 +90,15 @@ def view(t: Propagation, op: Operation) -> Shadow:
             balance = Reason("balance", reason.layer, reason.by)
             t.note_rows(rows_along(after.labels, follows[0]), balance)
     return after
+
+
+def _note_slots(t: Propagation, labels: Tensor) -> None:
+    """Note what stands side by side when a transposed tensor is flattened, as channel shuffles do."""
+    slots = compressed(labels).squeeze()
+    if slots.dim() == _OUTER_AND_INNER and any(
+        len(blocks.labels) == slots.shape[1] and torch.equal(blocks.labels[0], slots[:, 0]) for blocks in t.facts.blocks
+    ):
+        t.facts.slots.append(slots)
 
 
 def _note_sizes(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # the usual name
+import torchvision
 from torch import Tensor, nn
 
 from goctconv.graph import is_pointwise
@@ -222,6 +223,37 @@ LAST: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def test_constants_of_transposed_convolutions(name: str) -> None:
     make, removed = LAST[name]
     assert pruned(lambda _, x: x, positive=True, dimensions=2, last=make).report.removed >= removed
+
+
+def test_channels_beside_constant_ones() -> None:
+    """A shortcut of a residual network that is widened with zeros."""
+
+    def widened(self: Any, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 2, 3)) + F.pad(x.flip(2), (0, 0, 2, 3))
+
+    assert pruned(widened, width=WIDTH + 5).report.removed == MASKED
+
+
+def test_deformable_convolutions() -> None:
+    class Deformed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.offset = nn.Conv2d(WIDTH, 18, 3, padding=1)
+            self.conv = torchvision.ops.DeformConv2d(WIDTH, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x, self.offset(x).tanh())
+
+    assert pruned(lambda _, x: x, positive=True, dimensions=2, last=Deformed).report.removed == MASKED - 1
+    assert pruned(lambda _, x: x, dimensions=2, last=Deformed).report.removed == MASKED
+
+
+def test_regions() -> None:
+    def regions(_: Any, x: Tensor) -> Tensor:
+        boxes = [torch.tensor([[1.0, 2.0, 9.0, 8.0], [-3.0, 0.0, 5.0, 5.0]], dtype=x.dtype)] * len(x)
+        return torchvision.ops.roi_align(x, boxes, (3, 3))
+
+    assert pruned(regions, positive=True, dimensions=2).report.removed == MASKED - 1
 
 
 @pytest.mark.parametrize("positive", [False, True])

@@ -228,7 +228,7 @@ def test_constants_of_transposed_convolutions(name: str) -> None:
 def test_channels_beside_constant_ones() -> None:
     """A shortcut of a residual network that is widened with zeros."""
 
-    def widened(self: Any, x: Tensor) -> Tensor:
+    def widened(_: Any, x: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 2, 3)) + F.pad(x.flip(2), (0, 0, 2, 3))
 
     assert pruned(widened, width=WIDTH + 5).report.removed == MASKED

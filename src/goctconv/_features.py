@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex, TypeAlias
 from torch import Tensor
 
 from ._checks import ArgumentError, ArgumentTypeError
-from ._torch import is_tracing
+from ._torch import is_placeholder, is_tracing
 
 Features: TypeAlias = tuple[Tensor, ...]
 """Features of several scales: one (B, C, H, W) tensor each, finest first; an absent scale is a (B, 0, h, w) one."""
@@ -74,6 +74,9 @@ def parse_reductions(reductions: Sequence[int], scales: int, name: str) -> tuple
 
 def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None], *, plain: bool) -> Features:
     """Return the input of a layer as a tuple of tensors, having checked kind, number of scales and channels."""
+    if is_placeholder(features):  # of torch.fx: it has neither a type nor a length
+        proxy: Any = features
+        return (proxy,) if plain else tuple(proxy[scale] for scale in range(len(widths)))
     expected = f"a tuple of {len(widths)} tensors, one per scale"
     if plain and isinstance(features, Tensor):
         features = (features,)
@@ -84,13 +87,17 @@ def as_features(features: Tensor | Sequence[Tensor], widths: Sequence[int | None
     elif isinstance(features, Tensor):
         cure = "wrap it in a tuple, or make the layer with an integer of channels"
         raise ArgumentTypeError("features", features, expected, cure)
-    elif not isinstance(features, (tuple, list)) or not all(isinstance(x, Tensor) for x in features):
+    elif not isinstance(features, (tuple, list)) or not all(map(_is_tensor, features)):
         raise ArgumentTypeError("features", _described(features), expected)
     if len(features) != len(widths):
         raise ScaleError("features", _described(features), f"{len(widths)} scales with {tuple(widths)} channels")
-    if checks_enabled():
+    if checks_enabled(*features):
         _check_shapes(features, widths)
     return tuple(features)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor) or is_placeholder(value)
 
 
 def _check_shapes(features: Sequence[Tensor], widths: Sequence[int | None]) -> None:
@@ -158,6 +165,6 @@ def absent(like: Tensor, size: Size) -> Tensor:
     return like.new_empty((like.shape[0], 0, *size))
 
 
-def checks_enabled() -> bool:
-    """Whether sizes are Python integers now: under tracing they are symbols, and a comparison would be recorded."""
-    return not is_tracing()
+def checks_enabled(*values: object) -> bool:
+    """Whether sizes of tensors can be compared now: under tracing that would be recorded, and of proxies fails."""
+    return not (is_tracing() or any(map(is_placeholder, values)))

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 import torch
-from torch import Tensor, _jit_internal, _ops, nn
+from torch import Tensor, _jit_internal, _ops, fx, nn
 from torch._subclasses import fake_tensor
 from torch.autograd import forward_ad
 from torch.jit._trace import is_tracing as _is_tracing
@@ -299,6 +299,21 @@ without_function_modes: Callable[[], AbstractContextManager[None]] = torch._C.Di
 
 is_tracing: Callable[[], bool] = _is_tracing
 """Whether `torch.jit.trace` runs the code, as the older ONNX exporter does."""
+
+
+def is_placeholder(value: object) -> bool:
+    """Whether a value stands for one that only the graph will have that `torch.fx.symbolic_trace` records."""
+    return isinstance(value, fx.Proxy)
+
+
+def larger(a: int, b: int) -> int:
+    """Return the larger of two sizes, which may be symbols, or proxies of `torch.fx`."""
+    return max(a, b) if is_tracing() else cast("int", torch.sym_max(a, b))  # sizes that are traced are tensors
+
+
+def smaller(a: int, b: int) -> int:
+    """Return the smaller of two sizes, as `larger`."""
+    return min(a, b) if is_tracing() else cast("int", torch.sym_min(a, b))
 
 
 def is_compiled(model: object) -> bool:

@@ -338,3 +338,15 @@ def test_export_with_dynamic_sizes(layer):
     for size, images in (((48, 80), 2), ((32, 64), 1), ((96, 32), 3)):
         other = layer.features(size, images)
         assert_close(program.module()(other), module(other), 1e-6)
+
+
+@every_layer
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_symbolic_trace(layer, training):
+    """The graph of torch.fx holds every convolution, and takes any sizes that the layer takes."""
+    module, features = layer.ready().train(training), layer.features()
+    graph = torch.fx.symbolic_trace(copy.deepcopy(module))
+    convs = {name for name, child in module.named_modules() if type(child) is nn.Conv2d}
+    assert convs <= {node.target for node in graph.graph.nodes if node.op == "call_module"}
+    for given in (features, layer.features((32, 48), 3)):
+        assert_close(graph(given), module(given), 1e-5)

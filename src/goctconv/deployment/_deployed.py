@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from typing_extensions import Self
 
-from .._torch import ObservedModule, is_tracing, map_tensors, tensors_in
+from .._torch import ObservedModule, is_placeholder, is_tracing, map_tensors, tensors_in
 
 _ATTRIBUTES = frozenset({
     "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
@@ -107,7 +107,15 @@ class DeployedModel(ObservedModule):
         return super().train(mode)
 
     def forward(self, x: Any = None, /, *args: Any, **kwargs: Any) -> Any:
-        """Return what the network returns, of the arguments that it takes; the first is usually the image."""
+        """Return what the network returns, of the arguments that it takes; the first is usually the image.
+
+        Raises:
+            ValueError: `torch.fx` traces the network.
+        """
+        if is_placeholder(args):
+            raise ValueError(
+                "a deployed network cannot be traced by torch.fx: trace the one it was made from, or use torch.export"
+            )
         if x is not None or args:
             args = (x, *args)
         run: Any = self.network

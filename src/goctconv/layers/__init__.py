@@ -15,3 +15,4 @@ from ._per_scale import PerScale as PerScale
 from ._per_scale import SelectScale as SelectScale
 from ._prelu import PReLU as PReLU
 from ._simplified import SimplifiedGOctConv as SimplifiedGOctConv
+from .conversion import octave as octave

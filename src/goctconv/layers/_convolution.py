@@ -133,7 +133,7 @@ def resolve_padding(
 def convolve(conv: nn.Module, x: Tensor) -> Tensor:
     """Convolve, having checked that a padding made of the image itself finds enough of it."""
     layer = cast("nn.Conv2d", conv)
-    if layer.padding_mode in {"reflect", "circular"} and checks_enabled():
+    if layer.padding_mode in {"reflect", "circular"} and checks_enabled(x):
         needed = tuple(d * (k - 1) - d * (k - 1) // 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
         least = tuple(n + (layer.padding_mode == "reflect") for n in needed)
         if any(side < n for side, n in zip(spatial_size(x), least, strict=True)):
@@ -150,7 +150,7 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
 def halve(x: Tensor, width: int) -> Tensor:
     """Average-pool 2x2 with stride 2, the stride of all layers here; a scale without channels only shrinks."""
     height, length = spatial_size(x)
-    if checks_enabled() and min(height, length) < 2:
+    if checks_enabled(x) and min(height, length) < 2:
         raise ScaleError("stride", 2, problem=f"needs every scale to have at least 2x2 pixels, got {(height, length)}")
     return avg_pool(x, 2) if width else absent(x, (height // 2, length // 2))
 

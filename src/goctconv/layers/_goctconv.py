@@ -201,7 +201,7 @@ class GOctConv(ScaleLayer):
         known = dict(zip(self.in_reductions, map(spatial_size, inputs), strict=True))
         finest, first = spatial_size(inputs[0]), self.in_reductions[0]
         sizes = [known.get(reduction) or reduced_size(finest, first, reduction) for reduction in self.out_reductions]
-        if checks_enabled():
+        if checks_enabled(*given):
             if self.downsample != "bilinear":
                 check_pooled_sizes(given, self.in_reductions)
             check_at_least_a_pixel("input", [spatial_size(x) for x in inputs], given)

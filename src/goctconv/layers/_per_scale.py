@@ -8,6 +8,7 @@ from torch.nn.parameter import is_lazy
 
 from .._checks import ArgumentTypeError, check_integer
 from .._features import Channels, Features, ScaleError, as_features, checks_enabled
+from .._torch import is_placeholder
 from ._convolution import Kernels
 from ._layer import ScaleLayer
 
@@ -99,7 +100,7 @@ class PerScale(ScaleLayer):
     def compute_scale(self, scale: int, x: Tensor, kernels: Kernels) -> Tensor:  # noqa: ARG002
         """Return what the module of a scale makes of it."""
         module = self._modules.get(str(scale))
-        if module is None or (checks_enabled() and not x.shape[1]):
+        if module is None or (checks_enabled(x) and not x.shape[1]):
             return x
         output: Tensor = module(x)
         return output
@@ -142,6 +143,8 @@ class SelectScale(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """Return the chosen scale."""
+        if is_placeholder(features):
+            return features[self.index]
         if not isinstance(features, (tuple, list)):
             raise ArgumentTypeError(
                 "features", features, "a tuple of tensors, one per scale", "a plain tensor needs no SelectScale"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # the usual name
 from torch import Tensor, nn
 
-from .._torch import is_scripting, is_tracing
+from .._torch import is_placeholder, is_scripting, is_tracing
 
 
 class PReLU(nn.PReLU):
@@ -44,7 +44,7 @@ class PReLU(nn.PReLU):
 
 def _pays(x: Tensor, weight: Tensor) -> bool:
     """Whether a gradient will be computed on a processor."""
-    if not torch.is_grad_enabled() or is_tracing():
+    if not torch.is_grad_enabled() or is_tracing() or is_placeholder(x):
         return False
     return x.device.type == "cpu" and x.dim() > 1 and (x.requires_grad or weight.requires_grad)
 

@@ -15,7 +15,7 @@ from ..graph import Cost, measuring_cost
 from ._copies import sharing_copy
 from ._inputs import Call, copied
 from ._metadata import stage_shapes
-from ._verify import Checked, Run, Verifier, outputs_of
+from ._verify import Checked, Run, Verifier, output_of
 from .propagate import Facts
 
 
@@ -27,9 +27,9 @@ class Runner:
 
     def check(self, slim: nn.Module, _: dict[str, list[int]]) -> Checked:
         """Run a network, and measure that."""
-        run = Run([], Cost(), {})
+        run = Run(None, Cost(), {})
         with measuring_cost(slim) as run.cost, stage_shapes(slim) as run.shapes:
-            run.outputs = outputs_of(slim, self._call)
+            run.output = output_of(slim, self._call)
         return Checked({}, run)
 
 
@@ -39,7 +39,7 @@ class Grounds:
 
     Attributes:
         masked: The masked network.
-        call: The example.
+        calls: The examples.
         facts: About the masked network.
         verifier: Compares others with it.
         is_double: Whether all of that is in float64, though the model is not.
@@ -47,7 +47,7 @@ class Grounds:
     """
 
     masked: nn.Module
-    call: Call
+    calls: list[Call]
     facts: Facts
     verifier: Verifier
     is_double: bool = False
@@ -73,7 +73,7 @@ class Grounds:
             torch.set_default_dtype(before)
 
 
-def doubled(model: nn.Module, call: Call) -> tuple[nn.Module, Call]:
+def doubled(model: nn.Module, calls: list[Call]) -> tuple[nn.Module, list[Call]]:
     """Return a copy of a model, and inputs, in float64: its outputs differ from another's by more than rounding only.
 
     Autocast leaves float64 as it is, and what sorts near-equal numbers sorts them alike.
@@ -82,4 +82,4 @@ def doubled(model: nn.Module, call: Call) -> tuple[nn.Module, Call]:
     def cast(tensor: Tensor) -> Tensor:
         return tensor.double() if tensor.is_floating_point() else tensor
 
-    return copy.deepcopy(model).double(), map_tensors(cast, copied(call))
+    return copy.deepcopy(model).double(), [map_tensors(cast, copied(call)) for call in calls]

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError
 from ..graph import unwrapped
-from ._copies import sharing_copy
-from ._inputs import as_call, batch_norms, check_devices, quiet
-from .propagate import FIRST, Facts, trace
+from ._inputs import as_calls, batch_norms, check_devices, quiet
+from .propagate import FIRST, Facts, trace_all
 from .solve import components
 
 
@@ -131,11 +130,11 @@ def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
         >>> groups.count, groups.group_lasso(model).shape
         (2880, torch.Size([]))
     """
-    inner, call = unwrapped(model), as_call(example_inputs)
+    inner, calls = unwrapped(model), as_calls(example_inputs)
     batch_norms(inner)
-    check_devices(inner, call)
+    check_devices(inner, calls)
     with torch.no_grad(), quiet():
-        return groups_of(trace(sharing_copy(inner).eval(), call).facts)
+        return groups_of(trace_all(inner, calls))
 
 
 def groups_of(facts: Facts) -> ChannelGroups:

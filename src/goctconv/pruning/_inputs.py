@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +25,21 @@ _CHUNK = 1 << 15  # elements that are summed at once, as many as fit into a proc
 _SMALL = 1 << 12  # elements at most of tensors that are summed together
 _AGREEMENT = 1e-12  # of sums in another order, as a share of what they can be at most
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+Selector: TypeAlias = "Callable[[Any], Any]"
+"""A function of what a model returns that returns what counts of it."""
+
+
+class Call(NamedTuple):
+    """The arguments of a call of a model, and what counts of what it returns; None: all of it."""
+
+    args: tuple[Any, ...]
+    keywords: dict[str, Any]
+    outputs: Selector | None = None
+
+    def run(self, model: nn.Module) -> Any:
+        """Call a model, and return what counts."""
+        output = model(*self.args, **self.keywords)
+        return output if self.outputs is None else self.outputs(output)
 
 
 class PruningError(RuntimeError):
@@ -53,21 +67,34 @@ class PruningError(RuntimeError):
         return self.text()
 
 
-def as_call(example_inputs: Any) -> Call:
-    """Return arguments and keywords of a call: a tensor, a tuple of arguments, or a dict of keywords."""
-    expected = "a tensor, a tuple of arguments or a dict of keyword arguments"
+def as_calls(example_inputs: Any, outputs: Selector | None = None) -> list[Call]:
+    """Return calls: of a tensor, a tuple of arguments, or a dict of keywords; of a list, one for each of its items."""
+    if outputs is not None and not callable(outputs):
+        raise ArgumentTypeError(
+            "outputs", outputs, "a function of what the model returns", "such as lambda out: out[0]"
+        )
+    if not isinstance(example_inputs, list):
+        return [_as_call(example_inputs, outputs)]
+    if not example_inputs:
+        raise ArgumentError("example_inputs", example_inputs, problem="has no call", cure="pass one or more")
+    return [_as_call(item, outputs, "pass (a, b) for two arguments of one call") for item in example_inputs]
+
+
+def _as_call(example_inputs: Any, outputs: Selector | None, cure: str = "such as torch.zeros(1, 3, 224, 224)") -> Call:
+    expected = "a tensor, a tuple of arguments, a dict of keyword arguments, or a list of such calls"
     if isinstance(example_inputs, Mapping):
-        call: Call = ((), dict(example_inputs))
+        call = Call((), dict(example_inputs), outputs)
     elif isinstance(example_inputs, list):
-        cure = "pass (a, b) for two arguments, and ([a, b],) for one argument that is a list"
-        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
+        raise ArgumentTypeError(
+            "example_inputs", example_inputs, expected, "pass ([a, b],) for an argument that is a list"
+        )
     elif isinstance(example_inputs, tuple):
-        call = (example_inputs, {})
+        call = Call(example_inputs, {}, outputs)
     else:
-        call = ((example_inputs,), {})
+        call = Call((example_inputs,), {}, outputs)
     tensors = tensors_in(call)
     if not tensors:
-        raise ArgumentTypeError("example_inputs", example_inputs, expected, "such as torch.zeros(1, 3, 224, 224)")
+        raise ArgumentTypeError("example_inputs", example_inputs, expected, cure)
     for tensor in tensors:
         if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
             problem = "has values that are NaN or infinite, which hide what a model computes"

@@ -15,10 +15,11 @@ from .._torch import tensors_in
 from ..graph import Selection, compare_timings, unwrapped
 from ._copies import independent_copy, sharing_copy
 from ._criteria import Criterion
-from ._inputs import Call, as_call, copied, quiet
+from ._inputs import Call, Selector, as_calls, copied, quiet
 from ._plan import PruningPlan
 from ._report import PruningReport
 from ._search import BnBias, Found, Options, Scope, search
+from ._verify import Compare
 from .surgery import Names, Surgery, transfer_optimizer
 
 _ROUNDS = 8  # of timing
@@ -80,6 +81,8 @@ def plan_pruning(
     keep: Selection = (),
     round_to: int | None = None,
     min_channels: int = 1,
+    outputs: Selector | None = None,
+    compare: float | Compare | None = None,
 ) -> PruningPlan:
     """Find the channels that `prune_channels` would remove; the model is not changed.
 
@@ -99,8 +102,10 @@ def plan_pruning(
         >>> plan.report.masked
         1440
     """
-    options = Options(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels)
-    return search(unwrapped(model), as_call(example_inputs), options).plan
+    options = Options(
+        threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels, compare
+    )
+    return search(unwrapped(model), as_calls(example_inputs, outputs), options).plan
 
 
 def prune_channels(
@@ -117,6 +122,8 @@ def prune_channels(
     keep: Selection = (),
     round_to: int | None = None,
     min_channels: int = 1,
+    outputs: Selector | None = None,
+    compare: float | Compare | None = None,
     inplace: bool = False,
     verify: bool = True,
     latency: bool = False,
@@ -131,7 +138,9 @@ def prune_channels(
 
     Args:
         model: Any network with BatchNorm; it may be wrapped in DistributedDataParallel or compiled, and is unwrapped.
-        example_inputs: Arguments of a call: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        example_inputs: Arguments of a call: a tensor, a tuple of arguments, or a dict of keyword arguments. A list
+            holds several such calls, all of which are followed and compared, for networks that run other layers in
+            each.
         threshold: Channels with a score below it are masked; 1e-20 is published for ``criterion="gamma"``.
         ratio: In place of a threshold: the share of channels to mask.
         scope: Whether the share is of all channels together, ``"global"``, or of each ``"layer"``; the default for
@@ -146,6 +155,12 @@ def prune_channels(
         keep: BatchNorm layers that keep all channels: names, globs, modules, or functions of name and module.
         round_to: Let the number of channels of every layer be a multiple of it, if possible.
         min_channels: The least number of channels of every layer.
+        outputs: A function of what the model returns that returns what counts of it, such as ``lambda out: out[0]`` for
+            a detector that returns its feature maps too. All of it counts by default: channels that the model puts out
+            must stay.
+        compare: The largest difference to the masked network that is allowed, relative to the largest output; by
+            default 1e-4 in float32, 1e-10 in float64. Or a function of both outputs, masked and pruned, as ``outputs``
+            returns them, that returns whether they are equal, such as one that matches boxes.
         inplace: Change the model itself; if anything goes wrong, it is as before, bit for bit.
         verify: Whether to compare the result with the masked network on random input and at a second size too, and not
             on the example only.
@@ -167,12 +182,14 @@ def prune_channels(
         >>> result.report.parameters[0], result.report.parameters[1] < 8_000_000
         (11689512, True)
     """
-    options = Options(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels)
-    inner, call = unwrapped(model), as_call(example_inputs)
+    options = Options(
+        threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels, compare
+    )
+    inner, calls = unwrapped(model), as_calls(example_inputs, outputs)
     names = [(weakref.ref(parameter), name) for name, parameter in inner.named_parameters()]
-    found = search(inner, call, options, thorough=verify)
+    found = search(inner, calls, options, thorough=verify)
     if latency:
-        found.plan.report = replace(found.plan.report, milliseconds=_times(found, call))
+        found.plan.report = replace(found.plan.report, milliseconds=_times(found, calls[0]))
     if inplace:
         del found.slim  # its weights, before they are made again
         slim = _changed(inner, found)
@@ -201,8 +218,7 @@ def _times(found: Found, call: Call) -> tuple[float, float]:
     is_cuda = any(tensor.is_cuda for tensor in tensors_in(call))
 
     def run(side: str) -> None:
-        args, keywords = copied(call)
-        sides[side](*args, **keywords)
+        copied(call).run(sides[side])
         if is_cuda:
             torch.cuda.synchronize()
 

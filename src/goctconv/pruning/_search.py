@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_integer, check_share, escaped
+from .._checks import check_choice, check_integer, check_number, check_share, escaped
 from .._torch import BatchNorm, parameters_of
 from ..graph import Selection, select
 from ._copies import sharing_copy
@@ -23,8 +23,8 @@ from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Checked, Run, Verifier, check_runs_itself, outputs_of, traced
-from .propagate import Facts, trace, trace_again, trace_heads
+from ._verify import Checked, Compare, Run, Verifier, check_runs_itself, outputs_of, traced
+from .propagate import Facts, trace_again, trace_all, trace_heads, trace_others
 from .solve import Limits
 from .surgery import Surgery
 
@@ -48,6 +48,7 @@ class Options:
     keep: Selection
     round_to: int | None
     min_channels: int
+    compare: float | Compare | None = None
 
     def __post_init__(self) -> None:
         check_criterion(self.criterion, self.threshold, self.ratio, self.scope)
@@ -56,6 +57,8 @@ class Options:
             check_integer("round_to", self.round_to, 1)
         check_integer("min_channels", self.min_channels, 1)
         check_share("max_ratio", self.max_ratio)
+        if self.compare is not None and not callable(self.compare):
+            check_number("compare", self.compare, 0, cure="1e-4 is the tolerance of float32")
 
 
 @dataclass
@@ -68,15 +71,15 @@ class Found:
     verifier: Verifier | Runner
 
 
-def search(model: nn.Module, call: Call, options: Options, *, thorough: bool = True) -> Found:
+def search(model: nn.Module, calls: list[Call], options: Options, *, thorough: bool = True) -> Found:
     """Find a plan for a model that is not wrapped."""
     norms = batch_norms(model)
     keeps_none = isinstance(options.keep, list | tuple | set) and not options.keep
     kept = set() if keeps_none else set(select(model, norms, options.keep, "keep"))
     weights = check_finite(model)
-    check_devices(model, call)
+    check_devices(model, calls)
     with torch.no_grad(), quiet():
-        found = _Search(model, call, options, norms, kept, weights).found(thorough)
+        found = _Search(model, calls, options, norms, kept, weights).found(thorough)
     effect = found.plan.report.masking
     if effect is not None and effect.is_collapse:
         warnings.warn(effect.warning(), UserWarning, stacklevel=3)
@@ -87,13 +90,13 @@ class _Search:
     def __init__(
         self,
         model: nn.Module,
-        call: Call,
+        calls: list[Call],
         options: Options,
         norms: dict[str, BatchNorm],
         kept: set[str],
         weights: dict[str, list[float]],
     ) -> None:
-        self.model, self.call, self.options = model, call, options
+        self.model, self.calls, self.options = model, calls, options
         self.norms, self.kept = norms, kept
         self.notes: list[str] = []
         self.idle: list[str] = []
@@ -119,7 +122,7 @@ class _Search:
     def _facts(self) -> Facts:
         """Return what the model is like before it is masked; it is followed once."""
         if self._unmasked is None:
-            self._unmasked = trace(sharing_copy(self.model).eval(), self.call).facts
+            self._unmasked = trace_all(self.model, self.calls)
         return self._unmasked
 
     def _masks(self) -> Masks:
@@ -143,10 +146,15 @@ class _Search:
             biases = {name: gammas[name] for name in first_of_chain(self._facts()) if name in gammas}
         return Masks(gammas, biases)
 
-    def _look(self, model: nn.Module, call: Call) -> tuple[Facts, Run]:
+    def _look(self, model: nn.Module, calls: list[Call]) -> tuple[Facts, Run]:
         """Follow a model, which is one to be thrown away."""
+        call, *others = calls
         found, run = traced(model, call)
         facts, self.idle = found.facts, found.idle
+        if others:
+            facts = trace_others(model, others, facts)
+            ran = {name.rpartition(".")[0] for name in facts.bound}
+            self.idle = [name for name in self.idle if name not in ran]
         if not self.idle:
             return facts, run
         joined, problem = trace_heads(model, call, facts)
@@ -170,16 +178,16 @@ class _Search:
         effect = effect_of_masking(before, after)
         if effect is None or not effect.is_collapse:
             return effect
-        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.call))
+        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.calls[0]))
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
-        facts, run = self._look(self.masked, self.call)
+        facts, run = self._look(self.masked, self.calls)
         if self.idle or any("forward" in vars(module) for module in self.model.modules()):
-            check_runs_itself(self.model, self.call)
-        verifier = Verifier(self.masked, self.call, run, with_heads=self.has_heads, thorough=thorough)
+            check_runs_itself(self.model, self.calls)
+        verifier = self._verifier(self.masked, self.calls, run, thorough=thorough)
         self.effect = self._effect(verifier)
-        self._grounds = Grounds(self.masked, self.call, facts, verifier)
+        self._grounds = Grounds(self.masked, self.calls, facts, verifier)
         if facts.casts:  # what is read from it is rounded
             self._grounds = self._doubled(thorough) or self._grounds
         first: PruningError | None = None
@@ -200,6 +208,9 @@ class _Search:
             raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
         found.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
         return found
+
+    def _verifier(self, masked: nn.Module, calls: list[Call], run: Run, *, thorough: bool) -> Verifier:
+        return Verifier(masked, calls, run, with_heads=self.has_heads, thorough=thorough, compare=self.options.compare)
 
     def _limits(
         self, *, kept: Collection[str] = (), lists: bool = False, freeze_cuts: bool = True, fixed: tuple[str, ...] = ()
@@ -245,12 +256,12 @@ class _Search:
         """Return the same in float64; None if the network does not run so, or is in float64."""
         if all(parameter.dtype == torch.float64 for parameter in self.masked.parameters()):
             return None
-        masked, call = doubled(self.masked, self.call)
-        grounds = replace(self._grounds, masked=masked, call=call, is_double=True, learned=[])
+        masked, calls = doubled(self.masked, self.calls)
+        grounds = replace(self._grounds, masked=masked, calls=calls, is_double=True, learned=[])
         try:
             with grounds.precision():
-                facts, run = self._look(sharing_copy(masked).eval(), call)
-                verifier = Verifier(masked, call, run, with_heads=self.has_heads, thorough=thorough)
+                facts, run = self._look(sharing_copy(masked).eval(), calls)
+                verifier = self._verifier(masked, calls, run, thorough=thorough)
         except PruningError:
             return None
         return replace(grounds, facts=facts, verifier=verifier)
@@ -280,7 +291,7 @@ class _Search:
                 compared,
                 self._masked_channels(),
                 grounds.facts,
-                lambda cut: self._look(sharing_copy(cut).eval(), grounds.call)[0],
+                lambda cut: self._look(sharing_copy(cut).eval(), grounds.calls)[0],
                 limits,
             )
             checked = grounds.verifier.check(sharing_copy(compared), cuts.removed)
@@ -288,9 +299,9 @@ class _Search:
         if grounds.is_double:
             for shapes, moves in zip(cuts.steps, cuts.moves, strict=True):
                 Surgery(slim).apply(shapes, moves)
-            verifier = Runner(self.call)
+            verifier = Runner(self.calls[0])
             checked = Checked(checked.difference, verifier.check(sharing_copy(slim), cuts.removed).run)
-            before = Runner(self.call).check(self.masked, {}).run
+            before = Runner(self.calls[0]).check(self.masked, {}).run
         else:
             before = grounds.verifier.run
         if cuts.steps:

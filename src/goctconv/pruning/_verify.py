@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Tolerances where weights of low precision are computed with in float32."""
 _NOISE_FACTOR = 20
 _EXAMPLE = "the example"
+Compare: TypeAlias = "Callable[[Any, Any], bool]"
+"""A function of the outputs of the masked and of the pruned network; whether they are equal."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,13 @@ class _Trial:
 
     name: str
     call: Call
-    expected: list[Tensor]
+    output: Any
     with_heads: bool = False
+
+    @property
+    def expected(self) -> list[Tensor]:
+        """The tensors in the output."""
+        return list(tensors_of(self.output))
 
 
 @dataclass
@@ -43,21 +50,26 @@ class Run:
     """A forward pass that is measured.
 
     Attributes:
-        outputs: The tensors that the model returned.
+        output: What the model returned, or what counts of it.
         cost: Of the pass.
         shapes: Of the outputs that metadata describe.
     """
 
-    outputs: list[Tensor]
+    output: Any
     cost: Cost
     shapes: StageShapes
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The tensors in the output."""
+        return list(tensors_of(self.output))
 
 
 def traced(model: nn.Module, call: Call) -> tuple[Pass, Run]:
     """Follow a forward pass, and measure it; the model is one to be thrown away."""
     with measuring_cost(model) as cost, stage_shapes(model) as shapes:
         found = trace(model, call)
-    return found, Run(found.outputs, cost, shapes)
+    return found, Run(found.output, cost, shapes)
 
 
 class Checked(NamedTuple):
@@ -77,10 +89,11 @@ class Verifier:
 
     Args:
         masked: The network.
-        call: The example.
+        calls: The examples.
         run: What it gave for that.
         with_heads: Whether to run it once with its auxiliary heads.
-        thorough: Whether to look at more than the example.
+        thorough: Whether to look at more than the examples.
+        compare: What is allowed to differ; see `goctconv.pruning.prune_channels`.
 
     Attributes:
         run: That.
@@ -92,13 +105,22 @@ class Verifier:
     """
 
     def __init__(
-        self, masked: nn.Module, call: Call, run: Run, *, with_heads: bool = False, thorough: bool = True
+        self,
+        masked: nn.Module,
+        calls: Sequence[Call],
+        run: Run,
+        *,
+        with_heads: bool = False,
+        thorough: bool = True,
+        compare: float | Compare | None = None,
     ) -> None:
         self._masked = masked
+        self._compare_with = compare
+        call = calls[0]
         self.run = run
         self.notes: list[str] = []
         self.failed_on: Call | None = None
-        self._trials = [_Trial(_EXAMPLE, call, run.outputs)]
+        self._trials = [_Trial(_EXAMPLE, call, run.output)]
         if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
         numbers = [output for output in run.outputs if output.is_floating_point() and output.numel()]
@@ -116,6 +138,10 @@ class Verifier:
         self._precise = _as_float(masked) if thorough and self._lowest in _OF_ROUNDED_WEIGHTS else masked
         if thorough:
             self._be_thorough(call if self._precise is masked else _floats(call), with_heads)
+        self._trials += [
+            _Trial(f"example {number}", its, output_of(self._precise, its))
+            for number, its in enumerate((its if self._precise is masked else _floats(its) for its in calls[1:]), 2)
+        ]
 
     def _be_thorough(self, call: Call, with_heads: bool) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -144,19 +170,19 @@ class Verifier:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
             try:
-                expected = outputs_of(self._precise, call, with_heads=with_heads)
-                again = outputs_of(self._precise, call, with_heads=with_heads) if with_heads else expected
+                output = output_of(self._precise, call, with_heads=with_heads)
+                again = output_of(self._precise, call, with_heads=with_heads) if with_heads else output
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
-            if all(torch.equal(a, b) for a, b in zip(expected, again, strict=True)):
-                self._trials.append(_Trial(name, call, expected, with_heads))
+            if all(torch.equal(a, b) for a, b in zip(tensors_of(output), tensors_of(again), strict=True)):
+                self._trials.append(_Trial(name, call, output, with_heads))
                 return call
         return None
 
     def check(self, slim: nn.Module, removed: dict[str, list[int]]) -> Checked:
         """Compare a pruned network with the masked one."""
         found: dict[str, float] = {}
-        run = Run([], Cost(), {})
+        run = Run(None, Cost(), {})
         with measuring_cost(slim) as run.cost, stage_shapes(slim) as run.shapes:
             found[_EXAMPLE] = self._compare(slim, self._trials[0], removed)
         precise = slim if self._precise is self._masked else _as_float(slim)
@@ -170,7 +196,7 @@ class Verifier:
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
         self.failed_on = None if trial.name == _EXAMPLE or trial.with_heads else trial.call
         try:
-            actual = outputs_of(slim, trial.call, with_heads=trial.with_heads)
+            output = output_of(slim, trial.call, with_heads=trial.with_heads)
         except Exception as error:
             where = _failing(slim, trial)
             raise PruningError(
@@ -178,6 +204,9 @@ class Verifier:
                 f"{escaped(error)}",
                 module=where,
             ) from error
+        actual = list(tensors_of(output))
+        if callable(self._compare_with):
+            return self._judged(trial, output, self._compare_with)
         shapes = [[tuple(output.shape) for output in outputs] for outputs in (actual, trial.expected)]
         if shapes[0] != shapes[1]:
             raise PruningError(f"the pruned model puts out {shapes[0]} on {trial.name}, the masked one {shapes[1]}")
@@ -187,7 +216,7 @@ class Verifier:
             difference, tolerance = _relative(expected, output), self._tolerance(expected)
             if not difference <= tolerance:
                 noise = self._noise(trial) if noise is None else noise
-                if not difference <= min(_NOISE_FACTOR * noise, tolerance**0.5):
+                if self._compare_with is not None or not difference <= min(_NOISE_FACTOR * noise, tolerance**0.5):
                     first = self._first_difference(slim, trial, removed)
                     where = f"{first} is the first BatchNorm that does"
                     raise PruningError(
@@ -219,7 +248,18 @@ class Verifier:
                 worst = max(worst, difference)
         return worst
 
+    def _judged(self, trial: _Trial, output: Any, compare: Compare) -> float:
+        """Let a function of the caller's compare outputs; return the largest difference of those of equal shapes."""
+        if not compare(trial.output, output):
+            problem = f"the outputs of the pruned and the masked model on {trial.name} are not equal by {{compare}}"
+            raise PruningError(problem)
+        pairs = zip(trial.expected, tensors_of(output), strict=False)
+        found = [_relative(a, b) for a, b in pairs if a.shape == b.shape and a.is_floating_point()]
+        return max(found, default=0.0)
+
     def _tolerance(self, expected: Tensor) -> float:
+        if isinstance(self._compare_with, float | int) and expected.is_floating_point():
+            return float(self._compare_with)
         if expected.dtype == torch.float32 and self._precise is not self._masked:
             return _OF_ROUNDED_WEIGHTS[self._lowest]
         return _TOLERANCE.get(expected.dtype, 0.0)
@@ -280,7 +320,7 @@ def _relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
 
 
-def check_runs_itself(model: nn.Module, call: Call) -> None:
+def check_runs_itself(model: nn.Module, calls: Sequence[Call]) -> None:
     """Check that a copy of a model computes with weights of its own, and not with those of the original.
 
     It does the latter where a module holds a function that holds another module: ``self.run = lambda x: self.conv(x)``.
@@ -288,8 +328,8 @@ def check_runs_itself(model: nn.Module, call: Call) -> None:
     copy = independent_copy(model, model).eval()
     reads = _Reads({storage_key(tensor): name for name, tensor in model.named_parameters() if tensor.numel()})
     with torch.inference_mode(), recording(copy, reads):
-        args, keywords = copied(call)
-        copy(*args, **keywords)
+        for call in calls:
+            copied(call).run(copy)
     if reads.found:
         raise PruningError(
             f"a copy of {type(model).__name__} computes with weights of the original, such as {reads.found}: a module "
@@ -335,12 +375,16 @@ def _batch(call: Call) -> list[int]:
 
 
 @torch.inference_mode()
-def outputs_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
-    """Return the outputs of a model; one that is random gives the same again for a seed."""
+def output_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> Any:
+    """Return the output of a model, or what counts of it; one that is random gives the same again for a seed."""
     torch.manual_seed(seed)
     set_mode(model, with_heads=with_heads)
-    args, keywords = copied(call)
-    return list(tensors_of(model(*args, **keywords)))
+    return copied(call).run(model)
+
+
+def outputs_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> list[Tensor]:
+    """Return the tensors in the output of a model."""
+    return list(tensors_of(output_of(model, call, with_heads=with_heads, seed=seed)))
 
 
 def _norm_outputs(model: nn.Module, trial: _Trial) -> dict[str, Tensor]:

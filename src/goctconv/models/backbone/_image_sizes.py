@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..._checks import ArgumentError, check_integer
 from ..._features import ScaleError, Size, checks_enabled
+from ..._torch import is_placeholder, larger
 from ._timm import native_side
 
 # A backbone with windows of 7 or 8 pixels at its coarsest level needs 7 or 8 times its stride.
@@ -27,7 +28,7 @@ class ImageSizes(NamedTuple):
 
     def padded(self, size: Size) -> Size:
         """Return the smallest size that the backbone takes and that holds an image of this one."""
-        if self.most is not None and checks_enabled() and max(size) > self.most:
+        if self.most is not None and checks_enabled(*size) and max(size) > self.most:
             expected = f"the size of an image of at most {self.most}x{self.most} pixels, which the backbone takes"
             cure = "resize it, or make the model with another img_size in {backbone_args}"
             raise ScaleError("x", tuple(size), expected, cure)
@@ -36,7 +37,9 @@ class ImageSizes(NamedTuple):
     def _side(self, side: int) -> int:
         if self.multiple > 1:
             side = (side + self.multiple - 1) // self.multiple * self.multiple
-        return max(side, self.least) if self.least > self.multiple else side
+        if self.least <= self.multiple:
+            return side
+        return larger(side, self.least) if is_placeholder(side) else max(side, self.least)
 
     def pad(self, images: Tensor) -> Tensor:
         """Return images padded right and below by repeating their last pixels, as large as `padded` says."""

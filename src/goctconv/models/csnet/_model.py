@@ -221,7 +221,7 @@ class CSNet(MapModel):
 
 def check_image(x: Tensor) -> None:
     """Check that the coarsest scale of an image has a pixel."""
-    if checks_enabled() and min(spatial_size(x)) < _SMALLEST:
+    if checks_enabled(x) and min(spatial_size(x)) < _SMALLEST:
         least = f"{_SMALLEST}x{_SMALLEST}, as CSNet's coarsest scale is 1/{_SMALLEST}"
         expected = f"the size of an image of at least {least}"
         raise ScaleError("x", spatial_size(x), expected, "resize or pad the image")

@@ -14,4 +14,6 @@ from ._shadows import NONE as NONE
 from ._trace import Pass as Pass
 from ._trace import trace as trace
 from ._trace import trace_again as trace_again
+from ._trace import trace_all as trace_all
 from ._trace import trace_heads as trace_heads
+from ._trace import trace_others as trace_others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -43,18 +44,18 @@ class Pass(NamedTuple):
     Attributes:
         facts: What it tells about channels.
         idle: Modules with parameters that did not run.
-        outputs: The tensors that the model returned.
+        output: What the model returned, or what counts of it.
     """
 
     facts: Facts
     idle: list[str]
-    outputs: list[Tensor]
+    output: Any
 
 
 def trace(model: nn.Module, call: Call) -> Pass:
     """Run a model once; it is one to be thrown away."""
     try:
-        propagation, outputs = _run(model, call, Facts())
+        propagation, output = _run(model, call, Facts())
     except Exception as error:
         raise PruningError(
             f"the model does not run on {{example_inputs}} of shape {described(call)} ({type(error).__name__}: "
@@ -69,7 +70,7 @@ def trace(model: nn.Module, call: Call) -> Pass:
         and parameters_of(module)
         and not any((f"{path}.{name}" if path else name) in bound for name in parameters_of(module))
     ]
-    return Pass(facts, idle, outputs)
+    return Pass(facts, idle, output)
 
 
 def trace_heads(model: nn.Module, call: Call, facts: Facts) -> tuple[Facts, str]:
@@ -106,21 +107,36 @@ def trace_again(model: nn.Module, call: Call, facts: Facts) -> Facts | None:
     return both
 
 
-def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, list[Tensor]]:
+def trace_others(model: nn.Module, calls: Sequence[Call], facts: Facts) -> Facts:
+    """Add what passes with further examples tell."""
+    for call in calls:
+        more = trace_again(model, call, facts)
+        if more is None:
+            trace(sharing_copy(model).eval(), call)  # says why
+            raise PruningError(f"the model cannot be followed on {{example_inputs}} of shape {described(call)}")
+        facts = more
+    return facts
+
+
+def trace_all(model: nn.Module, calls: Sequence[Call]) -> Facts:
+    """Return what forward passes with some examples tell; the model is left alone."""
+    return trace_others(model, calls[1:], trace(sharing_copy(model).eval(), calls[0]).facts)
+
+
+def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, Any]:
     modules = dict(model.named_modules())
     t = Propagation(modules, facts)
     torch.manual_seed(0)
     with torch.inference_mode():
-        args, keywords = copied(call)
-        for tensor in tensors_in((args, keywords)):
+        own = copied(call)
+        for tensor in tensors_in((own.args, own.keywords)):
             t.shadows.set(tensor, uniform(tensor.shape, FROZEN))
         with sourced_attributes(modules, t.sources.uses), recording(model, t) as t.tracer, t.sources:
-            output: Any = model(*args, **keywords)
-        outputs = list(tensors_of(output))
-        for tensor in outputs:
+            output = own.run(model)
+        for tensor in tensors_of(output):
             t.note_output(tensor)
         t.finish()
-    return t, outputs
+    return t, output
 
 
 def _enlarged(call: Call, factor: int) -> Call:

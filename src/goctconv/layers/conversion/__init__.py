@@ -1,0 +1,3 @@
+"""Conversion of networks to octave convolution."""
+
+from ._octave import octave as octave

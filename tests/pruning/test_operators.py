@@ -90,6 +90,12 @@ def blanked(x: Tensor) -> Tensor:
     return y
 
 
+def thresholded(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[y < 0.3] = 0
+    return y
+
+
 def nearest(x: Tensor) -> Tensor:
     """Features of the nearest points, as in point clouds."""
     places = (-torch.cdist(x.transpose(1, 2), x.transpose(1, 2))).topk(3, 2)[1]
@@ -121,6 +127,7 @@ OF_ANY_CONSTANT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "gated": lambda _, x: F.glu(torch.cat([x, -x], 1), 1),
     "where both": lambda _, x: torch.where(x > 0.3, x, x + 1),
     "a scalar of a parameter": lambda self, x: x * self.scalars[0],
+    "means of parameters": lambda self, x: x * self.matrix.mean() + self.scalars.sum(),
     "a softmax of a parameter": lambda self, x: x * torch.softmax(self.scalars, 0)[1],
     "instance norm": lambda self, x: self.instance(x),
     "instance norm without weights": lambda self, x: self.plain_instance(x),
@@ -145,6 +152,7 @@ OF_ZEROS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "overwritten": lambda _, x: overwritten(x),
     "overwritten, of sizes": lambda _, x: overwritten_of_sizes(x),
     "blanked": lambda _, x: blanked(x),
+    "thresholded": lambda _, x: thresholded(x),
     "scattered": lambda _, x: torch.zeros_like(x).scatter_add(2, torch.zeros_like(x, dtype=torch.long), x),
     "index_add": lambda _, x: torch.zeros_like(x).index_add(2, torch.arange(x.shape[2]), x),
     "Fourier transform": lambda _, x: torch.fft.irfft(torch.fft.rfft(x, dim=2), n=x.shape[2], dim=2),

@@ -132,7 +132,8 @@ def reduction(t: Propagation, op: Operation) -> Shadow | list[Shadow]:
     if isinstance(op.arguments.get("other"), Tensor):
         return elementwise(t, op)
     source, shadow = op.args[0], t.shadow_of(op.args[0])
-    if source.dim() <= 1 and t.is_constant(source):  # numbers out of a parameter
+    is_number = source.dim() <= 1 or t.stored.name_of(source) is not None
+    if is_number and t.is_constant(source):  # out of a parameter
         raise NotUnderstood
     given = op.arguments.get("dim")
     if isinstance(given, str) or (isinstance(given, list | tuple) and any(isinstance(d, str) for d in given)):

@@ -94,7 +94,7 @@ def test_a_run_writes_everything(finished):
     assert float(rows[-1]["validation_mae"]) == summary["scores"]["finetuned"]["mae"]
     kinds = [json.loads(line)["kind"] for line in (finished / "history.jsonl").read_text().splitlines()]
     assert kinds == ["step", "step", "step", "epoch"] * 3
-    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["00002", "00003"]
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["00001", "00002", "00003"]
 
 
 def test_the_page_shows_all_of_it_and_needs_nothing_else(finished):
@@ -375,6 +375,18 @@ def test_a_run_is_resumed_by_its_whole_command(shapes, finished, tmp_path, capsy
     assert_equal_weights(weights(folder), weights(finished))
     error = error_of(capsys, shapes, tmp_path / "more", "--resume", "-o", folder)
     assert f"data is {shapes} there, {shapes},{tmp_path / 'more'} here" in error
+
+
+def test_a_run_that_has_ended_goes_on_with_more_epochs(shapes, finished, tmp_path, capsys):
+    folder, whole = shutil.copytree(finished, tmp_path / "run"), tmp_path / "whole"
+    more = ["--epochs", "4", "--threshold", "0.9985", "--quiet"]
+    assert main(["learn", "--resume", *more, "-o", str(folder)]) == 0
+    assert main(["learn", str(shapes), *TINY, *SHORT, "--seed", "3", *more, "-o", str(whole)]) == 0
+    assert_equal_weights(weights(folder), weights(whole))
+    assert [row["loss"] for row in table(folder)] == [row["loss"] for row in table(whole)]
+    assert (folder / "config.toml").read_text() == (whole / "config.toml").read_text().replace(str(whole), str(folder))
+    assert "epochs is 4 there, 1 here" in error_of(capsys, "--resume", "-o", folder, "--epochs", "1")
+    assert "finetune_epochs=1 there, 0 here" in error_of(capsys, "--resume", "-o", folder, "--finetune-epochs", "0")
 
 
 def test_none_is_named_by_its_word(shapes, tmp_path, capsys):

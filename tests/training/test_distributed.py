@@ -121,7 +121,7 @@ def test_processes_hold_the_same_parameters_and_resume_bit_for_bit(folder: Path)
 
 
 def test_one_process_writes(folder: Path) -> None:
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["00004", "00005"]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["00002", "00003", "00004", "00005"]
 
 
 def test_processes_with_different_numbers_of_batches_are_refused(folder: Path) -> None:

@@ -29,8 +29,8 @@ masks. With --weight-decay 3 the student's channels fade while it learns, those 
 
 DIR of --images is a folder of photographs, or a data set, whose masks are not looked at. With --maps the teacher's maps
 are kept, and it runs once; without, it sees each batch as the student does. The run is written to the folder of -o, as
-that of goctconv learn, whose other options these are; it goes on with --resume, and runs in several processes:
-torchrun --nproc-per-node 2 -m goctconv distill ..."""
+that of goctconv learn, whose other options these are; it goes on with --resume, also with more --epochs, and runs in
+several processes: torchrun --nproc-per-node 2 -m goctconv distill ..."""
 
 _EXAMPLES = """\
 examples:

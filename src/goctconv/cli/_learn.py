@@ -32,7 +32,8 @@ are those of a preset:
 
 DATA_DIR is a folder or a list in a layout of goctconv evaluate. The run is written to DIR: the slim network (model),
 report.html, pruning.html, plan.json, history.csv, history.jsonl, summary.json, config.toml with all options, and
-checkpoints. A run that was interrupted goes on with --resume -o DIR as if it had not been.
+checkpoints. A run that was interrupted goes on with --resume -o DIR as if it had not been; one that has ended goes on
+with more --epochs or --finetune-epochs, as if they had been asked for at once.
 
 Every option may stand in a file for --config, in TOML, such as batch-size = 24; the command line beats the file. To
 train in several processes: torchrun --nproc-per-node 2 -m goctconv learn ..."""
@@ -44,6 +45,7 @@ examples:
   goctconv learn --config run.toml --lr 1e-3 -o run
   goctconv learn DUTS-TR --preset csf --backbone-rate 0.1 -o csf
   goctconv learn --resume -o run
+  goctconv learn --resume -o run --epochs 330
 
 exit status: 0 learned, 2 wrong arguments or data, a loss that is not finite, or a full disk, 130 interrupted,
 143 terminated"""

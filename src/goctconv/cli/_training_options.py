@@ -32,6 +32,7 @@ from ._command import CommandError
 
 CONFIG, CHECKPOINTS = "config.toml", "checkpoints"
 _GROUPS = ("run", "teacher", "data", "network", "training", "computing")
+_RESUME = "go on with the run in DIR, and, if it has ended, with more --epochs or --finetune-epochs"
 _VALIDATION = "a share from 0 to below 1, a number of pairs, or a folder"
 
 
@@ -124,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser, kind: RunKind) -> None:
             if options[name].group == title and options[name].is_spelled and name != kind.positional:
                 _add(group, options[name], options)
         if title == "run":
-            group.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+            group.add_argument("--resume", action="store_true", help=_RESUME)
             group.add_argument("--config", type=Path, metavar="FILE", help="options in TOML")
 
 
@@ -228,6 +229,7 @@ def _saved(given: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str,
         f"  {found.spelling} is {found.text(there)} there, {found.text(given[name])} here"
         for name, found in options.items()
         if name in given and found.resume == FIXED and (there := saved.get(name, found.default)) != given[name]
+        if not (found.grows and given[name] > there)
     ]
     if different:
         raise CommandError(

@@ -143,6 +143,7 @@ class Option:
     default: Any
     group: str = "training"  # the title under which the help of the command line lists it
     resume: str = FIXED  # when a run that is resumed may have another value
+    grows: bool = False  # whether a run that has ended can go on with a larger value
     name: str = ""
     spelling: str = ""  # the name in files and on the command line; by default made of the field's name
     in_presets: bool = True  # whether a preset sets it

@@ -14,14 +14,15 @@ from .._checks import escaped
 from ..graph import random_states
 from ..options import FREE, UNTIL_PRUNED, Configuration, options_of
 from ..pruning import PruningPlan
-from ._checkpoint_files import Checkpoints, decode, encode, read, stored
+from ._checkpoint_files import Checkpoints, decode, encode, named, read, stored
 from ._epoch import Totals, Training
 from ._errors import TrainingError
-from ._history import TrainingHistory
-from ._optimizers import parameter_names
+from ._history import TRAIN, TrainingHistory
+from ._optimizers import parameter_names, set_values, values_of
 from ._threshold import Threshold
 
 _SHOWN = 3  # differing tensors that an error names
+PHASES = ("epochs", "finetune_epochs")  # the options that say how long the phases are
 
 
 @dataclass
@@ -35,6 +36,12 @@ class Progress:
     threshold: float | None = None
     valley: Threshold | None = None
     unpruned: dict[str, Tensor] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of its checkpoint, by which a pruned network does not replace the trained one."""
+        is_just_pruned = self.plan is not None and self.history.epochs[-1].phase == TRAIN
+        return named(self.done, self.totals.steps if self.totals.steps or is_just_pruned else None)
 
 
 def shapes_of(model: nn.Module) -> dict[str, str]:
@@ -51,19 +58,48 @@ def check_same_model(saved: Mapping[str, str], ours: Mapping[str, str], path: Pa
         raise TrainingError(f"{path} is of another model: {'; '.join(different[:_SHOWN])}{more}. {cure}")
 
 
-def check_same_run(saved: Saved, ours: Mapping[str, str], config: type[Configuration]) -> None:
-    """Check that a checkpoint was made with the options of this run; what comes later may still change."""
+def check_same_run(saved: Saved, ours: Mapping[str, str], config: type[Configuration]) -> bool:
+    """Check that a checkpoint was made with the options of this run; return whether it goes on with more epochs.
+
+    What comes later may still change; the number of epochs of a phase that has ended may grow.
+    """
+    longer = {name for name in saved.ended if int(ours[name]) > saved.epochs(name)}
+    is_pruned = saved.is_pruned and "epochs" not in longer
+    if _other_options(saved, ours, config, longer, is_pruned=is_pruned):
+        different = _other_options(saved, ours, config, is_pruned=is_pruned)
+        problem = escaped(f"{saved.path} was made with other options: {'; '.join(different)}")
+        cure = "Pass those it was made with, or begin anew in another folder"
+        if any(int(ours[name]) < saved.epochs(name) for name in saved.ended):
+            cure = f"What has ended can go on with more epochs, not with fewer. {cure}"
+        raise TrainingError(f"{problem}. {cure}", can_resume=True)
+    return bool(longer)
+
+
+def is_same_run_so_far(saved: Saved, ours: Mapping[str, str], config: type[Configuration]) -> bool:
+    """Return whether a run with other numbers of epochs can have come by a checkpoint, as far as its options tell."""
+    is_in_phase = saved.state["done"] <= int(ours["epochs"])
+    is_cut_there = saved.epochs("epochs") == int(ours["epochs"])
+    different = _other_options(saved, ours, config, PHASES, is_pruned=saved.is_pruned)
+    return not different and (is_cut_there if saved.is_pruned else is_in_phase)
+
+
+def _other_options(
+    saved: Saved,
+    ours: Mapping[str, str],
+    config: type[Configuration],
+    allowed: Collection[str] = (),
+    *,
+    is_pruned: bool,
+) -> list[str]:
+    """Return which options differ that may not, before or after pruning."""
     theirs: Mapping[str, str] = saved.state["config"]
-    may_change = {FREE} if saved.is_pruned else {FREE, UNTIL_PRUNED}
+    may_change = {FREE} if is_pruned else {FREE, UNTIL_PRUNED}
     ignored = {name for name, option in options_of(config).items() if option.resume in may_change}
     if "None" in {theirs.get("threshold"), ours.get("threshold")}:
         ignored.discard("threshold")  # whether channels go at all decides what is trained
     # The command line has options of its own; a step that tells what it depends on is not replaced by another.
     known = {name: value for name, value in theirs.items() if name in ours or name == "step"}
-    if different := _differences(known, ours, ignored):
-        problem = escaped(f"{saved.path} was made with other options: {'; '.join(different)}")
-        cure = "Pass those it was made with, or begin anew in another folder"
-        raise TrainingError(f"{problem}. {cure}", can_resume=True)
+    return _differences(known, ours, {*ignored, *allowed})
 
 
 def _differences(theirs: Mapping[str, str], ours: Mapping[str, str], ignored: Collection[str] = ()) -> list[str]:
@@ -74,7 +110,9 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str], ignored: Co
     ]
 
 
-def save(checkpoints: Checkpoints, training: Training, progress: Progress, about: Mapping[str, object]) -> Path:
+def save(
+    checkpoints: Checkpoints, training: Training, progress: Progress, about: Mapping[str, object], keep: Collection[int]
+) -> Path:
     """Write a checkpoint, by the first process, with what tells the run from others; all processes call this."""
     random = distributed.gathered(random_states())
     problem: TrainingError | None = None
@@ -83,7 +121,7 @@ def save(checkpoints: Checkpoints, training: Training, progress: Progress, about
         tensors: dict[str, Tensor] = {}
         state = {**about, **_encoded(training, progress, random, tensors)}
         try:
-            path = checkpoints.write(progress.done, progress.totals.steps, state, tensors)
+            path = checkpoints.write(progress.name, state, tensors, keep)
         except TrainingError as error:
             problem = error
     if distributed.summed([problem is not None], training.network.device)[0]:
@@ -125,6 +163,24 @@ class Saved:
         """Whether it is of the second phase."""
         return self.state["plan"] is not None
 
+    @property
+    def begun(self) -> int:
+        """The epochs that are done, and the one that runs."""
+        steps: int = self.state["totals"]["steps"]
+        return int(self.state["done"]) + (steps > 0)
+
+    def epochs(self, name: str) -> int:
+        """Return how many epochs an option asked for, ``"epochs"`` or ``"finetune_epochs"``."""
+        return int(self.state["config"][name])
+
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """The options of those phases that have ended."""
+        done: int = self.state["done"]
+        if done < self.epochs("epochs"):
+            return ()
+        return PHASES if self.is_pruned and done >= sum(map(self.epochs, PHASES)) else PHASES[:1]
+
     def progress(self) -> Progress:
         """Return how far the run had come."""
         state = self.state
@@ -139,13 +195,19 @@ class Saved:
         states: list[dict[str, Any]] = decode(self.state["random"], self.tensors)
         return states[distributed.rank()]
 
-    def load(self, training: Training) -> None:
-        """Load the states of model, scheduler, scaler and optimizer, in this order: schedulers set learning rates."""
+    def load(self, training: Training, *, schedule: bool = True) -> None:
+        """Load the states of model, scheduler, scaler and optimizer, in this order: schedulers set learning rates.
+
+        Without ``schedule``, the scheduler and the options of the param groups stay as they are.
+        """
+        own = values_of(training.optimizer)
         training.network.model.load_state_dict(self._under("model."))
-        if training.scheduler is not None:
+        if training.scheduler is not None and schedule:
             training.scheduler.load_state_dict(decode(self.state["scheduler"], self.tensors))
         training.scaler.load_state_dict(decode(self.state["scaler"], self.tensors))
         training.optimizer.load_state_dict(decode(self.state["optimizer"], self.tensors))
+        if not schedule:
+            set_values(training.optimizer, own)
 
     def _under(self, prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}

@@ -8,7 +8,7 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ _PARTIAL = ".partial-"
 
 
 class Checkpoints:
-    """A folder of checkpoints, of which the last two are kept.
+    """A folder of checkpoints, of which the last two are kept, and those after epochs that are named.
 
     A checkpoint is a folder that is named after the epochs that are done, and the steps of the next one:
-    ``00012``, ``00012-0000034``.
+    ``00012``, ``00012-0000034``. With 0 steps, it is of the network that was pruned after these epochs.
     """
 
     kept = 2
@@ -58,9 +58,14 @@ class Checkpoints:
         for path in self.folder.glob(f"{_PARTIAL}*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def write(self, epochs: int, steps: int, state: Mapping[str, Any], tensors: dict[str, Tensor]) -> Path:
-        """Write one: it appears under its name when all of it is on the disk."""
-        path = self.folder / (f"{epochs:05d}-{steps:07d}" if steps else f"{epochs:05d}")
+    def write(
+        self, name: str, state: Mapping[str, Any], tensors: dict[str, Tensor], keep: Collection[int] = ()
+    ) -> Path:
+        """Write one: it appears under its name when all of it is on the disk.
+
+        Those after the epochs ``keep`` stay. Those of a later name go: the run has gone back to before them.
+        """
+        path = self.folder / name
         partial = self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}"
         try:
             partial.mkdir(parents=True)
@@ -79,9 +84,17 @@ class Checkpoints:
             problem = escaped(f"the checkpoint {path} cannot be written: {error}; {good}")
             cure = "Make room, or mend the disk, and go on with {resume=True}"
             raise TrainingError(f"{problem}. {cure}", can_resume=True) from error
-        for old in (*self.all()[: -self.kept], *self.folder.glob(f"{_PARTIAL}*")):
+        later = [other for other in self.all() if other > path]
+        earlier = [other for other in self.all() if other <= path][: -self.kept]
+        earlier = [other for other in earlier if other.name not in {named(epochs) for epochs in keep}]
+        for old in (*later, *earlier, *self.folder.glob(f"{_PARTIAL}*")):
             shutil.rmtree(old, ignore_errors=True)
         return path
+
+
+def named(epochs: int, steps: int | None = None) -> str:
+    """Return the name of a checkpoint."""
+    return f"{epochs:05d}" if steps is None else f"{epochs:05d}-{steps:07d}"
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -99,22 +112,22 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return state, tensors
 
 
-def last_checkpoint(checkpoints: Checkpoints | None, resume: bool | str | Path) -> Path | None:
-    """Return the checkpoint to go on from, if there is one."""
+def resumable(checkpoints: Checkpoints | None, resume: bool | str | Path) -> list[Path]:
+    """Return the checkpoints to go on from, if there are any, the last one first; or the one that is named."""
     if resume is False:
         if checkpoints is not None and (last := checkpoints.last()) is not None:
             raise TrainingError(
                 f"{checkpoints.folder} holds checkpoints of an earlier run, the last of them {last.name}: pass "
                 "{resume=True} to go on with it, or another folder"
             )
-        return None
+        return []
     if resume is True:
         if checkpoints is None:
             raise ArgumentError("resume", True, problem="needs the folder to go on from", cure="pass {checkpoints}")
-        return checkpoints.last()
+        return checkpoints.all()[::-1]
     path = Path(resume)
-    found = path if (path / STATE).is_file() else Checkpoints(path).last()
-    if found is None:
+    found = [path] if (path / STATE).is_file() else Checkpoints(path).all()[::-1]
+    if not found:
         raise TrainingError(f"resume={str(resume)!r} is no checkpoint, nor a folder with checkpoints")
     return found
 

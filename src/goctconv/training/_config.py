@@ -135,9 +135,9 @@ class TrainingConfig(Configuration):
     """
 
     seed: int = option(0, "seed of all random numbers", integer(0), group="run")
-    epochs: int = option(300, "epochs with dynamic weight decay", integer(1))
+    epochs: int = option(300, "epochs with dynamic weight decay", integer(1), grows=True)
     finetune_epochs: int = option(
-        20, "epochs of fine-tuning the pruned network; 0: only prune", integer(0), resume=UNTIL_PRUNED
+        20, "epochs of fine-tuning the pruned network; 0: only prune", integer(0), resume=UNTIL_PRUNED, grows=True
     )
     accumulate: int = option(1, "batches per optimizer step", integer(1))
     optimizer: str = option("adam", f"optimizer by name: {', '.join(OPTIMIZERS)}", choice(*OPTIMIZERS))
@@ -222,7 +222,8 @@ class TrainingConfig(Configuration):
     )
     checkpoints: Path | None = option(
         None,
-        "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept",
+        "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept, and those from which "
+        "a longer run can go on",
         replace(path().optional(), parse=None),
         resume=FREE,
     )

@@ -18,6 +18,8 @@ from ..pruning import PruningPlan, PruningReport
 from ._config import TrainingConfig
 from ._threshold import HISTOGRAM_EDGES, QUANTILES, Threshold
 
+TRAIN, FINETUNE = "train", "finetune"
+
 
 @dataclass(frozen=True)
 class StepRecord:

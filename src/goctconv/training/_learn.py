@@ -15,8 +15,7 @@ from .._checks import ArgumentError, ArgumentTypeError, check_instance
 from ..options import explains_options
 from ._batches import Loss, Step, check_loader, pair_step
 from ._callbacks import Callback
-from ._checkpoint import Saved
-from ._checkpoint_files import Checkpoints, last_checkpoint
+from ._checkpoint_files import Checkpoints, resumable
 from ._config import TrainingConfig
 from ._history import TrainingResult
 from ._loop import Loop, Validate
@@ -69,7 +68,10 @@ def learn_channels(
         example_inputs: What the model is called with, as in `goctconv.prune_channels`; if not given, that is looked up
             in a batch.
         resume: True: go on from the last checkpoint in ``config.checkpoints``, or begin if there is none; or the
-            folder of a checkpoint. All else must be as it was, the model fresh.
+            folder of a checkpoint. All else must be as it was, the model fresh; but a run that has ended may go on with
+            more ``epochs`` or ``finetune_epochs``, and becomes the run that was asked for them at once, bit for bit.
+            It goes back to the last checkpoint that both share: before pruning for more ``epochs``, and further back
+            where the schedule has other learning rates with more epochs.
 
     Returns:
         The slim network, the report of what was removed, and the history.
@@ -79,7 +81,7 @@ def learn_channels(
         ArgumentTypeError: Arguments of another kind.
         ThresholdError: There is no valley in γ's histogram.
         TrainingError: The loss is not finite, a checkpoint cannot be written or read, or is of another model or other
-            options. The message names the last good checkpoint.
+            options, or no checkpoint is shared with a longer run. The message names the last good checkpoint.
         PruningError: As in `goctconv.prune_channels`.
 
     Example:
@@ -109,13 +111,13 @@ def learn_channels(
     return loop.run(_begin_checkpoints(checkpoints, resume))
 
 
-def _begin_checkpoints(checkpoints: Checkpoints | None, resume: bool | str | os.PathLike[str]) -> Saved | None:
-    """Return the checkpoint to go on from; the first process makes room for new ones."""
-    path = last_checkpoint(checkpoints, resume if isinstance(resume, bool) else Path(resume))
+def _begin_checkpoints(checkpoints: Checkpoints | None, resume: bool | str | os.PathLike[str]) -> list[Path]:
+    """Return the checkpoints to go on from, the last one first; the first process makes room for new ones."""
+    paths = resumable(checkpoints, resume if isinstance(resume, bool) else Path(resume))
     distributed.barrier()  # all have looked before one writes
     if checkpoints is not None and distributed.rank() == 0:
         checkpoints.begin()
-    return Saved(path) if path else None
+    return paths
 
 
 def _step(loss_fn: Loss | None, step: Step | None) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -25,12 +26,23 @@ from ._checkpoint_files import Checkpoints, stored
 from ._config import TrainingConfig
 from ._epoch import Totals, Training, begin_epoch, example_of_epoch, noting_sigterm
 from ._errors import ThresholdError, TrainingError
-from ._history import EpochRecord, StepRecord, TrainingResult
-from ._network import decayed, for_finetuning, frozen_layers, network, placed, pruned, rewind, set_trained, untrained
+from ._history import FINETUNE, TRAIN, EpochRecord, StepRecord, TrainingResult
+from ._longer import advance, epochs_to_keep, shared_checkpoint
+from ._network import (
+    Network,
+    decayed,
+    for_finetuning,
+    frozen_layers,
+    network,
+    placed,
+    pruned,
+    rewind,
+    set_trained,
+    untrained,
+)
 from ._optimizers import OptimizerFactory, SchedulerFactory, make_optimizer, make_scheduler, rebind, step_schedule
 from ._threshold import Threshold, find_threshold, gammas, histogram, joined, quantiles
 
-TRAIN, FINETUNE = "train", "finetune"
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
 
 Validate: TypeAlias = "Callable[[nn.Module], float | Mapping[str, float]]"
@@ -62,11 +74,11 @@ class Loop:
         self._begun: dict[str, Any] | None = None  # random states in the middle of an epoch
         self._decay: DynamicWeightDecay | None = None
 
-    def run(self, saved: Saved | None) -> TrainingResult:
-        """Train, prune and fine-tune, or what is left of it after a checkpoint."""
+    def run(self, paths: Sequence[Path] = ()) -> TrainingResult:
+        """Train, prune and fine-tune, or what is left of it after a checkpoint; the paths are of the last ones."""
         with undisturbed(), untrained(self.model, self.frozen) as held, noting_sigterm() as self.asked_to_stop:
             try:
-                self._begin(saved)
+                self._begin(paths)
                 self._tell("on_start")
                 self._train()
             finally:
@@ -94,7 +106,7 @@ class Loop:
         found = (progress.plan.report, progress.plan, progress.history, progress.threshold, progress.valley)
         return TrainingResult(self.training.network.model.eval(), *found, progress.unpruned, self.config)
 
-    def _begin(self, saved: Saved | None) -> None:
+    def _begin(self, paths: Sequence[Path]) -> None:
         """Set up the phase that comes first: training, or fine-tuning after a checkpoint of it."""
         given = self.optimizer
         inner = make_optimizer(self.config.make_optimizer if given is None else given, self.model)
@@ -107,26 +119,42 @@ class Loop:
         }
         if callable(describe_step := getattr(self.step, "described", None)):
             self.described["step"] = describe_step()
+        saved, is_longer = Saved(paths[0]) if paths else None, False
         if saved is not None:
             check_same_model(saved.state["shapes"], self.shapes, saved.path)
-            check_same_run(saved, self.described, type(self.config))
-        if saved is None or not saved.is_pruned:
-            net = network(self.model, self.device, self.config, self.frozen)
-            if not self.config.is_plain:
-                self._decay = self._decayed(inner, net.runner)
-            self._set_training(net, self._decay or inner, self.config.epochs)
+            is_longer = check_same_run(saved, self.described, type(self.config))
+        net = self._trained(inner) if saved is None or not saved.is_pruned or is_longer else None
+        if saved is not None and is_longer:
+            found = (self.config, self._schedule, self._decay or inner)
+            saved = shared_checkpoint(saved, paths, self.described, *found)
+        if saved is not None and (net is None or saved.is_pruned):
+            self._begin_finetuning(saved, inner, is_longer=is_longer)
         else:
-            self._begin_finetuning(saved, inner)
+            self._set_training(net, self._decay or inner, self.config.epochs)
         if saved is not None:
-            self._load(saved)
+            self._load(saved, is_longer=is_longer)
+
+    @property
+    def _schedule(self) -> SchedulerFactory:
+        return self.scheduler or self.config.make_scheduler
+
+    def _trained(self, optimizer: Optimizer) -> Network:
+        """Return the network of the first phase; its optimizer decays γ."""
+        net = network(self.model, self.device, self.config, self.frozen)
+        if not self.config.is_plain:
+            self._decay = self._decayed(optimizer, net.runner)
+        return net
 
     def _decayed(self, optimizer: Optimizer, runner: nn.Module) -> DynamicWeightDecay:
         decay = decayed(optimizer, self.model, runner, self.config, self.frozen)
         self.layers = {name for group in decay.param_groups for name in group.get("dynamic_layers", ())}
         return decay
 
-    def _begin_finetuning(self, saved: Saved, inner: Optimizer) -> None:
-        self._decayed(inner, self.model).remove()
+    def _begin_finetuning(self, saved: Saved, inner: Optimizer, *, is_longer: bool) -> None:
+        decay = self._decay or self._decayed(inner, self.model)
+        if is_longer:  # a schedule may leave more behind than learning rates
+            advance(self._schedule, decay, self.config.epochs, self.config.epochs)
+        decay.remove()
         slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
         placed(slim, self.config, self.device)
         rebind(inner, slim, saved.state["parameters"])
@@ -134,8 +162,12 @@ class Loop:
         net = network(slim, self.device, self.config, self.frozen)
         self._set_training(net, inner, self.config.finetune_epochs)
 
-    def _load(self, saved: Saved) -> None:
-        saved.load(self.training)
+    def _load(self, saved: Saved, *, is_longer: bool) -> None:
+        if is_longer:
+            for _ in range(saved.state["done"] - (self.config.epochs if saved.is_pruned else 0)):
+                if self.training.scheduler is not None:
+                    step_schedule(self.training.scheduler)
+        saved.load(self.training, schedule=not is_longer)
         self.progress = saved.progress()
         self.run_state.history = self.progress.history
         self.run_state.checkpoint, self.run_state.is_resumed = saved.path, True
@@ -145,7 +177,7 @@ class Loop:
             mark_stepped(self.training.optimizer)
 
     def _set_training(self, net: Any, optimizer: Optimizer, epochs: int) -> None:
-        scheduler = make_scheduler(self.scheduler or self.config.make_scheduler, optimizer, epochs)
+        scheduler = make_scheduler(self._schedule, optimizer, epochs)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.amp == "fp16")
         self.training = Training(net, optimizer, scheduler, scaler, self.step, self.config, self.asked_to_stop)
         self.run_state.model = net.model
@@ -258,7 +290,8 @@ class Loop:
     def _save(self) -> None:
         if self.checkpoints is not None:
             about = {"config": self.described, "shapes": self.shapes}
-            self.run_state.checkpoint = save(self.checkpoints, self.training, self.progress, about)
+            keep = epochs_to_keep(self.progress.history, self.config)
+            self.run_state.checkpoint = save(self.checkpoints, self.training, self.progress, about, keep)
 
     def _go_on(self) -> None:
         """Take over the random states that an interrupted epoch had, once its steps are skipped."""

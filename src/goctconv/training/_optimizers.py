@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 
@@ -28,6 +28,7 @@ BACKBONE = "backbone"
 """The attribute of a model that holds its pretrained part."""
 
 _WITH_BETAS = {"adam", "adamw"}
+_PARAMS = "params"
 
 SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
 """A function of an optimizer and the number of epochs of its phase; its scheduler steps once an epoch."""
@@ -229,6 +230,26 @@ def make_scheduler(factory: SchedulerFactory, optimizer: Optimizer, epochs: int)
         expected = "a torch.optim.lr_scheduler whose step() needs no argument"
         raise ArgumentTypeError("scheduler", factory, expected, problem=f"gave a {type(made).__name__}")
     return made
+
+
+def values_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return copies of the options of the param groups: learning rates and whatever else a schedule may change."""
+    return [
+        {
+            name: value.clone() if isinstance(value, Tensor) else value
+            for name, value in group.items()
+            if name != _PARAMS
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def set_values(optimizer: Optimizer, values: list[dict[str, Any]]) -> None:
+    """Set the options of the param groups to what `values_of` returned."""
+    for group, own in zip(optimizer.param_groups, values, strict=True):
+        for name in group.keys() - own.keys() - {_PARAMS}:
+            del group[name]
+        group.update(own)
 
 
 def step_schedule(scheduler: LRScheduler) -> None:

@@ -200,6 +200,16 @@ def test_resumed_bit_for_bit(keeps: bool, folder: Path, tmp_path: Path) -> None:
         learned(folder, seeded(Trainer, 9), **options)
 
 
+def test_more_epochs_equal_a_run_that_was_asked_for_them_at_once(folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"schedule": "constant", "checkpoints": tmp_path, "resume": True}
+    shorter = learned(folder, **options).config
+    more = {"epochs": shorter.epochs + 3, "finetune_epochs": shorter.finetune_epochs + 1}
+    found = learned(folder, **options, **more)
+    whole = learned(folder, schedule="constant", **more)
+    check_equal(state_of(found.model), state_of(whole.model))
+    assert [step.loss for step in found.history.steps] == [step.loss for step in whole.history.steps]
+
+
 def test_photographs_are_found(tmp_path: Path) -> None:
     pairs = make_data_set(tmp_path / "set", 3)
     for source in (pairs, tmp_path / "set"):

@@ -61,7 +61,7 @@ def distill(
         optimizer: As in `goctconv.learn_channels`, in place of ``config.optimizer``.
         scheduler: As in `goctconv.learn_channels`, in place of ``config.schedule``.
         callbacks: As in `goctconv.learn_channels`.
-        resume: As in `goctconv.learn_channels`.
+        resume: As in `goctconv.learn_channels`, also with more epochs.
 
     Returns:
         The student, slim where channels were removed, the report of these, and the history.

@@ -50,7 +50,7 @@ def learn(
         scheduler: As in `goctconv.learn_channels`, in place of ``config.schedule``.
         callbacks: As in `goctconv.learn_channels`.
         example_inputs: As in `goctconv.learn_channels`.
-        resume: As in `goctconv.learn_channels`.
+        resume: As in `goctconv.learn_channels`, also with more epochs.
 
     Returns:
         The slim network, the report of what was removed, and the history with ``mae`` and ``max_f``.

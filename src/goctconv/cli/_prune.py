@@ -60,6 +60,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--groups", action="store_true", help="channels that can only go together share their mean score"
     )
     which.add_argument(
+        "--balance", action="store_true", help="equally many of every group of a convolution and every piece of a chunk"
+    )
+    which.add_argument(
         "--keep", action="append", default=[], metavar="GLOB", help="modules that keep all channels; may be repeated"
     )
     which.add_argument("--round-to", type=integer_from(1), metavar="N", help="widths that are multiples of N")

@@ -19,7 +19,7 @@ from ._output import check_picture, names_in, say, shorten, tell, write_file, wr
 _WRITTEN = {"config.json", "model.safetensors", "plan.json"}
 _LISTED = 3
 _OPTIONS = (
-    *("threshold", "ratio", "scope", "max_ratio", "criterion", "groups", "bn_bias", "keep", "round_to"),
+    *("threshold", "ratio", "scope", "max_ratio", "criterion", "groups", "balance", "bn_bias", "keep", "round_to"),
     *("min_channels", "latency"),
 )
 

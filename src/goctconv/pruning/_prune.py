@@ -77,6 +77,7 @@ def plan_pruning(
     max_ratio: float = 1.0,
     criterion: Criterion = "gamma",
     groups: bool = False,
+    balance: bool = False,
     bn_bias: BnBias = "keep",
     keep: Selection = (),
     round_to: int | None = None,
@@ -103,7 +104,9 @@ def plan_pruning(
         1440
     """
     options = Options(
-        threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels, compare
+        *(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels),
+        compare=compare,
+        balance=balance,
     )
     return search(unwrapped(model), as_calls(example_inputs, outputs), options).plan
 
@@ -118,6 +121,7 @@ def prune_channels(
     max_ratio: float = 1.0,
     criterion: Criterion = "gamma",
     groups: bool = False,
+    balance: bool = False,
     bn_bias: BnBias = "keep",
     keep: Selection = (),
     round_to: int | None = None,
@@ -151,6 +155,10 @@ def prune_channels(
             ``"geometric_median"``, of the filter that makes the channel; or a function of the model that returns scores
             by BatchNorm. Scores of filters exist for layers right before a BatchNorm only.
         groups: Whether channels that can only go together, such as those that are summed, share their mean score.
+        balance: Whether channels are chosen in equal numbers where the code needs that: of every group of a grouped
+            convolution, and of every piece of ``chunk``, channel shuffles and the like. The ones with the lowest scores
+            of each piece are masked, at other places in each. A ratio is met as nearly as that allows; with a
+            threshold, every piece loses as many as the one that has the fewest channels below it.
         bn_bias: ``"keep"`` leaves β of masked channels, which become constants; ``"zero"`` masks it too.
         keep: BatchNorm layers that keep all channels: names, globs, modules, or functions of name and module.
         round_to: Let the number of channels of every layer be a multiple of it, if possible.
@@ -183,7 +191,9 @@ def prune_channels(
         (11689512, True)
     """
     options = Options(
-        threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels, compare
+        *(threshold, ratio, scope, max_ratio, criterion, groups, bn_bias, keep, round_to, min_channels),
+        compare=compare,
+        balance=balance,
     )
     inner, calls = unwrapped(model), as_calls(example_inputs, outputs)
     names = [(weakref.ref(parameter), name) for name, parameter in inner.named_parameters()]

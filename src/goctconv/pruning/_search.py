@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from .._checks import check_choice, check_integer, check_number, check_share, escaped
 from .._torch import BatchNorm, parameters_of
 from ..graph import Selection, select
+from ._balance import balanced_masks
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._grounds import Grounds, Runner, doubled
@@ -49,6 +51,7 @@ class Options:
     round_to: int | None
     min_channels: int
     compare: float | Compare | None = None
+    balance: bool = False
 
     def __post_init__(self) -> None:
         check_criterion(self.criterion, self.threshold, self.ratio, self.scope)
@@ -130,7 +133,8 @@ class _Search:
         scored = scores(options.criterion, self.model, self.norms, self._facts)
         if options.groups:
             scored = groups_of(self._facts()).mean(scored)
-        chosen = masks(
+        choose = partial(balanced_masks, facts=self._facts(), groups=options.groups) if options.balance else masks
+        chosen = choose(
             scored,
             threshold=options.threshold,
             ratio=options.ratio,

@@ -52,8 +52,7 @@ def decide(facts: Facts, masked: dict[str, Tensor], weights: dict[str, Tensor], 
     groups = components(facts)
     decision = Decision(groups, np.zeros(groups.max() + 1, dtype=bool))
     if limits.lists:
-        numbers = {cut.source.place for cut in facts.cuts}
-        decision.lists = {split.source.place for split in facts.splits} - numbers
+        decision.lists = lists_of(facts)
     for module, mask in masked.items():
         if module in facts.norms:
             decision.goes[decision.of(facts.norms[module].labels)[mask.numpy()]] = True
@@ -87,6 +86,29 @@ def components(facts: Facts) -> Groups:
     return numbers
 
 
+def lists_of(facts: Facts) -> set[tuple[str, str]]:
+    """Return attributes that may become lists of lengths."""
+    return {split.source.place for split in facts.splits} - {cut.source.place for cut in facts.cuts}
+
+
+def equal_pieces(facts: Facts, groups: Groups, lists: set[tuple[str, str]]) -> list[tuple[Groups, Reason]]:
+    """Return the groups of pieces that must keep equally many channels, a piece a row."""
+    found = [(blocks.labels, blocks.reason) for blocks in facts.blocks]
+    by_place: dict[tuple[str, str, int], list[Tensor]] = {}
+    for cut in facts.cuts:
+        by_place.setdefault((*cut.source.place, len(cut.labels)), []).append(cut.labels)
+    for split in facts.splits:
+        if split.source.place in lists:
+            for index, piece in enumerate(split.pieces):
+                by_place.setdefault((*split.source.place, index), []).append(piece)
+        else:
+            found.append((split.pieces, split.reason))
+            by_place.setdefault((*split.source.place, len(split.pieces[0])), []).append(split.pieces[0])
+    found += [(labels, Reason("balance", module, name)) for (module, name, _), labels in by_place.items()]
+    sizes = [(labels, Reason("balance", reason.layer, reason.by)) for labels, reason in found if len(labels) > 1]
+    return [(np.stack([groups[piece.reshape(-1).numpy()] for piece in labels]), reason) for labels, reason in sizes]
+
+
 class _Solver:
     """Takes groups off the list of those that go until all constraints hold."""
 
@@ -95,7 +117,7 @@ class _Solver:
         self.min_channels, self.round_to = limits.min_channels, limits.round_to
         self.of = [decision.of(consumer.inputs) for consumer in facts.consumers]
         self.significant = [_significant(consumer, weights[consumer.weight]) for consumer in facts.consumers]
-        self.balanced = self._balanced()
+        self.balanced = equal_pieces(facts, decision.groups, decision.lists)
         self.layers = self._layers()
         self.elements = [
             (name, decision.of(labels).reshape(tuple(labels.shape))) for name, labels in facts.elements.items()
@@ -104,23 +126,6 @@ class _Solver:
         for consumer, of, significant in zip(facts.consumers, self.of, self.significant, strict=True):
             if consumer.padded:
                 np.add.at(self.votes, of[significant], 1)
-
-    def _balanced(self) -> list[tuple[Groups, Reason]]:
-        """Return the groups of pieces that must keep equally many channels, a piece a row."""
-        found = [(blocks.labels, blocks.reason) for blocks in self.facts.blocks]
-        by_place: dict[tuple[str, str, int], list[Tensor]] = {}
-        for cut in self.facts.cuts:
-            by_place.setdefault((*cut.source.place, len(cut.labels)), []).append(cut.labels)
-        for split in self.facts.splits:
-            if split.source.place in self.decision.lists:
-                for index, piece in enumerate(split.pieces):
-                    by_place.setdefault((*split.source.place, index), []).append(piece)
-            else:
-                found.append((split.pieces, split.reason))
-                by_place.setdefault((*split.source.place, len(split.pieces[0])), []).append(split.pieces[0])
-        found += [(labels, Reason("balance", module, name)) for (module, name, _), labels in by_place.items()]
-        sizes = [(labels, Reason("balance", reason.layer, reason.by)) for labels, reason in found if len(labels) > 1]
-        return [(np.stack([self.decision.of(piece) for piece in labels]), reason) for labels, reason in sizes]
 
     def _layers(self) -> list[tuple[Groups, int]]:
         """Return the groups of layers, and what each must keep; an empty convolution is one of a layer of ours."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # the usual name
+import torchvision
 from torch import Tensor, nn
 
 from goctconv.graph import is_pointwise
@@ -89,6 +90,12 @@ def blanked(x: Tensor) -> Tensor:
     return y
 
 
+def thresholded(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[y < 0.3] = 0
+    return y
+
+
 def nearest(x: Tensor) -> Tensor:
     """Features of the nearest points, as in point clouds."""
     places = (-torch.cdist(x.transpose(1, 2), x.transpose(1, 2))).topk(3, 2)[1]
@@ -120,6 +127,7 @@ OF_ANY_CONSTANT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "gated": lambda _, x: F.glu(torch.cat([x, -x], 1), 1),
     "where both": lambda _, x: torch.where(x > 0.3, x, x + 1),
     "a scalar of a parameter": lambda self, x: x * self.scalars[0],
+    "means of parameters": lambda self, x: x * self.matrix.mean() + self.scalars.sum(),
     "a softmax of a parameter": lambda self, x: x * torch.softmax(self.scalars, 0)[1],
     "instance norm": lambda self, x: self.instance(x),
     "instance norm without weights": lambda self, x: self.plain_instance(x),
@@ -144,6 +152,7 @@ OF_ZEROS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "overwritten": lambda _, x: overwritten(x),
     "overwritten, of sizes": lambda _, x: overwritten_of_sizes(x),
     "blanked": lambda _, x: blanked(x),
+    "thresholded": lambda _, x: thresholded(x),
     "scattered": lambda _, x: torch.zeros_like(x).scatter_add(2, torch.zeros_like(x, dtype=torch.long), x),
     "index_add": lambda _, x: torch.zeros_like(x).index_add(2, torch.arange(x.shape[2]), x),
     "Fourier transform": lambda _, x: torch.fft.irfft(torch.fft.rfft(x, dim=2), n=x.shape[2], dim=2),
@@ -222,6 +231,37 @@ LAST: dict[str, tuple[Callable[[], nn.Module], int]] = {
 def test_constants_of_transposed_convolutions(name: str) -> None:
     make, removed = LAST[name]
     assert pruned(lambda _, x: x, positive=True, dimensions=2, last=make).report.removed >= removed
+
+
+def test_channels_beside_constant_ones() -> None:
+    """A shortcut of a residual network that is widened with zeros."""
+
+    def widened(_: Any, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 2, 3)) + F.pad(x.flip(2), (0, 0, 2, 3))
+
+    assert pruned(widened, width=WIDTH + 5).report.removed == MASKED
+
+
+def test_deformable_convolutions() -> None:
+    class Deformed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.offset = nn.Conv2d(WIDTH, 18, 3, padding=1)
+            self.conv = torchvision.ops.DeformConv2d(WIDTH, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x, self.offset(x).tanh())
+
+    assert pruned(lambda _, x: x, positive=True, dimensions=2, last=Deformed).report.removed == MASKED - 1
+    assert pruned(lambda _, x: x, dimensions=2, last=Deformed).report.removed == MASKED
+
+
+def test_regions() -> None:
+    def regions(_: Any, x: Tensor) -> Tensor:
+        boxes = [torch.tensor([[1.0, 2.0, 9.0, 8.0], [-3.0, 0.0, 5.0, 5.0]], dtype=x.dtype)] * len(x)
+        return torchvision.ops.roi_align(x, boxes, (3, 3))
+
+    assert pruned(regions, positive=True, dimensions=2).report.removed == MASKED - 1
 
 
 @pytest.mark.parametrize("positive", [False, True])

@@ -201,13 +201,20 @@ def test_a_schedule_that_depends_on_the_number_of_epochs(options: dict[str, Any]
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_named_checkpoint_is_taken_or_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+@pytest.mark.parametrize(("name", "begun"), [("00005", "00003"), ("00003", "00003")])
+def test_a_named_checkpoint_or_an_earlier_one(name: str, begun: str, tmp_path: Path) -> None:
+    folder, seen = tmp_path / "run", Seen()
     run(folder, **CONSTANT)
-    with pytest.raises(TrainingError, match="00005 cannot go on as a run of 6 epochs"):
-        run(folder, resume=folder / "00005", **{**CONSTANT, **MORE})
-    found = run(folder, resume=folder / "00003", **{**CONSTANT, **MORE})
+    found = run(folder, [seen], resume=folder / name, **{**CONSTANT, **MORE})
+    assert seen.begun == begun
     check_same(found, folder, run(tmp_path / "whole", **{**CONSTANT, **MORE}), tmp_path / "whole")
+
+
+def test_a_named_checkpoint_in_the_midst_of_training(tmp_path: Path) -> None:
+    """It is of a run that has not ended."""
+    run(tmp_path, **STEP)
+    with pytest.raises(TrainingError, match=r"00002 was made with other options: epochs=3 there, 6 here. Pass"):
+        run(tmp_path, resume=tmp_path / "00002", **{**STEP, **MORE})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError
 from ..graph import unwrapped
-from ._inputs import as_calls, batch_norms, check_devices, quiet
+from ._inputs import Selector, as_calls, batch_norms, check_devices, quiet
 from .propagate import FIRST, Facts, trace_all
 from .solve import components
 
@@ -112,12 +112,14 @@ class ChannelGroups:
         return total, number
 
 
-def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
+def channel_groups(model: nn.Module, example_inputs: Any, *, outputs: Selector | None = None) -> ChannelGroups:
     """Find the groups of BatchNorm channels that can only be removed together.
 
     Args:
         model: Any network with BatchNorm.
-        example_inputs: What it is called with: a tensor, a tuple of arguments, or a dict of keyword arguments.
+        example_inputs: What it is called with: a tensor, a tuple of arguments, a dict of keyword arguments, or a list
+            of such calls.
+        outputs: A function of what the model returns that returns what counts of it, as in `prune_channels`.
 
     Raises:
         PruningError: The model has no BatchNorm, or cannot be traced.
@@ -130,7 +132,7 @@ def channel_groups(model: nn.Module, example_inputs: Any) -> ChannelGroups:
         >>> groups.count, groups.group_lasso(model).shape
         (2880, torch.Size([]))
     """
-    inner, calls = unwrapped(model), as_calls(example_inputs)
+    inner, calls = unwrapped(model), as_calls(example_inputs, outputs)
     batch_norms(inner)
     check_devices(inner, calls)
     with torch.no_grad(), quiet():

@@ -249,7 +249,7 @@ class Verifier:
         return worst
 
     def _judged(self, trial: _Trial, output: Any, compare: Compare) -> float:
-        """Let a function of the caller's compare outputs; return the largest difference of those of equal shapes."""
+        """Compare outputs by the caller's function; return the largest difference of those of equal shapes."""
         if not compare(trial.output, output):
             problem = f"the outputs of the pruned and the masked model on {trial.name} are not equal by {{compare}}"
             raise PruningError(problem)

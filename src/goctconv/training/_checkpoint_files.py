@@ -113,7 +113,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def resumable(checkpoints: Checkpoints | None, resume: bool | str | Path) -> list[Path]:
-    """Return the checkpoints to go on from, if there are any, the last one first; or the one that is named."""
+    """Return the checkpoints to go on from, if there are any: the last or named one first, then earlier ones."""
     if resume is False:
         if checkpoints is not None and (last := checkpoints.last()) is not None:
             raise TrainingError(
@@ -126,8 +126,9 @@ def resumable(checkpoints: Checkpoints | None, resume: bool | str | Path) -> lis
             raise ArgumentError("resume", True, problem="needs the folder to go on from", cure="pass {checkpoints}")
         return checkpoints.all()[::-1]
     path = Path(resume)
-    found = [path] if (path / STATE).is_file() else Checkpoints(path).all()[::-1]
-    if not found:
+    if (path / STATE).is_file():
+        return [path, *(other for other in Checkpoints(path.parent).all()[::-1] if other.name < path.name)]
+    if not (found := Checkpoints(path).all()[::-1]):
         raise TrainingError(f"resume={str(resume)!r} is no checkpoint, nor a folder with checkpoints")
     return found
 

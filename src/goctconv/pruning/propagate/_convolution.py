@@ -105,7 +105,7 @@ def transposed_convolution(t: Propagation, op: Operation) -> Shadow:
 def deformable_convolution(t: Propagation, op: Operation) -> Shadow:
     """A convolution that reads at places which another layer computes."""
     source, shadow = op.args[0], t.input(op)
-    if op.arguments["groups"] != 1 or op.arguments["n_offset_grps"] != 1:
+    if op.arguments["groups"] != 1 or op.arguments["offset_groups"] != 1:
         raise NotUnderstood
     labels = t.channels(shadow, 1)
     for key in ("offset", "mask"):

@@ -151,6 +151,11 @@ def index_writing(t: Propagation, op: Operation) -> Shadow:
     """Elements at positions that are overwritten, or added to."""
     target, indices, values = op.args[0], list(op.args[1]), op.args[2]
     shadow = t.shadow_of(target)
+    mask = indices[0]
+    if mask is not None and mask.dtype == torch.bool and mask.shape == target.shape and values.numel() == 1:
+        t.facts.unite(*aligned(shadow.labels, t.shadow_of(mask).labels), t.reason("joined", op))
+        t.freeze(t.shadow_of(values).labels, t.reason("mixed", op))
+        return _both_zero(t, only_where(target, shadow, 0), target, values)
     _fix(t, op, shadow, indices)
     places = _indexed(shadow.labels, indices)
     if values.numel() > 1:

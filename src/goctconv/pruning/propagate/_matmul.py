@@ -19,11 +19,12 @@ _BATCH = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @dataclass(slots=True, eq=False)
 class _Term:
-    """A factor: its labels, flags for zeros, and a letter for each of its dimensions."""
+    """A factor: its labels, flags for zeros, a letter for each of its dimensions, and whether it is a parameter."""
 
     labels: Tensor
     zero: Tensor
     letters: str
+    is_stored: bool = False
 
     @property
     def changing(self) -> set[str]:
@@ -56,7 +57,7 @@ def _term(t: Propagation, tensor: Tensor, letters: str, sizes: dict[str, int]) -
     for d in reversed(range(tensor.dim())):
         if tensor.shape[d] == 1 and sizes[letters[d]] > 1:
             labels, zero, letters = labels.squeeze(d), zero.squeeze(d), letters[:d] + letters[d + 1 :]
-    return _Term(tidy(labels), tidy(zero), letters)
+    return _Term(tidy(labels), tidy(zero), letters, is_stored=t.stored.name_of(tensor) is not None)
 
 
 def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]], out: str) -> Shadow:
@@ -112,23 +113,19 @@ def _unite(t: Propagation, op: Operation, term: _Term, other: _Term) -> None:
 
 def _sum_over_channels(t: Propagation, op: Operation, inner: list[_Term], terms: list[_Term], summed: set[str]) -> None:
     """Unite channels that are multiplied and summed; those for which no factor is 0 must stay."""
-    left = []
-    for term in inner:
-        pairs = [(other, term.changing & summed & set(other.letters)) for other in terms if other is not term]
-        if any(shared - other.changing for other, shared in pairs):
-            t.freeze(term.labels, t.reason("mixed", op))
-            continue
-        left.append(term)
-        for other, shared in pairs:
-            if shared:
-                _unite(t, op, term, other)
-    if not left:
-        return
     letters = "".join(dict.fromkeys(letter for term in terms for letter in term.letters))
     zero = torch.zeros((), dtype=torch.bool)
     for term in terms:
         zero = zero | compressed(term.spread(term.zero, letters))
-    for term in left:
+    for term in inner:
+        pairs = [(other, term.changing & summed & set(other.letters)) for other in terms if other is not term]
+        is_whole = not zero.any() and any(its.is_stored for its in inner)  # a matrix of which all elements stay
+        if is_whole or any(shared - other.changing for other, shared in pairs):
+            t.freeze(term.labels, t.reason("mixed", op))
+            continue
+        for other, shared in pairs:
+            if shared:
+                _unite(t, op, term, other)
         labels, flags = broadcast_tensors(compressed(term.spread(term.labels, letters)), zero)
         t.facts.freeze(labels[~flags], t.reason("mixed", op))
 

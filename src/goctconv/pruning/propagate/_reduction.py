@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..._torch import broadcast_tensors
 from ...graph import Operation
 from ._context import Propagation, rule
 from ._pointwise import elementwise
-from ._shadows import NONE, NotUnderstood, Shadow, aligned, by_dimension, changes, compressed, rows_along, tidy, uniform
+from ._shadows import (
+    FROZEN,
+    NONE,
+    NotUnderstood,
+    Shadow,
+    aligned,
+    by_dimension,
+    changes,
+    compressed,
+    rows_along,
+    tidy,
+    uniform,
+)
 from ._values import agreeing, only_where
 
 
@@ -69,6 +82,8 @@ def padding(t: Propagation, op: Operation) -> Shadow:
     sizes = op.arguments.get("pad", op.arguments.get("padding"))
     if sizes is None:
         raise NotUnderstood
+    if _is_around_channels(shadow, sizes):
+        return _padded_along_channels(t, op, shadow)
     sides = [(source.dim() - 1 - i // 2, any(sizes[i : i + 2])) for i in range(0, len(sizes), 2)]
     padded = [d for d, has_border in sides if has_border]
     padded = padded or [d for d, _ in sides if d not in changes(shadow.labels)]
@@ -89,6 +104,24 @@ _SPREADS = {"var", "std", "var_mean", "std_mean"}
 _OTHERS = {"logsumexp", "prod", "argmax", "argmin", "softmin"}
 
 
+def _is_around_channels(shadow: Shadow, sizes: list[int]) -> bool:
+    """Whether a border lies around the channels."""
+    last = shadow.labels.dim() - 1
+    return any(last - i // 2 in changes(shadow.labels) and any(sizes[i : i + 2]) for i in range(0, len(sizes), 2))
+
+
+def _padded_along_channels(t: Propagation, op: Operation, shadow: Shadow) -> Shadow:
+    """Return the shadow of channels with constant ones, which stay, beside them."""
+    sizes, value = op.arguments["pad"], op.arguments.get("value") or 0
+    if op.arguments.get("mode", "constant") != "constant" or any(size < 0 for size in sizes):
+        raise NotUnderstood
+    for counted in t.sources.counted:
+        t.freeze(counted, t.reason("counted", op))
+    constant = only_where(op.args[0], shadow, value).constant
+    labels = torch.constant_pad_nd(shadow.labels, sizes, FROZEN)
+    return Shadow(tidy(labels), tidy(torch.constant_pad_nd(constant, sizes, True)))
+
+
 @rule(*sorted(_TOTALS | _KEPT | _SPREADS | _OTHERS), of_any_input=True)
 def reduction(t: Propagation, op: Operation) -> Shadow | list[Shadow]:
     """A sum, mean, maximum or the like over dimensions, or all of them.
@@ -99,6 +132,9 @@ def reduction(t: Propagation, op: Operation) -> Shadow | list[Shadow]:
     if isinstance(op.arguments.get("other"), Tensor):
         return elementwise(t, op)
     source, shadow = op.args[0], t.shadow_of(op.args[0])
+    is_number = source.dim() <= 1 or t.stored.name_of(source) is not None
+    if is_number and t.is_constant(source):  # out of a parameter
+        raise NotUnderstood
     given = op.arguments.get("dim")
     if isinstance(given, str) or (isinstance(given, list | tuple) and any(isinstance(d, str) for d in given)):
         raise NotUnderstood

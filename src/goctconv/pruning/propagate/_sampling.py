@@ -35,8 +35,9 @@ def affine_grid(t: Propagation, op: Operation) -> Shadow:
     for shadow in t.known.values():
         if shadow is not None:
             t.freeze(shadow.labels, t.reason("mixed", op))
-    for counted in t.sources.counted:
-        t.freeze(counted, t.reason("counted", op))
+    for index, source in enumerate(t.sources.of(op.arguments["size"])):
+        if source is not None and source.channels is not None and index != 1:  # the number of channels has no effect
+            t.freeze(source.channels, t.reason("counted", op))
     return uniform(op.result.shape, NONE)
 
 

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goctconv.deployment import _kernels, compare_timings, keep_freed_memory
+from goctconv.deployment import _kernels, compare_timings
+from goctconv.deployment._machine import keep_freed_memory
 from goctconv.layers import _resample
 
 LAST = torch.channels_last

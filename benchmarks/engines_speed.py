@@ -28,10 +28,10 @@ from goctconv.deployment import (
     OnnxEngine,
     OpenVINOEngine,
     compare_timings,
-    describe_machine,
     export_onnx,
     export_openvino,
 )
+from goctconv.deployment._machine import describe_machine
 
 
 def main() -> None:

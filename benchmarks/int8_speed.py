@@ -22,7 +22,8 @@ from engines_speed import make_model
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
-from goctconv.deployment import Engine, OnnxEngine, OpenVINOEngine, compare_timings, describe_machine, export_onnx
+from goctconv.deployment import Engine, OnnxEngine, OpenVINOEngine, compare_timings, export_onnx
+from goctconv.deployment._machine import describe_machine
 from goctconv.saliency import preprocess
 
 

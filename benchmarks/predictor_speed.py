@@ -25,7 +25,8 @@ import torch
 from engines_speed import make_model
 from PIL import Image
 
-from goctconv.deployment import compare_timings, describe_machine, export_onnx, export_openvino
+from goctconv.deployment import compare_timings, export_onnx, export_openvino
+from goctconv.deployment._machine import describe_machine
 from goctconv.saliency import Predictor, grey_map, read_image
 from goctconv.saliency.inference import prepare, run_pipeline
 

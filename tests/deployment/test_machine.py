@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from goctconv.deployment import describe_machine
+from goctconv.deployment._machine import describe_machine
 
 
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

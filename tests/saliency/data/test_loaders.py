@@ -164,7 +164,7 @@ def test_processes_share_every_image_of_a_validation():
 
 def test_rank_and_world_size_come_from_torch_distributed(monkeypatch):
     for name, value in (("is_initialized", True), ("get_rank", 1), ("get_world_size", 2)):
-        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+        monkeypatch.setattr(torch.distributed, name, lambda *_, value=value: value)
     found = EpochBatchSampler(16, 2, seed=4)
     assert list(found) == list(EpochBatchSampler(16, 2, seed=4, rank=1, world_size=2))
     assert list(EpochBatchSampler(16, 2, seed=4, rank=0, world_size=1)) != list(found)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 import math
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from numbers import Integral, Real
 from pathlib import PurePath
@@ -85,6 +87,15 @@ class ArgumentWarning(UserWarning):
     def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
         self.error = ArgumentError(argument, value, expected, cure, problem=problem)
         super().__init__(str(self.error))
+
+
+def warn_caller(message: str | Warning) -> None:
+    """Warn of what the caller's code does: its line is shown, not one of this package or of PyTorch."""
+    frame, level = inspect.currentframe(), 1
+    inside = ("goctconv.", "torch.", "contextlib")
+    while frame is not None and frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(inside):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def in_python(name: str, value: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from goctconv import plan_pruning, prune_channels
 from goctconv.pruning import PruningReport
 from goctconv.pruning._masking import effect_of_masking
+from goctconv.pruning._reasons import Reason
+from goctconv.pruning._report import PrunedLayer
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -69,6 +73,45 @@ def test_a_network_that_masking_kills_is_named_with_the_layer_that_does_it(culpr
     assert effect.layer == name
     assert effect.alone == pytest.approx(effect.relative, rel=0.5)
     assert name in str(result.report).splitlines()[1]
+
+
+def test_the_effect_is_measured_on_random_input_where_the_example_is_constant() -> None:
+    model = network()
+    with pytest.warns(UserWarning, match="does most of it, 0.0[1-9].* when masked alone"):
+        report = plan_pruning(model, torch.zeros(1, 3, 12, 12), ratio=0.95, bn_bias="zero").report
+    effect = report.masking
+    assert effect is not None
+    assert effect.relative > 0.02
+    assert effect.alone > 0.02
+    assert "masking changes the outputs on random input by" in str(report).splitlines()[0]
+    assert PruningReport.from_dict(report.to_dict()) == report
+
+
+@pytest.mark.parametrize("example", [EXAMPLE, torch.zeros(1, 3, 12, 12)], ids=["random", "zeros"])
+@pytest.mark.parametrize("bias", [0.0, 0.3], ids=["constant", "constant but at borders"])
+def test_a_network_that_was_dead_before_is_told_from_one_that_masking_kills(bias: float, example: Tensor) -> None:
+    model = network()
+    for norm in norms(model).values():
+        nn.init.constant_(norm.bias, bias)
+    nn.init.constant_(norms(model)["1.1"].weight, 1e-5)
+    with pytest.warns(UserWarning, match="the network itself gives nearly the same") as caught:
+        report = prune_channels(model, example, threshold=1e-3).report
+    assert caught[0].filename == __file__
+    assert report.masking is not None
+    assert report.masking.was_constant
+    text = str(report)
+    assert "before masking" in text.splitlines()[1]
+    assert "1.1" in text.splitlines()[1]
+    assert "too much is masked" not in text
+
+
+@pytest.mark.parametrize("used", [{}, {"groups": True}, {"bn_bias": "zero"}, {"outputs": lambda out: out}])
+def test_options_that_were_used_are_not_suggested(used: dict[str, Any]) -> None:
+    report = plan_pruning(network(), EXAMPLE, ratio=0.2, **used).report
+    reasons = [Reason(kind, "layer", "by") for kind in ("coupled", "output", "product")]
+    layers = {"layer": PrunedLayer(3, 3, 0, dict(enumerate(reasons)))}
+    hints = " ".join(replace(report, layers=layers).hints())
+    assert {name for name in ("groups", "outputs", "bn_bias") if f"{name}=" not in hints} == set(used)
 
 
 def test_nothing_is_said_where_nothing_is_masked() -> None:

@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import nn
 
+from goctconv import learn_channels
 from goctconv.training import (
     Callback,
     CSVLog,
     JSONLog,
     ProgressBar,
     TensorBoard,
+    TrainingConfig,
     TrainingHistory,
     TrainingResult,
     TrainingRun,
@@ -111,6 +113,17 @@ def test_plain_lines() -> None:
     ]  # fmt: skip
     for part in ("loss 0.", "mae 0.2500", "γ below 0.06", "images/s", "lr 0.05", "left"):
         assert part in lines[0]
+
+
+def test_a_run_that_kills_the_network_says_so() -> None:
+    stream, config = io.StringIO(), TrainingConfig(epochs=1, finetune_epochs=1, threshold=1e9)
+    with pytest.warns(UserWarning, match="masking leaves the outputs") as caught:
+        result = learn_channels(network(), loader(), LOSS, config, callbacks=[ProgressBar(stream)])
+    assert [warning.filename for warning in caught] == [__file__]
+    (line,) = (line for line in stream.getvalue().splitlines() if line.startswith("pruned: "))
+    assert "; masking leaves the outputs constant" in line
+    assert "warning='masking leaves the outputs constant" in repr(result)
+    assert "warning" not in repr(run(threshold=0))
 
 
 def test_the_time_left_counts_validation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_integer
+from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_integer, warn_caller
 from .._torch import BatchNorm, has_scheduler
 from ..graph import Selection, gamma_parameters, named_batch_norms, select
 from ._param_groups import groups_by_parameter
@@ -141,12 +139,8 @@ class Warnings:
 
 
 def warn(message: str) -> None:
-    """Warn of what the caller's code does: its line is shown, not one of this package or of PyTorch."""
-    frame, level = inspect.currentframe(), 1
-    inside = ("goctconv.optim", "torch.", "contextlib")
-    while frame is not None and frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(inside):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(f"DynamicWeightDecay: {message}", UserWarning, stacklevel=level)
+    """Warn of what the caller's code does."""
+    warn_caller(f"DynamicWeightDecay: {message}")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 _COLLAPSED = 0.2
 """Outputs that vary by less than this share of what they varied by before are nearly constant."""
+_FADED = 1e-3
+"""So are those of the network before masking, if they vary by less than this share of the largest."""
+CONSTANT = "the masked network gives the same for every input: too much is masked"
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,17 @@ class MaskingEffect:
     """How far masking moves the outputs of a network, before anything is removed.
 
     Attributes:
-        relative: The root mean square of the change on the example, relative to that of the outputs.
-        largest: The largest change on the example, relative to the largest output.
+        relative: The root mean square of the change on an input, relative to that of the outputs.
+        largest: The largest change on it, relative to the largest output.
         spread: By how much the outputs vary afterwards, from place to place and between the example and random input,
-            as a share of what they varied by before. Below 0.2 they have collapsed.
-        layer: Where they have: the BatchNorm that moves the outputs most when it is masked alone; else empty.
+            as a share of what they varied by before; 0 if they are the same for every input. Below 0.2 they have
+            collapsed.
+        layer: Where they have: the BatchNorm that moves the outputs most when it is masked alone; where they were
+            constant before: the masked one with the smallest γ; else empty.
         alone: ``relative`` of this layer alone.
+        on: The input: the example, unless that is constant.
+        varied: Where the outputs are the same for every input: by how much they varied before, as a share of the
+            largest; else None.
     """
 
     relative: float
@@ -31,18 +39,30 @@ class MaskingEffect:
     spread: float
     layer: str = ""
     alone: float = 0.0
+    on: str = "the example"
+    varied: float | None = None
 
     @property
     def is_collapse(self) -> bool:
         """Whether the outputs are constant, or nearly so."""
         return self.spread < _COLLAPSED
 
+    @property
+    def was_constant(self) -> bool:
+        """Whether the outputs were constant, or nearly so, before masking."""
+        return self.varied is not None and self.varied < _FADED
+
     def summary(self) -> str:
         """Return the change in a few words."""
-        return f"masking changes the outputs on the example by {self.relative:.2g} (largest {self.largest:.2g})"
+        return f"masking changes the outputs on {self.on} by {self.relative:.2g} (largest {self.largest:.2g})"
 
     def warning(self) -> str:
         """Return what to do about outputs that have collapsed; empty if they have not."""
+        if self.was_constant:
+            return (
+                "the network itself gives nearly the same for every input, before masking: γ of a whole layer may have "
+                f"faded, those of {self.layer} are the smallest; load other weights, or train with less weight decay"
+            )
         if not self.is_collapse:
             return ""
         what = "constant" if self.spread < 1e-6 else f"nearly constant ({self.spread:.1%} of their variation is left)"

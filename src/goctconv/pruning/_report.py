@@ -8,16 +8,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._checks import Spelling, in_python, spelled
-from ._masking import MaskingEffect
+from ._masking import CONSTANT, MaskingEffect
 from ._reasons import Reason, ReasonGroup, grouped
 
 _LONGEST = 40  # layers that are listed
 _CURES = {
-    "{groups=True} masks channels together that can only go together": {"coupled", "sum"},
-    "{outputs=...}, a function of what the model returns, leaves out what nobody needs": {"output"},
-    '{bn_bias="zero"} makes constants 0, which can go anywhere': {"product", "border", "representative"},
+    "groups": ("{groups=True} masks channels together that can only go together", {"coupled", "sum"}),
+    "outputs": (
+        "{outputs=...}, a function of what the model returns, leaves out what nobody needs",
+        {"output"},
+    ),
+    "bn_bias": (
+        '{bn_bias="zero"} makes constants 0, which can go anywhere',
+        {"product", "border", "representative"},
+    ),
 }
-"""Options that let more go, by the kinds of reasons that they help against."""
+"""Options that let more go, with the kinds of reasons that they help against."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,11 @@ class PruningReport:
         difference: Largest difference of the outputs of pruned and masked network, relative to the largest output, by
             what was put in; empty before verification.
         milliseconds: Of a forward pass, before and after; None if it was not asked for.
-        masking: How far masking alone moved the outputs on the example, with the attributes ``relative`` (root mean
-            square, relative to the outputs), ``largest`` (relative to the largest), ``spread`` (what is left of their
-            standard deviation), ``is_collapse``, and ``layer``, which did most of a collapse; None if it is not known.
+        masking: How far masking alone moved the outputs on the example, or on random input if the example is constant,
+            with the attributes ``relative`` (root mean square, relative to the outputs), ``largest`` (relative to the
+            largest), ``spread`` (what is left of their standard deviation), ``is_collapse``, ``was_constant`` before,
+            and ``layer``, which did most of that; None if it is not known.
+        options: Those of ``groups``, ``outputs`` and ``bn_bias`` that were used, and so are not suggested.
 
     Example:
         >>> import timm, torch
@@ -86,6 +94,7 @@ class PruningReport:
     difference: dict[str, float] = field(default_factory=dict)
     milliseconds: tuple[float, float] | None = None
     masking: MaskingEffect | None = None
+    options: list[str] = field(default_factory=list)
 
     @property
     def channels(self) -> int:
@@ -132,6 +141,7 @@ class PruningReport:
             (self.activations[0], second.activations[1]),
             [*self.notes, *second.notes],
             masking=self.masking,
+            options=second.options,
         )
 
     def reasons(self) -> dict[Reason, int]:
@@ -182,8 +192,17 @@ class PruningReport:
             spelling: Writes an argument, as in `text`.
         """
         kinds = {reason.kind for reason in self.reasons()}
-        found = [spelled(cure, spelling or in_python) for cure, against in _CURES.items() if kinds & against]
+        left = [_CURES[name] for name in _CURES if name not in self.options]
+        found = [spelled(cure, spelling or in_python) for cure, against in left if kinds & against]
         return [f"Another choice of channels may let more go: {'; '.join(found)}."] if found else []
+
+    def warning(self) -> str:
+        """Return what is wrong with what masking left of the network; empty if nothing is."""
+        return self.masking.warning() if self.masking and self.masked else ""
+
+    def remarks(self) -> list[str]:
+        """Return the notes but for what the warning says."""
+        return [note for note in self.notes if note != CONSTANT or not self.warning()]
 
     def text(self, spelling: Spelling | None = None) -> str:
         """Return the report as lines of text.
@@ -194,7 +213,7 @@ class PruningReport:
         """
         masking = self.masking if self.masked else None
         lines = [f"{self.summary()}; {masking.summary()}" if masking else self.summary()]
-        lines += [f"warning: {text}" for text in [masking.warning() if masking else ""] if text]
+        lines += [f"warning: {text}" for text in [self.warning()] if text]
         rows = [_row(*total) for total in self.totals()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines += [f"  {a:{widths[0]}}  {b:>{widths[1]}} -> {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
@@ -204,7 +223,7 @@ class PruningReport:
             lines.append(f"{self.held:,} masked {'channels stay' if self.held > 1 else 'channel stays'} because")
             lines += [f"  {group.count:6,}  {group}" for group in self.grouped_reasons(spelling)]
             lines += self.hints(spelling)
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.remarks()])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, ready for JSON; ``held`` lists reasons with their channels."""
@@ -217,6 +236,7 @@ class PruningReport:
             "difference": dict(self.difference),
             "masking": self.masking and asdict(self.masking),
             "notes": list(self.notes),
+            "options": list(self.options),
             "layers": {
                 name: {
                     "channels": layer.channels,
@@ -251,7 +271,8 @@ class PruningReport:
             milliseconds = None if time is None else (float(time[0]), float(time[1]))
             notes, difference = list(data["notes"]), dict(data["difference"])
             masking = MaskingEffect(**data["masking"]) if data.get("masking") else None
-            return cls(layers, parameters, macs, activations, notes, difference, milliseconds, masking)
+            options = list(data.get("options", []))
+            return cls(layers, parameters, macs, activations, notes, difference, milliseconds, masking, options)
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
             problem = f"{type(error).__name__}: {error}"
             raise ValueError(f"this is no pruning report, or a damaged one ({problem})") from error

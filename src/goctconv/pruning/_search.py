@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +11,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_integer, check_number, check_share, escaped
-from .._torch import BatchNorm, parameters_of
+from .._checks import check_choice, check_integer, check_number, check_share, escaped, warn_caller
+from .._torch import BatchNorm, parameters_of, tensors_in
 from ..graph import Selection, select
 from ._balance import balanced_masks
 from ._copies import sharing_copy
@@ -83,9 +82,8 @@ def search(model: nn.Module, calls: list[Call], options: Options, *, thorough: b
     check_devices(model, calls)
     with torch.no_grad(), quiet():
         found = _Search(model, calls, options, norms, kept, weights).found(thorough)
-    effect = found.plan.report.masking
-    if effect is not None and effect.is_collapse:
-        warnings.warn(effect.warning(), UserWarning, stacklevel=3)
+    if warning := found.plan.report.warning():
+        warn_caller(warning)
     return found
 
 
@@ -173,16 +171,29 @@ class _Search:
         return joined, run
 
     def _effect(self, verifier: Verifier) -> MaskingEffect | None:
-        """Return how far masking moves the outputs, and what makes them collapse."""
+        """Return how far masking moves the outputs, and what makes them collapse.
+
+        Of an example that is constant, such as zeros, little arrives at many layers: random input comes first then.
+        """
         if not self.masks.gammas:
             return None
         model = sharing_copy(self.model)
-        calls, after = zip(*verifier.seen, strict=True)
+        seen = verifier.seen
+        if all(bool((tensor == tensor.flatten()[0]).all()) for tensor in tensors_in(self.calls[0])):
+            seen.reverse()
+        inputs, calls, after = zip(*seen, strict=True)
         before = [outputs_of(model, call) for call in calls]
         effect = effect_of_masking(before, after)
-        if effect is None or not effect.is_collapse:
+        if effect is None:
+            return None
+        varied = verifier.variation(model)
+        effect = replace(effect, on=inputs[0], varied=varied, spread=effect.spread if varied is None else 0.0)
+        if effect.was_constant:
+            least = min(self.masks.gammas, key=lambda name: float(self.norms[name].weight.abs().max()))
+            return replace(effect, layer=least)
+        if not effect.is_collapse:
             return effect
-        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), self.calls[0]))
+        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), calls[0]))
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
@@ -315,11 +326,20 @@ class _Search:
         costs = (before.cost, checked.run.cost)
         report = report_of(self.norms, self.masks, grounds.facts, cuts, costs, checked.difference, self.idle)
         report.notes.extend(self.notes)
-        report = replace(report, masking=self.effect)
+        report = replace(report, masking=self.effect, options=self._used())
         plan = PruningPlan(
             self.masks, cuts.removed, cuts.steps, report, self._weights, cuts.moves, adds=any(cuts.moves)
         )
         return Found(plan, slim, self.masked, verifier)
+
+    def _used(self) -> list[str]:
+        """Return the options that need not be suggested."""
+        used = {
+            "groups": self.options.groups,
+            "outputs": self.calls[0].outputs,
+            "bn_bias": self.options.bn_bias != "keep",
+        }
+        return [name for name, value in used.items() if value]
 
     def _masked_channels(self) -> dict[str, Tensor]:
         found = {}

@@ -17,6 +17,7 @@ from ..graph import Cost, Observer, Operation, measuring_cost, recording
 from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
+from ._masking import CONSTANT
 from ._metadata import StageShapes, stage_shapes
 from ._trials import other_batch, other_sizes, random_inputs
 from .propagate import Pass, trace
@@ -121,6 +122,7 @@ class Verifier:
         self.notes: list[str] = []
         self.failed_on: Call | None = None
         self._trials = [_Trial(_EXAMPLE, call, run.output)]
+        self._same: _Trial | None = None  # for which the outputs are those of other inputs
         if not run.outputs:
             raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
         numbers = [output for output in run.outputs if output.is_floating_point() and output.numel()]
@@ -153,18 +155,36 @@ class Verifier:
             self._add("another batch size", other_batch(call, generator))
         example, *others = self._trials
         is_empty = not any(output.numel() for output in self.run.outputs)
-        if not is_empty and any(_equal(trial.expected, example.expected) or _has_equal_rows(trial) for trial in others):
-            self.notes.append("the masked network gives the same for every input: too much is masked")
+        if not is_empty:
+            same = (trial for trial in others if _equal(trial.expected, example.expected) or _has_equal_rows(trial))
+            self._same = next(same, None)
+        if self._same is not None:
+            self.notes.append(CONSTANT)
         if with_heads:
             self._add("auxiliary heads", iter([call]), with_heads=True)
 
     @property
-    def seen(self) -> list[tuple[Call, list[Tensor]]]:
-        """The example and the first other input, with the outputs of the masked network."""
+    def seen(self) -> list[tuple[str, Call, list[Tensor]]]:
+        """The example and the first other input, by name, with the outputs of the masked network."""
         is_rounded = self._precise is not self._masked
         return [
-            (trial.call, trial.expected) for trial in self._trials[: 1 if is_rounded else 2] if not trial.with_heads
+            (trial.name, trial.call, trial.expected)
+            for trial in self._trials[: 1 if is_rounded else 2]
+            if not trial.with_heads
         ]
+
+    def variation(self, model: nn.Module) -> float | None:
+        """Return by how much the original's outputs vary, relative to the largest, if the masked network's do not."""
+        trial = self._same
+        if trial is None or self._precise is not self._masked:
+            return None
+        outputs = outputs_of(model, trial.call)
+        others = outputs_of(model, self._trials[0].call)
+        if _has_equal_rows(trial):
+            outputs = [output for output in outputs if output.shape[:1] == (max(_batch(trial.call)),)]
+            others = [output[:1].expand_as(output) for output in outputs]
+        pairs = zip(outputs, others, strict=False)
+        return max((_relative(a, b) for a, b in pairs if a.shape == b.shape and a.is_floating_point()), default=None)
 
     def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""

@@ -44,7 +44,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
         _totals(report),
         _reasons(report),
         *map(paragraph, report.hints()),
-        _list("Notes", [f"<li><span>{_breakable(note)}</span></li>" for note in report.notes], "card list"),
+        _list("Notes", [f"<li><span>{_breakable(note)}</span></li>" for note in report.remarks()], "card list"),
         section("Layers", [_KEY, _layers(report)] if report.layers else []),
     ]
     return html_page(title, parts, _breakable(title).replace("/", "/<wbr>"))
@@ -52,7 +52,7 @@ def pruning_page(report: PruningReport, title: str = "Removed channels") -> str:
 
 def _masking(report: PruningReport) -> list[str]:
     effect = report.masking if report.masked else None
-    texts = [] if effect is None else [effect.summary(), effect.warning()]
+    texts = [] if effect is None else [effect.summary(), report.warning()]
     return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 

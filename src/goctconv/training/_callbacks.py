@@ -213,10 +213,10 @@ class ProgressBar(Callback):
         self._line(f"{record.phase} {record.epoch}/{run.epochs}: {', '.join(parts)}")
 
     def on_pruned(self, run: TrainingRun, plan: PruningPlan) -> None:  # noqa: ARG002
-        before, after = plan.report.parameters
+        (before, after), warning = plan.report.parameters, plan.report.warning()
         self._line(
             f"pruned: {plan.report.removed} of {plan.report.channels} channels removed, {before:,} -> {after:,} "
-            f"parameters ({1 - after / before:.1%} went)"
+            f"parameters ({1 - after / before:.1%} went){f'; {warning}' if warning else ''}"
         )
 
     def on_end(self, run: TrainingRun) -> None:  # noqa: ARG002

@@ -218,10 +218,10 @@ class TrainingResult:
     config: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __repr__(self) -> str:
-        (before, after), removed = self.report.parameters, self.report.removed
+        (before, after), removed, warning = self.report.parameters, self.report.removed, self.report.warning()
         threshold = "None" if self.threshold is None else f"{self.threshold:g}"
         return (
             f"{type(self).__name__}(model={type(self.model).__name__}, parameters={before:,} -> {after:,}, "
             f"channels={self.report.channels} -> {self.report.channels - removed}, threshold={threshold}, "
-            f"history={self.history!r})"
+            f"history={self.history!r}{f', {warning=}' if warning else ''})"
         )

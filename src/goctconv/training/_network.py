@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from .. import _distributed as distributed
-from .._checks import ArgumentError, ArgumentTypeError, ArgumentWarning
+from .._checks import ArgumentError, ArgumentTypeError, ArgumentWarning, warn_caller
 from .._torch import BatchNorm
 from ..graph import is_wrapped, named_batch_norms, select
 from ..optim import DynamicWeightDecay
@@ -189,7 +188,7 @@ def pruned(
         elif not config.weight_decay:
             cure = "with {weight_decay=0} no γ fades: pass 3, say"
         problem = f"removed nothing, as no γ is below it (the smallest is {smallest:.1g})"
-        warnings.warn(ArgumentWarning("threshold", threshold, problem=problem, cure=cure), stacklevel=7)
+        warn_caller(ArgumentWarning("threshold", threshold, problem=problem, cure=cure))
     return result
 
 

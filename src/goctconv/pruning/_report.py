@@ -14,14 +14,8 @@ from ._reasons import Reason, ReasonGroup, grouped
 _LONGEST = 40  # layers that are listed
 _CURES = {
     "groups": ("{groups=True} masks channels together that can only go together", {"coupled", "sum"}),
-    "outputs": (
-        "{outputs=...}, a function of what the model returns, leaves out what nobody needs",
-        {"output"},
-    ),
-    "bn_bias": (
-        '{bn_bias="zero"} makes constants 0, which can go anywhere',
-        {"product", "border", "representative"},
-    ),
+    "outputs": ("{outputs=...}, a function of what the model returns, leaves out what nobody needs", {"output"}),
+    "bn_bias": ('{bn_bias="zero"} makes constants 0, which can go anywhere', {"product", "border", "representative"}),
 }
 """Options that let more go, with the kinds of reasons that they help against."""
 

@@ -334,11 +334,8 @@ class _Search:
 
     def _used(self) -> list[str]:
         """Return the options that need not be suggested."""
-        used = {
-            "groups": self.options.groups,
-            "outputs": self.calls[0].outputs,
-            "bn_bias": self.options.bn_bias != "keep",
-        }
+        options, outputs = self.options, self.calls[0].outputs
+        used = {"groups": options.groups, "outputs": outputs, "bn_bias": options.bn_bias != "keep"}
         return [name for name, value in used.items() if value]
 
     def _masked_channels(self) -> dict[str, Tensor]:

@@ -18,20 +18,10 @@ CONSTANT = "the masked network gives the same for every input: too much is maske
 
 @dataclass(frozen=True)
 class MaskingEffect:
-    """How far masking moves the outputs of a network, before anything is removed.
+    """How far masking moves the outputs of a network, before anything is removed; see `PruningReport`.
 
-    Attributes:
-        relative: The root mean square of the change on an input, relative to that of the outputs.
-        largest: The largest change on it, relative to the largest output.
-        spread: By how much the outputs vary afterwards, from place to place and between the example and random input,
-            as a share of what they varied by before; 0 if they are the same for every input. Below 0.2 they have
-            collapsed.
-        layer: Where they have: the BatchNorm that moves the outputs most when it is masked alone; where they were
-            constant before: the masked one with the smallest γ; else empty.
-        alone: ``relative`` of this layer alone.
-        on: The input: the example, unless that is constant.
-        varied: Where the outputs are the same for every input: by how much they varied before, as a share of the
-            largest; else None.
+    ``alone`` is ``relative`` of the layer alone, ``on`` the name of the input. ``varied`` is by how much outputs that
+    are the same for every input now varied before, as a share of the largest; None for others.
     """
 
     relative: float
@@ -74,33 +64,19 @@ Outputs: TypeAlias = "Sequence[Tensor]"
 
 
 def effect_of_masking(before: Sequence[Outputs], after: Sequence[Outputs]) -> MaskingEffect | None:
-    """Compare the outputs for several inputs, of which the first is the example.
-
-    Returns:
-        The effect; None if nothing can be compared: other shapes, no numbers, or none that are finite.
-    """
+    """Compare the outputs for several inputs, by the first one of them; None without shapes and numbers to compare."""
     change = _change(before[0], after[0])
     if change is None:
         return None
-    kept = [
-        (_deviation(own), _deviation(masked))
-        for own, masked in zip(zip(*before, strict=False), zip(*after, strict=False), strict=False)
-    ]
-    shares = [masked / own for own, masked in kept if own and masked is not None]
+    own, masked = ([_deviation(outputs) for outputs in zip(*runs, strict=False)] for runs in (before, after))
+    shares = [now / old for old, now in zip(own, masked, strict=False) if old and now is not None]
     return MaskingEffect(*change, min(shares, default=1.0))
 
 
 def blamed(
     effect: MaskingEffect, before: Outputs, layers: Iterable[str], run: Callable[[str], Outputs]
 ) -> MaskingEffect:
-    """Return the effect with the layer that does most of it.
-
-    Args:
-        effect: Of all layers together.
-        before: The outputs on the example of the network that is not masked.
-        layers: Those with masked channels.
-        run: Returns the outputs on the example with one of them masked alone.
-    """
+    """Return the effect with the layer that moves the outputs most where ``run`` masks it alone."""
     changes = {layer: _change(before, run(layer)) or (0.0, 0.0) for layer in layers}
     layer = max(changes, key=lambda name: changes[name])
     return replace(effect, layer=layer, alone=changes[layer][0])

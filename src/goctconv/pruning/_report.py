@@ -65,8 +65,9 @@ class PruningReport:
         milliseconds: Of a forward pass, before and after; None if it was not asked for.
         masking: How far masking alone moved the outputs on the example, or on random input if the example is constant,
             with the attributes ``relative`` (root mean square, relative to the outputs), ``largest`` (relative to the
-            largest), ``spread`` (what is left of their standard deviation), ``is_collapse``, ``was_constant`` before,
-            and ``layer``, which did most of that; None if it is not known.
+            largest), ``spread`` (what is left of their standard deviation, from place to place and between inputs),
+            ``is_collapse`` (less than 0.2 is), ``was_constant`` before masking, and ``layer``, which did most of it;
+            None if it is not known.
         options: Those of ``groups``, ``outputs`` and ``bn_bias`` that were used, and so are not suggested.
 
     Example:

@@ -335,7 +335,7 @@ class _Search:
     def _used(self) -> list[str]:
         """Return the options that need not be suggested."""
         options, outputs = self.options, self.calls[0].outputs
-        used = {"groups": options.groups, "outputs": outputs, "bn_bias": options.bn_bias != "keep"}
+        used = {"groups": options.groups, "outputs": outputs, "bn_bias": options.bn_bias == "zero"}
         return [name for name, value in used.items() if value]
 
     def _masked_channels(self) -> dict[str, Tensor]:

@@ -205,6 +205,12 @@ def inner_optimizers(optimizer: Optimizer) -> list[Optimizer]:
     return list(found.values())
 
 
+def forget_size(optimizer: Optimizer) -> None:
+    """Drop the number of elements that an LBFGS keeps, so that it counts them anew."""
+    if "_numel_cache" in vars(optimizer):
+        vars(optimizer)["_numel_cache"] = None
+
+
 def is_sharded(optimizer: Optimizer) -> bool:
     """Whether every process steps a share of an optimizer's parameters, by an optimizer inside."""
     return any(kind.__name__ == "ZeroRedundancyOptimizer" for kind in type(optimizer).__mro__)

@@ -322,6 +322,16 @@ def test_modules_that_stay():
     assert converted(image(1, ODD)).shape == (1, 5)
 
 
+@pytest.mark.parametrize(
+    "choose", [lambda _: "3.c*2", lambda m: m[3].conv2, lambda _: lambda name, _: name == "3.conv2"]
+)
+def test_modules_that_stay_by_globs_modules_and_functions(choose):
+    model = network("resnet")
+    converted = octave(model, image(), keep=choose(model))
+    assert type(converted.get_submodule("3.conv2")) is nn.Conv2d
+    assert type(converted.get_submodule("3.conv1")) is not nn.Conv2d
+
+
 def test_a_layer_that_is_used_twice_keeps_one_weight():
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -387,9 +397,14 @@ def test_optional_arguments():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"alpha": 1.5}, "alpha=1.5 must be a number from 0 to 1"),
+        ({"alpha": 1.5}, r"alpha=1.5 must be a number from 0 to 1.*: for several scales pass a tuple"),
+        ({"alpha": "0.5"}, "alpha='0.5' must be a number from 0 to 1"),
+        ({"alpha": (0.5, 2)}, r"alpha=\(0.5, 2\) must be a number from 0 to 1"),
         ({"alpha": (0.5, 0.6)}, "sum to at most 1"),
-        ({"keep": "layer9"}, "keep='layer9' must be the name of a module"),
+        ({"keep": "layer9"}, "keep='layer9' matches no module: there are"),
+        ({"keep": ["conv*", nn.Conv2d(1, 1, 1)]}, r"keep=Conv2d\(.*\) matches no module"),
+        ({"keep": ""}, "keep='' names no module"),
+        ({"keep": None}, "keep=None must be a module's name or glob, a module, or a function"),
         ({"downsample": "bilinear"}, "downsample='bilinear' must be one of 'avg', 'max'"),
         ({"upsample": "cubic"}, "upsample='cubic' must be one of"),
     ],
@@ -408,8 +423,35 @@ def test_networks_that_cannot_be_converted():
     reflecting = nn.Sequential(step(3, 8), nn.Conv2d(8, 8, 5, padding=2, padding_mode="reflect"), nn.MaxPool2d(2))
     with pytest.raises(ArgumentError, match=r"does not run on the example with coarse scales: 1 raised ScaleError"):
         octave(reflecting.eval(), image(1, (4, 4)))
-    with pytest.raises(ArgumentError, match="must be a tensor"):
-        octave(network("vgg"), None)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (None, "example_inputs=None must be a tensor"),
+        (
+            [image()],
+            r"example_inputs=<list> of shape \(2, 3, 48, 64\) does not run .* \(TypeError: conv2d.*: pass what",
+        ),
+        (torch.rand(1, 4, 48, 64), r"example_inputs=<Tensor \(1, 4, 48, 64\)> does not run .* to have 3 channels"),
+        (torch.rand(3, 48, 64), r"a batch of images \(B, C, H, W\), or a tuple"),
+        ((image(), image()), r"of shape \(2, 3, 48, 64\), \(2, 3, 48, 64\) does not run"),
+    ],
+    ids=["none", "list", "channels", "one image", "two arguments"],
+)
+def test_examples_that_the_network_does_not_take(example, message):
+    with pytest.raises(ArgumentError, match=message) as caught:
+        octave(network("vgg"), example)
+    assert isinstance(caught.value, TypeError) == (not isinstance(example, Tensor | tuple))
+    assert "tlparse" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*deprecated", "ignore:.torch.jit.*not supported")
+def test_wrapped_and_scripted_networks():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(32, 2))
+    assert type(octave(nn.DataParallel(model), torch.rand(1, 3, 4, 4)).get_submodule("0")) is not nn.Conv2d
+    with pytest.raises(TypeError, match="is compiled by TorchScript: pass the network that it was made of"):
+        octave(torch.jit.script(model), torch.rand(1, 3, 4, 4))
 
 
 # Networks of others

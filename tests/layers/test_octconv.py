@@ -94,6 +94,8 @@ def test_network_from_image_to_tensor():
         ({"in_channels": (4, 4)}, TypeError, r"\(4, 4\)"),
         ({"in_channels": 4.0}, TypeError, r"4\.0"),
         ({"in_channels": True}, TypeError, "True"),
+        ({"alpha": 0.5}, TypeError, r"argument='alpha' is none of OctConv\(\).*alpha_in and alpha_out are the shares"),
+        ({"upsample": "nearest"}, TypeError, r"argument='upsample' is none of OctConv\(\)"),
         ({"groups": 4}, ValueError, "4"),
         ({"padding": 0}, ValueError, "0"),
     ],

@@ -17,6 +17,7 @@ from goctconv.pruning import _plan as plan_module
 from goctconv.pruning import _prune as prune
 from goctconv.pruning import _verify as verify
 from goctconv.pruning.surgery import Surgery
+from goctconv.pruning.surgery import _cut as cut_module
 from reference.random_networks import randomize
 from reference.zoo.chains import mixed
 
@@ -87,7 +88,7 @@ STAGES = {
     "mask": (plan_module.Masks, "apply"),
     "keep values": (Surgery, "keep_values"),
     "surgery": (Surgery, "apply"),
-    "cut": (Surgery, "_cut"),
+    "cut": (cut_module, "cut_tensor"),
     "add a bias": (Surgery, "_add_bias"),
     "replace a tensor": (Surgery, "_replace"),
     "measure": (Surgery, "_measure"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm.optim
 import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -315,3 +317,140 @@ def test_what_users_noted_at_parameters_stays() -> None:
         parameter.note = name  # type: ignore[attr-defined]
     result = prune_channels(model, EXAMPLE, threshold=1e-20)
     assert all(one.note == name for name, one in result.model.named_parameters() if name != "4.bias")
+
+
+class Sam(Optimizer):
+    """Steps to where the loss is large nearby, relative to the size of weights, and back along the gradient there."""
+
+    def __init__(self, params: Any, base: Callable[..., Optimizer]) -> None:
+        super().__init__(params, {})
+        self.base = base(self.param_groups)
+        self.param_groups = self.base.param_groups
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        held = [parameter for group in self.param_groups for parameter in group["params"]]
+        for parameter in held:
+            self.state[parameter]["old"] = parameter.clone()
+            parameter.add_(parameter.grad * parameter.square(), alpha=0.05)  # adaptive: what is 0 stays 0
+        self.zero_grad()
+        with torch.enable_grad():
+            closure()
+        for parameter in held:
+            parameter.copy_(self.state[parameter]["old"])
+        self.base.step()
+
+
+def sgd(params: Any) -> SGD:
+    return SGD(params, lr=0.01, momentum=0.9)
+
+
+def decayed(model: nn.Module, optimizer: Optimizer) -> DynamicWeightDecay:
+    return DynamicWeightDecay(optimizer, model, weight_decay=0.5)
+
+
+NESTED: dict[str, Callable[[nn.Module], Any]] = {
+    "Lookahead(SGD)": lambda model: timm.optim.Lookahead(sgd(model.parameters()), k=2),
+    "Lookahead(Adam)": lambda model: timm.optim.create_optimizer_v2(model, opt="lookahead_adam", lr=0.01),
+    "Sam(SGD)": lambda model: Sam(model.parameters(), sgd),
+    "DynamicWeightDecay(Lookahead)": lambda model: decayed(model, timm.optim.Lookahead(sgd(model.parameters()), k=2)),
+    "Lookahead(DynamicWeightDecay)": lambda model: timm.optim.Lookahead(decayed(model, sgd(model.parameters())), k=2),
+    "Sam(DynamicWeightDecay)": lambda model: Sam(model.parameters(), lambda groups: decayed(model, sgd(groups))),
+}
+
+
+def train_with_closure(model: nn.Module, optimizer: Optimizer, steps: int) -> None:
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = model(EXAMPLE).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(steps):
+        model.train()
+        closure()
+        optimizer.step(closure if isinstance(optimizer, Sam) else None)
+
+
+def inner_of(optimizer: Any) -> Any:
+    """Return the optimizer directly inside."""
+    for name in ("_base_optimizer", "base", "optimizer"):
+        if name in vars(optimizer):
+            return vars(optimizer)[name]
+    return None
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_optimizers_inside_others_are_moved(kind: str) -> None:
+    model, masked = network(), network()
+    masked.load_state_dict(model.state_dict())
+    optimizer, reference = NESTED[kind](model), NESTED[kind](masked)
+    for each, its in ((model, optimizer), (masked, reference)):
+        train_with_closure(each, its, 3)
+        fade(each)
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    moved: Any = result.transfer_optimizer(optimizer)
+    outer, inside = optimizer, moved
+    while outer is not None:
+        assert type(inside) is type(outer)
+        assert inside is not outer
+        assert inside.param_groups is moved.param_groups
+        assert not isinstance(inside, DynamicWeightDecay) or inside.model is result.model
+        outer, inside = inner_of(outer), inner_of(inside)
+    before = copy.deepcopy(model.state_dict())
+    train_with_closure(masked, reference, 1)  # Lookahead's fourth, which uses its slow weights
+    train_with_closure(result.model, moved, 1)
+    expected = dict(masked.named_parameters())
+    for name, parameter in result.model.named_parameters():
+        torch.testing.assert_close(parameter, cut(result, name, expected[name]), rtol=1e-10, atol=1e-12)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_constants_move_into_slow_weights() -> None:
+    model = network()
+    optimizer = timm.optim.Lookahead(sgd(model.parameters()), k=2)
+    train(model, optimizer)
+    fade(model)
+    with torch.no_grad():
+        model[3].norm.bias[:3] = 0.5
+    bias, slow = model[4].bias.detach().clone(), optimizer._base_optimizer.state[model[4].bias]["lookahead_slow_buff"]
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    moved: Any = result.transfer_optimizer(optimizer)
+    new = result.model[4].bias
+    assert not torch.equal(new, bias)
+    assert torch.allclose(moved._base_optimizer.state[new]["lookahead_slow_buff"] - slow, new - bias)
+
+
+def test_what_adahessian_notes_at_parameters_is_cut() -> None:
+    model = network()
+    optimizer = timm.optim.create_optimizer_v2(model, opt="adahessian", lr=0.01)
+
+    def step(model: nn.Module, optimizer: Optimizer) -> None:
+        optimizer.zero_grad()
+        model.train()(EXAMPLE).square().mean().backward(create_graph=True)
+        optimizer.step()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of create_graph, which AdaHessian needs
+        step(model, optimizer)
+        fade(model)
+        result = prune_channels(model, EXAMPLE, threshold=1e-20)
+        moved = result.transfer_optimizer(optimizer)
+        names = dict(model.named_parameters())
+        for name, parameter in result.model.named_parameters():
+            assert torch.equal(parameter.hess, cut(result, name, names[name].hess))  # type: ignore[attr-defined]
+        step(result.model, moved)
+        step(model, optimizer)
+
+
+@pytest.mark.parametrize("kept", ["tensor", "model", "lock"])
+def test_attributes_that_cannot_be_cut_are_named(kept: str) -> None:
+    model = network()
+    optimizer: Any = sgd(model.parameters())
+    optimizer.kept = {
+        "tensor": [torch.zeros_like(model[3].norm.weight)], "model": model, "lock": threading.Lock(),
+    }[kept]  # fmt: skip
+    fade(model)
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    with pytest.raises(PruningError, match=r"SGD keeps 'kept', which cannot be (cut|copied): begin with a fresh"):
+        result.transfer_optimizer(optimizer)

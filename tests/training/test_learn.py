@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -71,6 +72,15 @@ def test_it_equals_a_plain_loop(fresh: bool) -> None:
     assert result.report.macs[0] == alone.report.macs[0]  # counted for one image, whatever the batch
     assert not result.model.training
     check_equal(state_of(result.model), state_of(plainly(network(0), fixed_batches(), 0.06, fresh=fresh)))
+
+
+@pytest.mark.parametrize("kind", ["transferred", "fresh"])
+def test_an_optimizer_around_another_is_used_for_finetuning(kind: str) -> None:
+    options = {**OPTIONS, "epochs": 1, "finetune_epochs": 1, "threshold": 0.98, "finetune_optimizer": kind}
+    options["optimizer"] = lambda model: create_optimizer_v2(model, "lookahead_adam", lr=0.01)
+    result = learn(network(0), fixed_batches(), LOSS, **options)
+    assert result.report.removed
+    assert [epoch.phase for epoch in result.history.epochs] == ["train", "finetune"]
 
 
 def test_published_defaults() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -13,6 +13,8 @@ from torch.nn.utils import parametrize
 
 from .._checks import ArgumentError, ArgumentTypeError
 from .._torch import COMPILED, BatchNorm, called_plainly, drop_forward_hooks, parameters_of
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 Selector: TypeAlias = str | nn.Module | Callable[[str, nn.Module], bool]
 """A name or glob of modules, a module, or a function of name and module."""
@@ -62,21 +64,23 @@ def gamma_parameters(norm: BatchNorm) -> tuple[nn.Parameter, ...]:
     return (cast("nn.Parameter", parameters_of(norm)["weight"]),)
 
 
-def select(model: nn.Module, norms: dict[str, BatchNorm], selection: Selection, argument: str) -> dict[str, BatchNorm]:
-    """Return those of some layers that a selection names by the module names of a model."""
-    chosen: set[int] = set()
+def select(
+    model: nn.Module, layers: dict[str, Layer], selection: Selection, argument: str, kind: str = "BatchNorm with γ"
+) -> dict[str, Layer]:
+    """Return those of some layers that a selection names by the module names of a model; a message names their kind."""
+    known, chosen = set(map(id, layers.values())), set[int]()
     for selector in list_selectors(selection, argument):
         named = model.named_modules(remove_duplicate=False)
-        modules = [module for name, module in named if _matches(selector, plain_name(name), module)]
+        modules = [module for name, module in named if _matches(selector, plain_name(name), module, known)]
         if isinstance(selector, nn.Module):
             modules.append(selector)
-        matched = {id(norm) for module in modules for norm in module.modules()} & {id(norm) for norm in norms.values()}
+        matched = {id(inner) for module in modules for inner in module.modules()} & known
         if not matched:
-            near = difflib.get_close_matches(selector, norms, n=3, cutoff=0.3) if isinstance(selector, str) else []
-            known = f"there are {len(norms)}, such as {', '.join(near or list(norms)[:3])}"
-            raise ArgumentError(argument, selector, problem="matches no BatchNorm with γ", cure=known)
+            near = difflib.get_close_matches(selector, layers, n=3, cutoff=0.3) if isinstance(selector, str) else []
+            cure = f"there are {len(layers)}, such as {', '.join(near or list(layers)[:3])}"
+            raise ArgumentError(argument, selector, problem=f"matches no {kind}", cure=cure)
         chosen |= matched
-    return {name: norm for name, norm in norms.items() if id(norm) in chosen}
+    return {name: layer for name, layer in layers.items() if id(layer) in chosen}
 
 
 def list_selectors(selection: Selection, argument: str) -> list[Selector]:
@@ -95,10 +99,10 @@ def list_selectors(selection: Selection, argument: str) -> list[Selector]:
     return selectors
 
 
-def _matches(selector: Any, name: str, module: nn.Module) -> bool:
+def _matches(selector: Any, name: str, module: nn.Module, known: set[int]) -> bool:
     if isinstance(selector, str):
         return fnmatch.fnmatchcase(name, selector)
-    return not isinstance(selector, nn.Module) and isinstance(module, BatchNorm) and bool(selector(name, module))
+    return not isinstance(selector, nn.Module) and id(module) in known and bool(selector(name, module))
 
 
 class OwnedHook:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from .._checks import check_keywords
 from .._features import Channels, octaves, parse_reductions
 from ._convolution import IntPair, with_parameters_of
 from ._goctconv import GOctConv
@@ -71,6 +73,7 @@ class CrossStageGOctConv(GOctConv):
         out_reductions: Sequence[int] | None = None,
         **options: Any,
     ) -> None:
+        check_keywords("CrossStageGOctConv", options, inspect.signature(CrossStageGOctConv).parameters)
         self._given_reductions = in_reductions, out_reductions
         super().__init__(in_channels, out_channels, kernel_size, *args, **options)
 

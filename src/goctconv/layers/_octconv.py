@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from .._checks import ArgumentTypeError, check_share
+from .._checks import ArgumentTypeError, check_keywords, check_share
 from .._features import Channels, parse_channels
 from ._convolution import IntPair, with_parameters_of
 from ._goctconv import GOctConv
@@ -34,7 +35,8 @@ class OctConv(GOctConv):
         dtype: Their type.
 
     Raises:
-        ValueError: A share outside [0, 1]; also `ChannelError` and `ScaleError` as in `GOctConv`.
+        ArgumentError: A share outside [0, 1]; an unknown argument; also `ChannelError` and `ScaleError` as in
+            `GOctConv`.
 
     Example:
         >>> import torch
@@ -60,6 +62,8 @@ class OctConv(GOctConv):
         alpha_out: float = 0.5,
         **options: Any,
     ) -> None:
+        cure = "{alpha_in} and {alpha_out} are the shares of channels at low resolution" if "alpha" in options else ""
+        check_keywords("OctConv", options, inspect.signature(OctConv).parameters, cure)
         inputs, outputs = _split(in_channels, alpha_in, "in"), _split(out_channels, alpha_out, "out")
         super().__init__(inputs, outputs, kernel_size, *args, downsample="avg", upsample="nearest", **options)
 

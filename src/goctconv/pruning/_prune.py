@@ -56,16 +56,18 @@ class PruningResult:
         """Return an optimizer of the slim model, with the state of the original's, cut like its parameters.
 
         Param groups and their settings are kept; a bias that is new joins the group of the weight beside it. A
-        `goctconv.DynamicWeightDecay` is moved with all that it knows. Learning-rate schedulers stay with the optimizer
-        that they were made with: make new ones.
+        `goctconv.DynamicWeightDecay` is moved with all that it knows, and optimizers inside others, as in Lookahead or
+        SAM, are moved with them. Learning-rate schedulers stay with the optimizer that they were made with: make new
+        ones.
 
         Args:
             optimizer: The one that trained the original.
 
         Raises:
-            PruningError: The optimizer holds other parameters, or state of a shape that cannot be cut.
+            PruningError: The optimizer holds other parameters, or state that cannot be cut or copied.
         """
-        return transfer_optimizer(optimizer, self._names, self.model, self.plan.steps, self.plan.removed)
+        plan = self.plan
+        return transfer_optimizer(optimizer, self._names, self.model, plan.steps, plan.moves, plan.removed)
 
 
 def plan_pruning(

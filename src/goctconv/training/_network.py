@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from .. import _distributed as distributed
 from .._checks import ArgumentError, ArgumentTypeError, ArgumentWarning
-from .._torch import BatchNorm
+from .._torch import BatchNorm, inner_optimizers
 from ..graph import is_wrapped, named_batch_norms, select
 from ..optim import DynamicWeightDecay
 from ..pruning import PruningResult, prune_channels
@@ -160,7 +160,8 @@ def decayed(
 def for_finetuning(optimizer: DynamicWeightDecay, result: PruningResult, config: TrainingConfig) -> Optimizer:
     """Return the optimizer of the slim model, at its first learning rates, with no dynamic weight decay."""
     if config.finetune_optimizer == "fresh":
-        optimizer.state.clear()
+        for each in (optimizer, *inner_optimizers(optimizer)):
+            each.state.clear()
     moved = cast("DynamicWeightDecay", result.transfer_optimizer(optimizer))
     moved.remove()
     inner: Optimizer = moved.optimizer

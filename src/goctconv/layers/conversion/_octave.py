@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
 from torch import fx, nn
 
-from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_instance, check_share, escaped, nearest
-from ..._torch import tensors_in
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_share, escaped
+from ..._torch import map_tensors, tensors_in
+from ...graph import Selection, select, unwrapped
 from .._goctconv import Upsample
 from ._choices import Choices, ChoicesChanged
 from ._rewriter import Rewriter
@@ -24,7 +26,7 @@ def octave(
     example_inputs: Any,
     *,
     alpha: float | Sequence[float] = 0.5,
-    keep: str | Iterable[str] = (),
+    keep: Selection = (),
     downsample: str = "avg",
     upsample: Upsample = "nearest",
 ) -> fx.GraphModule:
@@ -40,17 +42,19 @@ def octave(
 
     Args:
         model: A network that `torch.fx` can trace, such as those of torchvision and timm. Modules inside of it that
-            cannot be traced stay as they are, with a warning.
+            cannot be traced stay as they are, with a warning. DataParallel and `torch.compile` around it are left out.
         example_inputs: An image batch, or a tuple of arguments. Convolutions that give one pixel for it stay plain.
         alpha: Share of channels at half the resolution, rounded down to whole channels (and groups); of several, those
             at half, quarter, ... of it. The finest scale has the rest.
-        keep: Names of modules that stay as they are, with all inside of them: the first convolution, as published.
+        keep: Modules that stay as they are, with all inside of them: names, globs, modules, or functions of name and
+            module. As published, the first convolution.
         downsample: How a fine scale reaches a coarse one: "avg" or "max" pooling.
         upsample: How a coarse scale reaches a fine one: "nearest" or "bilinear".
 
     Raises:
-        ArgumentError: Shares that sum to more than 1; a name that is no module; a network that cannot be traced, that
-            has no convolution to convert, or that computes something else when its operations go by scales.
+        ArgumentError: Shares that sum to more than 1; names of no module; an example that the network does not run on;
+            a network that cannot be traced, that has no convolution to convert, or that computes something else when
+            its operations go by scales.
 
     Example:
         >>> import torch
@@ -68,7 +72,10 @@ def octave(
     Source: Chen et al., "Drop an Octave: Reducing Spatial Redundancy in Convolutional Neural Networks with Octave
     Convolution", ICCV 2019; with several coarse scales, Cheng et al., TPAMI 2021.
     """
-    check_instance("model", model, nn.Module, "a torch.nn.Module")
+    model = unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        cure = "pass the network that it was made of"
+        raise ArgumentTypeError("model", type(model).__name__, problem="is compiled by TorchScript", cure=cure)
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     if not any(True for _ in tensors_in(args)):
         raise ArgumentTypeError("example_inputs", example_inputs, "a tensor, or a tuple of arguments with one")
@@ -76,7 +83,9 @@ def octave(
     check_choice("downsample", downsample, ("avg", "max"))
     check_choice("upsample", upsample, get_args(Upsample))
     names = _names(model, keep)
-    network, graph = traced(model, args)
+    network = copy.deepcopy(model).eval()
+    _check_example(network, example_inputs, args)
+    graph = traced(network, args)
     _check_equal(
         network, _converted(network, graph, Choices((0.0,) * len(shares), downsample, upsample, {*names})), args
     )
@@ -88,21 +97,37 @@ def octave(
 
 def _shares(alpha: float | Sequence[float]) -> tuple[float, ...]:
     given = tuple(alpha) if isinstance(alpha, Sequence) else (alpha,)
-    shares = tuple(check_share("alpha", share) for share in given)
+    expected = "a number from 0 to 1, or one for each coarser scale, that sum to at most 1"
+    cure = "for several scales pass a tuple such as (0.25, 0.25)"
+    try:
+        shares = tuple(check_share("alpha", share) for share in given)
+    except ArgumentError as error:
+        raise type(error)("alpha", alpha, expected, cure) from None
     if not shares or sum(shares) > 1 + 1e-9:
-        raise ArgumentError(
-            "alpha", alpha, "a share from 0 to 1, or several, of all coarser scales, that sum to at most 1"
-        )
+        raise ArgumentError("alpha", alpha, expected, cure)
     return shares
 
 
-def _names(model: nn.Module, keep: str | Iterable[str]) -> set[str]:
-    names = {keep} if isinstance(keep, str) else set(keep)
-    known = dict(model.named_modules())
-    for name in names:
-        if name not in known or not name:
-            raise ArgumentError("keep", name, f"the name of a module{nearest(name, known)}")
-    return names
+def _names(model: nn.Module, keep: Selection) -> set[str]:
+    if isinstance(keep, list | tuple | set | frozenset) and not keep:
+        return set()
+    modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+    return set(select(model, modules, keep, "keep", "module"))
+
+
+@torch.no_grad()
+def _check_example(network: nn.Module, example_inputs: Any, args: tuple[Any, ...]) -> None:
+    """Check that a network runs on a copy of the example."""
+    try:
+        network(*map_tensors(torch.clone, args))
+    except Exception as error:
+        is_image = isinstance(example_inputs, torch.Tensor)  # of which a message shows the shape
+        shapes = "" if is_image else f"of shape {', '.join(str(tuple(tensor.shape)) for tensor in tensors_in(args))} "
+        reason = escaped(textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …"))
+        kind = ArgumentError if is_image or isinstance(example_inputs, tuple) else ArgumentTypeError
+        problem = f"{shapes}does not run through the model ({reason})"
+        cure = "pass what the model is called with: a batch of images (B, C, H, W), or a tuple of its arguments"
+        raise kind("example_inputs", example_inputs, problem=problem, cure=cure) from error
 
 
 def _converted(network: nn.Module, graph: fx.Graph, choices: Choices) -> fx.GraphModule:
@@ -116,7 +141,8 @@ def _converted(network: nn.Module, graph: fx.Graph, choices: Choices) -> fx.Grap
         break
     if not rewriter.converted:
         expected = "a network with a torch.nn.Conv2d that gives several pixels and that {keep} does not name"
-        raise ArgumentError("model", type(network).__name__, expected)
+        cure = "pass a batch of images (B, C, H, W) as {example_inputs}, of a size that leaves several pixels"
+        raise ArgumentError("model", type(network).__name__, expected, cure)
     twin = copy.deepcopy(network)
     found: dict[str, Any] = {}
     for node in rewritten.nodes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import warnings
 from collections.abc import Callable
@@ -54,15 +53,14 @@ def _depends_on_mode(module: nn.Module) -> bool:
     return code is not None and "training" in code.co_names and not any(True for _ in module.children())
 
 
-def traced(model: nn.Module, args: tuple[Any, ...]) -> tuple[nn.Module, fx.Graph]:
-    """Return a copy of a model in eval mode, and its graph; what torch.fx cannot trace is kept whole, with a warning.
+def traced(network: nn.Module, args: tuple[Any, ...]) -> fx.Graph:
+    """Return the graph of a network in eval mode; what torch.fx cannot trace is kept whole, with a warning.
 
-    Functions of dropout become modules in the copy, so that they follow its mode.
+    Functions of dropout become modules in the network, so that they follow its mode.
 
     Raises:
-        ArgumentError: The forward pass of the model itself cannot be traced.
+        ArgumentError: The forward pass of the network itself cannot be traced.
     """
-    network = copy.deepcopy(model).eval()
     whole: dict[str, Exception] = {}
     graph = _graph(network, args, whole)
     network.train()
@@ -71,14 +69,14 @@ def traced(model: nn.Module, args: tuple[Any, ...]) -> tuple[nn.Module, fx.Graph
     if not _follow_mode(network, graph, learning):
         problem = "computes other things in train mode than in eval mode"
         cure = "the result always computes those of eval mode: turn off auxiliary heads for both"
-        warnings.warn(ArgumentWarning("model", type(model).__name__, cure=cure, problem=problem), stacklevel=3)
+        warnings.warn(ArgumentWarning("model", type(network).__name__, cure=cure, problem=problem), stacklevel=3)
     for name, error in whole.items():
         kind = type(network.get_submodule(name)).__name__
         problem = f"of {kind} stays as it is: torch.fx cannot trace it ({escaped(error)})"
         warnings.warn(ArgumentWarning("module", name, problem=problem), stacklevel=3)
     with torch.no_grad():
         _Shapes(fx.GraphModule(network, graph)).run(*args)
-    return network, graph
+    return graph
 
 
 def _graph(network: nn.Module, args: tuple[Any, ...], whole: dict[str, Exception]) -> fx.Graph:

@@ -46,7 +46,7 @@ class Surgery:
             if id(tensor) in replaced:
                 self._replace(module, attribute, replaced[id(tensor)])
             elif name in touched:
-                value = self._cut(name, tensor.detach(), shapes, moves)
+                value = cut_tensor(name, tensor.detach(), shapes, moves)
                 new: Tensor = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
                 vars(new).update(vars(tensor))  # what users noted there
                 replaced[id(tensor)] = new
@@ -63,31 +63,6 @@ class Surgery:
         for path, attributes in values.items():
             for attribute, number in attributes.items():
                 self._set_source(self._model.get_submodule(path), attribute, number)
-
-    def _cut(self, name: str, tensor: Tensor, shapes: Shapes, moves: Moves) -> Tensor:
-        """Return what is left of a tensor, with what is moved into it: added in float64, and rounded once."""
-        if name in moves.offsets:
-            cut = cut_like(name, tensor.double() + moves.offsets[name].to(tensor.device), shapes).to(tensor.dtype)
-        elif name in moves.columns and name in shapes.grouped:
-            precise = tensor.double()  # not the tensor itself: that would be a float64 one
-            precise = precise.clone() if precise is tensor else precise
-            for dimension, column, added in moves.columns[name]:
-                precise.select(dimension, column).add_(added.to(tensor.device))
-            cut = cut_like(name, precise, shapes).to(tensor.dtype)
-        else:
-            cut = cut_like(name, tensor, shapes)
-            rows = shapes.rows.get(name, {})
-            for dimension, column, added in moves.columns.get(name, []):
-                cut = cut.clone() if cut is tensor else cut
-                place = rows[dimension].index(column) if dimension in rows else column
-                more = added[rows[1 - dimension]] if 1 - dimension in rows else added
-                chosen = cut.select(dimension, place)
-                chosen.copy_((chosen.double() + more.to(tensor.device)).to(tensor.dtype))
-        if name in moves.factors:
-            cut = (cut.double() * moves.factors[name]).to(tensor.dtype)
-        if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
-            return cut.contiguous(memory_format=torch.channels_last)
-        return cut.contiguous()
 
     def _add_bias(self, name: str, length: int) -> None:
         path, _, attribute = name.rpartition(".")
@@ -171,6 +146,32 @@ class Surgery:
             before = flat_weights_of(module)
             self._undo.append(lambda: set_flat_weights(module, before))
             set_flat_weights(module, flat_weights_of(module, anew=True))
+
+
+def cut_tensor(name: str, tensor: Tensor, shapes: Shapes, moves: Moves) -> Tensor:
+    """Return what is left of a tensor, with what is moved into it: added in float64, and rounded once."""
+    if name in moves.offsets:
+        cut = cut_like(name, tensor.double() + moves.offsets[name].to(tensor.device), shapes).to(tensor.dtype)
+    elif name in moves.columns and name in shapes.grouped:
+        precise = tensor.double()  # not the tensor itself: that would be a float64 one
+        precise = precise.clone() if precise is tensor else precise
+        for dimension, column, added in moves.columns[name]:
+            precise.select(dimension, column).add_(added.to(tensor.device))
+        cut = cut_like(name, precise, shapes).to(tensor.dtype)
+    else:
+        cut = cut_like(name, tensor, shapes)
+        rows = shapes.rows.get(name, {})
+        for dimension, column, added in moves.columns.get(name, []):
+            cut = cut.clone() if cut is tensor else cut
+            place = rows[dimension].index(column) if dimension in rows else column
+            more = added[rows[1 - dimension]] if 1 - dimension in rows else added
+            chosen = cut.select(dimension, place)
+            chosen.copy_((chosen.double() + more.to(tensor.device)).to(tensor.dtype))
+    if name in moves.factors:
+        cut = (cut.double() * moves.factors[name]).to(tensor.dtype)
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
+        return cut.contiguous(memory_format=torch.channels_last)
+    return cut.contiguous()
 
 
 def _with_containers(module: nn.Module) -> Iterator[nn.Module]:

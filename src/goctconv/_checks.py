@@ -139,6 +139,13 @@ def check_choice(argument: str, value: T, choices: Collection[object], cure: str
     return value
 
 
+def check_flags(**flags: object) -> None:
+    """Check that arguments are True or False."""
+    for argument, value in flags.items():
+        if not isinstance(value, bool):
+            raise ArgumentTypeError(argument, value, "True or False")
+
+
 def check_instance(argument: str, value: object, kind: type[T] | tuple[type[T], ...], expected: str) -> T:
     """Return a value that is an object of a class, else raise an `ArgumentTypeError`."""
     if not isinstance(value, kind):

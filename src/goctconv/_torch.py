@@ -199,8 +199,9 @@ def inner_optimizers(optimizer: Optimizer) -> list[Optimizer]:
         if isinstance(value, Optimizer) and value is not optimizer and id(value) not in found:
             found[id(value)] = value
             waiting.extend(vars(value).values())
-        elif isinstance(value, list | tuple):
-            waiting.extend(item for item in value if isinstance(item, Optimizer))
+        elif isinstance(value, list | tuple | dict):
+            items = value.values() if isinstance(value, dict) else value
+            waiting.extend(item for item in items if isinstance(item, Optimizer))
     return list(found.values())
 
 

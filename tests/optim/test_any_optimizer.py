@@ -212,6 +212,20 @@ def test_state_of_a_wrapper_is_saved_and_loaded() -> None:
     assert torch.equal(model[1].weight, other[1].weight)
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_plain_step_of_the_optimizer_inside_decays(decoupled: bool) -> None:
+    found = []
+    for direct in (True, False):
+        model = network()
+        outer = BareWrapper(SGD(model.parameters(), lr=0.1))
+        outer.others = {"base": outer.base}  # type: ignore[attr-defined]
+        optimizer = DynamicWeightDecay(outer, model, decoupled=decoupled)
+        model(images(0)).square().mean().backward()
+        (outer.base if direct else optimizer).step()
+        found.append(model[1].weight)
+    assert torch.equal(*found)
+
+
 def test_inner_optimizers_are_found_once() -> None:
     base = SGD(network().parameters(), lr=0.1)
     inner = BareWrapper(base)

@@ -142,7 +142,7 @@ def test_outputs_without_elements() -> None:
     assert model(EXAMPLE).shape == (0,)
     result = prune_channels(model, EXAMPLE, threshold=1e-20)
     assert result.report.removed > 0
-    assert any("puts out nothing on the example" in note for note in result.report.notes)
+    assert any("puts out no numbers on the example" in note for note in result.report.notes)
     result.model.bound = -1.0
     masked = result.plan.mask(copy.deepcopy(model))
     masked.bound = -1.0

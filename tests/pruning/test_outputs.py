@@ -97,7 +97,7 @@ def test_outputs_without_a_tensor_are_refused(detector: nn.Module, image: Tensor
 
 
 def test_a_function_that_fails_is_named(detector: nn.Module, image: Tensor) -> None:
-    with pytest.raises(PruningError, match="KeyError"):
+    with pytest.raises(ArgumentError, match=r"outputs=.* raised KeyError on what the model returned, tuple"):
         prune_channels(detector, image, ratio=0.4, bn_bias="zero", outputs=lambda out: out[1]["boxes"])
     with pytest.raises(ArgumentTypeError) as caught:
         prune_channels(detector, image, ratio=0.4, bn_bias="zero", outputs=0)  # type: ignore[arg-type]
@@ -162,3 +162,44 @@ def test_a_comparison_of_the_callers_own(detector: nn.Module, image: Tensor) -> 
     assert max(result.report.difference.values()) < 1e-10
     with pytest.raises(PruningError, match="not equal by compare"):
         prune_channels(detector, image, ratio=0.4, bn_bias="zero", compare=lambda *_: False)
+
+
+@pytest.mark.parametrize("returned", [0.0, 0.5, None, "no"], ids=["zero", "number", "nothing", "text"])
+def test_a_comparison_must_say_whether_outputs_are_equal(detector: nn.Module, image: Tensor, returned: object) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"compare=.* returned .*, not True or False"):
+        prune_channels(detector, image, ratio=0.4, compare=lambda *_: returned)  # type: ignore[arg-type, return-value]
+
+
+def test_a_comparison_that_fails_is_named(detector: nn.Module, image: Tensor) -> None:
+    with pytest.raises(ArgumentError, match=r"compare=.* raised ZeroDivisionError on the example"):
+        prune_channels(detector, image, ratio=0.4, compare=lambda *_: bool(1 / 0))
+    report = prune_channels(detector, image, ratio=0.4, compare=lambda a, b: torch.isclose(a[0], b[0]).all()).report
+    assert report.removed  # a tensor of one bool is an answer
+
+
+@pytest.mark.parametrize("argument", ["groups", "balance", "inplace", "verify", "latency"])
+@pytest.mark.parametrize("value", ["no", 2, None])
+def test_switches_are_true_or_false(detector: nn.Module, image: Tensor, argument: str, value: object) -> None:
+    with pytest.raises(ArgumentTypeError, match="must be True or False") as caught:
+        prune_channels(detector, image, ratio=0.4, **{argument: value})  # type: ignore[arg-type]
+    assert caught.value.argument == argument
+
+
+class Nothing(nn.Module):
+    """Finds nothing, and has no module inside that puts out what could be compared."""
+
+    def __init__(self, count: bool) -> None:
+        super().__init__()
+        self.count = count
+        self.conv, self.norm, self.last = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        scores = self.last(torch.relu(self.norm(self.conv(x)))).flatten(2)
+        boxes = scores[:, :, scores[0, 0] > 1e6]
+        return (boxes, torch.tensor([boxes.shape[-1]])) if self.count else boxes
+
+
+@pytest.mark.parametrize("count", [False, True])
+def test_nothing_is_called_equal_where_nothing_was_compared(image: Tensor, count: bool) -> None:
+    with pytest.raises(PruningError, match="no module inside puts out what could be compared"):
+        prune_channels(randomized(Nothing(count)), image, ratio=0.4)

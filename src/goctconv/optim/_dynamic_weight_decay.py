@@ -250,6 +250,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         self._add_to_gradients()
         return self._step_wrapped(None)
 
+    @torch.no_grad()
     def _begin_inner_step(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         self._check()
         closure = keywords.get("closure", args[1] if len(args) > 1 else None)
@@ -259,6 +260,7 @@ class DynamicWeightDecay(OptimizerWrapper):
             return None
         return args[:1], {**keywords, "closure": self._with_decay(closure, joins_loss=False)}
 
+    @torch.no_grad()
     def _end_inner_step(self) -> None:
         if self.decoupled:
             self._shrink()

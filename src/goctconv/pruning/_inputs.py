@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .._checks import ArgumentError, ArgumentTypeError, Spelling, in_python, spelled
+from .._checks import ArgumentError, ArgumentTypeError, Spelling, escaped, in_python, spelled
 from .._torch import BatchNorm, DropoutNd, children_of, map_tensors, parameters_of, split, tensors_in
 from ..graph import named_batch_norms, undisturbed
 
@@ -39,7 +39,14 @@ class Call(NamedTuple):
     def run(self, model: nn.Module) -> Any:
         """Call a model, and return what counts."""
         output = model(*self.args, **self.keywords)
-        return output if self.outputs is None else self.outputs(output)
+        if self.outputs is None:
+            return output
+        try:
+            return self.outputs(output)
+        except Exception as error:
+            problem = f"raised {type(error).__name__} on what the model returned, {type(output).__name__}"
+            cure = "it is called with the output of every call"
+            raise ArgumentError("outputs", self.outputs, problem=f"{problem}: {escaped(error)}", cure=cure) from error
 
 
 class PruningError(RuntimeError):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from .._checks import check_flags
 from .._torch import tensors_in
 from ..graph import Selection, compare_timings, unwrapped
 from ._copies import independent_copy, sharing_copy
@@ -173,7 +174,7 @@ def prune_channels(
             returns them, that returns whether they are equal, such as one that matches boxes.
         inplace: Change the model itself; if anything goes wrong, it is as before, bit for bit.
         verify: Whether to compare the result with the masked network on random input and at a second size too, and not
-            on the example only.
+            on the example only; numbers that the code makes of sizes are not understood without.
         latency: Whether to measure the time of a forward pass before and after, for the report.
 
     Returns:
@@ -197,6 +198,7 @@ def prune_channels(
         compare=compare,
         balance=balance,
     )
+    check_flags(inplace=inplace, verify=verify, latency=latency)
     inner, calls = unwrapped(model), as_calls(example_inputs, outputs)
     names = [(weakref.ref(parameter), name) for name, parameter in inner.named_parameters()]
     found = search(inner, calls, options, thorough=verify)

@@ -11,7 +11,16 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_integer, check_number, check_share, escaped, warn_caller
+from .._checks import (
+    ArgumentError,
+    check_choice,
+    check_flags,
+    check_integer,
+    check_number,
+    check_share,
+    escaped,
+    warn_caller,
+)
 from .._torch import BatchNorm, parameters_of, tensors_in
 from ..graph import Selection, select
 from ._balance import balanced_masks
@@ -24,7 +33,7 @@ from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Checked, Compare, Run, Verifier, check_runs_itself, outputs_of, traced
+from ._verify import Checked, Compare, Run, Verifier, check_runs_itself, holds_functions, outputs_of, traced
 from .propagate import Facts, trace_again, trace_all, trace_heads, trace_others
 from .solve import Limits
 from .surgery import Surgery
@@ -54,6 +63,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_criterion(self.criterion, self.threshold, self.ratio, self.scope)
+        check_flags(groups=self.groups, balance=self.balance)
         check_choice("bn_bias", self.bn_bias, ("keep", "zero"))
         if self.round_to is not None:
             check_integer("round_to", self.round_to, 1)
@@ -198,7 +208,7 @@ class _Search:
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts, run = self._look(self.masked, self.calls)
-        if self.idle or any("forward" in vars(module) for module in self.model.modules()):
+        if self.idle or any(map(holds_functions, self.model.modules())):
             check_runs_itself(self.model, self.calls)
         verifier = self._verifier(self.masked, self.calls, run, thorough=thorough)
         self.effect = self._effect(verifier)
@@ -244,6 +254,8 @@ class _Search:
         while True:
             try:
                 return self._attempt(limits)
+            except ArgumentError:
+                raise
             except Exception as error:  # noqa: BLE001  # a network that cannot be cut so may raise anything
                 problem = _as_pruning_error(error)
             if not self._learn(problem, thorough):

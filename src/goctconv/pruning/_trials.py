@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ _STRIDE = 32
 
 
 def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
-    """Give random input of about half the size, which is odd, then of the shapes of a call.
+    """Give random input of about half the size, odd where the example's is even, then of the shapes of a call.
 
     Integers are others first, which a model may refuse.
     """
@@ -31,17 +32,38 @@ def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
 
 
 def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
-    """Give random input of other sizes and another batch size, then of other sizes alone; smaller ones first."""
+    """Give random input of other sizes and another batch size, then of other sizes alone.
+
+    For small images that is a somewhat larger size first, for others a smaller one; images of several sizes keep their
+    ratio.
+    """
     images = [tensor for tensor in tensors_in(call) if tensor.dim() >= _IMAGE - 1]
     if not images:
         return
+    if len({image.shape[2:] for image in images}) > 1:
+        for factor in (Fraction(3, 2), Fraction(1, 2), Fraction(2)):
+            yield map_tensors(partial(_scaled, factor=factor, generator=generator), call)
     least = min(min(image.shape[-2:]) if image.dim() >= _IMAGE else image.shape[-1] for image in images)
     step = _STRIDE if least >= 2 * _STRIDE else max(least // 4, 1)
     half = least // 2 // step * step
-    smaller = [(-half, -half - step if half + step < least else step - half), (-half, -half)] if half else []
+    smaller = [(-half, -half - step if half + 2 * step <= least else step - half), (-half, -half)] if half else []
+    if least <= 2 * _STRIDE:
+        more_rows = max(least // 16 * 2, 2)
+        smaller.insert(0, (more_rows, 2 * more_rows))
     for more, changes in ((1, [(32, 64), (32, 32)]), (0, [(32, 0), (0, 32), (64, 64), (64, 0), (0, 64)])):
         for rows, columns in (*smaller, *changes):
             yield map_tensors(partial(_resized, by=(more, rows, columns), generator=generator), call)
+
+
+def _scaled(tensor: Tensor, factor: Fraction, generator: torch.Generator) -> Tensor:
+    """Return random numbers in the shape of a tensor with all sizes times a factor; as it is where they are none."""
+    if tensor.dim() < _IMAGE - 1:
+        return tensor
+    first = max(_IMAGE - 2, tensor.dim() - 2)
+    sizes = [size * factor for size in tensor.shape[first:]]
+    if any(size.denominator > 1 or size < 1 for size in sizes):
+        return tensor
+    return _random(tensor, [*tensor.shape[:first], *map(int, sizes)], generator)
 
 
 def other_batch(call: Call, generator: torch.Generator) -> Iterator[Call]:
@@ -62,13 +84,13 @@ def _resized(tensor: Tensor, by: tuple[int, int, int], generator: torch.Generato
 
 
 def _redrawn(tensor: Tensor, *, halves: bool, keeps_integers: bool, generator: torch.Generator) -> Tensor:
-    """Return random numbers in the shape of a tensor, or with about half of the rows and columns, an odd number."""
+    """Return random numbers in the shape of a tensor, or with about half of the rows and columns, odd for even."""
     if keeps_integers and _is_integer(tensor):
         return tensor
     shape = list(tensor.shape)
     if halves:
         first = max(_IMAGE - 2, len(shape) - 2)
-        shape[first:] = [size // 2 | 1 for size in shape[first:]]
+        shape[first:] = [size // 2 | 1 if size % 2 == 0 else max(size // 4 * 2, 2) for size in shape[first:]]
     return _random(tensor, shape, generator)
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._checks import escaped
+from .._checks import ArgumentError, ArgumentTypeError, escaped
 from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
 from ..graph import Cost, Observer, Operation, measuring_cost, recording
 from ._copies import independent_copy
@@ -27,6 +28,7 @@ _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Tolerances where weights of low precision are computed with in float32."""
 _NOISE_FACTOR = 20
 _EXAMPLE = "the example"
+_OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
 Compare: TypeAlias = "Callable[[Any, Any], bool]"
 """A function of the outputs of the masked and of the pruned network; whether they are equal."""
 
@@ -124,12 +126,13 @@ class Verifier:
         self._trials = [_Trial(_EXAMPLE, call, run.output)]
         self._same: _Trial | None = None  # for which the outputs are those of other inputs
         if not run.outputs:
-            raise PruningError(f"{type(masked).__name__} returns no tensor, so nothing could be compared")
+            what = f"{type(masked).__name__} returns" if call.outputs is None else "{outputs} returns"
+            raise PruningError(f"{what} no tensor, so nothing could be compared")
         numbers = [output for output in run.outputs if output.is_floating_point() and output.numel()]
-        if not any(output.numel() for output in run.outputs):
+        if not _has_numbers(run.outputs):
             self.notes.append(
-                "the model puts out nothing on the example, so what its modules put out was compared: better pass an "
-                "example on which it finds something"
+                "the model puts out no numbers on the example, so what its modules put out was compared: better pass "
+                "an example on which it finds something"
             )
         if numbers and not any(torch.isfinite(output).any() for output in numbers):
             raise PruningError(
@@ -154,8 +157,7 @@ class Verifier:
         if taken is None or _batch(taken) == _batch(call):
             self._add("another batch size", other_batch(call, generator))
         example, *others = self._trials
-        is_empty = not any(output.numel() for output in self.run.outputs)
-        if not is_empty:
+        if _has_numbers(self.run.outputs):
             same = (trial for trial in others if _equal(trial.expected, example.expected) or _has_equal_rows(trial))
             self._same = next(same, None)
         if self._same is not None:
@@ -209,7 +211,7 @@ class Verifier:
         for trial in self._trials[1:]:
             found[trial.name] = self._compare(precise, trial, removed)
         for trial in self._trials:
-            if not any(output.numel() for output in trial.expected):
+            if not _has_numbers(trial.expected):
                 found[trial.name] = self._difference_inside(slim if trial.name == _EXAMPLE else precise, trial)
         return Checked(found, run)
 
@@ -255,7 +257,13 @@ class Verifier:
             for model in models
         ]
         worst = 0.0
-        for path, pairs in comparable(*inside).items():
+        pairs_inside = comparable(*inside)
+        if not pairs_inside and not any(output.numel() > 1 for output in trial.expected):
+            raise PruningError(
+                f"the model puts out nothing on {trial.name}, and no module inside puts out what could be compared "
+                "instead: pass an example on which it finds something"
+            )
+        for path, pairs in pairs_inside.items():
             for expected, actual in pairs:
                 difference = _relative(expected, actual)
                 if not difference <= self._tolerance(expected):
@@ -270,7 +278,17 @@ class Verifier:
 
     def _judged(self, trial: _Trial, output: Any, compare: Compare) -> float:
         """Compare outputs by the caller's function; return the largest difference of those of equal shapes."""
-        if not compare(trial.output, output):
+        try:
+            is_equal: object = compare(trial.output, output)
+        except Exception as error:
+            problem = f"{{compare}} raised {type(error).__name__} on {trial.name}: {escaped(error)}"
+            raise ArgumentError("compare", compare, problem=problem) from error
+        if isinstance(is_equal, Tensor) and is_equal.dtype == torch.bool and is_equal.numel() == 1:
+            is_equal = bool(is_equal)
+        if not isinstance(is_equal, bool | np.bool_):
+            cure = "return whether the outputs are equal; pass a number for a tolerance"
+            raise ArgumentTypeError("compare", compare, problem=f"returned {is_equal!r}, not True or False", cure=cure)
+        if not is_equal:
             problem = f"the outputs of the pruned and the masked model on {trial.name} are not equal by {{compare}}"
             raise PruningError(problem)
         pairs = zip(trial.expected, tensors_of(output), strict=False)
@@ -316,6 +334,11 @@ class Verifier:
         return ""
 
 
+def _has_numbers(outputs: Sequence[Tensor]) -> bool:
+    """Whether any output has elements that are no integers."""
+    return any(output.numel() and (output.is_floating_point() or output.is_complex()) for output in outputs)
+
+
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
     return len(some) == len(others) and all(torch.equal(a.to(b.dtype), b) for a, b in zip(some, others, strict=True))
 
@@ -356,6 +379,14 @@ def check_runs_itself(model: nn.Module, calls: Sequence[Call]) -> None:
             "holds a function that is tied to the original, as a lambda or torch.compile(module.forward) is: make it a "
             "method, or call it as model.compile() or torch.compile(model)"
         )
+
+
+def holds_functions(module: nn.Module) -> bool:
+    """Whether a module holds functions that may be tied to others, as lambdas are, or a forward pass of its own."""
+    values = [value for name, value in vars(module).items() if name not in _OWN_ATTRIBUTES]
+    inside = [item for value in values if isinstance(value, list | tuple) for item in value]
+    inside += [item for value in values if isinstance(value, dict) for item in value.values()]
+    return "forward" in vars(module) or any(getattr(value, "__closure__", None) for value in (*values, *inside))
 
 
 class _Reads(Observer):

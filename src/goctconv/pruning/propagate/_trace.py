@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..._checks import escaped
+from ..._checks import ArgumentError, escaped
 from ..._torch import map_tensors, parameters_of
 from ...graph import recording
 from .._copies import sharing_copy
@@ -56,6 +56,8 @@ def trace(model: nn.Module, call: Call) -> Pass:
     """Run a model once; it is one to be thrown away."""
     try:
         propagation, output = _run(model, call, Facts())
+    except ArgumentError:  # of outputs=
+        raise
     except Exception as error:
         raise PruningError(
             f"the model does not run on {{example_inputs}} of shape {described(call)} ({type(error).__name__}: "

@@ -216,7 +216,7 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
 # of `pruning` (11 files).
 FILES_AT_MOST = 240
-LINES_AT_MOST = 34_400
+LINES_AT_MOST = 34_600
 IGNORES_AT_MOST = 10
 NAMES_AT_MOST = 111  # 110, and `octave`
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import LBFGS, Optimizer
 
 from .._checks import ArgumentError, ArgumentTypeError, check_number
@@ -145,7 +146,8 @@ class DynamicWeightDecay(OptimizerWrapper):
         gammas = {parameter: name for name, norm in found.items() for parameter in gamma_parameters(norm)}
         separate(self.optimizer, gammas, self._weight_decay)
         self._watch.add(found)
-        self._zero |= {name for name, norm in found.items() if not cast("Tensor", norm.weight).any()}
+        made = {name: cast("Tensor", norm.weight) for name, norm in found.items() if not is_lazy(norm.weight)}
+        self._zero |= {name for name, gamma in made.items() if not gamma.any()}
 
     def __repr__(self) -> str:
         return f"DynamicWeightDecay of {len(self._watch.layers)} BatchNorm layers, around {self.optimizer!r}"

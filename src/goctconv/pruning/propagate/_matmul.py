@@ -67,6 +67,11 @@ def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]]
     summed = set(sizes) - set(out)
     inner = [term for term in terms if term.changing & summed]
     outer = [term for term in terms if term.changing and not term.changing & summed]
+    widest = max((term.changing for term in outer), key=len, default=set())
+    narrow = [term for term in outer if term.changing < widest]  # heads, beside the channels of heads
+    for term in narrow:
+        t.freeze(term.labels, t.reason("mixed", op))
+    outer = [term for term in outer if term not in narrow]
     if len({frozenset(term.changing) for term in outer}) > 1:
         raise NotUnderstood  # elements that belong to two channels
     if inner:
@@ -77,7 +82,8 @@ def _contracted(t: Propagation, op: Operation, factors: list[tuple[Tensor, str]]
         return uniform(shape, FROZEN if alone else NONE)
     base = outer[0]
     for term in terms:
-        if term is not base and (term in outer or term not in inner) and set(term.letters) & base.changing:
+        is_beside = term in outer or term not in (*inner, *narrow)
+        if term is not base and is_beside and set(term.letters) & base.changing:
             _unite(t, op, base, term)
     kept = base.without(summed)
     zero = torch.zeros((), dtype=torch.bool)

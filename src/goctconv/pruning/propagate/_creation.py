@@ -1,4 +1,4 @@
-"""Rules for tensors that are made anew, in the shape of another one or of sizes that were asked for."""
+"""Rules for new tensors, of the shape of another tensor or of given sizes."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ from ..options import (
 )
 from ..pruning import prune_channels
 from ._optimizers import (
+    COOLDOWN,
     OPTIMIZERS,
     PUBLISHED_MILESTONES,
     PUBLISHED_WARMUP,
@@ -151,6 +152,7 @@ class TrainingConfig(Configuration):
         shares(),
     )
     warmup: int = option(PUBLISHED_WARMUP, "epochs of linear warm-up of the schedule warmup-cosine", integer(0))
+    cooldown: int = option(COOLDOWN, "last epochs in which the schedule cooldown falls", integer(0))
     clip_grad: float | None = option(None, "maximum norm of the gradients", number(above=0).optional())
     weight_decay: float = option(
         3.0, "λ of dynamic weight decay; the γ that it decays get no ordinary weight decay", number(0)
@@ -227,6 +229,12 @@ class TrainingConfig(Configuration):
         replace(path().optional(), parse=None),
         resume=FREE,
     )
+    checkpoint_steps: int | None = option(
+        None,
+        "steps of the optimizer after which a checkpoint is written within an epoch too",
+        integer(1).optional(),
+        resume=FREE,
+    )
     keep_unpruned: bool = option(
         False, "whether the result includes the weights before pruning", replace(SWITCH, parse=None), resume=FREE
     )
@@ -253,7 +261,8 @@ class TrainingConfig(Configuration):
 
     def make_scheduler(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
         """Return the schedule of an optimizer in a phase of so many epochs."""
-        return create_schedule(optimizer, epochs, self.schedule, milestones=self.milestones, warmup=self.warmup)
+        options = {"milestones": self.milestones, "warmup": self.warmup, "cooldown": self.cooldown}
+        return create_schedule(optimizer, epochs, self.schedule, **options)
 
     @property
     def total(self) -> int:

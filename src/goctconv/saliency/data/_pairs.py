@@ -25,6 +25,12 @@ class ImagePair(NamedTuple):
     mask: Path
 
 
+class TaughtPair(ImagePair):
+    """A photograph and a teacher's map of it as the mask, which may have another size."""
+
+    __slots__ = ()
+
+
 class SkippedPair(NamedTuple):
     """A pair that cannot be used, and why."""
 

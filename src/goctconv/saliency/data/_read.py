@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..._files import write_atomic
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
-from ._pairs import DataSetError, ImagePair, SkippedPair
+from ._pairs import DataSetError, ImagePair, SkippedPair, TaughtPair
 
 Levels = NDArray[np.uint8]
 
@@ -36,16 +36,16 @@ def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
     image, size = _read_photograph(pair.image, shrink)
     if pair.mask == pair.image:
         return Pixels(np.asarray(image), np.zeros((image.height, image.width), np.uint8))
-    mask = _read_mask(pair.mask)
+    mask = _read_grey(pair.mask) if isinstance(pair, TaughtPair) else _read_mask(pair.mask)
     check_same_size(pair, size, mask.size)
-    if image.size != size:
+    if image.size != mask.size:
         mask = mask.resize(image.size, Image.Resampling.BILINEAR)
     return Pixels(np.asarray(image), np.asarray(mask))
 
 
 def check_same_size(pair: ImagePair, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """Compare the (width, height) of a photograph and its mask."""
-    if image != mask:
+    """Compare the (width, height) of a photograph and its mask; a teacher's map may have another."""
+    if image != mask and not isinstance(pair, TaughtPair):
         problem = f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}"
         cure = "they must be equally large, so one of them belongs to another picture or was resized"
         raise ImageError(f"{problem}: {cure}")
@@ -66,11 +66,15 @@ def _read_photograph(path: Path, shrink: int | None) -> tuple[Image.Image, tuple
         return image, (width, height)
 
 
-def _read_mask(path: Path) -> Image.Image:
+def _read_grey(path: Path) -> Image.Image:
     with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
         opened.load()
         is_grey = opened.mode == "L" and "transparency" not in opened.info and orientation(opened) == 1
-        mask = opened if is_grey else to_rgb(opened).convert("L")
+        return opened if is_grey else to_rgb(opened).convert("L")
+
+
+def _read_mask(path: Path) -> Image.Image:
+    mask = _read_grey(path)
     if mask.getextrema()[1] == 1:
         problem = "the mask's highest value is 1, expected 0 to 255"
         raise ImageError(f"{path}: {problem}: multiply its values by 255 and save it again")

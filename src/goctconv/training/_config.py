@@ -222,6 +222,12 @@ class TrainingConfig(Configuration):
     compile: bool | str = option(
         False, "compile the network, which takes minutes at first", _COMPILE, group="computing"
     )
+    native: bool = option(
+        False,
+        "train BatchNorm and PReLU on a processor by kernels that a C compiler makes at the start, which is faster",
+        group="computing",
+        resume=FREE,
+    )
     checkpoints: Path | None = option(
         None,
         "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept, and those from which "

@@ -156,8 +156,8 @@ def create_schedule(
     - ``"cosine"`` follows half a cosine; the last epoch has the smallest learning rate, above 0.
     - ``"warmup-cosine"`` rises linearly for ``warmup`` epochs and follows half a cosine then: KD-SCFNet's.
     - ``"constant"`` leaves the learning rates as they are.
-    - ``"cooldown"`` leaves them as they are, but for the last ``cooldown`` epochs, in which they fall linearly; the last
-      epoch has the smallest learning rate, above 0. A run that has ended can go on with more epochs from where they
+    - ``"cooldown"`` leaves them as they are, but for the last ``cooldown`` epochs, in which they fall linearly; the
+      last has the smallest learning rate, above 0. A run that has ended can go on with more epochs from where they
       began to fall.
 
     Args:

@@ -17,4 +17,3 @@ from ._prelu import PReLU as PReLU
 from ._simplified import SimplifiedGOctConv as SimplifiedGOctConv
 from .conversion import octave as octave
 from .kernels import native_kernels as native_kernels
-from .kernels import native_problem as native_problem

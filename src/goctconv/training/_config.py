@@ -267,8 +267,14 @@ class TrainingConfig(Configuration):
 
     def make_scheduler(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
         """Return the schedule of an optimizer in a phase of so many epochs."""
-        options = {"milestones": self.milestones, "warmup": self.warmup, "cooldown": self.cooldown}
-        return create_schedule(optimizer, epochs, self.schedule, **options)
+        return create_schedule(
+            optimizer,
+            epochs,
+            self.schedule,
+            milestones=self.milestones,
+            warmup=self.warmup,
+            cooldown=self.cooldown,
+        )
 
     @property
     def total(self) -> int:

@@ -153,22 +153,29 @@ class NativePReLU(torch.autograd.Function):
         return of_x, total.float(), None
 
 
-def batch_norm(original: Callable[..., Tensor], x: Tensor, *args: Any, **keywords: Any) -> Tensor:
+def batch_norm(
+    original: Callable[..., Tensor],
+    input: Tensor,  # noqa: A002  # the names that PyTorch gives them
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """Compute `torch.nn.functional.batch_norm`, whose arguments these are, natively where that pays."""
-    names = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    given = {"weight": None, "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5}
-    given |= {**dict(zip(names, args, strict=False)), **keywords}
-    layout = layout_of(x) if given["training"] else None
-    parameters: list[Tensor | None] = [given[name] for name in names[:4]]
-    if layout is None or layout.values < 2 or any(part is not None and part.dtype != x.dtype for part in parameters):
-        return original(x, *args, **keywords)
-    output, mean, var = NativeBatchNorm.apply(x, given["weight"], given["bias"], given["eps"], layout)
+    layout = layout_of(input) if training else None
+    tensors = (running_mean, running_var, weight, bias)
+    if layout is None or layout.values < 2 or any(part is not None and part.dtype != input.dtype for part in tensors):
+        return original(input, *tensors, training, momentum, eps)
+    output, mean, var = NativeBatchNorm.apply(input, weight, bias, eps, layout)
     result: Tensor = output
     with torch.no_grad():
         unbiased = var * (layout.values / (layout.values - 1))
-        for running, new in ((given["running_mean"], mean), (given["running_var"], unbiased)):
+        for running, new in ((running_mean, mean), (running_var, unbiased)):
             if running is not None:
-                running.copy_(given["momentum"] * new + (1 - given["momentum"]) * running)
+                running.copy_(momentum * new + (1 - momentum) * running)
     return result
 
 

@@ -41,7 +41,7 @@ def native_kernels() -> AbstractContextManager[object]:
     Only the forward pass has to run in the context.
 
     Raises:
-        ArgumentError: There is no C compiler: neither ``$CC`` nor ``cc``, ``gcc`` or ``clang``, nor the package ziglang.
+        ArgumentError: There is no C compiler: ``$CC``, ``cc``, ``gcc``, ``clang`` or the package ziglang.
 
     Example:
         >>> import torch

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from .. import _files as files
 from ..models import save_pruned
 from ..options import FREE, options_of
 from ..pruning import PruningPlan
@@ -191,6 +192,6 @@ def _row(name: str, *cells: str) -> str:
 def read_json(path: Path) -> Any:
     """Return what a file of the run holds."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except (OSError, ValueError) as error:
         raise CommandError(f"{path}: cannot be read ({error})") from error

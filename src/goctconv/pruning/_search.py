@@ -224,13 +224,15 @@ class _Search:
                 except PruningError as error:
                     problem = error
                 gc.collect()  # the models that failed
+                if first is None and not self._holds_uncut(thorough):
+                    raise self._refusal(problem) from problem
                 first = first or problem
                 if problem.module is None or (problem.module and problem.module in fixed):
                     break
                 fixed = (*fixed, problem.module)
         found = self._part(thorough)
         if found is None:
-            raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
+            raise self._refusal(first) from first
         found.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
         return found
 
@@ -292,6 +294,17 @@ class _Search:
         except PruningError:
             return None
         return replace(grounds, facts=facts, verifier=verifier)
+
+    def _refusal(self, problem: PruningError | None) -> PruningError:
+        return PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(problem)}")
+
+    def _holds_uncut(self, thorough: bool) -> bool:
+        """Whether the masked network equals itself, and a part of it could be cut if not all can."""
+        try:
+            self._try(self._limits(kept=self._grounds.facts.norms), thorough)
+        except PruningError:
+            return False
+        return True
 
     def _part(self, thorough: bool) -> Found | None:
         """Return what can be cut at the beginning of a network, if not all of it can; None if nothing can."""

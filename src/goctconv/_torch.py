@@ -167,6 +167,15 @@ STEP_HOOKS = frozenset({"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks
 """The attributes in which an optimizer registers hooks of its steps."""
 
 
+def is_device(name: str) -> bool:
+    """Whether torch knows a device of a name, present or not."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
+
+
 def has_scheduler(optimizer: Optimizer) -> bool:
     """Whether a learning-rate scheduler of torch counts an optimizer's steps."""
     return hasattr(optimizer.step, "_wrapped_by_lr_sched")

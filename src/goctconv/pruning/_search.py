@@ -22,7 +22,7 @@ from .._checks import (
     warn_caller,
 )
 from .._torch import BatchNorm, parameters_of, tensors_in
-from ..graph import Selection, select
+from ..graph import Selection, modules_of, select
 from ._balance import balanced_masks
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
@@ -208,7 +208,7 @@ class _Search:
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""
         facts, run = self._look(self.masked, self.calls)
-        if self.idle or any(map(holds_functions, self.model.modules())):
+        if self.idle or any(map(holds_functions, modules_of(self.model))):
             check_runs_itself(self.model, self.calls)
         verifier = self._verifier(self.masked, self.calls, run, thorough=thorough)
         self.effect = self._effect(verifier)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError, ArgumentTypeError, escaped
 from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
-from ..graph import Cost, Observer, Operation, measuring_cost, recording
+from ..graph import Cost, Observer, Operation, measuring_cost, recording, seed_generators
 from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
@@ -454,7 +454,7 @@ def _batch(call: Call) -> list[int]:
 @torch.inference_mode()
 def output_of(model: nn.Module, call: Call, *, with_heads: bool = False, seed: int = 0) -> Any:
     """Return the output of a model, or what counts of it; one that is random gives the same again for a seed."""
-    torch.manual_seed(seed)
+    seed_generators(seed, tensors_in(call))
     set_mode(model, with_heads=with_heads)
     return copied(call).run(model)
 

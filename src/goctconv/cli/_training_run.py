@@ -18,7 +18,7 @@ import timm
 import torch
 from torch import nn
 
-from .._checks import ArgumentError, ArgumentWarning, Spelling
+from .._checks import ArgumentError, Spelling
 from .._torch import worker_was_killed
 from ..models import count_macs
 from ..pruning import PruningError
@@ -27,7 +27,7 @@ from ..training import ThresholdError, TrainingError, TrainingResult, learn_chan
 from ._arguments import parse_model_args
 from ._command import CommandError, spelling
 from ._model import SAVED, create_model
-from ._output import plural, say, shorten, tell
+from ._output import notes, plural, say, shorten, tell
 from ._processes import connected, process_count, process_rank, together
 from ._training_folder import as_table, callbacks_of, check_folder, check_pairs, summarize, write_results
 from ._training_options import CHECKPOINTS, RunKind, make_config
@@ -68,7 +68,10 @@ class _Run:
         check_folder(config.output, resume=self.args.resume)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        with connected(config.device or "auto") as device, _notes(self.spelling, quiet=config.quiet):
+        with (
+            connected(config.device or "auto") as device,
+            notes(self.spelling, quiet=config.quiet or process_rank() > 0),
+        ):
             with together(), self._in_options():
                 torch.manual_seed(config.seed)
                 model = make_network(config)  # before a teacher makes maps of all photographs
@@ -226,19 +229,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _notes(write: Spelling, *, quiet: bool) -> Iterator[None]:
-    """Show warnings as notes, above a bar if there is one; or nothing of them."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if process_rank() == 0 and not quiet:
-            text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
-            for line in text.splitlines():
-                say(f"goctconv: note: {line}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = show
-        yield

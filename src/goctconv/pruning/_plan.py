@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .._checks import escaped
 from .._files import read_json
 from .._torch import parameters_of
-from ..graph import named_batch_norms, unwrapped
+from ..graph import modules_by_path, named_batch_norms, stored_tensors, unwrapped
 from ._inputs import PruningError, is_of
 from ._report import PrunedLayer, PruningReport
 from .surgery import Moves, Shapes, Surgery, cut_like, natural
@@ -211,7 +211,7 @@ class PruningPlan:
         return model
 
     def _check_masks(self, model: nn.Module) -> None:
-        gammas = {name: parameters_of(module).get("weight") for name, module in model.named_modules()}
+        gammas = {name: parameters_of(module).get("weight") for name, module in modules_by_path(model).items()}
         for name in (*self.masks.gammas, *self.masks.biases):
             if gammas.get(name) is None:
                 raise PruningError(f"the plan masks {name!r}, which the model does not have: it is for another one")
@@ -223,7 +223,7 @@ class PruningPlan:
                 )
 
     def _check(self, model: nn.Module) -> None:
-        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        tensors = stored_tensors(model)
         first = self.steps[0] if self.steps else Shapes()
         for name, dimensions in first.rows.items():
             if name not in tensors:

@@ -107,7 +107,7 @@ def learn_channels(
     if validate is not None:
         _check_function("validate", validate, "a function of the model that returns a number, or several by name")
     checkpoints = None if config.checkpoints is None else Checkpoints(config.checkpoints)
-    given = (optimizer, scheduler, validate, tuple(callbacks), checkpoints, example_inputs)
+    given = (optimizer, scheduler, validate, _callbacks(callbacks), checkpoints, example_inputs)
     loop = Loop(model, config, train_loader, _step(loss_fn, step), *given)
     paths = _begin_checkpoints(checkpoints, resume)
     try:
@@ -137,6 +137,16 @@ def _step(loss_fn: Loss | None, step: Step | None) -> Step:
         if given is not None:
             _check_function(name, given, "a function")
     return pair_step(loss_fn) if loss_fn is not None else cast("Step", step)
+
+
+def _callbacks(given: object) -> tuple[Callback, ...]:
+    if not isinstance(given, Iterable):
+        cure = "put it into a list" if isinstance(given, Callback) else ""
+        raise ArgumentTypeError("callbacks", given, "a list of callbacks", cure)
+    found = tuple(given)
+    for index, callback in enumerate(found):
+        check_instance(f"callbacks[{index}]", callback, Callback, "a Callback, not a class or a function")
+    return found
 
 
 def _check_function(name: str, given: object, expected: str) -> None:

@@ -1,27 +1,19 @@
-"""Files that are either complete or not there, and files of others, whose size is checked before they are read."""
+"""Files that are either complete or not there, and folders that one process writes to at a time."""
 
+from __future__ import annotations
+
+import contextlib
+import importlib
 import json
 import os
+import platform
 import uuid
-import zipfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
-MAX_TEXT = 32 << 20
-"""Bytes of a text that is read, such as JSON: as Python objects it may take twenty times as much."""
-MAX_SETTINGS = 1 << 20
-"""Bytes of a text that people write, such as a configuration."""
-MAX_INDEX = 8 << 20
-"""Bytes of the list of contents of a file of tensors."""
-_MIB = 1 << 20
-# Records at the end of a zip file, and the bytes that they take; of a long file, two more stand before the last.
-_END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
-_END_SIZE, _END_64_SIZE = 22, 56 + 20
-
-
-class FileSizeError(ValueError):
-    """A file holds more, or would take more memory once read, than such a file may."""
+LOCK = "run.lock"
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -45,86 +37,156 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         raise
 
 
-def read_text(path: Path, most: int = MAX_TEXT) -> str:
-    """Return a text in UTF-8; of a larger file, ``most`` bytes are read before it is refused.
+class FolderInUseError(OSError):
+    """Another process writes to the folder; the message says which."""
+
+
+class FolderLock:
+    """Holds a folder for this process, by a lock of the system on the file ``run.lock`` in it.
+
+    The system releases the lock when the process ends, however it ends, so what a killed process leaves does not bar
+    the folder. Where a file system has no locks, the process that the file names is looked for on this host.
+
+    Args:
+        folder: The folder; it is made where missing.
+
+    Attributes:
+        left_by: What an earlier process said of itself that ended without releasing the folder; None if there is none.
 
     Raises:
-        FileSizeError: The file is larger.
-        ValueError: It is not UTF-8.
-        OSError: It cannot be read.
+        FolderInUseError: Another process holds the folder, or this one does already.
+        OSError: The file cannot be written.
     """
-    with path.open("rb") as stream:
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise FileSizeError(f"it has more than {most / _MIB:g} MiB")
-    return content.decode("utf-8")
+
+    _held: set[tuple[int, int]] = set()  # noqa: RUF012  (a process may lock its own file twice, so that it asks here)
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK
+        self.left_by: str | None = None
+        self._is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            if _identity(self.path) in self._held:  # to open and close the file would release its lock
+                raise _in_use(folder, _described(self.path))
+            self._stream = self.path.open("a+b")
+            try:
+                has_locks = _try_lock(self._stream)
+                self._identity = _of(os.fstat(self._stream.fileno()))
+                if self._identity == _identity(self.path):  # the file may have been released since it was opened
+                    break
+            except OSError:
+                self._stream.close()
+                raise _in_use(folder, _described(self.path)) from None
+            self._stream.close()
+        before = _read(self._stream)
+        if not has_locks and _is_running(before):
+            self._stream.close()
+            raise _in_use(folder, _named(before))
+        self.left_by = _named(before) if before else None
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        self._stream.truncate(0)
+        self._stream.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "since": since}).encode())
+        self._stream.flush()
+        self._held.add(self._identity)
+
+    def check(self) -> None:
+        """Raise FileNotFoundError if the folder has been deleted or replaced since."""
+        if _identity(self.path) != self._identity:
+            problem = "the folder was deleted or replaced while a run wrote to it"
+            raise FileNotFoundError(2, problem, str(self.path.parent))
+
+    def release(self) -> None:
+        """Release the folder, and remove the file; a folder that was made for it and is empty goes too."""
+        self._held.discard(self._identity)
+        with contextlib.suppress(OSError):
+            self._stream.truncate(0)  # where an open file cannot be removed, it names nobody
+            if _identity(self.path) == self._identity:
+                self.path.unlink()
+                if self._is_new:
+                    self.path.parent.rmdir()
+        self._stream.close()
 
 
-def read_json(path: Path, most: int = MAX_TEXT) -> Any:
-    """Return what a file of JSON holds, with the errors of `read_text` for what is not JSON, too."""
-    try:
-        return json.loads(read_text(path, most))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+def _try_lock(stream: IO[bytes]) -> bool:
+    """Lock a file without waiting; return False where the system or file system has no locks.
 
-
-def check_safetensors(path: Path) -> None:
-    """Refuse a file of safetensors whose header is longer than the file, or than `MAX_INDEX`.
-
-    The header is parsed before anything else is checked; the tensors take the bytes that they have in the file.
-    """
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-    if length > min(MAX_INDEX, path.stat().st_size - 8):
-        raise FileSizeError(f"its header is to have {length:,} bytes, of at most {MAX_INDEX / _MIB:g} MiB")
-
-
-def zip_contents(stream: BinaryIO) -> dict[str, int]:
-    """Return the sizes, unpacked, of what a zip file holds, none of which is unpacked.
-
-    Files of arrays and tensors are not compressed, so what they hold is no larger than they are. Where somebody has
-    compressed one, it may hold four times as much, or 64 MiB.
+    Locks of processes, which their children do not inherit: those that read photographs may outlive a killed run.
 
     Raises:
-        FileSizeError: It holds more, or has too many entries.
-        ValueError: It is no zip file, or holds two entries of one name, which is looked up in any case.
+        OSError: Another process holds it.
     """
-    size = stream.seek(0, os.SEEK_END)
-    _check_index(stream, size)
     try:
-        with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise ValueError(f"it is a damaged zip file ({error})") from error
-    stored = sum(entry.file_size for entry in entries if entry.compress_type == zipfile.ZIP_STORED)
-    unpacked = sum(entry.file_size for entry in entries)
-    most = size if stored == unpacked else max(4 * size, 64 * _MIB)
-    if unpacked > most or stored > size:
-        raise FileSizeError(f"it has {size / _MIB:.1f} MiB, and {unpacked / _MIB:,.1f} MiB once unpacked")
-    sizes = {entry.filename: entry.file_size for entry in entries}
-    if len({name.lower() for name in sizes}) < len(entries):
-        raise ValueError("it is a zip file with two entries of one name")
-    return sizes
+        fcntl: Any = importlib.import_module("fcntl")
+    except ImportError:
+        return _try_lock_windows(stream)
+    try:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise
+    except OSError:  # ENOLCK, EOPNOTSUPP and the like
+        return False
+    return True
 
 
-def _check_index(stream: BinaryIO, size: int) -> None:
-    """Check the place and length of a zip file's list of contents, all of which is read at once.
+def _try_lock_windows(stream: IO[bytes]) -> bool:
+    try:
+        msvcrt: Any = importlib.import_module("msvcrt")
+    except ImportError:
+        return False
+    stream.seek(1 << 20)  # a byte that nobody reads: Windows keeps others from reading what is locked
+    msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    return True
 
-    Readers differ in where they look for it, unless it ends where the records at the end of the file begin.
-    """
-    before = stream.seek(max(0, size - (1 << 16) - _END_SIZE - _END_64_SIZE))
-    tail = stream.read()
-    place = tail.rfind(_END, 0, len(tail) - _END_SIZE + len(_END))
-    if place < 0:
-        raise ValueError("it is a zip file that lacks its end")
-    length, start = (int.from_bytes(tail[place + at : place + at + 4], "little") for at in (12, 16))
-    long = tail[max(0, place - _END_64_SIZE) : place]
-    if long[56:60] == _LOCATOR_64:
-        place -= _END_64_SIZE
-        if not long.startswith(_END_64) or int.from_bytes(long[64:72], "little") != before + place:
-            raise ValueError("it is a zip file whose end is damaged")
-        length, start = (int.from_bytes(long[at : at + 8], "little") for at in (40, 48))
-    if start + length != before + place:
-        raise ValueError("it is a zip file whose list of contents is not where it says")
-    if length > MAX_INDEX:
-        raise FileSizeError(f"its list of contents has {length:,} bytes, of at most {MAX_INDEX / _MIB:g} MiB")
+
+def _of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        return _of(path.stat())
+    except OSError:
+        return None
+
+
+def _read(stream: IO[bytes]) -> dict[str, Any]:
+    """Return what the last holder of a lock wrote; nothing of a damaged or empty file."""
+    try:
+        stream.seek(0)
+        found = json.loads(stream.read(1000))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _described(path: Path) -> str:
+    try:
+        return _named(json.loads(path.read_bytes()[:1000]))
+    except (OSError, ValueError):
+        return "another process"
+
+
+def _named(holder: Any) -> str:
+    if not isinstance(holder, dict):
+        return "another process"
+    return f"process {holder.get('pid')} on {holder.get('host')}, since {holder.get('since')}"
+
+
+def _in_use(folder: Path, who: str) -> FolderInUseError:
+    return FolderInUseError(f"{folder}: another process writes to this folder ({who}): wait for it or end it")
+
+
+def _is_running(holder: dict[str, Any]) -> bool:
+    """Whether the process that a file names runs on this host; of another host it cannot be known, and counts as so."""
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    if holder.get("host") != platform.node() or os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import ArgumentWarning, Spelling
-from .._files import write_atomic
+from .._files import FolderInUseError, FolderLock, write_atomic
 from ._command import CommandError
 
 
@@ -140,6 +140,24 @@ def names_in(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[FolderLock]:
+    """Keep other processes from an output folder."""
+    names_in(folder)
+    try:
+        lock = FolderLock(folder)
+    except FolderInUseError as error:
+        raise CommandError(f"--output {error}") from error
+    except OSError as error:
+        raise CommandError(f"--output {folder}: cannot be written ({error.strerror or error})") from error
+    if lock.left_by:
+        say(f"goctconv: note: {folder} was left by {lock.left_by}, which has ended")
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def check_picture() -> None:

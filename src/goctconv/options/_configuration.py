@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from typing_extensions import Self
 
 from .._checks import ArgumentError, ArgumentTypeError, check_keywords, in_python, nearest, spelled
-from .._files import MAX_SETTINGS, read_text
+from .._limits import MAX_SETTINGS, read_text
 from ._option import Kind, Option, describe, kind_of, plain
 
 _KEY = "option"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._checks import escaped
-from .._files import read_json
+from .._limits import read_json
 from .._torch import parameters_of
 from ..graph import modules_by_path, named_batch_norms, stored_tensors, unwrapped
 from ._inputs import PruningError, is_of

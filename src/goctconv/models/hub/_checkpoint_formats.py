@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..._files import FileSizeError, check_safetensors
+from ..._limits import FileSizeError, check_safetensors
 from ._errors import CheckpointError
 from ._pdparams import read_pdparams
 from ._pickles import RefusedNamesError, check_torch_file

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._files import FileSizeError
+from ..._limits import FileSizeError
 from ._errors import CheckpointError
 from ._pickles import BoundedUnpickler, RefusedNamesError, check_operations
 

@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 import torch
 from torch.serialization import get_safe_globals
 
-from ..._files import FileSizeError, zip_contents
+from ..._limits import FileSizeError, zip_contents
 
 MAX_OPERATIONS = 2_000_000
 """Operations of a pickle, each of which makes one object at most, 500 MB of them; a tensor takes about 35."""

@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from ..._files import MAX_SETTINGS, read_json
+from ..._limits import MAX_SETTINGS, read_json
 from ._checkpoint_formats import check_checkpoint
 from ._errors import CheckpointError
 from ._hub_model import CONFIG

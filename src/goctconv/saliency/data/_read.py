@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..._files import write_atomic, zip_contents
+from ..._files import write_atomic
+from ..._limits import zip_contents
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
 from ._pairs import DataSetError, ImagePair, SkippedPair
 

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-<<<<<<< HEAD
 from .. import _limits as limits
-=======
 from .._checks import escaped
 from .._files import LOCK, FolderLock
->>>>>>> main
 from ..models import save_pruned
 from ..options import FREE, options_of
 from ..pruning import PruningPlan

@@ -75,7 +75,7 @@ def deploy(
     """
     _check(model, backend, dtype, example_inputs)
     network = copy.deepcopy(unwrapped(model)).eval().requires_grad_(requires_grad=False)
-    drop_copied_hooks(network)
+    drop_copied_hooks(network.modules())
     folded, notes = Folded(), list[str]()
     fold_blocks(network, Plain(network), folded)
     if any(is_fixed(module) for module in network.modules()):

@@ -7,6 +7,7 @@ from ._cost import peak_memory as peak_memory
 from ._cost import product_of as product_of
 from ._modes import evaluating as evaluating
 from ._modes import random_states as random_states
+from ._modes import seed_generators as seed_generators
 from ._modes import set_random_states as set_random_states
 from ._modes import undisturbed as undisturbed
 from ._modules import OwnedHook as OwnedHook
@@ -15,8 +16,11 @@ from ._modules import drop_copied_hooks as drop_copied_hooks
 from ._modules import gamma_parameters as gamma_parameters
 from ._modules import is_wrapped as is_wrapped
 from ._modules import list_selectors as list_selectors
+from ._modules import modules_by_path as modules_by_path
+from ._modules import modules_of as modules_of
 from ._modules import named_batch_norms as named_batch_norms
 from ._modules import select as select
+from ._modules import stored_tensors as stored_tensors
 from ._modules import unwrapped as unwrapped
 from ._operators import IDENTITIES as IDENTITIES
 from ._operators import LINEAR as LINEAR

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from .._torch import ConvNd, ConvTransposeNd
+from ._modules import modules_of
 from ._operators import BATCHED_PRODUCTS, MATRIX_PRODUCTS
 from ._tracer import Observer, Operation
 
@@ -77,7 +78,7 @@ def measuring_cost(model: nn.Module) -> Iterator[Cost]:
             cost.macs += convolution_macs(inputs[0] if inputs else output, weight, output, transposed=is_transposed)
             cost.activations += output.numel() * output.element_size()
 
-    layers = [module for module in model.modules() if isinstance(module, ConvNd | nn.Linear)]
+    layers = [module for module in modules_of(model) if isinstance(module, ConvNd | nn.Linear)]
     handles = [module.register_forward_hook(count) for module in layers]
     try:
         yield cost

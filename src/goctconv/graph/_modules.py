@@ -7,12 +7,12 @@ import fnmatch
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 
 from .._checks import ArgumentError, ArgumentTypeError
-from .._torch import COMPILED, BatchNorm, called_plainly, drop_forward_hooks, parameters_of
+from .._torch import COMPILED, BatchNorm, buffers_of, called_plainly, children_of, drop_forward_hooks, parameters_of
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -21,6 +21,41 @@ Selector: TypeAlias = str | nn.Module | Callable[[str, nn.Module], bool]
 
 Selection: TypeAlias = Selector | Iterable[Selector]
 """One selector or several; a layer is selected if one of them selects it or a module that contains it."""
+
+
+def modules_by_path(model: nn.Module) -> dict[str, nn.Module]:
+    """Return what ``named_modules`` gives, each module by the first of its paths, many times as fast."""
+    found: dict[str, nn.Module] = {}
+    seen: set[nn.Module] = set()
+
+    def visit(path: str, module: nn.Module) -> None:
+        seen.add(module)
+        found[path] = module
+        for name, child in children_of(module).items():
+            if child is not None and child not in seen:
+                visit(f"{path}.{name}" if path else name, child)
+
+    visit("", model)
+    return found
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Return what ``modules`` gives, many times as fast."""
+    return list(modules_by_path(model).values())
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers, each by the first of its names, parameters first."""
+    modules = modules_by_path(model)
+    found: dict[str, Tensor] = {}
+    for store_of in (parameters_of, buffers_of):
+        seen: set[int] = set()
+        for path, module in modules.items():
+            for name, tensor in store_of(module).items():
+                if tensor is not None and id(tensor) not in seen:
+                    seen.add(id(tensor))
+                    found[f"{path}.{name}" if path else name] = tensor
+    return found
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -48,7 +83,7 @@ def plain_name(name: str) -> str:
 def named_batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     """Return every BatchNorm that has a γ, each once, by the first of its names."""
     found: dict[str, BatchNorm] = {}
-    for name, module in model.named_modules():
+    for name, module in modules_by_path(model).items():
         if isinstance(module, BatchNorm) and (
             parametrize.is_parametrized(module, "weight") or parameters_of(module).get("weight") is not None
         ):
@@ -132,8 +167,8 @@ def _idle_hook() -> Callable[..., None]:
     return idle_hook
 
 
-def drop_copied_hooks(model: nn.Module) -> None:
-    """Remove from a copy of a model what is left of hooks that belong to the original."""
-    for module in model.modules():
+def drop_copied_hooks(modules: Iterable[nn.Module]) -> None:
+    """Remove from the modules of a copy of a model what is left of hooks that belong to the original."""
+    for module in modules:
         if not called_plainly(module):
             drop_forward_hooks(module, lambda hook: hook is idle_hook)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._torch import DispatchMode, OpOverload, arguments_by_name, operator_name
+from ._modules import modules_by_path
 from ._operators import is_in_place, name_of
 
 
@@ -154,7 +155,7 @@ def recording(model: nn.Module, *observers: Observer) -> Iterator[Tracer]:
     tracer = Tracer(*observers)
     handles: list[RemovableHandle] = []
     try:
-        for path, module in model.named_modules():
+        for path, module in modules_by_path(model).items():
             handles.append(module.register_forward_pre_hook(partial(_enter, tracer, path)))
             handles.append(module.register_forward_hook(partial(_leave, tracer, path), always_call=True))
         with tracer:

@@ -51,7 +51,7 @@ class Watch:
         """Watch more layers."""
         if not norms:
             return
-        drop_copied_hooks(self._model)
+        drop_copied_hooks(self._model.modules())
         layers = {name: WatchedLayer(name, norm, self._metric) for name, norm in norms.items()}
         self.layers.update(layers)
         self._handles += [layer.norm.register_forward_hook(OwnedHook(layer.after_norm)) for layer in layers.values()]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._checks import escaped
 from .._torch import ConvNd, buffers_of, children_of, forget_compiled, parameters_of
-from ..graph import drop_copied_hooks
+from ..graph import drop_copied_hooks, modules_of
 from ._inputs import PruningError
 
 _CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set})
@@ -32,17 +32,22 @@ def sharing_copy(model: nn.Module, own: Collection[nn.Parameter] = ()) -> nn.Mod
         own: Parameters that the copy has its own of.
     """
     owned = {id(parameter) for parameter in own}
-    return _copied(model, {id(shared): shared for shared in model.parameters() if id(shared) not in owned})
+    modules = modules_of(model)
+    return _copied(model, modules, {id(shared): shared for shared in _parameters(modules) if id(shared) not in owned})
 
 
 def independent_copy(model: nn.Module, original: nn.Module) -> nn.Module:
     """Return a copy of a model that shares no parameter with the original any more; others it takes over."""
-    shared = {id(parameter) for parameter in original.parameters()}
-    return _copied(model, {id(own): own for own in model.parameters() if id(own) not in shared})
+    shared = {id(parameter) for parameter in _parameters(modules_of(original))}
+    modules = modules_of(model)
+    return _copied(model, modules, {id(own): own for own in _parameters(modules) if id(own) not in shared})
 
 
-def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    modules = list(model.modules())
+def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
+    return [own for module in modules for own in parameters_of(module).values() if own is not None]
+
+
+def _copied(model: nn.Module, modules: list[nn.Module], memo: dict[int, Any]) -> nn.Module:
     groups = [vars(module).get("process_group") for module in modules]  # which live once in a process
     memo.update({id(group): group for group in groups if group is not None})
     try:
@@ -50,13 +55,13 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     except Exception as error:
         problem = f"{type(model).__name__} cannot be copied ({type(error).__name__}: {escaped(error)})"
         raise PruningError(f"{problem}: copy.deepcopy of it must work") from error
-    drop_copied_hooks(made)
-    for module in made.modules():
+    copies = modules_of(made)
+    drop_copied_hooks(copies)
+    for module in copies:
         forget_compiled(module)
-    for module in modules:  # copies of parameters forget what users noted there
-        for parameter in parameters_of(module).values():
-            if parameter is not None and vars(parameter):
-                vars(memo[id(parameter)]).update(vars(parameter))
+    for parameter in _parameters(modules):  # copies of parameters forget what users noted there
+        if vars(parameter):
+            vars(memo[id(parameter)]).update(vars(parameter))
     return made
 
 
@@ -71,14 +76,17 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     attributes.update(vars(module))
     children, parameters, buffers = children_of(module), parameters_of(module), buffers_of(module)
     for name, value in vars(module).items():
-        if type(value) in _ATOMS:
+        own = type(value)
+        if own in _ATOMS:
             continue
-        if value is children:
-            copies = {key: None if child is None else _copy_module(child, memo) for key, child in children.items()}
-            attributes[name] = type(value)(copies)
+        if own in _CONTAINERS and not value:
+            attributes[name] = own()
+        elif value is children:
+            attributes[name] = own(
+                {key: None if child is None else _copy_module(child, memo) for key, child in children.items()}
+            )
         elif value is parameters or value is buffers:
-            store: Any = value
-            attributes[name] = type(store)((key, _copy_tensor(tensor, memo)) for key, tensor in store.items())
+            attributes[name] = own({key: _copy_tensor(tensor, memo) for key, tensor in value.items()})
         else:
             attributes[name] = _copy_value(value, memo)
     return made
@@ -97,12 +105,9 @@ def _copy_tensor(tensor: Tensor | None, memo: dict[int, Any]) -> Tensor | None:
 
 
 def _copy_value(value: Any, memo: dict[int, Any]) -> Any:
-    kind = type(value)
     if isinstance(value, Tensor) and value.grad_fn is not None:  # computed before each call, as by weight_norm
         return value.detach().clone()
-    if kind in _CONTAINERS and not value:
-        return kind()
-    if kind is tuple and all(type(item) in _ATOMS for item in value):
+    if type(value) is tuple and all(type(item) in _ATOMS for item in value):
         return value
     return copy.deepcopy(value, memo)
 

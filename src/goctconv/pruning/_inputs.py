@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from .._checks import ArgumentError, ArgumentTypeError, Spelling, escaped, in_python, spelled
 from .._torch import BatchNorm, DropoutNd, children_of, map_tensors, parameters_of, split, tensors_in
-from ..graph import named_batch_norms, undisturbed
+from ..graph import modules_by_path, modules_of, named_batch_norms, stored_tensors, undisturbed
 
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
 _QUANTIZED = frozenset({"quantized", "qat"})
@@ -139,7 +139,7 @@ def tensors_of(output: Any, depth: int = _DEEPEST) -> Iterator[Tensor]:
 
 def set_mode(model: nn.Module, *, with_heads: bool) -> None:
     """Put a model into eval mode; with auxiliary heads, only what is random or learns statistics."""
-    for module in model.modules():
+    for module in modules_of(model):
         is_training = with_heads and bool(children_of(module)) and not isinstance(module, BatchNorm | DropoutNd)
         if module.training != is_training:
             module.training = is_training
@@ -164,7 +164,7 @@ def quiet() -> Iterator[None]:
 
 def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
     """Return every BatchNorm with γ that is a parameter, and not computed from others, by its first name."""
-    for name, module in model.named_modules():
+    for name, module in modules_by_path(model).items():
         if problem := _problem(module):
             raise PruningError(f"{name or type(model).__name__} {problem}")
     found = {
@@ -218,7 +218,7 @@ def check_finite(model: nn.Module) -> dict[str, list[float]]:
 
 def fingerprint(model: nn.Module) -> dict[str, list[float]]:
     """Return the sum, the least and the largest value, and the number of values of every tensor, by name."""
-    return fingerprints({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    return fingerprints(stored_tensors(model))
 
 
 @torch.no_grad()
@@ -232,7 +232,11 @@ def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, list[float]]:
 
 def _row(values: Tensor) -> list[float]:
     least, largest = values.aminmax()
-    total = sum(float(part.sum(dtype=torch.float64)) for part in split(values, _CHUNK))
+    if values.is_cpu and values.dtype in {torch.float32, torch.float64}:
+        with np.errstate(all="ignore"):  # of damaged weights, which `check_finite` tells of
+            total = float(np.add.reduce(values.detach().numpy(), dtype=np.float64))  # faster than torch's
+    else:
+        total = sum(float(part.sum(dtype=torch.float64)) for part in split(values, _CHUNK))
     return [total, float(least), float(largest), float(len(values))]
 
 

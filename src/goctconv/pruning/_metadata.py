@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from .._torch import ConvNd
+from ..graph import modules_by_path
 
 StageShapes: TypeAlias = "dict[str, tuple[int, ...]]"
 """Shapes of outputs by module; that of the model's features under the name of the method."""
@@ -77,8 +78,10 @@ def _changed(number: int, before: tuple[int, ...], after: tuple[int, ...]) -> in
 def _entries(model: nn.Module) -> Iterator[tuple[int, str, int]]:
     """Give index, module and number of channels of every stage that a model describes."""
     stages = vars(model).get("feature_info")
-    modules = dict(model.named_modules())
-    for index, stage in enumerate(stages if isinstance(stages, list) else []):
+    if not isinstance(stages, list):
+        return
+    modules = modules_by_path(model)
+    for index, stage in enumerate(stages):
         if not isinstance(stage, Mapping):
             continue
         name, number = stage.get("module"), stage.get("num_chs")
@@ -92,10 +95,9 @@ def _of_head(before: nn.Module, after: nn.Module) -> dict[str, dict[str, int]]:
     if old is None or new is None or old == new:
         return {}
     found: dict[str, dict[str, int]] = {}
-    for path, module in before.named_modules():
-        is_around = module is not head and any(child is head for child in module.modules())
-        held = [name for name in _INPUTS_OF_HEAD if is_around and vars(module).get(name) == old]
-        if held:
+    for path, module in modules_by_path(before).items():
+        held = [name for name in _INPUTS_OF_HEAD if vars(module).get(name) == old]
+        if held and module is not head and any(child is head for child in module.modules()):
             found[path] = dict.fromkeys(held, new)
     return found
 

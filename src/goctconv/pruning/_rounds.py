@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._torch import BatchNorm
-from ..graph import Cost
+from ..graph import Cost, stored_tensors
 from ._inputs import PruningError
 from ._plan import Masks
 from ._reasons import Reason
@@ -60,7 +60,7 @@ def cut_all(
         look: Finds that out again.
         limits: What must stay.
     """
-    masks, weights = dict(masks), _stored(slim)
+    masks, weights = dict(masks), stored_tensors(slim)
     decision = decide(facts, masks, weights, limits)
     cuts = Cuts(decision)
     left = {name: torch.arange(len(norm.labels)) for name, norm in facts.norms.items()}
@@ -84,16 +84,11 @@ def cut_all(
             facts = look(slim)
         except PruningError:  # it does not run any more: comparing it will say where
             break
-        weights = _stored(slim)
+        weights = stored_tensors(slim)
         decision = decide(facts, masks, weights, limits)
     gone = {name: sorted(set(range(sizes[name])) - set(channels.tolist())) for name, channels in left.items()}
     cuts.removed = {name: channels for name, channels in gone.items() if channels}
     return cuts
-
-
-def _stored(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def report_of(

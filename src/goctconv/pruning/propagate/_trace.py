@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..._checks import ArgumentError, escaped
 from ..._torch import map_tensors, parameters_of
-from ...graph import recording
+from ...graph import modules_by_path, recording, seed_generators
 from .._copies import sharing_copy
 from .._inputs import Call, PruningError, copied, described, set_mode, tensors_of
 from . import (  # noqa: F401  # rules
@@ -67,7 +67,7 @@ def trace(model: nn.Module, call: Call) -> Pass:
     bound = facts.bound
     idle = [
         path
-        for path, module in model.named_modules()
+        for path, module in modules_by_path(model).items()
         if path not in propagation.called
         and parameters_of(module)
         and not any((f"{path}.{name}" if path else name) in bound for name in parameters_of(module))
@@ -126,11 +126,11 @@ def trace_all(model: nn.Module, calls: Sequence[Call]) -> Facts:
 
 
 def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, Any]:
-    modules = dict(model.named_modules())
+    modules = modules_by_path(model)
     t = Propagation(modules, facts)
-    torch.manual_seed(0)
     with torch.inference_mode():
         own = copied(call)
+        seed_generators(0, tensors_in((own.args, own.keywords)))
         for tensor in tensors_in((own.args, own.keywords)):
             t.shadows.set(tensor, uniform(tensor.shape, FROZEN))
         with sourced_attributes(modules, t.sources.uses), recording(model, t) as t.tracer, t.sources:

@@ -19,6 +19,7 @@ from ..._torch import (
     parameters_of,
     set_flat_weights,
 )
+from ...graph import modules_by_path
 from ._shapes import Moves, Shapes, cut_like
 
 
@@ -41,7 +42,7 @@ class Surgery:
         for name, length in shapes.biases.items():
             self._add_bias(name, length)
         touched = {*shapes.rows, *shapes.grouped, *moves.offsets, *moves.columns, *moves.factors, *shapes.positions}
-        modules = dict(self._model.named_modules())
+        modules = modules_by_path(self._model)
         for name, module, attribute, tensor in _every_tensor(modules):
             if id(tensor) in replaced:
                 self._replace(module, attribute, replaced[id(tensor)])

@@ -116,9 +116,8 @@ def test_a_schedule_by_name() -> None:
 
 
 def test_a_schedule_that_cools_down() -> None:
-    given = learn(
-        network(), loader(), LOSS, **{**OPTIONS, "epochs": 4, "threshold": 0.01}, schedule="cooldown", cooldown=2
-    )
+    options = {**OPTIONS, "epochs": 4, "threshold": 0}
+    given = learn(network(), loader(), LOSS, **options, schedule="cooldown", cooldown=2)
     assert given.history.series("learning_rate", "train") == pytest.approx([0.05, 0.05, 0.05 * 2 / 3, 0.05 / 3])
     assert given.history.series("learning_rate", "finetune") == pytest.approx([0.05 * 2 / 3, 0.05 / 3])
 

@@ -176,7 +176,7 @@ def test_broken_files(data_set, maps, model_options, capsys, with_model):
     output = capsys.readouterr()
     assert row(output.out, "Birds")[1] == "1"
     assert "b.png: this is not an image" in output.err
-    assert re.search("c.png: mask=.* has the values 0 and 1", output.err)
+    assert re.search("c.png: the mask's highest value is 1, expected 0 to 255", output.err)
     (data_set / "masks" / "a.png").write_bytes(b"")
     assert main(["evaluate", str(data_set), *more]) == 2
     assert "no image could be evaluated" in capsys.readouterr().err

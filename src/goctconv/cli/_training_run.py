@@ -23,6 +23,7 @@ from .._torch import worker_was_killed
 from ..models import count_macs
 from ..pruning import PruningError
 from ..saliency import DataSetError
+from ..saliency.data import MaskWarning
 from ..training import ThresholdError, TrainingError, TrainingResult, learn_channels
 from ._arguments import parse_model_args
 from ._command import CommandError, spelling
@@ -234,7 +235,8 @@ def _notes(write: Spelling, *, quiet: bool) -> Iterator[None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if process_rank() == 0 and not quiet:
-            text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
+            found = message.error if isinstance(message, ArgumentWarning) else message
+            text = found.text(write) if isinstance(found, ArgumentError | MaskWarning) else str(message)
             for line in text.splitlines():
                 say(f"goctconv: note: {line}")
 

@@ -227,8 +227,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image.load()  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
     turn = _UPRIGHT.get(orientation(image))
     profile = image.info.get("icc_profile")
-    if _is_deep(image):
-        image = Image.fromarray(_scale_grey(np.asarray(image))).convert("RGB")
+    if is_deep(image):
+        image = Image.fromarray(scale_grey(np.asarray(image))).convert("RGB")
     elif is_transparent(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -251,19 +251,23 @@ def to_shown(image: Image.Image) -> Image.Image:
 def shown_parts(image: Image.Image) -> Shown:
     """Return an upright image as viewers show it: colours, transparency and profile."""
     image.load()
-    found = as_shown(image, _scale_grey(np.asarray(image)) if _is_deep(image) else None)
+    found = as_shown(image, scale_grey(np.asarray(image)) if is_deep(image) else None)
+    alpha = None if found.alpha is None else upright(image, found.alpha)
+    return found._replace(colors=upright(image, found.colors), alpha=alpha)
+
+
+def upright(image: Image.Image, picture: Image.Image) -> Image.Image:
+    """Turn a picture as the EXIF data of a decoded image would have that turned."""
     turn = _UPRIGHT.get(orientation(image))
-    if turn is None:
-        return found
-    alpha = None if found.alpha is None else found.alpha.transpose(turn)
-    return found._replace(colors=found.colors.transpose(turn), alpha=alpha)
+    return picture if turn is None else picture.transpose(turn)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image holds grey of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+def scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale 16-bit, 32-bit or floating point grey to 8 bits, rounding to nearest."""
     if values.dtype == bool:
         return np.asarray(np.where(values, 255, 0), dtype=np.uint8)

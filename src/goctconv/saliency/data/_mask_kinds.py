@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._checks import ArgumentError, Spelling, check_integer, escaped, in_python, spelled, warn_caller
+from ..._checks import ArgumentError, ArgumentWarning, Spelling, check_integer, escaped, in_python, spelled, warn_caller
 from ._images import MAX_PIXELS, ImageError, damaged_data, open_path
 from ._masks import HALF, IGNORED, Kind, Look, MaskRule, look_at
 from ._pairs import DataSet, ImagePair
@@ -38,12 +38,16 @@ _TEXTS: dict[Kind, str] = {
 _CURE = "pass the values of the objects, such as {foreground=(1, 2)}"
 
 
-class MaskWarning(UserWarning):
+class MaskWarning(ArgumentWarning):
     """Warns of masks that may mean something else than what is read, or nothing."""
 
     def __init__(self, finding: MaskFinding) -> None:
-        super().__init__(finding.text())
-        self.text = finding.text
+        self.finding = finding
+        super().__init__("masks", finding.data, problem=finding.about)
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the finding's message."""
+        return self.finding.text(spelling)
 
 
 @dataclass(frozen=True)

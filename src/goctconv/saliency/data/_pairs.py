@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._checks import ArgumentError, ArgumentTypeError
-
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from ._formats import is_read
 
 
 class DataSetError(ValueError):
@@ -76,7 +75,7 @@ def files_below(folder: Path) -> list[Path]:
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         paths = [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in _SUFFIXES]
+        found += [path for path in paths if is_read(path.suffix)]
     return [path for path in found if path.is_file() or not path.exists()]  # broken links are named on reading
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._files import write_atomic
-from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
+from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, load, open_path, orientation, to_rgb
 from ._pairs import DataSetError, ImagePair, SkippedPair
 
 Levels = NDArray[np.uint8]
@@ -68,7 +68,7 @@ def _read_photograph(path: Path, shrink: int | None) -> tuple[Image.Image, tuple
 
 def _read_mask(path: Path) -> Image.Image:
     with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-        opened.load()
+        load(opened)
         is_grey = opened.mode == "L" and "transparency" not in opened.info and orientation(opened) == 1
         mask = opened if is_grey else to_rgb(opened).convert("L")
     if mask.getextrema()[1] == 1:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from .. import _limits as limits
 from .._checks import escaped
 from .._files import LOCK, FolderLock
 from ..models import save_pruned
@@ -220,6 +221,6 @@ def _row(name: str, *cells: str) -> str:
 def read_json(path: Path) -> Any:
     """Return what a file of the run holds."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return limits.read_json(path)
     except (OSError, ValueError) as error:
         raise CommandError(f"{path}: cannot be read ({error})") from error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .._checks import ArgumentError, escaped
 from .._files import FolderInUseError, FolderLock
+from .._limits import check_safetensors, read_json
 from ._errors import TrainingError
 
 FORMAT = "goctconv-training"
@@ -115,7 +116,8 @@ def named(epochs: int, steps: int | None = None) -> str:
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the state and the tensors of a checkpoint."""
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = read_json(path / STATE)
+        check_safetensors(path / TENSORS)
         tensors = safetensors.torch.load((path / TENSORS).read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
         problem = f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error})"

@@ -93,6 +93,20 @@ class ArgumentWarning(UserWarning):
         return self.error.text(spelling)
 
 
+class FileNote(UserWarning):
+    """Tells what was not read of a file; many files may have the same note.
+
+    Attributes:
+        name: What messages call the file.
+        text: What is the same for all such files.
+    """
+
+    def __init__(self, name: str, text: str, detail: str = "") -> None:
+        super().__init__(f"{name}: {text}{f' ({detail})' if detail else ''}")
+        self.name = name
+        self.text = text
+
+
 def warn_caller(message: str | Warning) -> None:
     """Warn of what the caller's code does: its line is shown, not one of this package or of PyTorch."""
     frame, level = inspect.currentframe(), 1

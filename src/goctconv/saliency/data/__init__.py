@@ -4,6 +4,9 @@ from ._dataset import Batch as Batch
 from ._dataset import SaliencyDataset as SaliencyDataset
 from ._dataset import TensorPair as TensorPair
 from ._dataset import collate as collate
+from ._formats import describe_unread as describe_unread
+from ._formats import is_photograph as is_photograph
+from ._formats import is_read as is_read
 from ._images import MAX_PIXELS as MAX_PIXELS
 from ._images import ImageError as ImageError
 from ._images import ImageLike as ImageLike

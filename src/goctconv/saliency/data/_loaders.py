@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ... import _distributed as distributed
-from ..._checks import check_integer
+from ..._checks import FileNote, check_integer
 from ..._torch import end_workers
 from .._resize import Size
 from ..transforms._geometry import published_transforms
@@ -95,6 +95,7 @@ def _close(reference: weakref.ref[SaliencyLoader]) -> None:
 
 
 def _outlive_sigterm(_: int) -> None:
+    warnings.filterwarnings("ignore", category=FileNote)  # the check of all headers has told of them
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 

@@ -8,7 +8,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ._color import is_transparent, transparency
-from ._images import MAX_PIXELS, ImageError, damaged_data, is_deep, open_path, orientation, scale_grey, to_rgb, upright
+from ._images import (
+    MAX_PIXELS,
+    ImageError,
+    damaged_data,
+    deep_grey,
+    is_deep,
+    load,
+    open_path,
+    orientation,
+    to_rgb,
+    upright,
+)
 
 Kind: TypeAlias = Literal["grey", "ones", "index", "color", "alpha", "chosen"]
 Levels: TypeAlias = NDArray[np.uint8]
@@ -52,7 +63,7 @@ class Look(NamedTuple):
 def read_mask(path: Path, rule: MaskRule) -> Mask:
     """Read a mask, upright."""
     with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-        opened.load()
+        load(opened)
         kind = kind_of(opened, rule)
         if kind in {"grey", "ones"}:
             levels = _grey(opened, rule)
@@ -85,7 +96,7 @@ def look_at(path: Path, foreground: tuple[int, ...] | None = None) -> Look | Non
     """Look at a mask on its own; None where it cannot be read, which reading it will say."""
     try:
         with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-            opened.load()
+            load(opened)
             return _look(opened, MaskRule(foreground=foreground))
     except (ImageError, MemoryError):
         return None
@@ -136,7 +147,7 @@ def _grey(image: Image.Image, rule: MaskRule) -> Image.Image:
         return image
     if is_deep(image):
         values = np.asarray(image)
-        return upright(image, Image.fromarray(values.astype(np.uint8) if rule.shallow else scale_grey(values)))
+        return upright(image, Image.fromarray(values.astype(np.uint8) if rule.shallow else deep_grey(image)))
     if is_transparent(image):
         return upright(image, _colors(image).convert("L"))
     return to_rgb(image).convert("L")

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._checks import ArgumentError, ArgumentTypeError
+from ._formats import is_read
 from ._masks import MaskRule
-
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 class DataSetError(ValueError):
@@ -79,7 +78,7 @@ def files_below(folder: Path) -> list[Path]:
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         paths = [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in _SUFFIXES]
+        found += [path for path in paths if is_read(path.suffix)]
     return [path for path in found if path.is_file() or not path.exists()]  # broken links are named on reading
 
 

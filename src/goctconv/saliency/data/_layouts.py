@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
+from ._masks import MaskRule
 from ._pairs import (
     DataSet,
     DataSetError,
@@ -181,7 +182,9 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
         cure = "leave one out, or rename one with dataclasses.replace(data, name=...)"
         raise DataSetError(f"{repeated[0]} is given twice: {cure}")
     pairs = [
-        pair._replace(name=f"{name}/{pair.name}") for name, data in zip(names, found, strict=True) for pair in data
+        pair._replace(name=f"{name}/{pair.name}", source=name)
+        for name, data in zip(names, found, strict=True)
+        for pair in data
     ]
     _refuse_shared(pairs)
     rest = (
@@ -263,7 +266,7 @@ def _below(path: Path) -> DataSet:
 
 def _alone(name: str, images: Iterable[tuple[str, Path]]) -> DataSet:
     """Return named photographs as pairs without masks."""
-    return DataSet(name, tuple(ImagePair(own, image, image) for own, image in images))
+    return DataSet(name, tuple(ImagePair(own, image, image, rule=MaskRule()) for own, image in images))
 
 
 def pair_maps(data: DataSet, folder: Path) -> DataSet:
@@ -302,7 +305,7 @@ def find_taught(photographs: Photographs, folder: str | os.PathLike[str]) -> Dat
             cure = "put the maps into folders as the photographs are"
             raise DataSetError(f"{found[0]} and {found[1]} are both maps of {pair.image}: {cure}")
         if found:
-            pairs.append(TaughtPair(pair.name, pair.image, found[0]))
+            pairs.append(TaughtPair(pair.name, pair.image, found[0], rule=MaskRule()))
         else:
             lone.append(pair.image)
     if not pairs:

@@ -126,25 +126,22 @@ class Tracer(DispatchMode):
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Record that a module is called: for forward pre-hooks."""
         self.paths.append(path)
-        with self.muted():
+        before, self._is_muted = self._is_muted, True
+        try:
             for observer in self.observers:
                 observer.enter(path, module, args)
+        finally:
+            self._is_muted = before
 
     def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Record that a module has returned: for forward hooks, which also run where `enter` did not."""
         if not self.paths or self.paths[-1] != path:  # another pre-hook raised an exception before ours ran
             return
         self.paths.pop()
-        with self.muted():
-            for observer in self.observers:
-                observer.leave(path, module, args, output)
-
-    @contextmanager
-    def muted(self) -> Iterator[None]:
-        """Record no operations for a while."""
         before, self._is_muted = self._is_muted, True
         try:
-            yield
+            for observer in self.observers:
+                observer.leave(path, module, args, output)
         finally:
             self._is_muted = before
 

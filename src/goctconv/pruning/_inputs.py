@@ -181,7 +181,9 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
 
 def _problem(module: nn.Module) -> str:
     """Return why a module cannot be pruned, and the cure; empty if it can."""
-    parameters = list(module.parameters(recurse=False))
+    parameters = [own for own in parameters_of(module).values() if own is not None]
+    if not parameters and not isinstance(module, torch.jit.ScriptModule) and not _is_quantized(module):
+        return ""
     problems = {
         "is a TorchScript module, whose code is fixed: prune the model before scripting or tracing it": isinstance(
             module, torch.jit.ScriptModule

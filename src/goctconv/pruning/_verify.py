@@ -20,7 +20,7 @@ from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
 from ._masking import CONSTANT
 from ._metadata import StageShapes, stage_shapes
-from ._trials import other_batch, other_sizes, random_inputs
+from ._trials import other_batch, other_sizes, random_inputs, random_other_sizes
 from .propagate import Pass, trace
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
@@ -35,12 +35,16 @@ Compare: TypeAlias = "Callable[[Any, Any], bool]"
 
 @dataclass(frozen=True)
 class _Trial:
-    """An input and the masked network's outputs; ``with_heads`` runs auxiliary heads too."""
+    """An input and the masked network's outputs; ``with_heads`` runs auxiliary heads too.
+
+    ``also`` is another name, of an input that is two things in one.
+    """
 
     name: str
     call: Call
     output: Any
     with_heads: bool = False
+    also: str = ""
 
     @property
     def expected(self) -> list[Tensor]:
@@ -150,11 +154,13 @@ class Verifier:
 
     def _be_thorough(self, call: Call, with_heads: bool) -> None:
         generator = torch.Generator().manual_seed(0)
-        self._add("random input", random_inputs(call, generator))
-        taken = self._add("another size", other_sizes(call, generator))
+        taken = self._add("random input", random_other_sizes(call, generator), also="another size")
+        if taken is None:
+            self._add("random input", random_inputs(call, generator))
+            taken = self._add("another size", other_sizes(call, generator))
         if taken is None and next(other_sizes(call, generator), None) is not None:
             self.notes.append("no second size was compared: the model takes none of those that were tried")
-        if taken is None or _batch(taken) == _batch(call):
+        if taken is None or batch_sizes(taken) == batch_sizes(call):
             self._add("another batch size", other_batch(call, generator))
         example, *others = self._trials
         if _has_numbers(self.run.outputs):
@@ -183,12 +189,12 @@ class Verifier:
         outputs = outputs_of(model, trial.call)
         others = outputs_of(model, self._trials[0].call)
         if _has_equal_rows(trial):
-            outputs = [output for output in outputs if output.shape[:1] == (max(_batch(trial.call)),)]
+            outputs = [output for output in outputs if output.shape[:1] == (max(batch_sizes(trial.call)),)]
             others = [output[:1].expand_as(output) for output in outputs]
         pairs = zip(outputs, others, strict=False)
         return max((_relative(a, b) for a, b in pairs if a.shape == b.shape and a.is_floating_point()), default=None)
 
-    def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
+    def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False, also: str = "") -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
             try:
@@ -197,7 +203,7 @@ class Verifier:
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
             if all(torch.equal(a, b) for a, b in zip(tensors_of(output), tensors_of(again), strict=True)):
-                self._trials.append(_Trial(name, call, output, with_heads))
+                self._trials.append(_Trial(name, call, output, with_heads, also))
                 return call
         return None
 
@@ -213,6 +219,8 @@ class Verifier:
         for trial in self._trials:
             if not _has_numbers(trial.expected):
                 found[trial.name] = self._difference_inside(slim if trial.name == _EXAMPLE else precise, trial)
+            if trial.also:
+                found[trial.also] = found[trial.name]
         return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
@@ -345,7 +353,7 @@ def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
 
 def _has_equal_rows(trial: _Trial) -> bool:
     """Whether a network gave the same for every item of a batch of several."""
-    count = max(_batch(trial.call), default=0)
+    count = max(batch_sizes(trial.call), default=0)
     outputs = [output for output in trial.expected if output.is_floating_point() and output.shape[:1] == (count,)]
     return count > 1 and bool(outputs) and all(torch.equal(output, output[:1].expand_as(output)) for output in outputs)
 
@@ -421,7 +429,8 @@ def _floats(call: Call) -> Call:
     return map_tensors(changed, call)
 
 
-def _batch(call: Call) -> list[int]:
+def batch_sizes(call: Call) -> list[int]:
+    """Return the first sizes of the tensors of a call."""
     return [tensor.shape[0] for tensor in tensors_in(call) if tensor.dim()]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from .._torch import ConvNd, ConvTransposeNd
-from ._modules import modules_of
+from ._modules import modules_of, parameters_in
 from ._operators import BATCHED_PRODUCTS, MATRIX_PRODUCTS
 from ._tracer import Observer, Operation
 
@@ -69,7 +69,7 @@ class Cost:
 @contextmanager
 def measuring_cost(model: nn.Module) -> Iterator[Cost]:
     """Count what modules cost while the context lasts, by hooks: cheaper than a recording where others need none."""
-    cost = Cost(sum(parameter.numel() for parameter in model.parameters()))
+    cost = Cost(sum(parameter.numel() for parameter in parameters_in(model)))
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         weight = module.weight

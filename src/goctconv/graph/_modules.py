@@ -44,6 +44,12 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     return list(modules_by_path(model).values())
 
 
+def parameters_in(model: nn.Module) -> list[nn.Parameter]:
+    """Return what ``parameters`` gives, many times as fast."""
+    found = {id(own): own for module in modules_of(model) for own in parameters_of(module).values() if own is not None}
+    return list(found.values())
+
+
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return parameters and buffers, each by the first of its names, parameters first."""
     modules = modules_by_path(model)

@@ -24,13 +24,13 @@ from .._checks import (
     warn_caller,
 )
 from .._torch import BatchNorm, parameters_of, tensors_in
-from ..graph import Selection, modules_of, select
+from ..graph import Selection, modules_of, select, stored_tensors
 from ._balance import balanced_masks
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
-from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
+from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet, set_mode
 from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
@@ -126,7 +126,8 @@ class _Search:
         self.has_heads = False
         self._unmasked: Facts | None = None
         self.masks = self._masks()
-        self.masked = self._copy().eval()
+        self.masked = self._copy()
+        set_mode(self.masked, with_heads=False)
         self._weights = {**weights, **self._masked_weights(weights)}
 
     def _copy(self, layers: Collection[str] | None = None) -> nn.Module:
@@ -162,7 +163,8 @@ class _Search:
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
         """Return the fingerprints of what masking changes."""
         names = [f"{path}.{name}" if path else name for path in self.norms for name in ("weight", "bias")]
-        return fingerprints({name: self.masked.get_parameter(name) for name in names if name in weights})
+        stored = stored_tensors(self.masked)
+        return fingerprints({name: stored[name] for name in names if name in weights})
 
     def _facts(self) -> Facts:
         """Return what the model is like before it is masked; it is followed once."""

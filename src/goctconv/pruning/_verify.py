@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError, ArgumentTypeError, escaped
 from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
-from ..graph import Cost, Observer, Operation, measuring_cost, recording, seed_generators
+from ..graph import Cost, Observer, Operation, measuring_cost, parameters_in, recording, seed_generators
 from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
@@ -29,6 +29,7 @@ _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
 _NOISE_FACTOR = 20
 _EXAMPLE = "the example"
 _OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 Compare: TypeAlias = "Callable[[Any, Any], bool]"
 """A function of the outputs of the masked and of the pruned network; whether they are equal."""
 
@@ -391,10 +392,13 @@ def check_runs_itself(model: nn.Module, calls: Sequence[Call]) -> None:
 
 def holds_functions(module: nn.Module) -> bool:
     """Whether a module holds functions that may be tied to others, as lambdas are, or a forward pass of its own."""
-    values = [value for name, value in vars(module).items() if name not in _OWN_ATTRIBUTES]
-    inside = [item for value in values if isinstance(value, list | tuple) for item in value]
-    inside += [item for value in values if isinstance(value, dict) for item in value.values()]
-    return "forward" in vars(module) or any(getattr(value, "__closure__", None) for value in (*values, *inside))
+    for name, value in vars(module).items():
+        if name in _OWN_ATTRIBUTES or type(value) in _PLAIN:
+            continue
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if name == "forward" or any(getattr(item, "__closure__", None) for item in (value, *inside)):
+            return True
+    return False
 
 
 class _Reads(Observer):
@@ -412,7 +416,7 @@ class _Reads(Observer):
 
 def _lowest(model: nn.Module) -> torch.dtype:
     """Return the dtype of least precision that a model's parameters have."""
-    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    kinds = {parameter.dtype for parameter in parameters_in(model) if parameter.is_floating_point()}
     return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float32)
 
 

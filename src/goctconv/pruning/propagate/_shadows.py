@@ -45,8 +45,10 @@ class Shadow:
         self.shape: Sequence[int] = labels.shape if shape is None else shape
         self.dimension = dimension
         self.sizes: torch.Size | None = None
-        self._row, self._flags = (labels, constant) if is_row else (None, None)
-        self._labels, self._constant = (None, None) if is_row else (labels, constant)
+        self._row: Tensor | None = labels if is_row else None
+        self._flags: Tensor | None = constant if is_row else None
+        self._labels: Tensor | None = None if is_row else labels
+        self._constant: Tensor | None = None if is_row else constant
 
     @property
     def labels(self) -> Tensor:

@@ -131,7 +131,7 @@ def cut_like(name: str, tensor: Tensor, shapes: Shapes, indices: dict[int, Tenso
     for dimension, kept in shapes.rows.get(name, {}).items():
         index = None if indices is None else indices.get(id(kept))
         if index is None:
-            index = torch.tensor(kept, device=tensor.device, dtype=torch.int64)
+            index = torch.from_numpy(np.array(kept, dtype=np.int64)).to(tensor.device)
         if indices is not None:
             indices[id(kept)] = index
         tensor = tensor.index_select(dimension, index.to(tensor.device))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -147,12 +147,17 @@ class Tracer(DispatchMode):
 
 
 @contextmanager
-def recording(model: nn.Module, *observers: Observer) -> Iterator[Tracer]:
-    """Record what a model runs while the context lasts, and lend the tracer; modules go by their first names."""
+def recording(
+    model: nn.Module, *observers: Observer, modules: Mapping[str, nn.Module] | None = None
+) -> Iterator[Tracer]:
+    """Record what a model runs while the context lasts, and lend the tracer; modules go by their first names.
+
+    They may be given, where they are known.
+    """
     tracer = Tracer(*observers)
     handles: list[RemovableHandle] = []
     try:
-        for path, module in modules_by_path(model).items():
+        for path, module in (modules or modules_by_path(model)).items():
             handles.append(module.register_forward_pre_hook(partial(_enter, tracer, path)))
             handles.append(module.register_forward_hook(partial(_leave, tracer, path), always_call=True))
         with tracer:

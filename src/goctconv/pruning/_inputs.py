@@ -270,7 +270,7 @@ def _agree(first: Sequence[float], second: Sequence[float]) -> bool:
 
 def check_devices(model: nn.Module, call: Any) -> None:
     """Check that example inputs are where the model is."""
-    devices = {parameter.device for parameter in parameters_in(model)}
+    devices = {parameter.device for parameter in parameters_in(modules_of(model))}
     for tensor in tensors_in(call):
         if len(devices) == 1 and tensor.device not in devices:
             raise PruningError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError, ArgumentTypeError, escaped
 from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
-from ..graph import Cost, Observer, Operation, measuring_cost, parameters_in, recording, seed_generators
+from ..graph import Cost, Observer, Operation, measuring_cost, modules_of, parameters_in, recording, seed_generators
 from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
@@ -416,7 +416,7 @@ class _Reads(Observer):
 
 def _lowest(model: nn.Module) -> torch.dtype:
     """Return the dtype of least precision that a model's parameters have."""
-    kinds = {parameter.dtype for parameter in parameters_in(model) if parameter.is_floating_point()}
+    kinds = {parameter.dtype for parameter in parameters_in(modules_of(model)) if parameter.is_floating_point()}
     return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float32)
 
 

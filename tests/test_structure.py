@@ -15,7 +15,7 @@ from structure.tree import FILES, IMPORTS, PACKAGE, TREES, Import, is_package, p
 
 # Who may import whom: a module imports parts of its own rank or a lower one.
 ORDER = (
-    {"_version", "_features", "_checks", "_files", "_torch", "_distributed"},
+    {"_version", "_features", "_checks", "_files", "_limits", "_torch", "_distributed"},
     {"graph", "options"},
     {"layers", "optim", "pruning"},
     {"models"},
@@ -132,7 +132,7 @@ def test_private_modules_of_other_parts_are_left_alone() -> None:
 
 # What the command line imports beside public names, each with its reason; types for annotations are free, as they are
 # those of objects that public functions take and return.
-PLUMBING = {"_checks", "_distributed", "_files", "_version"}
+PLUMBING = {"_checks", "_distributed", "_files", "_limits", "_version"}
 NOT_PUBLIC_IN_CLI = {
     "goctconv.options": "commands derive their options from the fields of configurations, and add some of their own",
     "goctconv._torch.is_out_of_memory": "torch and its backends have no exception of one type for it",
@@ -214,9 +214,10 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 
 # What the source may grow to without a reason; a change that needs more says why. Since the structure was made (216
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
-# of `pruning` (11 files).
-FILES_AT_MOST = 240
-LINES_AT_MOST = 34_600
+# of `pruning` (11 files), colours and kinds of masks (3 files, 700 lines), terminals, formats, locks of runs,
+# completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines).
+FILES_AT_MOST = 252
+LINES_AT_MOST = 37_000
 IGNORES_AT_MOST = 10
 NAMES_AT_MOST = 111  # 110, and `octave`
 

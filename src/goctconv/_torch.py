@@ -167,12 +167,29 @@ STEP_HOOKS = frozenset({"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks
 """The attributes in which an optimizer registers hooks of its steps."""
 
 
+def is_device(name: str) -> bool:
+    """Whether torch knows a device of a name, present or not."""
+    try:
+        torch.device(name)
+    except RuntimeError:
+        return False
+    return True
+
+
 def has_scheduler(optimizer: Optimizer) -> bool:
     """Whether a learning-rate scheduler of torch counts an optimizer's steps."""
     return hasattr(optimizer.step, "_wrapped_by_lr_sched")
 
 
-def drop_step_hooks(optimizer: Optimizer, handles: Iterable[RemovableHandle]) -> None:
+def drop_step_hooks(optimizer: Optimizer, is_chosen: Callable[[Any], bool]) -> None:
+    """Remove the step hooks that a function of them chooses from an optimizer, and from those that it holds."""
+    for each in (optimizer, *inner_optimizers(optimizer)):
+        for hooks in (each._optimizer_step_pre_hooks, each._optimizer_step_post_hooks):
+            for key in [key for key, hook in hooks.items() if is_chosen(hook)]:
+                del hooks[key]
+
+
+def drop_step_handles(optimizer: Optimizer, handles: Iterable[RemovableHandle]) -> None:
     """Remove step hooks from an optimizer that is a copy of the one which returned the handles."""
     for each in (optimizer, *inner_optimizers(optimizer)):
         for handle in handles:

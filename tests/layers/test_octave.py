@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -209,15 +210,19 @@ def test_symbolic_trace(name):
 @pytest.mark.slow
 @every_network
 def test_onnx(name, tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
     converted, x = octave(network(name), image()), image()
+    with torch.no_grad():
+        assert_same(run_by_onnx(converted, x, tmp_path / "octave.onnx"), converted(x), 1e-4)
+
+
+def run_by_onnx(model: nn.Module, x: Tensor, path: Path) -> Tensor:
+    runtime = pytest.importorskip("onnxruntime")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(converted, (x,), tmp_path / "octave.onnx", dynamo=True, verbose=False)
-    session = runtime.InferenceSession(tmp_path / "octave.onnx")
+        torch.onnx.export(model, (x,), path, dynamo=True, verbose=False)
+    session = runtime.InferenceSession(path)
     (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    with torch.no_grad():
-        assert_same(torch.from_numpy(actual), converted(x), 1e-4)
+    return torch.from_numpy(actual)
 
 
 def test_deployed():
@@ -502,3 +507,16 @@ def test_networks_of_others(name):
     with torch.no_grad():
         assert_same(result.model(odd.double()), masked(odd.double()), 1e-12)
     assert result.report.removed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm/resnet50", "torchvision/mobilenet_v2", "torchvision/vgg16_bn", "smp/resnet18"])
+def test_networks_of_others_are_exported(name, tmp_path):
+    x = image(1, (64, 96))
+    converted = octave(calibrate(big_network(name), image(4, (64, 64))).eval(), x)
+    slim = goctconv.prune_channels(converted, x, ratio=0.2, groups=True).model
+    for model in (converted, slim):
+        with torch.no_grad():
+            expected = model(x)
+            assert_same(torch.export.export(model, (x,)).module()(x), expected, 1e-5)
+            assert_same(run_by_onnx(model, x, tmp_path / "octave.onnx"), expected, 1e-4)

@@ -226,6 +226,43 @@ def test_a_plain_step_of_the_optimizer_inside_decays(decoupled: bool) -> None:
     assert torch.equal(*found)
 
 
+class Twice(BareWrapper):
+    """Two optimizers of the same parameters, which the caller steps one after the other."""
+
+    def __init__(self, base: Optimizer) -> None:
+        super().__init__(base)
+        self.second = SGD([{"params": group["params"]} for group in base.param_groups], lr=0.01)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_two_optimizers_inside_that_hold_the_same_count_one_step(decoupled: bool) -> None:
+    model = network()
+    outer = Twice(SGD(model.parameters(), lr=0.1))
+    optimizer = DynamicWeightDecay(outer, model, decoupled=decoupled, history=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for index in range(2):
+            outer.base.zero_grad()
+            model(images(index)).square().mean().backward()
+            outer.base.step()
+            outer.second.step()
+            assert optimizer.metrics()["1"].images == 4
+    assert optimizer.history.steps == [1, 2]
+
+
+def test_wrapping_again_forgets_the_wrapper_that_is_gone() -> None:
+    model = network()
+    base = SGD(model.parameters(), lr=0.1)
+    DynamicWeightDecay(base, model)  # held by nobody
+    optimizer = DynamicWeightDecay(base, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ordinary(optimizer, lambda index: model(images(index)).square().mean().backward())
+    del optimizer
+    with pytest.warns(UserWarning, match="took a step by itself"):
+        base.step()
+
+
 def test_inner_optimizers_are_found_once() -> None:
     base = SGD(network().parameters(), lr=0.1)
     inner = BareWrapper(base)

@@ -111,30 +111,41 @@ def test_autocast_inside_forward(dtype: torch.dtype) -> None:
 class Chosen(nn.Module):
     """Values of the highest scores, in their order; nothing if no score is above a bound."""
 
-    def __init__(self, bound: float = -1.0) -> None:
+    def __init__(self, bound: float = -1.0, factor: float = 1e5) -> None:
         super().__init__()
         torch.manual_seed(5)
         self.body = network()
         self.body[-1] = nn.Conv2d(self.body[-1].in_channels, 6, 1)
         self.values, self.scores = nn.Conv2d(6, 1, 1), nn.Conv2d(6, 1, 1)
-        self.bound = bound
+        self.bound, self.factor = bound, factor
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.body(x)
-        scores = (1e5 * self.scores(y)).sin().flatten()  # which turns the last bits of float32 into others
+        scores = (self.factor * self.scores(y)).sin().flatten()  # which turns the last bits of float32 into others
         order = scores.argsort(descending=True)
         return self.values(y).flatten()[order][scores[order] > self.bound]
 
 
 @torch.no_grad()
-def test_near_equal_scores_are_sorted_alike_in_float64() -> None:
-    model = Chosen().float().eval()
+@pytest.mark.parametrize("bound", [-1.0, 0.0])  # all are sorted, or another number of them is chosen
+def test_near_equal_scores_are_sorted_alike_in_float64(bound: float) -> None:
+    model = Chosen(bound).float().eval()
     result = prune_channels(model, EXAMPLE.float(), threshold=1e-20)
     assert result.report.removed > 0
     assert max(result.report.difference.values()) <= 1e-10
     masked = result.plan.mask(copy.deepcopy(model))
     bodies = [network.body(EXAMPLE.float()) for network in (masked, result.model)]
     assert difference(*bodies) <= 1e-5
+
+
+def test_scores_that_rounding_reorders_in_float64_are_told_of() -> None:
+    model = Chosen(0.0, factor=1e15).double().eval()
+    report = prune_channels(model, EXAMPLE, threshold=1e-20).report
+    assert any("near-equal scores are sorted or thresholded" in note for note in report.notes)
+    result = prune_channels(model, EXAMPLE, threshold=1e-20, compare=lambda *_: True)
+    assert result.report.removed > report.removed == 0
+    masked = result.plan.mask(copy.deepcopy(model))
+    assert difference(masked.body(EXAMPLE), result.model.body(EXAMPLE)) <= 1e-12
 
 
 def test_outputs_without_elements() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from goctconv import plan_pruning, prune_channels
 from goctconv._checks import ArgumentError, ArgumentTypeError
-from goctconv.pruning import PruningError, channel_groups
+from goctconv.pruning import PruningError, _verify, channel_groups
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -203,3 +204,56 @@ class Nothing(nn.Module):
 def test_nothing_is_called_equal_where_nothing_was_compared(image: Tensor, count: bool) -> None:
     with pytest.raises(PruningError, match="no module inside puts out what could be compared"):
         prune_channels(randomized(Nothing(count)), image, ratio=0.4)
+
+
+class Spectrum(nn.Module):
+    """Returns complex numbers, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(block(3, 16), block(16, 16), nn.Conv2d(16, 2, 1))
+        self.calls = [0]
+        self.adds_calls = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls[0] += 1
+        return torch.fft.fft2(self.body(x)) + self.calls[0] * self.adds_calls
+
+
+@torch.no_grad()
+def test_complex_outputs_are_compared_to_rounding(image: Tensor) -> None:
+    torch.manual_seed(0)
+    model = randomized(Spectrum())
+    result = prune_channels(model, image, ratio=0.3)
+    assert result.report.removed > 0
+    assert 0 < max(result.report.difference.values()) <= 1e-12
+
+
+def test_a_network_that_does_not_equal_itself_is_refused_soon(image: Tensor) -> None:
+    torch.manual_seed(0)
+    model = randomized(Spectrum())
+    model.adds_calls = True
+    with pytest.raises(PruningError, match="no part of Spectrum can be cut: Spectrum gives other outputs when"):
+        prune_channels(model, image, ratio=0.3)
+    assert model.calls[0] <= 12
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_equal"),
+    [
+        ([1.0, math.nan], [1.0, math.nan], True),
+        ([1.0, math.inf], [1.0, math.inf], True),
+        ([1.0, 2.0], [1.0, math.nan], False),
+        ([1.0, math.nan], [1.0, 2.0], False),
+        ([1.0, math.nan], [1.0, math.inf], False),
+        ([1.0, math.inf], [1.0, -math.inf], False),
+        ([math.nan, math.inf], [math.nan, math.inf], True),
+        ([1j, 2.0], [1j, 2.0], True),
+        ([1j, 2.0], [-1j, 2.0], False),
+        ([complex(math.nan, 1)], [complex(1, math.nan)], False),
+    ],
+)
+def test_numbers_that_are_not_finite_are_compared(first: list[Any], second: list[Any], is_equal: bool) -> None:
+    difference = _verify._relative(torch.tensor(first), torch.tensor(second))
+    assert difference == 0 if is_equal else difference > 0.1
+    assert not math.isnan(difference)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from goctconv.training import ThresholdError, TrainingError
+from goctconv.training import Callback, ThresholdError, TrainingError
 from reference.training import OPTIONS, Pictures, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
@@ -40,6 +40,10 @@ LOSS = nn.CrossEntropyLoss()
         ({"threshold": float("nan")}, ValueError, r"threshold=nan must be"),
         ({"threshold": "valley", "criterion": "l1_filter"}, ValueError, r"criterion='l1_filter' scores something else"),
         ({"channels_last": 1}, TypeError, r"channels_last=1 must be True or False"),
+        ({"device": "gpu"}, ValueError, r"device='gpu' must be a device of PyTorch: pass cpu, cuda, cuda:1 or mps"),
+        ({"callbacks": Callback()}, TypeError, r"callbacks=.* must be a list of callbacks: put it into a list"),
+        ({"callbacks": print}, TypeError, r"callbacks=.* must be a list of callbacks$"),
+        ({"callbacks": [Callback]}, TypeError, r"callbacks\[0\]=.* must be a Callback, not a class"),
         ({"validate": 0.5}, TypeError, r"validate=0.5 must be a function of the model"),
         ({"loss_fn": None}, ValueError, r"loss_fn=None and step=None are given, expected one of them"),
         ({"step": lambda model, batch: model(batch)}, ValueError, r"expected one of them"),

@@ -55,8 +55,8 @@ def spelling(args: argparse.Namespace) -> Spelling:
             negated = f"--no-{option.removeprefix('--')}"
             return negated if negated in switches else f"no {option}"
         if value.startswith("<"):  # an object, which nobody has typed
-            typed = getattr(args, name, None)
-            return option if typed is None else f"{option} {typed}"
+            given = getattr(args, name, None)
+            return option if given is None else f"{option} {given}"
         return f"{option} {_typed(value)}".rstrip()
 
     return write

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import shutil
 import sys
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .._checks import ArgumentError
 from .._version import __version__
 from ._command import Command, CommandError, actions_of, spelling
-from ._output import discard_stdout, say
+from ._output import discard_stdout, escaping, notes, say, tell
 
 COMMANDS = {
     "predict": "write saliency maps of photographs",
@@ -57,22 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         Traceback (most recent call last):
         SystemExit: 2
     """
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = build_parser(next((argument for argument in arguments if argument in COMMANDS), None))
-    args, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        _refuse(args.parser, unknown)
-    if args.run is None:
-        parser.print_help()
-        return 0
-    return _run(args)
+    if argv is None:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # PyTorch's own lines, of which none is for the user
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with escaping(sys.stdout), escaping(sys.stderr):
+        return _run(arguments)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(arguments: list[str]) -> int:
     """Run a subcommand, and turn its errors into a message and an exit status."""
+    args = argparse.Namespace()
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")  # on metadata that it can do without
+        args = _parse(arguments)
+        with notes(spelling(args), quiet=getattr(args, "quiet", False)):
             status: int = args.run(args)
             return status
     except CommandError as error:
@@ -96,11 +93,42 @@ def _run(args: argparse.Namespace) -> int:
     return 2
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = build_parser(next((argument for argument in arguments if argument in COMMANDS), None))
+    _refuse_empty(arguments)
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _refuse(args.parser, unknown)
+    return args
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help fails where it cannot be written; argparse's own is silent then."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help, on standard output by default."""
+        if file is None:
+            tell(self.format_help().rstrip("\n"))
+        else:
+            super().print_help(file)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        tell(f"goctconv {__version__}")
+        parser.exit()
+
+
+def _show_help(args: argparse.Namespace) -> int:
+    args.parser.print_help()
+    return 0
+
+
+def build_parser(command: str | None = None) -> Parser:
     """Build the parser of all subcommands, with the arguments of one of them."""
-    parser = argparse.ArgumentParser(prog="goctconv", description=_DESCRIPTION, epilog=_EXIT_CODES)
-    parser.add_argument("--version", action="version", version=f"goctconv {__version__}")
-    parser.set_defaults(run=None, parser=parser, names={})
+    parser = Parser(prog="goctconv", description=_DESCRIPTION, epilog=_EXIT_CODES)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
+    parser.set_defaults(run=_show_help, parser=parser, names={})
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         subparser = subparsers.add_parser(
@@ -122,6 +150,25 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
     parser.description, parser.epilog = _fill(command.description), _fill(command.examples)
     command.add_arguments(parser)
     parser.set_defaults(run=command.run, parser=parser, names=command.names)
+
+
+_MAY_BE_EMPTY = "--model-args"  # which may hold none
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse empty arguments, such as those of a shell's unset variables: as a path, one would be the working folder.
+
+    Raises:
+        CommandError: There is one; the message names the option, or the argument before it.
+    """
+    before = "goctconv"
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        is_option = argument.startswith("--") and bool(equals)
+        if (not argument and before != _MAY_BE_EMPTY) or (is_option and not value and option != _MAY_BE_EMPTY):
+            where = option if is_option else before
+            raise CommandError(f"the argument after {where} is empty (''): give it a value; an unset variable has none")
+        before = argument
 
 
 def _refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> NoReturn:

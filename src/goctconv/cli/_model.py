@@ -70,8 +70,11 @@ def create_model(
     arguments: Mapping[str, Any] | None = None,
     option: str = "--weights",
 ) -> nn.Module:
-    """Build a model, with ``arguments`` of its own; every way in which this fails becomes one message."""
-    arguments = arguments or {}
+    """Build a model; every way in which this fails becomes one message.
+
+    The ``arguments`` are those of ``--model-args``, None where a command has no such option.
+    """
+    has_options, arguments = arguments is not None, arguments or {}
     taken = sorted(arguments.keys() & _HAVE_OPTIONS)
     if taken:
         raise CommandError(f"--model-args: {taken[0]} is no argument of the network; there are options for it")
@@ -93,7 +96,10 @@ def create_model(
         cure = f"there are {', '.join(models.list_models())}" if error.argument == "name" else error.cure
         raise CommandError(f"{error.value} {error.problem}: {cure}") from error
     except ArgumentError as error:
-        raise CommandError(error.text(_spelling)) from error
+        if has_options:
+            raise CommandError(error.text(_spelling)) from error
+        cure = f"name another network than {name}, or a saved one: local-dir:DIR"
+        raise CommandError(f"{error.text()}. There is no option for it here: {cure}") from error
     except _MODEL_ERRORS as error:
         first, *rest = str(error).splitlines() or [type(error).__name__]
         more = [f"  and {plural(len(rest) - _LISTED, 'line')} more"] if len(rest) > _LISTED else []
@@ -122,7 +128,9 @@ def computing(args: argparse.Namespace, device: torch.device | None = None) -> I
 
 def _spelling(name: str, value: str | None) -> str:
     """Write an argument of `create_model` as on the command line."""
-    return _OPTIONS.get(name) or f"--model-args {in_python(name, value)}"
+    if name in _OPTIONS:
+        return _OPTIONS[name]
+    return f"--model-args {in_python(name, None if value == 'None' else value)}"
 
 
 def _misfit(name: str, weights: Path | None, error: models.CheckpointError) -> CommandError:

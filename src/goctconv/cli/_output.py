@@ -7,12 +7,15 @@ import importlib
 import importlib.util
 import os
 import sys
+import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._files import write_atomic
+from .._checks import ArgumentWarning, Spelling
+from .._files import FolderInUseError, FolderLock, write_atomic
 from ._command import CommandError
 
 
@@ -21,6 +24,57 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+@contextmanager
+def escaping(stream: Any) -> Iterator[None]:
+    """Have a standard stream escape characters that the terminal's encoding lacks, such as γ, in place of failing."""
+    errors = getattr(stream, "errors", None)
+    if errors is None or not hasattr(stream, "reconfigure"):
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):  # what is left in its buffer cannot be written, or it is closed
+            stream.reconfigure(errors=errors)
+
+
+_OWN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")  # noqa: PTH100, PTH118, PTH120
+_OF_OTHERS = tuple(
+    os.path.join(sysconfig.get_path(name), "")  # noqa: PTH118  (warnings name files by texts)
+    for name in ("purelib", "platlib", "stdlib", "platstdlib")
+)
+_FROM_CPP = "(Triggered internally at"  # in warnings of PyTorch's C++, which name whatever line of Python runs
+
+
+def is_for_users(message: Warning | str, filename: str) -> bool:
+    """Whether a warning is of this package, not one of PyTorch, Pillow or others about how they are called."""
+    if _FROM_CPP in str(message):
+        return False
+    is_own = type(message).__module__.startswith(f"{__package__.partition('.')[0]}.")
+    return is_own or filename.startswith(_OWN) or not filename.startswith(_OF_OTHERS)
+
+
+@contextmanager
+def notes(write: Spelling, *, quiet: bool = False) -> Iterator[None]:
+    """Show warnings of this package as notes, in terms of options, and none of others."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:  # noqa: ARG001
+        text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
+        if quiet or text in shown or not is_for_users(message, filename):
+            return
+        shown.add(text)
+        for line in text.splitlines():
+            say(f"goctconv: note: {line}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 def say(text: str) -> None:
@@ -86,6 +140,24 @@ def names_in(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[FolderLock]:
+    """Keep other processes from an output folder."""
+    names_in(folder)
+    try:
+        lock = FolderLock(folder)
+    except FolderInUseError as error:
+        raise CommandError(f"--output {error}") from error
+    except OSError as error:
+        raise CommandError(f"--output {folder}: cannot be written ({error.strerror or error})") from error
+    if lock.left_by:
+        say(f"goctconv: note: {folder} was left by {lock.left_by}, which has ended")
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def check_picture() -> None:

@@ -101,7 +101,7 @@ def _run_stream(args: argparse.Namespace) -> int:
         return 1
 
     def draw(_: object, probability: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
-        return next(picture for _, picture in _make_pictures(photograph, probability, size, args, [kind]))
+        return next(picture for _, picture in _make_pictures(data, probability, size, args, [kind]))
 
     with computing(args, choose_device(args.device)):
         (outcome,) = predictor.each([np.asarray(photograph)], draw, max_pixels=args.max_pixels)
@@ -159,7 +159,7 @@ def _wanted_kinds(args: argparse.Namespace) -> list[str]:
 
 
 def _make_pictures(
-    source: Path | Image.Image,
+    source: Path | bytes,
     probability: NDArray[np.float32],
     size: tuple[int, int],
     args: argparse.Namespace,
@@ -175,9 +175,9 @@ def _make_pictures(
         yield _MAP, Image.fromarray(grey)
     if kinds == [_MAP]:
         return
-    photograph = source if isinstance(source, Image.Image) else read_image(source, max_pixels=args.max_pixels)
+    photograph = read_image(source, max_pixels=args.max_pixels, shown=True)
     if (photograph.height, photograph.width) != size:
-        raise ImageError(f"{source}: the photograph changed its size meanwhile: run the command again")
+        raise ImageError(f"{source!s}: the photograph changed its size meanwhile: run the command again")
     if _CUTOUT in kinds:
         yield _CUTOUT, cutout(photograph, grey)
     if _OVERLAY in kinds:

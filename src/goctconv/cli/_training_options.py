@@ -17,6 +17,7 @@ from ..options import (
     Configuration,
     Kind,
     Option,
+    absolute,
     choice,
     float_of,
     integer,
@@ -46,10 +47,10 @@ def _validation(name: str, value: Any) -> float | Path:
     raise ArgumentError(name, value, _VALIDATION)
 
 
-def _parse_validation(text: str) -> float | Path:
+def _parse_validation(text: str) -> float | Path | str:
     value = float_of(text)
     if isinstance(value, str) or math.isnan(value):
-        return Path(text).absolute()
+        return absolute(text)
     return int(text) if text.isdigit() else value
 
 
@@ -62,7 +63,7 @@ def _model_args(name: str, value: Any) -> str:
 
 
 def _backbone_weights(name: str, value: Any) -> str | Path:
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | Path) or not str(value):
         raise ArgumentTypeError(name, value, "a file, timm or none")
     return value
 
@@ -93,9 +94,7 @@ class RunOptions(Configuration):
     backbone_weights: str | Path | None = option(
         None,
         "of the backbone of a CSF or SCFNet: a file; timm: download timm's; or none",
-        Kind(_backbone_weights, lambda text: text if text == "timm" else Path(text).absolute(), "FILE|timm").optional(
-            "none"
-        ),
+        Kind(_backbone_weights, lambda text: text if text == "timm" else absolute(text), "FILE|timm").optional("none"),
         group="network",
     )
     threads: int | None = option(None, "of PyTorch in each process", integer(1).optional(), group="computing")

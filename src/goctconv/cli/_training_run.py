@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import signal
@@ -18,7 +19,8 @@ import timm
 import torch
 from torch import nn
 
-from .._checks import ArgumentError, ArgumentWarning, Spelling
+from .._checks import ArgumentError, Spelling
+from .._files import FolderLock
 from .._torch import worker_was_killed
 from ..models import count_macs
 from ..pruning import PruningError
@@ -27,9 +29,17 @@ from ..training import ThresholdError, TrainingError, TrainingResult, learn_chan
 from ._arguments import parse_model_args
 from ._command import CommandError, spelling
 from ._model import SAVED, create_model
-from ._output import plural, say, shorten, tell
+from ._output import holding, notes, plural, say, shorten, tell
 from ._processes import connected, process_count, process_rank, together
-from ._training_folder import as_table, callbacks_of, check_folder, check_pairs, summarize, write_results
+from ._training_folder import (
+    as_table,
+    callbacks_of,
+    check_folder,
+    check_pairs,
+    check_presence,
+    summarize,
+    write_results,
+)
 from ._training_options import CHECKPOINTS, RunKind, make_config
 from ._training_page import write_report
 
@@ -64,17 +74,24 @@ class _Run:
         self.spelling: Spelling = spelling(args)
 
     def run(self, prepare: Prepare) -> None:
+        with contextlib.nullcontext() if process_rank() else holding(self.config.output) as lock:
+            self._run(prepare, lock)
+
+    def _run(self, prepare: Prepare, lock: FolderLock | None) -> None:
         config = self.config
         check_folder(config.output, resume=self.args.resume)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        with connected(config.device or "auto") as device, _notes(self.spelling, quiet=config.quiet):
+        with (
+            connected(config.device or "auto") as device,
+            notes(self.spelling, quiet=config.quiet or process_rank() > 0),
+        ):
             with together(), self._in_options():
                 torch.manual_seed(config.seed)
                 model = make_network(config)  # before a teacher makes maps of all photographs
                 macs = _macs(model, config)
                 task, target = prepare(config, device)
-                callbacks = callbacks_of(config, task.loaders.names(), task.validate)
+                callbacks = callbacks_of(config, task.loaders.names(), task.validate, lock)
                 if self.args.resume:
                     check_pairs(config.output, task.loaders.names())
             with self._resumable():
@@ -92,6 +109,8 @@ class _Run:
                 if process_rank() == 0:
                     both = (macs, _macs(result.model, config))
                     summary = summarize(config, result, pairs=task.loaders.names(), macs=both, skipped=skipped)
+                    with self._resumable():
+                        check_presence(lock)
                     write_results(config, result, summary)
                     if result.threshold is not None:
                         write_report(config, result, _before(model, result), task.loaders, target, summary)
@@ -226,19 +245,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _notes(write: Spelling, *, quiet: bool) -> Iterator[None]:
-    """Show warnings as notes, above a bar if there is one; or nothing of them."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        if process_rank() == 0 and not quiet:
-            text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
-            for line in text.splitlines():
-                say(f"goctconv: note: {line}")
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
-        warnings.showwarning = show
-        yield

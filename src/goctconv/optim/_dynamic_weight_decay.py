@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import LBFGS, Optimizer
 
 from .._checks import ArgumentError, ArgumentTypeError, check_number
-from .._torch import STEP_HOOKS, add_each, drop_step_hooks
+from .._torch import STEP_HOOKS, add_each, drop_step_handles
 from ..graph import Selection, gamma_parameters, named_batch_norms, unwrapped
 from ._checks import Warnings, check_arguments, checked_metric, chosen_norms
 from ._metrics import Cost, Metric, check_cost, parse_metric
@@ -51,7 +51,8 @@ class DynamicWeightDecay(OptimizerWrapper):
     `torch.amp.GradScaler` skipped count for the next one. Where an M is not finite, its channel does not decay.
 
     Args:
-        optimizer: Any optimizer that holds the γ. It must not be stepped by itself any more.
+        optimizer: Any optimizer that holds the γ, one around others too, such as timm's Lookahead, SAM, whose two calls
+            decay as its ``step`` does, or ZeroRedundancyOptimizer. It must not be stepped by itself any more.
         model: The network; it may be wrapped in DistributedDataParallel or compiled already, if it has not run yet.
         weight_decay: λ; 3.0 is published. With Adam, AdamW and others that normalise gradients it hardly matters how
             large it is, unless ``decoupled``: the learning rate limits how fast γ can fade.
@@ -90,6 +91,9 @@ class DynamicWeightDecay(OptimizerWrapper):
 
     Source: Cheng et al., TPAMI 2021, section 3.3.
     """
+
+    _stepped: Optimizer | None = None  # the inner optimizer whose step was joined last
+    _is_repeating = False
 
     def __init__(
         self,
@@ -181,7 +185,7 @@ class DynamicWeightDecay(OptimizerWrapper):
         """
         inner = unwrapped(model)
         norms = {name: module for name, module in inner.named_modules() if name in self._candidates}
-        drop_step_hooks(optimizer, self._step_handles)  # a copy of the one that has them
+        drop_step_handles(optimizer, self._step_handles)  # a copy of the one that has them
         state = self.__getstate__()
         sums, is_removed = state["_watch"]
         if inner is self.model:
@@ -253,17 +257,24 @@ class DynamicWeightDecay(OptimizerWrapper):
         return self._step_wrapped(None)
 
     @torch.no_grad()
-    def _begin_inner_step(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def _begin_inner_step(self, optimizer: Optimizer, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         self._check()
         closure = keywords.get("closure", args[1] if len(args) > 1 else None)
-        if closure is None:
-            self._measure()
+        if closure is not None:
+            return args[:1], {**keywords, "closure": self._with_decay(closure, joins_loss=False)}
+        measured = self._watch.measure()
+        self._is_repeating = not measured and self._stepped not in {None, optimizer}
+        if not self._is_repeating:
+            self._measure(measured)
             self._add_to_gradients()
-            return None
-        return args[:1], {**keywords, "closure": self._with_decay(closure, joins_loss=False)}
+        return None
 
     @torch.no_grad()
-    def _end_inner_step(self) -> None:
+    def _end_inner_step(self, optimizer: Optimizer) -> None:
+        if self._is_repeating:  # a second optimizer of the same γ, by the same gradients: it is one step
+            self._is_repeating = False
+            return
+        self._stepped = optimizer
         if self.decoupled:
             self._shrink()
         self._finish()
@@ -306,9 +317,9 @@ class DynamicWeightDecay(OptimizerWrapper):
                         f"decay of group {index}",
                     )
 
-    def _measure(self) -> None:
+    def _measure(self, measured: dict[str, Measured] | None = None) -> None:
         """Compute M of every layer from the images since the last step."""
-        self._last = self._transformed(self._watch.measure())
+        self._last = self._transformed(self._watch.measure() if measured is None else measured)
         unseen = {name: layer for name, layer in self._watch.layers.items() if name not in self._last}
         self._watch.check_present(unseen)
         if self._last and unseen:

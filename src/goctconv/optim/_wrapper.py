@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from .._torch import OPTIMIZER_HOOKS, complete_hooks, inner_optimizers
+from .._torch import OPTIMIZER_HOOKS, complete_hooks, drop_step_hooks, inner_optimizers
 from ._checks import warn
 
 _FROM_SCALER = ("grad_scale", "found_inf")
@@ -24,6 +24,25 @@ def _steps(optimizer: Optimizer, parameters: Collection[nn.Parameter]) -> bool:
     """Whether an optimizer itself, and none inside it, changes one of the parameters."""
     held = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     return not inner_optimizers(optimizer) and not held.isdisjoint(parameters)
+
+
+class _StepAlone:
+    """Warns, once, of a step of an optimizer that the wrapper around it did not take, also if it is gone."""
+
+    def __init__(self, wrapper: weakref.ref[OptimizerWrapper], message: str) -> None:
+        self._wrapper, self._message = wrapper, message
+        self._has_warned = False
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether the wrapper is gone."""
+        return self._wrapper() is None
+
+    def __call__(self, *_: Any) -> None:
+        alive = self._wrapper()
+        if not self._has_warned and (alive is None or not alive.is_stepping):
+            self._has_warned = True
+            warn(self._message)
 
 
 def _of_the_wrapped(name: str) -> Any:
@@ -116,37 +135,30 @@ class OptimizerWrapper(Optimizer):
         """
         wrapper = weakref.ref(self)
         begin, end = weakref.WeakMethod(self._begin_inner_step), weakref.WeakMethod(self._end_inner_step)
-        has_warned = False
 
         def is_around() -> bool:
             alive = wrapper()
             return alive is not None and not alive.is_stepping
 
-        def before(_: Optimizer, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        def before(optimizer: Optimizer, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
             method = begin()
-            return method(args, keywords) if method is not None and is_around() else None
+            return method(optimizer, args, keywords) if method is not None and is_around() else None
 
-        def after(*_: Any) -> None:
+        def after(optimizer: Optimizer, *_: Any) -> None:
             method = end()
             if method is not None and is_around():
-                method()
+                method(optimizer)
 
-        def alone(*_: Any) -> None:
-            nonlocal has_warned
-            alive = wrapper()
-            if not has_warned and (alive is None or not alive.is_stepping):
-                has_warned = True
-                warn(message)
-
+        drop_step_hooks(self.optimizer, lambda hook: isinstance(hook, _StepAlone) and hook.is_orphaned)
         self._joined = [each for each in inner_optimizers(self.optimizer) if _steps(each, parameters)]
         handles = [each.register_step_pre_hook(before) for each in self._joined]
         handles += [each.register_step_post_hook(after) for each in self._joined]
-        return handles or [self.optimizer.register_step_pre_hook(alone)]
+        return handles or [self.optimizer.register_step_pre_hook(_StepAlone(wrapper, message))]
 
-    def _begin_inner_step(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Called before a step that goes around this one; returns other arguments for it, or None."""
+    def _begin_inner_step(self, optimizer: Optimizer, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Called before a step of an inner optimizer that goes around this one; returns other arguments, or None."""
 
-    def _end_inner_step(self) -> None:
+    def _end_inner_step(self, optimizer: Optimizer) -> None:
         """Called behind it."""
 
     # A fused optimizer unscales gradients itself: torch.amp.GradScaler then sets grad_scale and found_inf on the

@@ -14,6 +14,7 @@ from ._option import TEXT as TEXT
 from ._option import UNTIL_PRUNED as UNTIL_PRUNED
 from ._option import Kind as Kind
 from ._option import Option as Option
+from ._option import absolute as absolute
 from ._option import choice as choice
 from ._option import describe as describe
 from ._option import float_of as float_of

@@ -77,9 +77,16 @@ def path(metavar: str = "FILE") -> Kind:
     """Return the kind of paths; those of the command line are made absolute."""
 
     def check(name: str, value: Any) -> Path:
-        return Path(str(check_instance(name, value or None, (str, Path), "a path")))
+        if not str(check_instance(name, value, (str, Path), "a path")):
+            raise ArgumentError(name, value, "a path", "leave it out, or name one")
+        return Path(value)
 
-    return Kind(check, lambda text: Path(text).absolute(), metavar)
+    return Kind(check, absolute, metavar)
+
+
+def absolute(text: str) -> Path | str:
+    """Return the path that a text spells; an empty text stays one, as it spells none."""
+    return Path(text).absolute() if text else text
 
 
 def several(each: Kind, expected: str, metavar: str, accepts: Callable[[tuple[Any, ...]], bool]) -> Kind:
@@ -103,7 +110,7 @@ def paths(metavar: str) -> Kind:
     """Return the kind of tuples of paths, which the command line takes as several arguments."""
     each = path(metavar)
     kind = several(each, "paths", metavar, lambda _: True)
-    return replace(kind, parse=lambda text: (Path(text).absolute(),), nargs="+")
+    return replace(kind, parse=lambda text: (absolute(text),), nargs="+")
 
 
 def shares() -> Kind:

@@ -255,22 +255,38 @@ class _Search:
             self._grounds = self._doubled(thorough) or self._grounds
         first: PruningError | None = None
         for lists, freeze_cuts in ((True, False), (False, False), (False, True)):
-            fixed: tuple[str, ...] = ()
-            for _ in range(1 if lists else _MOST_ATTEMPTS):
-                try:
-                    return self._try(self._limits(lists=lists, freeze_cuts=freeze_cuts, fixed=fixed), thorough)
-                except PruningError as error:
-                    problem = error
-                gc.collect()  # the models that failed
-                first = first or problem
-                if problem.module is None or (problem.module and problem.module in fixed):
-                    break
-                fixed = (*fixed, problem.module)
-        found = self._part(thorough)
-        if found is None:
-            raise PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(first)}") from first
-        found.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
-        return found
+            try:
+                return self._fixing(thorough, lists=lists, freeze_cuts=freeze_cuts)
+            except PruningError as error:
+                problem = error
+            if first is None and not self._holds_uncut(thorough):
+                raise self._refusal(problem) from problem
+            first = first or problem
+        part = self._part(thorough)
+        if part is None:
+            raise self._refusal(first) from first
+        part.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
+        return part
+
+    def _fixing(self, thorough: bool, *, lists: bool, freeze_cuts: bool) -> Found:
+        """Decide, cut and compare; tried again without the layers where the result does not hold."""
+        first: PruningError | None = None
+        fixed: tuple[str, ...] = ()
+        for _ in range(1 if lists else _MOST_ATTEMPTS):
+            try:
+                found = self._try(self._limits(lists=lists, freeze_cuts=freeze_cuts, fixed=fixed), thorough)
+            except PruningError as error:
+                problem = error
+            else:
+                if "" in fixed:
+                    found.plan.report.notes.append(f"not all of the network can be cut: {escaped(first)}")
+                return found
+            gc.collect()  # the models that failed
+            first = first or problem
+            if problem.module is None or (problem.module and problem.module in fixed):
+                break
+            fixed = (*fixed, problem.module)
+        raise first or PruningError("nothing was tried")
 
     def _verifier(self, masked: nn.Module, calls: list[Call], run: Run, *, thorough: bool) -> Verifier:
         return Verifier(masked, calls, run, with_heads=self.has_heads, thorough=thorough, compare=self.options.compare)
@@ -330,6 +346,17 @@ class _Search:
         except PruningError:
             return None
         return replace(grounds, facts=facts, verifier=verifier)
+
+    def _refusal(self, problem: PruningError | None) -> PruningError:
+        return PruningError(f"no part of {type(self.model).__name__} can be cut: {escaped(problem)}")
+
+    def _holds_uncut(self, thorough: bool) -> bool:
+        """Whether the masked network equals itself, and a part of it could be cut if not all can."""
+        try:
+            self._try(self._limits(kept=self._grounds.facts.norms), thorough)
+        except PruningError:
+            return False
+        return True
 
     def _part(self, thorough: bool) -> Found | None:
         """Return what can be cut at the beginning of a network, if not all of it can; None if nothing can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -203,7 +204,7 @@ class Verifier:
                 again = output_of(self._precise, call, with_heads=with_heads) if with_heads else output
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
-            if all(torch.equal(a, b) for a, b in zip(tensors_of(output), tensors_of(again), strict=True)):
+            if all(_is_same(a, b) for a, b in zip(tensors_of(output), tensors_of(again), strict=True)):
                 self._trials.append(_Trial(name, call, output, with_heads, also))
                 return call
         return None
@@ -240,7 +241,7 @@ class Verifier:
             return self._judged(trial, output, self._compare_with)
         shapes = [[tuple(output.shape) for output in outputs] for outputs in (actual, trial.expected)]
         if shapes[0] != shapes[1]:
-            raise PruningError(f"the pruned model puts out {shapes[0]} on {trial.name}, the masked one {shapes[1]}")
+            raise self._of_other_shapes(trial, *shapes)
         noise: float | None = None
         worst = 0.0
         for expected, output in zip(trial.expected, actual, strict=True):
@@ -257,6 +258,17 @@ class Verifier:
                     )
             worst = max(worst, difference)
         return worst
+
+    def _of_other_shapes(self, trial: _Trial, actual: list[Any], expected: list[Any]) -> PruningError:
+        """Return the error of outputs of other shapes, which rounding alone may give."""
+        text = f"the pruned model puts out {actual} on {trial.name}, the masked one {expected}"
+        if self._noise(trial) < float("inf"):
+            return PruningError(text)
+        cure = (
+            "near-equal scores are sorted or thresholded, and the last bits of the input change the masked one's "
+            "outputs too: let what comes before count (outputs=), or pass a comparison of your own (compare=)"
+        )
+        return PruningError(f"{text}; {cure}", module="")
 
     def _difference_inside(self, slim: nn.Module, trial: _Trial) -> float:
         """Return by how much modules differ whose outputs have the shape of the masked network's."""
@@ -301,15 +313,15 @@ class Verifier:
             problem = f"the outputs of the pruned and the masked model on {trial.name} are not equal by {{compare}}"
             raise PruningError(problem)
         pairs = zip(trial.expected, tensors_of(output), strict=False)
-        found = [_relative(a, b) for a, b in pairs if a.shape == b.shape and a.is_floating_point()]
+        found = [_relative(a, b) for a, b in pairs if a.shape == b.shape and _is_real_or_complex(a)]
         return max(found, default=0.0)
 
     def _tolerance(self, expected: Tensor) -> float:
-        if isinstance(self._compare_with, float | int) and expected.is_floating_point():
+        if isinstance(self._compare_with, float | int) and _is_real_or_complex(expected):
             return float(self._compare_with)
         if expected.dtype == torch.float32 and self._precise is not self._masked:
             return _OF_ROUNDED_WEIGHTS[self._lowest]
-        return _TOLERANCE.get(expected.dtype, 0.0)
+        return _TOLERANCE.get(expected.dtype.to_real() if expected.is_complex() else expected.dtype, 0.0)
 
     def _noise(self, trial: _Trial) -> float:
         """Return by how much the outputs change if the input does in its last bits."""
@@ -319,15 +331,17 @@ class Verifier:
 
         model = self._precise if trial.name != _EXAMPLE else self._masked
         again = outputs_of(model, trial.call, with_heads=trial.with_heads, seed=1)
-        if not all(torch.equal(a, b) for a, b in zip(trial.expected, again, strict=True)):
+        if not all(_is_same(a, b) for a, b in zip(trial.expected, again, strict=True)):
             raise PruningError(
                 f"{type(model).__name__} gives other outputs when it is called again, in eval mode too, so nothing can "
                 "be compared: switch off what is random in it, such as dropout with training=True"
             )
         call = map_tensors(shaken, trial.call)
         other = outputs_of(model, call, with_heads=trial.with_heads)
+        if [output.shape for output in other] != [output.shape for output in trial.expected]:
+            return float("inf")
         pairs = zip(trial.expected, other, strict=True)
-        return max((_relative(x, y) for x, y in pairs if x.is_floating_point()), default=0.0)
+        return max((_relative(x, y) for x, y in pairs if _is_real_or_complex(x)), default=0.0)
 
     def _first_difference(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> str:
         """Return the BatchNorm whose channels that are left differ first; empty if those of none do."""
@@ -345,7 +359,7 @@ class Verifier:
 
 def _has_numbers(outputs: Sequence[Tensor]) -> bool:
     """Whether any output has elements that are no integers."""
-    return any(output.numel() and (output.is_floating_point() or output.is_complex()) for output in outputs)
+    return any(output.numel() and _is_real_or_complex(output) for output in outputs)
 
 
 def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
@@ -361,15 +375,27 @@ def _has_equal_rows(trial: _Trial) -> bool:
 
 def _relative(a: Tensor, b: Tensor) -> float:
     """Return the largest difference relative to the largest value; infinite where other things differ."""
-    if not a.is_floating_point() or not a.numel():
+    if not _is_real_or_complex(a) or not a.numel():
         return 0.0 if torch.equal(a, b) else float("inf")
+    if a.is_complex():
+        return _relative(torch.view_as_real(a), torch.view_as_real(b)) if b.is_complex() else float("inf")
     scale = a.double().abs().amax()
     if not torch.isfinite(scale):
         finite = torch.isfinite(a)
-        if not torch.equal(finite, torch.isfinite(b)):
+        if not _is_same(a[~finite], b[~finite]):
             return float("inf")
-        return _relative(a[finite], b[finite]) if finite.any() else 0.0
-    return float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
+        return _relative(a[finite], b[finite])
+    difference = float((a.double() - b.double()).abs().amax() / scale.clamp(min=1e-300))
+    return float("inf") if math.isnan(difference) else difference
+
+
+def _is_real_or_complex(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """Whether tensors are equal, NaN where the other is too."""
+    return torch.equal(a, b) or (a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all()))
 
 
 def check_runs_itself(model: nn.Module, calls: Sequence[Call]) -> None:

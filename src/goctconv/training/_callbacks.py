@@ -198,7 +198,8 @@ class ProgressBar(Callback):
         if run.history.epochs:
             last = run.history.epochs[-1]
             shown |= {name: f"{value:.4f}" for name, value in last.validation.items()}
-            shown |= {f"γ<{last.threshold:g}": f"{last.below_threshold}/{last.channels}"} if last.channels else {}
+            name = _encodable(f"γ<{last.threshold:g}", self.stream)
+            shown |= {name: f"{last.below_threshold}/{last.channels}"} if last.channels else {}
             shown |= {"images/s": f"{last.images_per_second:.1f}"}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update(record.step - self._bar.n)
@@ -224,13 +225,19 @@ class ProgressBar(Callback):
 
     def _line(self, text: str) -> None:
         self._close()
-        self.stream.write(f"{text}\n")
+        self.stream.write(_encodable(f"{text}\n", self.stream))
         self.stream.flush()
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """Return a text in which characters that the encoding of a stream lacks, such as γ, are escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .._checks import ArgumentError, ArgumentTypeError, check_instance, check_keywords
+from .._torch import is_device
 from ..graph import list_selectors
 from ..optim import DynamicWeightDecay
 from ..options import (
@@ -103,7 +104,10 @@ def _check_backend(name: str, value: Any) -> Any:
 
 
 def _check_device(name: str, value: Any) -> str:
-    return str(check_instance(name, value, (str, torch.device), "a device, such as 'cpu' or 'cuda:1'"))
+    text = str(check_instance(name, value, (str, torch.device), "a device, such as 'cpu' or 'cuda:1'"))
+    if not is_device(text):
+        raise ArgumentError(name, value, "a device of PyTorch", "pass cpu, cuda, cuda:1 or mps")
+    return text
 
 
 _BETAS = several(

@@ -81,7 +81,8 @@ def learn_channels(
         ArgumentTypeError: Arguments of another kind.
         ThresholdError: There is no valley in γ's histogram.
         TrainingError: The loss is not finite, a checkpoint cannot be written or read, or is of another model or other
-            options, or no checkpoint is shared with a longer run. The message names the last good checkpoint.
+            options, or no checkpoint is shared with a longer run; another process writes to the folder of checkpoints,
+            or it was deleted. The message names the last good checkpoint.
         PruningError: As in `goctconv.prune_channels`.
 
     Example:
@@ -106,9 +107,14 @@ def learn_channels(
     if validate is not None:
         _check_function("validate", validate, "a function of the model that returns a number, or several by name")
     checkpoints = None if config.checkpoints is None else Checkpoints(config.checkpoints)
-    given = (optimizer, scheduler, validate, tuple(callbacks), checkpoints, example_inputs)
+    given = (optimizer, scheduler, validate, _callbacks(callbacks), checkpoints, example_inputs)
     loop = Loop(model, config, train_loader, _step(loss_fn, step), *given)
-    return loop.run(_begin_checkpoints(checkpoints, resume))
+    paths = _begin_checkpoints(checkpoints, resume)
+    try:
+        return loop.run(paths)
+    finally:
+        if checkpoints is not None:
+            checkpoints.end()
 
 
 def _begin_checkpoints(checkpoints: Checkpoints | None, resume: bool | str | os.PathLike[str]) -> list[Path]:
@@ -131,6 +137,16 @@ def _step(loss_fn: Loss | None, step: Step | None) -> Step:
         if given is not None:
             _check_function(name, given, "a function")
     return pair_step(loss_fn) if loss_fn is not None else cast("Step", step)
+
+
+def _callbacks(given: object) -> tuple[Callback, ...]:
+    if not isinstance(given, Iterable):
+        cure = "put it into a list" if isinstance(given, Callback) else ""
+        raise ArgumentTypeError("callbacks", given, "a list of callbacks", cure)
+    found = tuple(given)
+    for index, callback in enumerate(found):
+        check_instance(f"callbacks[{index}]", callback, Callback, "a Callback, not a class or a function")
+    return found
 
 
 def _check_function(name: str, given: object, expected: str) -> None:

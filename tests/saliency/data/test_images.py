@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -201,3 +203,13 @@ def test_other_objects_are_refused():
 def test_non_contiguous_arrays():
     array = gradient()[::-2, ::3]
     np.testing.assert_array_equal(np.asarray(read_image(array)), array)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_upright_size_is_known_before_decoding(file_format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.fromarray(gradient(13, 17)), file_format, exif=exif.tobytes())
+    upright = read_image(data)
+    assert image_size(Image.open(io.BytesIO(data))) == (upright.height, upright.width)

@@ -32,7 +32,7 @@ from ...saliency import (
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError, spelling
 from .._model import create_model, input_size
-from .._output import plural, say, tell, writing
+from .._output import is_for_users, plural, say, tell, writing
 from .._predict_run import save_png
 from .._training_page import prove
 from ._outcome import Baselines, Outcome, measure_baselines, scores_of, write_results
@@ -155,7 +155,7 @@ def _make_model(args: argparse.Namespace, *, is_small: bool) -> CSNet:
     options: dict[str, Any] = {"depths": _DEPTHS} if is_small else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed)
-        model = create_model(args.model, arguments=options)
+        model = create_model(args.model, arguments=options or None)
     if not isinstance(model, CSNet):
         raise CommandError(
             f"--model {args.model}: the demo learns with a CSNet, such as csnet_x1; for other networks there is "
@@ -240,7 +240,8 @@ def _as_command_errors(args: argparse.Namespace) -> Iterator[None]:
             raise CommandError(f"there is no room for decoded copies ({error.strerror or error}).") from error
 
 
-def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+def _say_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:  # noqa: ARG001
     if isinstance(message, ArgumentWarning) and message.error.argument == "threshold":
         return  # that no γ is below it: the outcome says so
-    say(f"goctconv: {message}")
+    if is_for_users(message, filename):
+        say(f"goctconv: {message}")

@@ -7,7 +7,9 @@ from ._dataset import collate as collate
 from ._images import MAX_PIXELS as MAX_PIXELS
 from ._images import ImageError as ImageError
 from ._images import ImageLike as ImageLike
+from ._images import image_size as image_size
 from ._images import read_image as read_image
+from ._images import shown_parts as shown_parts
 from ._layouts import Photographs as Photographs
 from ._layouts import find_images as find_images
 from ._layouts import find_pairs as find_pairs

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
 from ..._checks import ArgumentTypeError
+from ._color import Shown, as_shown, is_transparent, space_of
 
 MAX_PIXELS = 178_956_970  # the number of pixels at which Pillow itself refuses a file
 
@@ -128,7 +129,9 @@ def _is_truncation(error: Exception, text: str) -> bool:
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
 
 
-def read_image(image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+def read_image(
+    image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | None = None, shown: bool = False
+) -> Image.Image:
     """Read an image of any mode as an upright 8-bit RGB image.
 
     The EXIF orientation is applied, transparency is composited over white, 16-bit grey is scaled (65535
@@ -139,9 +142,12 @@ def read_image(image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | No
             type uint8.
         max_pixels: Images of more pixels are refused before they are decoded.
         name: What error messages call the image; the path by default.
+        shown: Return what viewers show, for pictures to be written: of mode ``RGBA`` where the image is transparent;
+            other colours than RGB, such as CMYK, are converted to sRGB by their ICC profile. Networks take the default.
 
     Returns:
-        An image of mode ``RGB``; ``numpy.asarray`` gives its (H, W, 3) uint8 array.
+        An image of mode ``RGB``; ``numpy.asarray`` gives its (H, W, 3) uint8 array. Its ``info["icc_profile"]`` is the
+        ICC profile of an RGB image, if that has one.
 
     Raises:
         ImageError: The image is missing, damaged, empty, too large or not an image.
@@ -153,29 +159,31 @@ def read_image(image: ImageLike, *, max_pixels: int = MAX_PIXELS, name: str | No
         >>> read_image(np.full((5, 7), 128, dtype=np.uint8)).getpixel((0, 0))
         (128, 128, 128)
     """
+    convert = to_shown if shown else to_rgb
     if isinstance(image, np.ndarray):
         return _read_array(image, name or "array", max_pixels)
     if isinstance(image, Image.Image):
         name = name or str(getattr(image, "filename", "") or "image")
         check_pixels(image.size, name, max_pixels)
         with damaged_data(name):
-            return to_rgb(image)
+            return convert(image)
     if isinstance(image, bytes):
         name = name or "image"
         opened = open_stream(io.BytesIO(image), name, max_pixels)
         with damaged_data(name):
-            return to_rgb(opened)
+            return convert(opened)
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         with open_path(path, max_pixels) as opened, damaged_data(name or str(path)):
-            return to_rgb(opened)
+            return convert(opened)
     raise ArgumentTypeError("image", image, "a path, bytes of an image file, a PIL image or uint8 (H, W, 3) or (H, W)")
 
 
 def image_size(image: Image.Image) -> tuple[int, int]:
     """Return the (height, width) that an image has once it is upright."""
     width, height = image.size
-    return (width, height) if orientation(image) >= 5 else (height, width)
+    is_turned = orientation(image) >= 5 and image.format != "TIFF"  # whose size is the upright one before it is decoded
+    return (width, height) if is_turned else (height, width)
 
 
 def _read_array(array: NDArray[np.uint8], name: str, max_pixels: int) -> Image.Image:
@@ -198,7 +206,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TRANSPARENT_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
 def orientation(image: Image.Image) -> int:
@@ -219,23 +226,41 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     image.load()  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
     turn = _UPRIGHT.get(orientation(image))
-    if image.mode.startswith("I") or image.mode == "F":
+    profile = image.info.get("icc_profile")
+    if _is_deep(image):
         image = Image.fromarray(_scale_grey(np.asarray(image))).convert("RGB")
-    elif _is_transparent(image):
+    elif is_transparent(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     elif image.mode != "RGB":
+        profile = None if image.mode in {"CMYK", "LAB"} else profile
         image = image.convert("RGB")
-    if turn is None:
+    elif turn is None:
         return image
-    upright = image.transpose(turn)
-    upright.info.clear()  # of its EXIF data, which would have it turned again
-    return upright
+    image = image if turn is None else image.transpose(turn)
+    # Without the EXIF data, which would have it turned again.
+    image.info = {"icc_profile": profile} if space_of(profile) == "RGB" else {}
+    return image
 
 
-def _is_transparent(image: Image.Image) -> bool:
-    palette_has_alpha = image.palette is not None and image.palette.mode.endswith("A")
-    return image.mode in _TRANSPARENT_MODES or "transparency" in image.info or palette_has_alpha
+def to_shown(image: Image.Image) -> Image.Image:
+    """Convert to an upright image as viewers show it, of mode ``RGB`` or ``RGBA``."""
+    return shown_parts(image).merged()
+
+
+def shown_parts(image: Image.Image) -> Shown:
+    """Return an upright image as viewers show it: colours, transparency and profile."""
+    image.load()
+    found = as_shown(image, _scale_grey(np.asarray(image)) if _is_deep(image) else None)
+    turn = _UPRIGHT.get(orientation(image))
+    if turn is None:
+        return found
+    alpha = None if found.alpha is None else found.alpha.transpose(turn)
+    return found._replace(colors=found.colors.transpose(turn), alpha=alpha)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 def _scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._files import write_atomic
+from ..._limits import zip_contents
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
 from ._pairs import DataSetError, ImagePair, SkippedPair
 
@@ -167,6 +168,8 @@ class Copies:
 
 
 def _load(path: Path) -> Pixels:
+    with path.open("rb") as stream:
+        zip_contents(stream)
     with np.load(path, allow_pickle=False) as arrays:
         pixels = Pixels(arrays["image"], arrays["mask"])
     if pixels.image.shape != (*pixels.mask.shape, 3) or {pixels.image.dtype, pixels.mask.dtype} != {np.dtype(np.uint8)}:

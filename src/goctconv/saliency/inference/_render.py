@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_share
 from .._resize import resized_blocks
+from ..data import image_size, shown_parts
 
 OVERLAY_COLOR = (255, 45, 85)
 _ROUNDING = 1e-6  # by which resizing may leave the range
@@ -56,8 +57,13 @@ def grey_map(
 def cutout(photograph: Image.Image, grey: NDArray[np.uint8]) -> Image.Image:
     """Cut the salient object out: the photograph with the map as its transparency.
 
+    What is transparent in the photograph is so in the cut-out; elsewhere its transparency is multiplied by the map.
+    Visible colours are those of the photograph as viewers show it: an RGB photograph keeps its ICC profile, in
+    ``info["icc_profile"]``, others are converted to sRGB. Where nothing is visible, the colour is 0.
+
     Args:
-        photograph: An RGB image of the map's size.
+        photograph: An image of any mode, of the map's size once it is upright: ``PIL.Image.open(path)``, or
+            ``read_image(path, shown=True)``, which raises clear errors.
         grey: The 8-bit map, soft or binary, of shape (H, W).
 
     Returns:
@@ -74,9 +80,7 @@ def cutout(photograph: Image.Image, grey: NDArray[np.uint8]) -> Image.Image:
         (255, 0, 0, 128)
     """
     _check(photograph, grey)
-    result = photograph.convert("RGBA")
-    result.putalpha(Image.fromarray(grey))
-    return result
+    return shown_parts(photograph).through(Image.fromarray(grey)).merged()
 
 
 def overlay(
@@ -89,13 +93,14 @@ def overlay(
     """Paint the map over the photograph in one colour.
 
     Args:
-        photograph: An RGB image of the map's size.
+        photograph: As for `cutout`.
         grey: The 8-bit map, soft or binary, of shape (H, W).
         color: Red, green and blue, 0 to 255.
         strength: The share of the colour where the map is 255.
 
     Returns:
-        An image of mode ``RGB``.
+        An image of mode ``RGB``; of a transparent photograph ``RGBA``, as transparent. ICC profiles are kept as by
+        `cutout`.
 
     Raises:
         ArgumentError: They are no Pillow image and 8-bit map, their sizes differ, or ``strength`` is no share from 0 to
@@ -115,7 +120,9 @@ def overlay(
         raise ArgumentError("color", color, "red, green and blue from 0 to 255")
     _check(photograph, grey)
     share = Image.fromarray(grey).point([round(strength * level) for level in range(256)])
-    return Image.composite(Image.new("RGB", photograph.size, levels), photograph.convert("RGB"), share)
+    shown = shown_parts(photograph)
+    painted = Image.composite(Image.new("RGB", shown.colors.size, levels), shown.colors, share)
+    return shown._replace(colors=painted).merged()
 
 
 def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
@@ -123,6 +130,7 @@ def _check(photograph: Image.Image, grey: NDArray[np.uint8]) -> None:
         raise ArgumentTypeError("photograph", photograph, "a Pillow image", "pass read_image(...)")
     if not isinstance(grey, np.ndarray) or grey.dtype != np.uint8:
         raise ArgumentTypeError("grey", grey, "an 8-bit array", "pass grey_map(probability)")
-    if grey.shape != (photograph.height, photograph.width):
-        expected = f"of the photograph's (height, width) {photograph.height, photograph.width}"
+    size = image_size(photograph)
+    if grey.shape != size:
+        expected = f"of the photograph's (height, width) {size}"
         raise ArgumentError("grey", grey, expected, "make the map with grey_map(probability, size)")

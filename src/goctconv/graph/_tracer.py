@@ -145,6 +145,15 @@ class Tracer(DispatchMode):
         finally:
             self._is_muted = before
 
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Record no operations for a while."""
+        before, self._is_muted = self._is_muted, True
+        try:
+            yield
+        finally:
+            self._is_muted = before
+
 
 @contextmanager
 def recording(

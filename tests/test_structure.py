@@ -139,6 +139,12 @@ NOT_PUBLIC_IN_CLI = {
     "goctconv._torch.worker_was_killed": "nor for a worker process that was killed",
     "goctconv.deployment.Benchmark": "what `goctconv bench` measures",
     "goctconv.saliency.data.header_sizes": "maps of other sizes than their masks are refused before hours of work",
+    "goctconv.saliency.data.mask_of": "a page shows a mask as the data set's rule reads it",
+    "goctconv.saliency.data.with_rules": "what masks are taken for is said before hours of work, in options' words",
+    "goctconv.saliency.data.warn_of_masks": "the same, as a note of training",
+    "goctconv.saliency.data.describe_unread": "files of a folder that are no photographs are counted",
+    "goctconv.saliency.data.is_photograph": "raw ones fail, drawings do not",
+    "goctconv.saliency.data.is_read": "which files of a folder are read",
     "goctconv.saliency.learning.PRESETS": "the help tells their names, summaries and networks",
 }
 

@@ -4,6 +4,9 @@ from ._dataset import Batch as Batch
 from ._dataset import SaliencyDataset as SaliencyDataset
 from ._dataset import TensorPair as TensorPair
 from ._dataset import collate as collate
+from ._formats import describe_unread as describe_unread
+from ._formats import is_photograph as is_photograph
+from ._formats import is_read as is_read
 from ._images import MAX_PIXELS as MAX_PIXELS
 from ._images import ImageError as ImageError
 from ._images import ImageLike as ImageLike
@@ -22,6 +25,14 @@ from ._loaders import comparison_loader as comparison_loader
 from ._loaders import listed as listed
 from ._loaders import training_loader as training_loader
 from ._loaders import validation_loader as validation_loader
+from ._mask_kinds import MaskFinding as MaskFinding
+from ._mask_kinds import MaskWarning as MaskWarning
+from ._mask_kinds import check_foreground as check_foreground
+from ._mask_kinds import understand_masks as understand_masks
+from ._mask_kinds import warn_of_masks as warn_of_masks
+from ._mask_kinds import with_rules as with_rules
+from ._masks import Mask as Mask
+from ._masks import MaskRule as MaskRule
 from ._pairs import DataSet as DataSet
 from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair
@@ -32,5 +43,6 @@ from ._read import CheckedPairs as CheckedPairs
 from ._read import check_pairs as check_pairs
 from ._read import default_workers as default_workers
 from ._read import header_sizes as header_sizes
+from ._read import mask_of as mask_of
 from ._sampler import EpochBatchSampler as EpochBatchSampler
 from ._synthetic import synthetic_images as synthetic_images

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from ._masks import MaskRule
 from ._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders, read_list
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
@@ -171,7 +172,9 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
         cure = "leave one out, or rename one with dataclasses.replace(data, name=...)"
         raise DataSetError(f"{repeated[0]} is given twice: {cure}")
     pairs = [
-        pair._replace(name=f"{name}/{pair.name}") for name, data in zip(names, found, strict=True) for pair in data
+        pair._replace(name=f"{name}/{pair.name}", source=name)
+        for name, data in zip(names, found, strict=True)
+        for pair in data
     ]
     _refuse_shared(pairs)
     rest = (
@@ -253,7 +256,7 @@ def _below(path: Path) -> DataSet:
 
 def _alone(name: str, images: Iterable[tuple[str, Path]]) -> DataSet:
     """Return named photographs as pairs without masks."""
-    return DataSet(name, tuple(ImagePair(own, image, image) for own, image in images))
+    return DataSet(name, tuple(ImagePair(own, image, image, rule=MaskRule()) for own, image in images))
 
 
 def pair_maps(data: DataSet, folder: Path) -> DataSet:

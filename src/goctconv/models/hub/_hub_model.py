@@ -157,7 +157,7 @@ def write_config(model: nn.Module, folder: Path, license_name: str | None) -> No
     arguments = model.model_args() if isinstance(model, HubModel) else None
     named = license_name or arguments is not None
     config: dict[str, Any] = {"pretrained_cfg": {"license": license_name}} if named else {}
-    save_config_for_hf(model, str(folder / CONFIG), model_config=config, model_args=arguments)
+    save_config_for_hf(model, folder / CONFIG, model_config=config, model_args=arguments)
 
 
 def write_weights(model: nn.Module, folder: Path) -> None:

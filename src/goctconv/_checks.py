@@ -86,7 +86,11 @@ class ArgumentWarning(UserWarning):
 
     def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
         self.error = ArgumentError(argument, value, expected, cure, problem=problem)
-        super().__init__(str(self.error))
+        super().__init__(self.text())
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the message, as `ArgumentError.text` does."""
+        return self.error.text(spelling)
 
 
 class FileNote(UserWarning):

@@ -64,7 +64,7 @@ def notes(write: Spelling, *, quiet: bool = False) -> Iterator[None]:
     files: dict[str, list[str]] = {}  # by the note that they share
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:  # noqa: ARG001
-        text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
+        text = message.text(write) if isinstance(message, ArgumentWarning) else str(message)
         if quiet or text in shown or not is_for_users(message, filename):
             return
         shown.add(text)

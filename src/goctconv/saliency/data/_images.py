@@ -264,7 +264,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     load(image)  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
     turn = _UPRIGHT.get(orientation(image))
     profile = image.info.get("icc_profile")
-    if _is_deep(image):
+    if is_deep(image):
         image = Image.fromarray(deep_grey(image)).convert("RGB")
     elif is_transparent(image):
         layer = image.convert("RGBA")
@@ -288,15 +288,19 @@ def to_shown(image: Image.Image) -> Image.Image:
 def shown_parts(image: Image.Image) -> Shown:
     """Return an upright image as viewers show it: colours, transparency and profile."""
     load(image)
-    found = as_shown(image, deep_grey(image) if _is_deep(image) else None)
+    found = as_shown(image, deep_grey(image) if is_deep(image) else None)
+    alpha = None if found.alpha is None else upright(image, found.alpha)
+    return found._replace(colors=upright(image, found.colors), alpha=alpha)
+
+
+def upright(image: Image.Image, picture: Image.Image) -> Image.Image:
+    """Turn a picture as the EXIF data of a decoded image would have that turned."""
     turn = _UPRIGHT.get(orientation(image))
-    if turn is None:
-        return found
-    alpha = None if found.alpha is None else found.alpha.transpose(turn)
-    return found._replace(colors=found.colors.transpose(turn), alpha=alpha)
+    return picture if turn is None else picture.transpose(turn)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image holds grey of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..._checks import ArgumentError, ArgumentTypeError
 from ._formats import is_read
+from ._masks import MaskRule
 
 
 class DataSetError(ValueError):
@@ -22,6 +23,14 @@ class ImagePair(NamedTuple):
     name: str
     image: Path
     mask: Path
+    source: str = ""  # the data set that it comes from
+    rule: MaskRule | None = None  # how the mask is read; None: not decided yet
+
+
+class TaughtPair(ImagePair):
+    """A photograph and a teacher's map of it as the mask, which may have another size."""
+
+    __slots__ = ()
 
 
 class SkippedPair(NamedTuple):
@@ -61,7 +70,7 @@ def match(name: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> D
     """Pair files that have the same key."""
     return DataSet(
         name,
-        tuple(ImagePair(key, images[key], masks[key]) for key in sorted(images.keys() & masks.keys())),
+        tuple(ImagePair(key, images[key], masks[key], name) for key in sorted(images.keys() & masks.keys())),
         tuple(images[key] for key in sorted(images.keys() - masks.keys())),
         tuple(masks[key] for key in sorted(masks.keys() - images.keys())),
     )
@@ -112,6 +121,7 @@ def read_list(path: Path) -> DataSet:
     if not complete:
         problem = f"none of its pairs exist, such as {pairs[0].image} and {pairs[0].mask}"
         raise DataSetError(f"{path}: {problem}: names are relative to the list's folder")
+    complete = tuple(pair._replace(source=path.stem) for pair in complete)
     return DataSet(path.stem, complete, missing=tuple(sorted(missing)))
 
 

@@ -139,6 +139,12 @@ NOT_PUBLIC_IN_CLI = {
     "goctconv._torch.worker_was_killed": "nor for a worker process that was killed",
     "goctconv.deployment.Benchmark": "what `goctconv bench` measures",
     "goctconv.saliency.data.header_sizes": "maps of other sizes than their masks are refused before hours of work",
+    "goctconv.saliency.data.mask_of": "a page shows a mask as the data set's rule reads it",
+    "goctconv.saliency.data.with_rules": "what masks are taken for is said before hours of work, in options' words",
+    "goctconv.saliency.data.warn_of_masks": "the same, as a note of training",
+    "goctconv.saliency.data.describe_unread": "files of a folder that are no photographs are counted",
+    "goctconv.saliency.data.is_photograph": "raw ones fail, drawings do not",
+    "goctconv.saliency.data.is_read": "which files of a folder are read",
     "goctconv.saliency.learning.PRESETS": "the help tells their names, summaries and networks",
 }
 
@@ -215,11 +221,12 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # What the source may grow to without a reason; a change that needs more says why. Since the structure was made (216
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
 # of `pruning` (11 files), colours and kinds of masks (3 files, 700 lines), terminals, formats, locks of runs,
-# completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines).
-FILES_AT_MOST = 252
-LINES_AT_MOST = 37_000
+# completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
+# maps in a folder as the teacher (4 files, 500 lines).
+FILES_AT_MOST = 256
+LINES_AT_MOST = 37_500
 IGNORES_AT_MOST = 10
-NAMES_AT_MOST = 111  # 110, and `octave`
+NAMES_AT_MOST = 112  # 110, `octave` and `native_kernels`
 
 
 def test_the_source_is_small() -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._checks import ArgumentWarning, Spelling
+from .._checks import ArgumentWarning, FileNote, Spelling
 from .._files import FolderInUseError, FolderLock, write_atomic
 from ._command import CommandError
 
@@ -61,12 +61,17 @@ def is_for_users(message: Warning | str, filename: str) -> bool:
 def notes(write: Spelling, *, quiet: bool = False) -> Iterator[None]:
     """Show warnings of this package as notes, in terms of options, and none of others."""
     shown: set[str] = set()
+    files: dict[str, list[str]] = {}  # by the note that they share
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:  # noqa: ARG001
-        text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
+        text = message.text(write) if isinstance(message, ArgumentWarning) else str(message)
         if quiet or text in shown or not is_for_users(message, filename):
             return
         shown.add(text)
+        if isinstance(message, FileNote):
+            files.setdefault(message.text, []).append(message.name)
+            if len(files[message.text]) > 1:
+                return  # they are counted at the end
         for line in text.splitlines():
             say(f"goctconv: note: {line}")
 
@@ -74,7 +79,13 @@ def notes(write: Spelling, *, quiet: bool = False) -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
-        yield
+        try:
+            yield
+        finally:
+            for text, names in files.items():
+                if len(names) > 1:
+                    listed = shorten(sorted(names), limit=5)
+                    say(f"goctconv: note: {len(names)} files in all: {text}: {listed}")
 
 
 def say(text: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .._arguments import add_weights, integer_from, network_size
+from .._arguments import add_foreground, add_weights, integer_from, network_size
 from .._command import Command, CommandError
 from .._output import holding
 
@@ -34,6 +34,7 @@ exit status: 0 all done, 1 the network is not clearly better than one map for al
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="photographs with masks (default: made-up pictures)")
+    add_foreground(parser)
     parser.add_argument(
         "--output", "-o", type=Path, default=Path("goctconv-demo"), metavar="DIR", help="default: %(default)s"
     )

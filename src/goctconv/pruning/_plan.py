@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +42,7 @@ class Masks:
 
     def apply(self, model: nn.Module, surgery: Surgery | None = None) -> None:
         """Set them to 0, in place."""
+        indices: dict[int, Tensor] = {}  # of lists of channels, which γ and β mostly share
         for attribute, masked in (("weight", self.gammas), ("bias", self.biases)):
             for name, channels in masked.items():
                 tensor = parameters_of(model.get_submodule(name)).get(attribute)
@@ -48,8 +50,10 @@ class Masks:
                     continue
                 if surgery is not None:
                     surgery.keep_values(tensor)
+                if id(channels) not in indices:
+                    indices[id(channels)] = torch.from_numpy(np.array(channels, dtype=np.int64))
                 with torch.no_grad():
-                    tensor.index_fill_(0, torch.tensor(channels, device=tensor.device), 0)
+                    tensor.index_fill_(0, indices[id(channels)].to(tensor.device), 0)
 
 
 @dataclass(repr=False)

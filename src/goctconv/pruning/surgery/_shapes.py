@@ -166,14 +166,26 @@ def _attributes(facts: Facts, decision: Decision) -> dict[tuple[str, str], int |
     return found
 
 
-def cut_like(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
-    """Return the part that is left of a tensor of a name."""
+def cut_like(name: str, tensor: Tensor, shapes: Shapes, indices: dict[int, Tensor] | None = None) -> Tensor:
+    """Return the part that is left of a tensor of a name.
+
+    Args:
+        name: Of the tensor.
+        tensor: What is cut.
+        shapes: What is kept.
+        indices: Remembers lists of kept indices as tensors, for many tensors are cut by the same list.
+    """
     if name in shapes.positions:
         tensor = torch.tensor(shapes.positions[name], device=tensor.device, dtype=tensor.dtype)[tensor.long()]
     if name in shapes.grouped:
         return _cut_groups(tensor, shapes.rows.get(name, {}).get(0), shapes.grouped[name])
     for dimension, kept in shapes.rows.get(name, {}).items():
-        tensor = tensor.index_select(dimension, torch.tensor(kept, device=tensor.device, dtype=torch.int64))
+        index = None if indices is None else indices.get(id(kept))
+        if index is None:
+            index = torch.from_numpy(np.array(kept, dtype=np.int64)).to(tensor.device)
+        if indices is not None:
+            indices[id(kept)] = index
+        tensor = tensor.index_select(dimension, index.to(tensor.device))
     return tensor
 
 

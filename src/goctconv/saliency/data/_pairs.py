@@ -27,6 +27,12 @@ class ImagePair(NamedTuple):
     rule: MaskRule | None = None  # how the mask is read; None: not decided yet
 
 
+class TaughtPair(ImagePair):
+    """A photograph and a teacher's map of it as the mask, which may have another size."""
+
+    __slots__ = ()
+
+
 class SkippedPair(NamedTuple):
     """A pair that cannot be used, and why."""
 

@@ -1,7 +1,8 @@
-"""Networks with BatchNorm of timm, torchvision, segmentation-models-pytorch and ultralytics, and their inputs.
+"""Networks with BatchNorm of five packages, and their inputs.
 
-Those of `tests/reference/networks.py` are the first. Weights are random. A package that is not installed has no
-networks here; ultralytics, which is under the AGPL, has an environment of its own and is needed by nothing else.
+Those of timm and torchvision in `tests/reference/networks.py` are the first; then come more of them, and networks of
+segmentation-models-pytorch, torchaudio and ultralytics. Weights are random. A package that is not installed has no
+networks here. ultralytics, which is under the AGPL, has an environment of its own and is needed by nothing else.
 """
 
 from __future__ import annotations
@@ -109,6 +110,18 @@ def _pairs(batch: int, more: int) -> tuple[Tensor, Tensor]:
     return _images(128, batch, more), _images(128, batch, more)
 
 
+def _speech(batch: int, more: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(batch, 40 + more, 80, dtype=torch.float64), torch.full((batch,), 40 + more)
+
+
+def _vocoder(batch: int, more: int) -> tuple[Tensor, Tensor]:
+    frames = 9 + more // 4
+    return (
+        torch.randn(batch, 1, (frames - 4) * 200, dtype=torch.float64),
+        torch.randn(batch, 1, 128, frames, dtype=torch.float64),
+    )
+
+
 def _first(output: Any) -> Any:
     return output[0]
 
@@ -158,6 +171,14 @@ def _of_torchvision() -> dict[str, Network]:
     return found
 
 
+def _of_torchaudio() -> dict[str, Network]:
+    import torchaudio  # noqa: PLC0415  # in an environment of its own
+
+    conformer = partial(torchaudio.models.Conformer, 80, 4, 128, 4, 31)
+    wavernn = partial(torchaudio.models.WaveRNN, [5, 5, 8], n_classes=64, hop_length=200, n_rnn=64, n_fc=64)
+    return {"conformer": Network(conformer, _speech), "wavernn": Network(wavernn, _vocoder)}
+
+
 def _networks() -> dict[str, Network]:
     found = {
         name: Network(
@@ -177,6 +198,8 @@ def _networks() -> dict[str, Network]:
     if importlib.util.find_spec("segmentation_models_pytorch"):
         for name in SMP.split():
             found[f"smp/{name}"] = Network(partial(_segmentation_network, name), partial(_images, SIDE))
+    if importlib.util.find_spec("torchaudio"):
+        found |= {f"torchaudio/{name}": network for name, network in _of_torchaudio().items()}
     if importlib.util.find_spec("ultralytics"):
         for name in ULTRALYTICS.split():
             outputs = None if name.endswith("-cls") else _first

@@ -58,7 +58,7 @@ DETECTORS = """
     fasterrcnn_resnet50_fpn_v2 fcos_resnet50_fpn keypointrcnn_resnet50_fpn maskrcnn_resnet50_fpn
     maskrcnn_resnet50_fpn_v2 retinanet_resnet50_fpn retinanet_resnet50_fpn_v2 ssdlite320_mobilenet_v3_large
 """
-VIDEO = "mc3_18 r2plus1d_18 r3d_18 s3d"
+VIDEO = {"mc3_18": SIDE, "r2plus1d_18": SIDE, "r3d_18": SIDE, "s3d": 224}
 SMP = """
     Unet/resnet18 Unet/mobilenet_v2 Unet/efficientnet-b0 Unet/timm-regnetx_002 Unet/tu-mobilenetv3_small_050
     UnetPlusPlus/resnet18 MAnet/resnet18 Linknet/resnet18 FPN/resnet18 FPN/mobilenet_v2 PSPNet/resnet18 PAN/resnet18
@@ -98,16 +98,12 @@ def _images(side: int, batch: int, more: int) -> Tensor:
     return torch.randn(batch, 3, side + more, side, dtype=torch.float64)
 
 
-def _videos(batch: int, more: int) -> Tensor:
-    return torch.randn(batch, 3, 16, SIDE + more, SIDE, dtype=torch.float64)
+def _videos(side: int, batch: int, more: int) -> Tensor:
+    return torch.randn(batch, 3, 16, side + more, side, dtype=torch.float64)
 
 
 def _photographs(side: int, batch: int, more: int) -> tuple[list[Tensor]]:
     return ([torch.rand(3, side + more, side, dtype=torch.float64) for _ in range(batch)],)
-
-
-def _pairs(batch: int, more: int) -> tuple[Tensor, Tensor]:
-    return _images(128, batch, more), _images(128, batch, more)
 
 
 def _speech(batch: int, more: int) -> tuple[Tensor, Tensor]:
@@ -164,10 +160,9 @@ def _of_torchvision() -> dict[str, Network]:
         options = {"weights": None, "weights_backbone": None, threshold: 0.02, "num_classes": 5, **sizes}
         make = partial(torchvision.models.get_model, name, **options)
         found[f"detection/{name}"] = Network(make, partial(_photographs, SIDE))
-    for name in VIDEO.split():
-        found[f"video/{name}"] = Network(partial(torchvision.models.get_model, name, weights=None), _videos)
-    make = partial(torchvision.models.get_model, "raft_large", weights=None)
-    found["optical_flow/raft_large"] = Network(make, _pairs)
+    for name, side in VIDEO.items():
+        make = partial(torchvision.models.get_model, name, weights=None)
+        found[f"video/{name}"] = Network(make, partial(_videos, side), takes_other_sizes=side == SIDE)
     return found
 
 
@@ -197,7 +192,8 @@ def _networks() -> dict[str, Network]:
     found |= {f"torchvision/{name}": network for name, network in _of_torchvision().items()}
     if importlib.util.find_spec("segmentation_models_pytorch"):
         for name in SMP.split():
-            found[f"smp/{name}"] = Network(partial(_segmentation_network, name), partial(_images, SIDE))
+            side = 2 * SIDE if name.startswith("PAN/") else SIDE
+            found[f"smp/{name}"] = Network(partial(_segmentation_network, name), partial(_images, side))
     if importlib.util.find_spec("torchaudio"):
         found |= {f"torchaudio/{name}": network for name, network in _of_torchaudio().items()}
     if importlib.util.find_spec("ultralytics"):

@@ -10,7 +10,7 @@ import torch
 from goctconv.graph import is_pointwise
 from goctconv.pruning.propagate import operators
 
-OF_CONSTANTS = {"arange", "meshgrid", "scalar_tensor", "__and__", "linspace"}
+OF_CONSTANTS = {"arange", "meshgrid", "scalar_tensor", "__and__", "linspace", "eye", "hann_window"}
 """Operators that make constants, or compute with them alone."""
 
 

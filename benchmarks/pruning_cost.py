@@ -1,9 +1,10 @@
-"""What pruning costs: seconds, beside Torch-Pruning's on the networks that both prune, and memory.
+"""What pruning costs: processor time, beside Torch-Pruning's on networks that both prune, and memory.
 
-The seconds are the least of some rounds in turns, in float32, on one thread: of `prune_channels` as it is, of it
-without the comparisons on random input and at another size, and of Torch-Pruning's analysis and removal, which copies
-and compares nothing. The memory is that of ResNet-50 at 224 x 224: by how much the process grows at most while it is
-pruned, over what one forward pass and twice the weights take.
+The seconds are the least of some rounds in turns, in float32, on one thread, of processor time, which other programs
+disturb less: of a forward pass in inference mode; of `prune_channels` as it is; of it without the comparisons on random
+input and at another size; and of Torch-Pruning's analysis and removal, which copies and compares nothing. The memory is
+that of ResNet-50 at 224 x 224: by how much the process grows at most while it is pruned, over what one forward pass and
+twice the weights take. Networks whose output Torch-Pruning changes are left out, by name.
 
     pip install "goctconv[bench]" && python benchmarks/pruning_cost.py
 """
@@ -17,6 +18,7 @@ import multiprocessing
 import resource
 import statistics
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +38,19 @@ from reference.masking import largest_difference, mask_, masked_channels, prepar
 from reference.networks import NETWORKS, images
 
 KIB = 1024
+FORWARD, VERIFIED, ALONE = "forward pass", "prune_channels", "verify=False"
+COMPARED = [
+    *("timm/resnet18", "timm/resnet50", "timm/mobilenetv2_100", "timm/mobilenetv3_small_050", "timm/efficientnet_b0"),
+    *("timm/efficientnet_lite0", "timm/densenet121", "timm/gernet_s", "timm/ese_vovnet19b_dw", "timm/hrnet_w18_small"),
+    *("timm/inception_v3", "timm/ghostnet_050", "torchvision/mobilenet_v2", "torchvision/vgg11_bn"),
+]
 
 
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NETWORK", help="all of them by default")
+    parser.add_argument("--networks", nargs="+", default=COMPARED, metavar="NETWORK", help="some of all by default")
+    parser.add_argument("--all", action="store_true", help="all networks of the tests")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write all numbers there")
     options = parser.parse_args()
@@ -49,17 +58,36 @@ def main() -> None:
     torch.set_num_threads(1)
     print(memory(), flush=True)
     found: dict[str, dict[str, float]] = {}
-    for name in options.networks:
+    print(
+        "| network | forward pass | prune_channels | verify=False | Torch-Pruning | ratio | without | forward passes |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name in NETWORKS if options.all else options.networks:
         figures = guarded(name, options.rounds)
-        print(f"{name}: {figures}", flush=True)
-        if isinstance(figures, dict):
-            found[name] = figures
-            if options.json:
-                options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if isinstance(figures, str):
+            print(f"{name}: {figures}", file=sys.stderr, flush=True)
+            continue
+        found[name] = figures
+        print(row(name, figures), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if found:
-        names = list(next(iter(found.values())))
-        medians = [f"{name} {statistics.median(figures[name] for figures in found.values()):.3f} s" for name in names]
-        print(f"medians of {len(found)} networks: {', '.join(medians)}")
+        ratios = [ratios_of(figures) for figures in found.values()]
+        middle = [statistics.median(values) for values in zip(*ratios, strict=True)]
+        print(f"| median of {len(found)} | | | | | {middle[0]:.2f} | {middle[1]:.2f} | {middle[2]:.1f} |")
+
+
+def ratios_of(figures: dict[str, float]) -> tuple[float, float, float]:
+    """Return what both forms of pruning take of the peer's time, and the first of a forward pass's."""
+    verified = figures[VERIFIED]
+    return verified / figures[PEER], figures[ALONE] / figures[PEER], verified / figures[FORWARD]
+
+
+def row(name: str, figures: dict[str, float]) -> str:
+    """Return a row of the table."""
+    seconds = [f"{1000 * figures[side]:.0f} ms" for side in (FORWARD, VERIFIED, ALONE, PEER)]
+    ratio, alone, passes = ratios_of(figures)
+    return f"| {name} | {' | '.join(seconds)} | {ratio:.2f} | {alone:.2f} | {passes:.1f} |"
 
 
 def guarded(name: str, rounds: int) -> dict[str, float] | str:
@@ -94,12 +122,20 @@ def timed(masked: nn.Module, chosen: dict[str, Tensor], example: Tensor, rounds:
     options: dict[str, Any] = {"threshold": 1e-20, "bn_bias": "zero"}
     copies = [copy.deepcopy(masked) for _ in range(rounds)]
     runs: dict[str, Callable[[], object]] = {
-        "goctconv": lambda: prune_channels(masked, example, **options),
-        "the example compared alone": lambda: prune_channels(masked, example, verify=False, **options),
+        FORWARD: lambda: forward(masked, example),
+        VERIFIED: lambda: prune_channels(masked, example, **options),
+        ALONE: lambda: prune_channels(masked, example, verify=False, **options),
         PEER: lambda: remove_by_peer(copies.pop(), chosen, example),
     }
-    timings = compare_timings(runs, rounds=rounds, warmup=0)
+    forward(masked, example)
+    timings = compare_timings(runs, rounds=rounds, warmup=0, clock=time.process_time)
     return {name: round(min(seconds), 4) for name, seconds in timings.seconds.items()}
+
+
+@torch.inference_mode()
+def forward(model: nn.Module, example: Tensor) -> None:
+    """Run a model once."""
+    model(example)
 
 
 def memory() -> str:

@@ -15,7 +15,7 @@ from structure.tree import FILES, IMPORTS, PACKAGE, TREES, Import, is_package, p
 
 # Who may import whom: a module imports parts of its own rank or a lower one.
 ORDER = (
-    {"_version", "_features", "_checks", "_files", "_torch", "_distributed"},
+    {"_version", "_features", "_checks", "_files", "_limits", "_torch", "_distributed"},
     {"graph", "options"},
     {"layers", "optim", "pruning"},
     {"models"},
@@ -132,13 +132,19 @@ def test_private_modules_of_other_parts_are_left_alone() -> None:
 
 # What the command line imports beside public names, each with its reason; types for annotations are free, as they are
 # those of objects that public functions take and return.
-PLUMBING = {"_checks", "_distributed", "_files", "_version"}
+PLUMBING = {"_checks", "_distributed", "_files", "_limits", "_version"}
 NOT_PUBLIC_IN_CLI = {
     "goctconv.options": "commands derive their options from the fields of configurations, and add some of their own",
     "goctconv._torch.is_out_of_memory": "torch and its backends have no exception of one type for it",
     "goctconv._torch.worker_was_killed": "nor for a worker process that was killed",
     "goctconv.deployment.Benchmark": "what `goctconv bench` measures",
     "goctconv.saliency.data.header_sizes": "maps of other sizes than their masks are refused before hours of work",
+    "goctconv.saliency.data.mask_of": "a page shows a mask as the data set's rule reads it",
+    "goctconv.saliency.data.with_rules": "what masks are taken for is said before hours of work, in options' words",
+    "goctconv.saliency.data.warn_of_masks": "the same, as a note of training",
+    "goctconv.saliency.data.describe_unread": "files of a folder that are no photographs are counted",
+    "goctconv.saliency.data.is_photograph": "raw ones fail, drawings do not",
+    "goctconv.saliency.data.is_read": "which files of a folder are read",
     "goctconv.saliency.learning.PRESETS": "the help tells their names, summaries and networks",
 }
 
@@ -215,11 +221,12 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # What the source may grow to without a reason; a change that needs more says why. Since the structure was made (216
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
 # of `pruning` (11 files), colours and kinds of masks (3 files, 700 lines), terminals, formats, locks of runs,
-# completion (5 files, 1,000 lines).
-FILES_AT_MOST = 249
-LINES_AT_MOST = 36_400
+# completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
+# maps in a folder as the teacher (4 files, 500 lines).
+FILES_AT_MOST = 256
+LINES_AT_MOST = 37_500
 IGNORES_AT_MOST = 10
-NAMES_AT_MOST = 111  # 110, and `octave`
+NAMES_AT_MOST = 112  # 110, `octave` and `native_kernels`
 
 
 def test_the_source_is_small() -> None:

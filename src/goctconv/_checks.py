@@ -86,7 +86,25 @@ class ArgumentWarning(UserWarning):
 
     def __init__(self, argument: str, value: object, expected: str = "", cure: str = "", *, problem: str = "") -> None:
         self.error = ArgumentError(argument, value, expected, cure, problem=problem)
-        super().__init__(str(self.error))
+        super().__init__(self.text())
+
+    def text(self, spelling: Spelling | None = None) -> str:
+        """Return the message, as `ArgumentError.text` does."""
+        return self.error.text(spelling)
+
+
+class FileNote(UserWarning):
+    """Tells what was not read of a file; many files may have the same note.
+
+    Attributes:
+        name: What messages call the file.
+        text: What is the same for all such files.
+    """
+
+    def __init__(self, name: str, text: str, detail: str = "") -> None:
+        super().__init__(f"{name}: {text}{f' ({detail})' if detail else ''}")
+        self.name = name
+        self.text = text
 
 
 def warn_caller(message: str | Warning) -> None:

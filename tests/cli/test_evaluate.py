@@ -12,6 +12,7 @@ from PIL import Image
 from goctconv.cli import main
 from goctconv.saliency import find_pairs, grey_map, predict
 from goctconv.saliency.metrics import METRICS, Protocol, SaliencyMetrics, get_protocol
+from saliency.encodings import ENCODINGS
 from saliency.pictures import gradient, save
 
 SIZES = {"a": (20, 30), "b": (33, 21), "c": (15, 16)}
@@ -176,8 +177,11 @@ def test_broken_files(data_set, maps, model_options, capsys, with_model):
     output = capsys.readouterr()
     assert row(output.out, "Birds")[1] == "1"
     assert "b.png: this is not an image" in output.err
-    assert re.search("c.png: mask=.* has the values 0 and 1", output.err)
-    (data_set / "masks" / "a.png").write_bytes(b"")
+    assert re.search("c.png: the mask's highest value is 1, expected 0 to 255", output.err)
+    assert main(["evaluate", str(data_set), "--foreground", "1,255", *more]) == 1
+    assert row(capsys.readouterr().out, "Birds")[1] == "2"
+    for name in ("a.png", "c.png"):
+        (data_set / "masks" / name).write_bytes(b"")
     assert main(["evaluate", str(data_set), *more]) == 2
     assert "no image could be evaluated" in capsys.readouterr().err
 
@@ -314,3 +318,49 @@ def test_maps_that_could_belong_to_several_masks_are_refused(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "pairs.lst"), "--predictions", str(maps)]) == 1
     save(maps / "b" / "1.png", gradient(20, 30)[..., 0])
     assert main(["evaluate", str(tmp_path / "pairs.lst"), "--predictions", str(maps)]) == 0
+
+
+def encoded(data_set, encode):
+    """Write the masks of a data set anew."""
+    for path in (data_set / "masks").iterdir():
+        encode(np.asarray(Image.open(path)) > 128).save(path)
+
+
+@pytest.mark.parametrize("name", ["P-voc", "RGB-red", "RGBA-black-on-nothing", "01"])
+def test_masks_of_every_kind_score_the_same(data_set, maps, capsys, name):
+    arguments = ["evaluate", str(data_set), "--predictions", str(maps)]
+    encoded(data_set, ENCODINGS["L"])
+    assert main(arguments) == 0
+    expected = capsys.readouterr()
+    assert expected.err == ""
+    encoded(data_set, ENCODINGS[name])
+    assert main(arguments) == 0
+    found = capsys.readouterr()
+    assert found.out == expected.out
+    assert found.err.count("\n") == 1
+    assert found.err.startswith("goctconv: Birds: masks: 3 ")
+    assert main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == expected
+
+
+def test_label_maps_are_told_of_the_option(data_set, maps, tmp_path, capsys):
+    encoded(data_set, lambda where: Image.fromarray(where.astype(np.uint8) * 3))
+    arguments = ["evaluate", str(data_set), "--predictions", str(maps), "--report", str(tmp_path / "page.html")]
+    assert main([*arguments, "--plot", str(tmp_path / "curves.svg")]) == 1
+    output = capsys.readouterr()
+    assert "3 masks (a.png, b.png, c.png) have the grey values 0, 3, as label maps do" in output.err
+    assert "such as --foreground 1,2" in output.err
+    assert "every mask is empty" in output.err
+    assert row(output.out, "Birds")[2:-1] == ["-"] * (len(row(output.out, "Birds")) - 3)
+    assert "1.0000" not in output.out
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "as label maps do" in page
+    assert main([*arguments, "--foreground", "3"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1,,2", "70000"])
+def test_foreground_that_is_none(data_set, capsys, value):
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(data_set), "--predictions", "maps", f"--foreground={value}"])
+    assert f"{value!r} is no list of values from 0 on, such as 1,2" in capsys.readouterr().err

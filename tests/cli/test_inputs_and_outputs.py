@@ -1,10 +1,14 @@
 import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageFile
 
 from goctconv.cli._command import CommandError
 from goctconv.cli._predict_files import find_photographs, plan_outputs
+from goctconv.saliency import read_image
 from saliency.pictures import save
 
 KINDS = ["", "_cutout", "_overlay"]
@@ -17,7 +21,15 @@ def found(inputs, output):
 
 
 def planned(inputs, output, kinds=KINDS):
-    return plan_outputs(find_photographs([str(item) for item in inputs], output)[0], output, kinds)
+    return plan_outputs(find_photographs([str(item) for item in inputs], output)[0], output, kinds).outputs
+
+
+def plan(inputs, output, kinds=KINDS, **options):
+    return plan_outputs(find_photographs([str(item) for item in inputs], output)[0], output, kinds, **options)
+
+
+def results(planned):
+    return {str(path.name): targets[""].name for path, targets in planned.outputs.items()}
 
 
 def test_files_folders_and_patterns(photographs, tmp_path):
@@ -39,10 +51,95 @@ def test_pipes_are_not_read(photographs, tmp_path):
         assert [problem for problem in problems if "pipe.jpg: this is a pipe or device" in problem] == problems != []
 
 
-def test_the_cure_for_equal_names_fits(photographs, tmp_path):
-    (photographs / "a.jpeg").write_bytes((photographs / "b.JPG").read_bytes())
-    with pytest.raises(CommandError, match=r"a\.jpeg and .*a\.png would both .* or rename one$"):
-        planned([photographs], tmp_path / "maps")
+@pytest.mark.parametrize("kinds", [[""], KINDS])
+def test_photographs_of_equal_names_keep_their_suffix(kinds, photographs, tmp_path):
+    for name in ("a.jpeg", "b.webp", "b.tif"):
+        save(photographs / name, format="PNG")
+    found = plan([photographs], tmp_path / "maps", kinds)
+    assert results(found) == {
+        "a.jpeg": "a.jpeg.png",
+        "b.JPG": "b.JPG.png",
+        "b.tif": "b.tif.png",
+        "b.webp": "b.webp.png",
+        "a.png": "a.png",  # that in the subfolder
+    }
+    assert found.outputs[photographs / "a.png"][""].name == "a.png.png"
+    assert [sorted(Path(name).name for name in names.split(" and ")) for names in found.renamed] == [
+        ["a.jpeg", "a.png"],
+        ["b.JPG", "b.tif", "b.webp"],
+    ]
+    assert not found.problems
+
+
+def test_all_suffixes_are_kept_where_that_is_asked_for(photographs, tmp_path):
+    found = plan([photographs], tmp_path / "maps", keep_suffix=True)
+    targets = {
+        target.relative_to(tmp_path / "maps").as_posix() for made in found.outputs.values() for target in made.values()
+    }
+    assert targets == {
+        f"{name}{kind}.png" for name in ("a.png", "b.JPG", "sub/a.png") for kind in ("", "_cutout", "_overlay")
+    }
+    assert not found.renamed
+
+
+def test_a_suffix_that_is_kept_may_clash_again(tmp_path):
+    for name in ("a.jpg", "a.webp", "a.jpg.png", "c.bmp"):
+        save(tmp_path / "x" / name, format="PNG")
+    assert results(plan([tmp_path / "x"], tmp_path / "maps", [""])) == {
+        "a.jpg": "a.jpg.png",
+        "a.webp": "a.webp.png",
+        "a.jpg.png": "a.jpg.png.png",
+        "c.bmp": "c.png",
+    }
+
+
+UNREAD = {
+    ".HEIC": "goctconv[heif]",
+    ".dng": "develop",
+    ".nef": "develop",
+    ".jxl": "pillow-jxl-plugin",
+    ".svg": "render",
+    ".pdf": "render",
+    ".psd": "export",
+    ".mp4": "take pictures",
+    ".exr": "tones",
+}
+
+
+def test_pictures_that_are_not_read_are_counted(photographs, tmp_path):
+    for count, suffix in enumerate(UNREAD, start=1):
+        for index in range(count):
+            (photographs / "sub" / f"{index}{suffix}").write_bytes(b"x")
+    notes = []
+    found, problems = find_photographs([str(photographs)], tmp_path / "maps", notes)
+    assert len(found) == 3
+    for count, (suffix, hint) in enumerate(UNREAD.items(), start=1):
+        lines = [line for line in (*problems, *notes) if f"{count} {suffix.lower()} file" in line and hint in line]
+        assert len(lines) == 1
+        assert (lines[0] in problems) == (suffix in {".HEIC", ".dng", ".nef", ".jxl"})
+    assert len(problems) + len(notes) == len(UNREAD)  # nothing of the text file
+    with pytest.raises(CommandError, match="render drawings"):
+        find_photographs([str(save(tmp_path / "y" / "a.svg", format="PNG").parent)], tmp_path / "maps")
+
+
+def test_plugins_of_pillow_are_used_where_they_are_installed(photographs, tmp_path, monkeypatch):
+    def register():
+        Image.register_open("HEIF", HeifFile, lambda prefix: prefix[4:12] == b"ftypheic")
+        Image.register_extension("HEIF", ".heic")
+
+    class HeifFile(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self):
+            self._mode, self._size, self.tile = "L", (4, 3), [("raw", (0, 0, 4, 3), 12, ("L", 0, 1))]
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", types.SimpleNamespace(register_heif_opener=register))
+    monkeypatch.setattr(Image, "ID", [*Image.ID])
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN})
+    monkeypatch.setattr(Image, "EXTENSION", {**Image.registered_extensions()})
+    (photographs / "c.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\x80" * 12)
+    assert ("c.heic", "c") in found([photographs], tmp_path / "maps")
+    assert read_image(photographs / "c.heic").getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_each_file_once(photographs, tmp_path):
@@ -146,18 +243,31 @@ def test_dots_in_names(tmp_path):
 
 def test_two_photographs_of_one_output(tmp_path):
     first, second = save(tmp_path / "x" / "a.png"), save(tmp_path / "y" / "a.jpg")
+    other = save(tmp_path / "z" / "b.jpg")
+    second_jpg = save(tmp_path / "x" / "a.jpg")
+    assert results(plan([first, second, other], tmp_path / "maps")) == {
+        "a.png": "a.png.png",
+        "a.jpg": "a.jpg.png",
+        "b.jpg": "b.png",
+    }
     with pytest.raises(CommandError, match="would both be written to") as caught:
-        planned([first, second], tmp_path / "maps")
-    assert str(first) in str(caught.value)
+        planned([second_jpg, second], tmp_path / "maps")
+    assert str(second_jpg) in str(caught.value)
     assert str(second) in str(caught.value)
+    found = plan([second_jpg, second, other], tmp_path / "maps", keep_suffix=True)
+    assert list(found.outputs) == [other]  # the rest is done
+    assert len(found.problems) == 1
+    second_jpg.unlink()
+    other.unlink()
     assert len(planned([tmp_path / "x", tmp_path / "y" / ".."], tmp_path / "maps")) == 2
 
 
 def test_a_cutout_of_the_same_name_as_a_map(tmp_path):
     inputs = [save(tmp_path / "a.jpg"), save(tmp_path / "a_cutout.jpg")]
     assert len(planned(inputs, tmp_path / "maps", [""])) == 2
-    with pytest.raises(CommandError, match="would both be written to"):
-        planned(inputs, tmp_path / "maps")
+    found = plan(inputs, tmp_path / "maps")
+    assert results(found) == {"a.jpg": "a.jpg.png", "a_cutout.jpg": "a_cutout.jpg.png"}
+    assert found.renamed == [f"{inputs[0]} and {inputs[1]}"]
 
 
 def test_photographs_are_not_overwritten(tmp_path):
@@ -165,8 +275,13 @@ def test_photographs_are_not_overwritten(tmp_path):
     with pytest.raises(CommandError, match="would overwrite the photograph"):
         planned([path], tmp_path)
     inputs = [save(tmp_path / "b.jpg"), save(tmp_path / "b_cutout.png")]
-    with pytest.raises(CommandError, match="would overwrite the photograph"):
-        planned(inputs, tmp_path / "sub" / "..")
+    assert results(plan(inputs, tmp_path / "sub" / "..")) == {"b.jpg": "b.jpg.png", "b_cutout.png": "b_cutout.png.png"}
+    save(tmp_path / "c.jpg")
+    found = plan([path, tmp_path / "c.jpg"], tmp_path, [""])
+    assert results(found) == {"c.jpg": "c.png"}
+    assert "--keep-suffix" in found.problems[0]
+    assert results(plan([path], tmp_path, [""], keep_suffix=True)) == {"a.png": "a.png.png"}
+    (tmp_path / "c.jpg").unlink()
     assert len(planned([tmp_path / "b.jpg"], tmp_path, [""])) == 1
 
 

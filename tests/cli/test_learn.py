@@ -227,6 +227,7 @@ OTHER_VALUES = {
     "finetune-optimizer": "fresh",
     "finetune-factor": 0.5,
     "batch-size": 4,
+    "foreground": [1, 2],
     "accumulate": 2,
     "optimizer": "sgd",
     "betas": [0.8, 0.9],

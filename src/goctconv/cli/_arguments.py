@@ -32,6 +32,27 @@ def add_size(group: Any) -> None:
     )
 
 
+def add_foreground(group: Any) -> None:
+    """Declare which values of masks are foreground, as training has it among its options."""
+    group.add_argument(
+        "--foreground",
+        type=_foreground,
+        metavar="N,...",
+        help="values of the masks, or indices of their palettes, that are foreground, such as 1,2 (default: decided "
+        "for the whole data set)",
+    )
+
+
+def _foreground(text: str) -> tuple[int, ...]:
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        values = (-1,)
+    if not all(0 <= value <= 65535 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of values from 0 on, such as 1,2")
+    return values
+
+
 def add_device(group: Any) -> None:
     """Declare where a network runs."""
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: cuda if there is one)")

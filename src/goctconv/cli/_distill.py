@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..options import TEXT, changed, option, path, paths
 from ..saliency import DistillationConfig, find_images, find_pairs, grey_map, predict, split_pairs
+from ..saliency.data import warn_of_masks, with_rules
 from ..saliency.learning import PRESETS
 from ._command import Command, CommandError, deferred
 from ._training_options import RunKind, RunOptions, add_options
@@ -97,7 +98,8 @@ def make_task(config: DistillConfig, device: torch.device) -> tuple[Task, Target
     photographs = find_images(*config.images)
     masks, held_out = None, None
     if isinstance(config.val, Path):
-        masks = find_pairs(config.val)
+        masks, findings = with_rules(find_pairs(config.val), config.foreground)
+        warn_of_masks(findings, kinds=True)
     elif config.val:
         photographs, held_out = (
             replace(photographs, pairs=part) for part in split_pairs(photographs, config.val, seed=config.seed)

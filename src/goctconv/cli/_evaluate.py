@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ._arguments import add_device, add_size, add_weights, file_ending, integer_from
+from ._arguments import add_device, add_foreground, add_size, add_weights, file_ending, integer_from
 from ._command import Command, deferred
 
 _DESCRIPTION = """\
@@ -16,7 +16,10 @@ or NAME-Image/ + NAME-Mask/ as DUTS does; or a list (.lst) with a photograph and
 data sets, two folders with files of the same names will do: --masks with --predictions or --images.
 
 The maps are read from --predictions (with several data sets: from its subfolders of their names), or a model makes
-them: --weights or --pretrained. Files without a partner are named and left out."""
+them: --weights or --pretrained. Files without a partner are named and left out.
+
+Of masks, grey above 128 is foreground; with a palette of colours every index but 0, and 255 is ignored; in colour what
+is not black; with transparency what is opaque; and 1 where there is nothing but 0 and 1. --foreground names others."""
 
 _EXAMPLES = """\
 examples:
@@ -33,6 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="saliency maps, named as the masks are")
     parser.add_argument("--images", type=Path, metavar="DIR", help="photographs, named as the masks are")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="masks: white is salient")
+    add_foreground(parser)
     parser.add_argument("--resize", action="store_true", help="resize maps of other sizes than their masks")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notes: the table and errors only")
 

@@ -20,22 +20,23 @@ from .._checks import ArgumentError
 from .._version import __version__
 from ..report import evaluation_page, learning_curves
 from ..saliency import DataSetError, ImageError, evaluate, find_pairs
-from ..saliency.data import header_sizes
+from ..saliency.data import header_sizes, with_rules
 from ..saliency.metrics import SaliencyMetrics
-from ._command import CommandError
+from ._command import CommandError, spelling
 from ._model import choose_device, computing, input_size_or_own, load_trained_model
 from ._output import Progress, aligned, check_picture, plural, progress, say, shorten, tell, write_file, writing
 
 if TYPE_CHECKING:
-    from ..saliency.data import DataSet, ImagePair
+    from ..saliency.data import DataSet, ImagePair, MaskFinding
     from ..saliency.metrics import SaliencyScores
 
 
 class _Job(NamedTuple):
-    """A data set whose pairs are (map or photograph, mask), and where it came from."""
+    """A data set whose pairs are (map or photograph, mask), where it came from, and what its masks are."""
 
     source: str
     data: DataSet
+    masks: tuple[MaskFinding, ...] = ()
 
     @property
     def absent(self) -> tuple[Path, ...]:
@@ -66,8 +67,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     model, device = None, torch.device("cpu")
     if not args.predictions:
         model, device = load_trained_model(args), choose_device(args.device)
-    for job in jobs:
-        _note(job, args)
+    jobs = [_understood(job, args) for job in jobs]
     if not args.resize:
         _check_sizes(jobs)
     with progress(sum(len(job.data.pairs) for job in jobs), quiet=args.quiet) as shown, computing(args, device):
@@ -75,29 +75,34 @@ def run_evaluate(args: argparse.Namespace) -> int:
     if all(result.scores is None for result in results):
         raise CommandError("no image could be evaluated")
     _tell_and_write([result for result in results if result.scores is not None], args)
-    return 1 if any(result.failures or result.job.absent for result in results) else 0
+    if empty := [result.job.data.name for result in results if result.scores is not None and result.scores.is_empty]:
+        say(f"goctconv: {shorten(empty)}: every mask is empty: there is nothing to find, and only MAE says something")
+    return 1 if empty or any(result.failures or result.job.absent for result in results) else 0
 
 
 def _tell_and_write(results: Sequence[_Result], args: argparse.Namespace) -> None:
     scores = [(result.job.data.name, result.scores) for result in results if result.scores is not None]
     first = scores[0][1]
     rows = [["data set", "images", *first.titled()]]
-    rows += [
-        [name, str(found.images), *(f"{value:.4f}" for value in found.scores().values())] for name, found in scores
-    ]
+    rows += [[name, str(found.images), *found.shown().values()] for name, found in scores]
     tell("\n".join([*aligned(rows), f"protocol {first.protocol}"]))
     if args.json is not None:
         write_file(args.json, json.dumps(_as_json(results, args), indent=1) + "\n")
     if args.csv is not None:
         write_file(args.csv, _as_csv(scores))
     if args.plot is not None:
-        curves = {f"{name}: max F {max(found.curves.f):.4f}": found.curves for name, found in scores}
+        curves = {_label(name, found): found.curves for name, found in scores}
         title = f"Precision, recall and F, protocol {first.protocol.name}"
         with writing(args.plot):  # precision by recall, and F by threshold, of each data set
             learning_curves(curves, ("precision", "f"), x=("recall", "thresholds"), title=title).save(args.plot)
     if args.report is not None:
         subtitle = f"maps in {args.predictions}" if args.predictions else f"{args.model} at input size {args.size}"
-        write_file(args.report, evaluation_page(dict(scores), subtitle=subtitle))
+        notes = [finding.text(spelling(args)) for result in results for finding in result.job.masks]
+        write_file(args.report, evaluation_page(dict(scores), subtitle=subtitle, notes=notes))
+
+
+def _label(name: str, scores: SaliencyScores) -> str:
+    return f"{name}: {'all masks are empty' if scores.is_empty else f'max F {max(scores.curves.f):.4f}'}"
 
 
 def _score(
@@ -213,6 +218,16 @@ def _note(job: _Job, args: argparse.Namespace) -> None:
         say(f"goctconv: {job.data.name}: {plural(len(extra), 'extra file')}: {shorten(extra)}")
 
 
+def _understood(job: _Job, args: argparse.Namespace) -> _Job:
+    """Name the files without a partner, and say what the masks of the others are."""
+    _note(job, args)
+    data, findings = with_rules(job.data, args.foreground)
+    for finding in findings:
+        if finding.is_doubt or not args.quiet:
+            say(f"goctconv: {finding.text(spelling(args))}")
+    return _Job(job.source, data, findings)
+
+
 def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, Any]:
     """Return everything that is known, the names of files without a partner included."""
     model = None
@@ -228,6 +243,7 @@ def _as_json(results: Sequence[_Result], args: argparse.Namespace) -> dict[str, 
             "missing": [str(path) for path in result.job.absent],
             "extra": [str(path) for path in result.job.data.lone_images],
             "failed": list(result.failures),
+            "masks": [finding.text() for finding in result.job.masks],
         }
         for result in results
     ]

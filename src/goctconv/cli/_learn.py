@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .. import _distributed as distributed
 from ..options import TEXT, option, paths
 from ..saliency import SaliencyConfig, join_pairs, split_pairs
+from ..saliency.data import warn_of_masks, with_rules
 from ..saliency.learning import PRESETS
 from ._command import Command, CommandError, deferred
 from ._output import plural, say, shorten
@@ -86,7 +87,8 @@ def make_task(config: LearnConfig, device: torch.device) -> tuple[Task, Target]:
 
 
 def _found(config: LearnConfig, *sources: Path) -> DataSet:
-    data = join_pairs(*sources)
+    data, findings = with_rules(join_pairs(*sources), config.foreground)
+    warn_of_masks(findings, kinds=True)
     if distributed.rank() == 0 and not config.quiet:
         for files, what in (
             (data.missing, "file of a list is missing"),

@@ -98,8 +98,10 @@ def create_model(
     except ArgumentError as error:
         if has_options:
             raise CommandError(error.text(_spelling)) from error
-        cure = f"name another network than {name}, or a saved one: local-dir:DIR"
-        raise CommandError(f"{error.text()}. There is no option for it here: {cure}") from error
+        text = error.text(lambda argument, value: _OPTIONS.get(argument) or in_python(argument, value))
+        if error.argument not in _OPTIONS:
+            text += f". There is no option for it here: name another network than {name}, or a saved one: local-dir:DIR"
+        raise CommandError(text) from error
     except _MODEL_ERRORS as error:
         first, *rest = str(error).splitlines() or [type(error).__name__]
         more = [f"  and {plural(len(rest) - _LISTED, 'line')} more"] if len(rest) > _LISTED else []

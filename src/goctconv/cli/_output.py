@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._checks import ArgumentWarning, Spelling
-from .._files import write_atomic
+from .._checks import ArgumentWarning, FileNote, Spelling
+from .._files import FolderInUseError, FolderLock, write_atomic
 from ._command import CommandError
 
 
@@ -61,12 +61,17 @@ def is_for_users(message: Warning | str, filename: str) -> bool:
 def notes(write: Spelling, *, quiet: bool = False) -> Iterator[None]:
     """Show warnings of this package as notes, in terms of options, and none of others."""
     shown: set[str] = set()
+    files: dict[str, list[str]] = {}  # by the note that they share
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:  # noqa: ARG001
-        text = message.error.text(write) if isinstance(message, ArgumentWarning) else str(message)
+        text = message.text(write) if isinstance(message, ArgumentWarning) else str(message)
         if quiet or text in shown or not is_for_users(message, filename):
             return
         shown.add(text)
+        if isinstance(message, FileNote):
+            files.setdefault(message.text, []).append(message.name)
+            if len(files[message.text]) > 1:
+                return  # they are counted at the end
         for line in text.splitlines():
             say(f"goctconv: note: {line}")
 
@@ -74,7 +79,13 @@ def notes(write: Spelling, *, quiet: bool = False) -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show
-        yield
+        try:
+            yield
+        finally:
+            for text, names in files.items():
+                if len(names) > 1:
+                    listed = shorten(sorted(names), limit=5)
+                    say(f"goctconv: note: {len(names)} files in all: {text}: {listed}")
 
 
 def say(text: str) -> None:
@@ -140,6 +151,24 @@ def names_in(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise CommandError(f"--output {folder}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[FolderLock]:
+    """Keep other processes from an output folder."""
+    names_in(folder)
+    try:
+        lock = FolderLock(folder)
+    except FolderInUseError as error:
+        raise CommandError(f"--output {error}") from error
+    except OSError as error:
+        raise CommandError(f"--output {folder}: cannot be written ({error.strerror or error})") from error
+    if lock.left_by:
+        say(f"goctconv: note: {folder} was left by {lock.left_by}, which has ended")
+    try:
+        yield lock
+    finally:
+        lock.release()
 
 
 def check_picture() -> None:

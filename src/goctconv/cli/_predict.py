@@ -13,7 +13,9 @@ Write the saliency map of each photograph as DIR/NAME.png: 8-bit grey, white is 
 
 INPUT are image files, folders (with their subfolders, which DIR then has too; links to folders in them are not
 followed), patterns like 'photos/*.jpg', or a single "-": the bytes of an image on standard input give those of a PNG on
-standard output. What cannot be read is named, and the rest is done.
+standard output. What cannot be read is named, and the rest is done. Photographs whose names differ in the suffix alone
+keep it, as all do with --keep-suffix: the maps of a.jpg and a.png are a.jpg.png and a.png.png. Of animations and
+files of several pages, the first picture is taken. HEIC needs pip install 'goctconv[heif]'.
 Files of the same names that are already in DIR are replaced."""
 
 _EXAMPLES = """\
@@ -49,6 +51,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="black and white: white where the probability exceeds T",
     )
+    result.add_argument("--keep-suffix", action="store_true", help="NAME.jpg.png for NAME.jpg, of all photographs")
     result.add_argument("--cutout", action="store_true", help="also NAME_cutout.png: the object, the rest transparent")
     result.add_argument("--overlay", action="store_true", help="also NAME_overlay.png: the map over the photograph")
 

@@ -10,14 +10,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from ..saliency.data import describe_unread, is_photograph, is_read
 from ._command import CommandError
-
-_IMAGE_SUFFIXES = frozenset(
-    (
-        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
-        *(".jpg", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
-    )
-)
+from ._output import shorten
 
 
 class Photograph(NamedTuple):
@@ -27,8 +22,12 @@ class Photograph(NamedTuple):
     stem: Path
 
 
-def find_photographs(inputs: Sequence[str], output: Path) -> tuple[list[Photograph], list[str]]:
+def find_photographs(
+    inputs: Sequence[str], output: Path, notes: list[str] | None = None
+) -> tuple[list[Photograph], list[str]]:
     """Return the photographs that files, folders and patterns name, each file once, and what is wrong with the rest.
+
+    Drawings and films among them are no photographs that fail; a line about each kind is appended to ``notes``.
 
     Of a folder, the files with an image's suffix are taken, in sorted order; hidden files and folders and the output
     folder are not, nor is what links to folders lead to.
@@ -37,7 +36,9 @@ def find_photographs(inputs: Sequence[str], output: Path) -> tuple[list[Photogra
     for argument in inputs:
         search.add(argument)
     if not search.found:
-        raise CommandError(*search.problems)
+        raise CommandError(*search.problems, *search.notes)
+    if notes is not None:
+        notes += search.notes
     return list(search.found.values()), search.problems
 
 
@@ -50,33 +51,91 @@ def real_path(path: Path, parents: dict[Path, str]) -> str:
     return f"{parents[path.parent]}{os.sep}{path.name}"
 
 
-def plan_outputs(photographs: Sequence[Photograph], output: Path, kinds: Sequence[str]) -> dict[Path, dict[str, Path]]:
-    """Return, by the path of each photograph, where each kind of result ("", "_cutout", "_overlay") goes."""
+class Plan(NamedTuple):
+    """Where results go, and what is said of those that go elsewhere or nowhere."""
+
+    outputs: dict[Path, dict[str, Path]]  # by the path of each photograph, by kind
+    renamed: list[str]  # photographs whose results keep the suffix, as they would be written to one file
+    problems: list[str]  # photographs that have no file of their own to be written to
+
+
+def plan_outputs(
+    photographs: Sequence[Photograph], output: Path, kinds: Sequence[str], *, keep_suffix: bool = False
+) -> Plan:
+    """Return where each kind of result ("", "_cutout", "_overlay") of each photograph goes.
+
+    Results of ``a.jpg`` and ``a.png`` would go to one file, as would the cut-out of ``a.jpg`` and the map of
+    ``a_cutout.jpg``. Such photographs keep their suffix: ``a.jpg.png``, as all do with ``keep_suffix``. Photographs
+    that still have no file of their own, such as those of one name from two folders, or whose results would replace a
+    photograph, are left out.
+    """
     if output.exists() and not output.is_dir():
         raise CommandError(f"-o {output}: this is a file: give a folder")
-    outputs = {
-        path: {kind: output / stem.with_name(f"{stem.name}{kind}.png") for kind in kinds} for path, stem in photographs
-    }
-    parents: dict[Path, str] = {}
-    inputs = {_key(real_path(path, parents)): path for path in outputs}
-    writers: dict[str, Path] = {}
-    for path, targets in outputs.items():
-        for target in targets.values():
-            key = _key(real_path(target, parents))
-            if key in inputs:
-                raise CommandError(
-                    f"{target}, a result of {path}, would overwrite the photograph {inputs[key]}: give another folder "
-                    "with -o"
-                )
-            if key in writers:
-                same = writers[key].parent == path.parent
-                cure = "rename one" if same else "rename one, or pass the folder that holds both (subfolders are kept)"
-                raise CommandError(
-                    f"{writers[key]} and {path} would both be written to {target}: run them with different -o, or "
-                    f"{cure}"
-                )
-            writers[key] = path
-    return outputs
+    renamed: list[tuple[Path, ...]] = []
+    planner = _Planner(dict(photographs), output, kinds, {path for path, _ in photographs} if keep_suffix else set())
+    while True:
+        clashes = planner.clashes()
+        new = [paths for paths in clashes if not planner.keeping.issuperset(paths)]
+        if not new:
+            break
+        renamed += new
+        planner.keeping |= {path for paths in new for path in paths}
+    problems = [_clash(target, paths) for paths, target in clashes.items()]
+    dropped = {path for paths in clashes for path in paths}
+    for path, target, photograph in planner.overwriting():
+        if path not in dropped:
+            cure = "give another folder with -o" + ("" if keep_suffix else ", or add --keep-suffix")
+            problems.append(f"{target}, a result of {path}, would overwrite the photograph {photograph}: {cure}")
+            dropped.add(path)
+    outputs = {path: planner.targets(path) for path in planner.stems if path not in dropped}
+    if not outputs:
+        raise CommandError(*problems)
+    told = [shorten(paths, " and ", 5) for paths in renamed if dropped.isdisjoint(paths)]
+    return Plan(outputs, told, problems)
+
+
+class _Planner:
+    def __init__(self, stems: dict[Path, Path], output: Path, kinds: Sequence[str], keeping: set[Path]) -> None:
+        self.stems, self.output, self.kinds, self.keeping = stems, output, kinds, keeping
+        self._parents: dict[Path, str] = {}
+
+    def targets(self, path: Path) -> dict[str, Path]:
+        stem = self.stems[path]
+        suffix = path.suffix if path in self.keeping else ""
+        return {kind: self.output / stem.with_name(f"{stem.name}{suffix}{kind}.png") for kind in self.kinds}
+
+    def clashes(self) -> dict[tuple[Path, ...], Path]:
+        """Return the photographs that would be written to one file, and a file of them."""
+        writers: dict[str, list[Path]] = {}
+        names: dict[str, Path] = {}
+        for path in self.stems:
+            for target in self.targets(path).values():
+                key = _key(real_path(target, self._parents))
+                names.setdefault(key, target)
+                writers.setdefault(key, []).append(path)
+        found: dict[tuple[Path, ...], Path] = {}
+        for key, paths in writers.items():
+            if len(paths) > 1:
+                found.setdefault(tuple(paths), names[key])
+        return found
+
+    def overwriting(self) -> Iterator[tuple[Path, Path, Path]]:
+        """Yield photographs with a result that would replace a photograph, and both files."""
+        inputs = {_key(real_path(path, self._parents)): path for path in self.stems}
+        for path in self.stems:
+            for target in self.targets(path).values():
+                if (key := _key(real_path(target, self._parents))) in inputs:
+                    yield path, target, inputs[key]
+
+
+def _clash(target: Path, paths: Sequence[Path]) -> str:
+    same = len({path.parent for path in paths}) == 1
+    cure = "rename one" if same else "rename one, or pass the folder that holds both (subfolders are kept)"
+    many = "both" if len(paths) == 2 else "all"
+    return (
+        f"{shorten(paths, ' and ', 5)} would {many} be written to {target}, so none was: run them with different -o, "
+        f"or {cure}"
+    )
 
 
 def _key(path: str) -> str:
@@ -90,6 +149,7 @@ class _Search:
     def __init__(self, output: Path) -> None:
         self.found: dict[str, Photograph] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self._output = os.path.realpath(output)
         self._parents: dict[Path, str] = {}
 
@@ -137,7 +197,7 @@ class _Search:
                 f"photographs: give another folder, like -o {root / 'maps'}"
             )
             return
-        problems, count = len(self.problems), 0
+        problems, count, unread = len(self.problems), 0, list[str]()
         for folder, subfolders, names in os.walk(root, onerror=self._add_unreadable):
             subfolders[:] = sorted(
                 name
@@ -146,7 +206,9 @@ class _Search:
             )
             for name in sorted(_visible(names)):
                 stem, suffix = os.path.splitext(name)  # noqa: PTH122  (a Path each is three times slower)
-                if suffix.lower() in _IMAGE_SUFFIXES:
+                if not is_read(suffix):
+                    unread.append(name)
+                else:
                     count += 1
                     here = Path(folder)
                     path = here / name
@@ -154,6 +216,8 @@ class _Search:
                         self._add_file(path, below / here.relative_to(root) / stem)
                     else:
                         self.problems.append(f"{path}: this is a pipe or device, not a file: it was not read")
+        for suffix, text in describe_unread(unread).items():
+            (self.problems if is_photograph(suffix) else self.notes).append(f"{root}: {text}")
         if not count and len(self.problems) == problems:
             self.problems.append(
                 f"{root}: there is no image in this folder or its subfolders: expected files that end in .jpg, .png, "

@@ -38,14 +38,18 @@ def run_predict(args: argparse.Namespace) -> int:
         return _run_stream(args)
     if args.output is None:
         raise CommandError("say where the maps go: -o DIR")
-    photographs, problems = find_photographs(args.inputs, args.output)
-    outputs = plan_outputs(photographs, args.output, _wanted_kinds(args))
+    notes: list[str] = []
+    photographs, problems = find_photographs(args.inputs, args.output, notes)
+    plan = plan_outputs(photographs, args.output, _wanted_kinds(args), keep_suffix=args.keep_suffix)
+    notes += [f"{names} would have results of one name: these keep the suffix" for names in plan.renamed]
     predictor = _make_predictor(args)
     start = time.perf_counter()
-    for problem in problems:
+    for problem in (*problems, *plan.problems):
         say(f"goctconv: {problem}")
-    written, failed = _write_maps(predictor, outputs, args)
-    failed += len(problems)
+    for note in notes if not args.quiet else ():
+        say(f"goctconv: note: {note}")
+    written, failed = _write_maps(predictor, plan.outputs, args)
+    failed += len(problems) + len(photographs) - len(plan.outputs)
     if not args.quiet:
         failures = f" ({failed} failed)" if failed else ""
         seconds = time.perf_counter() - start

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from .. import _limits as limits
+from .._checks import escaped
+from .._files import LOCK, FolderLock
 from ..models import save_pruned
 from ..options import FREE, options_of
 from ..pruning import PruningPlan
-from ..training import Callback, CSVLog, JSONLog, ProgressBar, TensorBoard, TrainingResult
+from ..training import Callback, CSVLog, JSONLog, ProgressBar, TensorBoard, TrainingError, TrainingResult
 from ._command import CommandError
 from ._output import names_in, plural, shorten, write_file, writing
 from ._training_options import CHECKPOINTS, CONFIG
@@ -33,7 +36,7 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """Check that a run may be written to a folder."""
     if resume:
         return
-    names = [name for name in names_in(folder) if not name.startswith(_UNFINISHED)]
+    names = [name for name in names_in(folder) if not name.startswith(_UNFINISHED) and name != LOCK]
     if CONFIG in names or names == [CHECKPOINTS]:
         if not any((folder / CHECKPOINTS).glob("[0-9]*")):
             return  # it came to nothing
@@ -70,6 +73,29 @@ class _Beginning(Callback):
         write_file(self.config.output / CONFIG, self.config.to_toml())
 
 
+class _Presence(Callback):
+    """Ends a run whose folder has been deleted."""
+
+    def __init__(self, lock: FolderLock) -> None:
+        self.lock = lock
+
+    def on_step_end(self, run: TrainingRun, record: object) -> None:  # noqa: ARG002
+        check_presence(self.lock)
+
+    def on_epoch_end(self, run: TrainingRun, record: object) -> None:  # noqa: ARG002
+        check_presence(self.lock)
+
+
+def check_presence(lock: FolderLock | None) -> None:
+    """Check that the folder of a run is the one in which it began; of other processes than the first, nothing."""
+    try:
+        if lock is not None:
+            lock.check()
+    except FileNotFoundError as error:
+        problem = f"{error.filename}: {error.strerror}: begin anew in another folder"
+        raise TrainingError(escaped(problem)) from error
+
+
 class _PrunedScores(Callback):
     """Compares the maps of the slim network before fine-tuning; the file of the scores outlives an interruption."""
 
@@ -81,11 +107,15 @@ class _PrunedScores(Callback):
 
 
 def callbacks_of(
-    config: Any, names: Mapping[str, list[str]], validate: Callable[[nn.Module], dict[str, float]] | None
+    config: Any,
+    names: Mapping[str, list[str]],
+    validate: Callable[[nn.Module], dict[str, float]] | None,
+    lock: FolderLock | None = None,
 ) -> list[Callback]:
     """Return what writes to the folder of a run, and to the terminal."""
     folder = config.output
     callbacks: list[Callback] = [
+        *([_Presence(lock)] if lock else []),
         _Beginning(config, names),
         CSVLog(folder / "history.csv"),
         JSONLog(folder / "history.jsonl"),
@@ -191,6 +221,6 @@ def _row(name: str, *cells: str) -> str:
 def read_json(path: Path) -> Any:
     """Return what a file of the run holds."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return limits.read_json(path)
     except (OSError, ValueError) as error:
         raise CommandError(f"{path}: cannot be read ({error})") from error

@@ -23,6 +23,7 @@ from ..report import (
     training_page,
 )
 from ..saliency import ImageError, grey_map, predict, read_image
+from ..saliency.data import mask_of
 from ..training import TrainingHistory, TrainingResult
 from ._output import plural, write_file
 
@@ -44,7 +45,7 @@ class Target(NamedTuple):
     picture: Callable[[ImagePair, Image.Image], Image.Image]
 
 
-TRUE_MASK = Target("true mask", lambda pair, _: read_image(pair.mask).convert("L"))
+TRUE_MASK = Target("true mask", lambda pair, _: Image.fromarray(mask_of(pair).levels))
 Example: TypeAlias = tuple[str, dict[str, NDArray[np.uint8]]]
 """A photograph's name, and pictures by caption: the photograph, what its map should be, and maps."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import signal
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from .._checks import ArgumentError, Spelling
+from .._files import FolderLock
 from .._torch import worker_was_killed
 from ..models import count_macs
 from ..pruning import PruningError
@@ -27,9 +29,17 @@ from ..training import ThresholdError, TrainingError, TrainingResult, learn_chan
 from ._arguments import parse_model_args
 from ._command import CommandError, spelling
 from ._model import SAVED, create_model
-from ._output import notes, plural, say, shorten, tell
+from ._output import holding, notes, plural, say, shorten, tell
 from ._processes import connected, process_count, process_rank, together
-from ._training_folder import as_table, callbacks_of, check_folder, check_pairs, summarize, write_results
+from ._training_folder import (
+    as_table,
+    callbacks_of,
+    check_folder,
+    check_pairs,
+    check_presence,
+    summarize,
+    write_results,
+)
 from ._training_options import CHECKPOINTS, RunKind, make_config
 from ._training_page import write_report
 
@@ -64,6 +74,10 @@ class _Run:
         self.spelling: Spelling = spelling(args)
 
     def run(self, prepare: Prepare) -> None:
+        with contextlib.nullcontext() if process_rank() else holding(self.config.output) as lock:
+            self._run(prepare, lock)
+
+    def _run(self, prepare: Prepare, lock: FolderLock | None) -> None:
         config = self.config
         check_folder(config.output, resume=self.args.resume)
         if config.threads is not None:
@@ -77,7 +91,7 @@ class _Run:
                 model = make_network(config)  # before a teacher makes maps of all photographs
                 macs = _macs(model, config)
                 task, target = prepare(config, device)
-                callbacks = callbacks_of(config, task.loaders.names(), task.validate)
+                callbacks = callbacks_of(config, task.loaders.names(), task.validate, lock)
                 if self.args.resume:
                     check_pairs(config.output, task.loaders.names())
             with self._resumable():
@@ -95,6 +109,8 @@ class _Run:
                 if process_rank() == 0:
                     both = (macs, _macs(result.model, config))
                     summary = summarize(config, result, pairs=task.loaders.names(), macs=both, skipped=skipped)
+                    with self._resumable():
+                        check_presence(lock)
                     write_results(config, result, summary)
                     if result.threshold is not None:
                         write_report(config, result, _before(model, result), task.loaders, target, summary)

@@ -19,6 +19,7 @@ from ._modules import list_selectors as list_selectors
 from ._modules import modules_by_path as modules_by_path
 from ._modules import modules_of as modules_of
 from ._modules import named_batch_norms as named_batch_norms
+from ._modules import parameters_in as parameters_in
 from ._modules import select as select
 from ._modules import stored_tensors as stored_tensors
 from ._modules import unwrapped as unwrapped

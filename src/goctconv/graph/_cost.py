@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from .._torch import ConvNd, ConvTransposeNd
-from ._modules import modules_of
+from ._modules import modules_of, parameters_in
 from ._operators import BATCHED_PRODUCTS, MATRIX_PRODUCTS
 from ._tracer import Observer, Operation
 
@@ -69,7 +69,8 @@ class Cost:
 @contextmanager
 def measuring_cost(model: nn.Module) -> Iterator[Cost]:
     """Count what modules cost while the context lasts, by hooks: cheaper than a recording where others need none."""
-    cost = Cost(sum(parameter.numel() for parameter in model.parameters()))
+    modules = modules_of(model)
+    cost = Cost(sum(parameter.numel() for parameter in parameters_in(modules)))
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         weight = module.weight
@@ -78,7 +79,7 @@ def measuring_cost(model: nn.Module) -> Iterator[Cost]:
             cost.macs += convolution_macs(inputs[0] if inputs else output, weight, output, transposed=is_transposed)
             cost.activations += output.numel() * output.element_size()
 
-    layers = [module for module in modules_of(model) if isinstance(module, ConvNd | nn.Linear)]
+    layers = [module for module in modules if isinstance(module, ConvNd | nn.Linear)]
     handles = [module.register_forward_hook(count) for module in layers]
     try:
         yield cost

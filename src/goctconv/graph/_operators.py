@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from .._torch import OpOverload, is_mutable, operator_name, overload_name
@@ -43,11 +45,13 @@ def is_batch_norm(name: str) -> bool:
     return "batch_norm" in name
 
 
+@cache
 def is_pointwise(func: OpOverload) -> bool:
     """Whether every element of an operator's result is computed from the elements at its place."""
     return torch.Tag.pointwise in func.tags or name_of(func) in _POINTWISE_WITHOUT_TAG
 
 
+@cache
 def is_random(func: OpOverload) -> bool:
     """Whether an operator draws random numbers, or leaves memory as it was."""
     return torch.Tag.nondeterministic_seeded in func.tags or "empty" in name_of(func)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
@@ -126,18 +126,24 @@ class Tracer(DispatchMode):
     def enter(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Record that a module is called: for forward pre-hooks."""
         self.paths.append(path)
-        with self.muted():
+        before, self._is_muted = self._is_muted, True
+        try:
             for observer in self.observers:
                 observer.enter(path, module, args)
+        finally:
+            self._is_muted = before
 
     def leave(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Record that a module has returned: for forward hooks, which also run where `enter` did not."""
         if not self.paths or self.paths[-1] != path:  # another pre-hook raised an exception before ours ran
             return
         self.paths.pop()
-        with self.muted():
+        before, self._is_muted = self._is_muted, True
+        try:
             for observer in self.observers:
                 observer.leave(path, module, args, output)
+        finally:
+            self._is_muted = before
 
     @contextmanager
     def muted(self) -> Iterator[None]:
@@ -150,12 +156,17 @@ class Tracer(DispatchMode):
 
 
 @contextmanager
-def recording(model: nn.Module, *observers: Observer) -> Iterator[Tracer]:
-    """Record what a model runs while the context lasts, and lend the tracer; modules go by their first names."""
+def recording(
+    model: nn.Module, *observers: Observer, modules: Mapping[str, nn.Module] | None = None
+) -> Iterator[Tracer]:
+    """Record what a model runs while the context lasts, and lend the tracer; modules go by their first names.
+
+    They may be given, where they are known.
+    """
     tracer = Tracer(*observers)
     handles: list[RemovableHandle] = []
     try:
-        for path, module in modules_by_path(model).items():
+        for path, module in (modules or modules_by_path(model)).items():
             handles.append(module.register_forward_pre_hook(partial(_enter, tracer, path)))
             handles.append(module.register_forward_hook(partial(_leave, tracer, path), always_call=True))
         with tracer:

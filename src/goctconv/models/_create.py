@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from typing import Any, cast
 
@@ -17,10 +18,14 @@ from .hub import (
     CheckpointError,
     HubModel,
     UnknownModelError,
+    check_fit,
+    check_saved,
     create_planned,
     load_strictly,
     planned_folder,
     read_checkpoint,
+    shapes_of,
+    without_values,
 )
 from .scfnet import SCFNet
 
@@ -119,6 +124,7 @@ def _create(
     accept_license: str | None,
     kwargs: dict[str, Any],
 ) -> nn.Module:
+    check_saved(name, checkpoint_path, **kwargs)
     if folder := planned_folder(name):
         return create_planned(folder, checkpoint_path, **kwargs)
     family = _family(name)
@@ -168,8 +174,12 @@ def _create_from_checkpoint(family: type[HubModel], name: str, file: str, kwargs
     learned = None if _WIDTHS & set(kwargs) else layout.widths(state)
     errors = []
     for widths in ({}, learned) if learned else ({},):
-        model = cast("HubModel", timm.create_model(name, **kwargs, **widths))
         try:
+            make = functools.partial(timm.create_model, name, **kwargs, **widths)
+            if widths:  # one tensor can tell any width, of layers whose tensors are not in the file
+                empty = without_values(make)
+                check_fit(layout.converted(state, empty, file) if published else state, shapes_of(empty), file)
+            model = cast("HubModel", make())
             load_strictly(model, layout.converted(state, model, file) if published else state, file)
         except CheckpointError as error:
             errors.append(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from typing_extensions import Self
 
 from .._checks import ArgumentError, ArgumentTypeError, check_keywords, in_python, nearest, spelled
+from .._limits import MAX_SETTINGS, read_text
 from ._option import Kind, Option, describe, kind_of, plain
 
 _KEY = "option"
@@ -127,7 +129,7 @@ def read_toml(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
     """Return the values that a file gives, by the names of fields."""
     known = {option.spelling: option for option in options.values() if option.is_spelled}
     values: dict[str, Any] = {}
-    for key, given in _toml().loads(file.read_text(encoding="utf-8")).items():
+    for key, given in _read(file).items():
         spelling = key.replace("_", "-")
         if spelling not in known:
             problem = f"is no option{nearest(spelling, known)}; all are {', '.join(known)}"
@@ -137,6 +139,15 @@ def read_toml(file: Path, options: Mapping[str, Option]) -> dict[str, Any]:
             raise ArgumentError(option.name, given, problem="is given twice, with - and with _", cure="remove one")
         values[option.name] = _value(option, given)
     return values
+
+
+def _read(file: Path) -> dict[str, Any]:
+    toml: Any = importlib.import_module("tomllib" if importlib.util.find_spec("tomllib") else "tomli")
+    try:
+        content: dict[str, Any] = toml.loads(read_text(file, MAX_SETTINGS))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return content
 
 
 def _value(option: Option, given: object) -> Any:
@@ -161,10 +172,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_text(plain(part) if isinstance(part, tuple) else part) for part in value)}]"
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _toml() -> Any:
-    try:
-        return importlib.import_module("tomllib")
-    except ImportError:
-        return importlib.import_module("tomli")

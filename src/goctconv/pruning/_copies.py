@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .._checks import escaped
 from .._torch import ConvNd, buffers_of, children_of, forget_compiled, parameters_of
-from ..graph import drop_copied_hooks, modules_of
+from ..graph import drop_copied_hooks, modules_of, parameters_in
 from ._inputs import PruningError
 
 _CONTAINERS = frozenset({dict, OrderedDict, list, tuple, set})
@@ -33,18 +33,14 @@ def sharing_copy(model: nn.Module, own: Collection[nn.Parameter] = ()) -> nn.Mod
     """
     owned = {id(parameter) for parameter in own}
     modules = modules_of(model)
-    return _copied(model, modules, {id(shared): shared for shared in _parameters(modules) if id(shared) not in owned})
+    return _copied(model, modules, {id(shared): shared for shared in parameters_in(modules) if id(shared) not in owned})
 
 
 def independent_copy(model: nn.Module, original: nn.Module) -> nn.Module:
     """Return a copy of a model that shares no parameter with the original any more; others it takes over."""
-    shared = {id(parameter) for parameter in _parameters(modules_of(original))}
+    shared = {id(parameter) for parameter in parameters_in(modules_of(original))}
     modules = modules_of(model)
-    return _copied(model, modules, {id(own): own for own in _parameters(modules) if id(own) not in shared})
-
-
-def _parameters(modules: list[nn.Module]) -> list[nn.Parameter]:
-    return [own for module in modules for own in parameters_of(module).values() if own is not None]
+    return _copied(model, modules, {id(own): own for own in parameters_in(modules) if id(own) not in shared})
 
 
 def _copied(model: nn.Module, modules: list[nn.Module], memo: dict[int, Any]) -> nn.Module:
@@ -55,11 +51,11 @@ def _copied(model: nn.Module, modules: list[nn.Module], memo: dict[int, Any]) ->
     except Exception as error:
         problem = f"{type(model).__name__} cannot be copied ({type(error).__name__}: {escaped(error)})"
         raise PruningError(f"{problem}: copy.deepcopy of it must work") from error
-    copies = modules_of(made)
+    copies = [memo[id(module)] for module in modules if id(module) in memo]
     drop_copied_hooks(copies)
     for module in copies:
         forget_compiled(module)
-    for parameter in _parameters(modules):  # copies of parameters forget what users noted there
+    for parameter in parameters_in(modules):  # copies of parameters forget what users noted there
         if vars(parameter):
             vars(memo[id(parameter)]).update(vars(parameter))
     return made

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from .._checks import ArgumentError, ArgumentTypeError, Spelling, escaped, in_python, spelled
 from .._torch import BatchNorm, DropoutNd, children_of, map_tensors, parameters_of, split, tensors_in
-from ..graph import modules_by_path, modules_of, named_batch_norms, stored_tensors, undisturbed
+from ..graph import modules_by_path, modules_of, named_batch_norms, parameters_in, stored_tensors, undisturbed
 
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
 _QUANTIZED = frozenset({"quantized", "qat"})
@@ -181,7 +181,9 @@ def batch_norms(model: nn.Module) -> dict[str, BatchNorm]:
 
 def _problem(module: nn.Module) -> str:
     """Return why a module cannot be pruned, and the cure; empty if it can."""
-    parameters = list(module.parameters(recurse=False))
+    parameters = [own for own in parameters_of(module).values() if own is not None]
+    if not parameters and not isinstance(module, torch.jit.ScriptModule) and not _is_quantized(module):
+        return ""
     problems = {
         "is a TorchScript module, whose code is fixed: prune the model before scripting or tracing it": isinstance(
             module, torch.jit.ScriptModule
@@ -207,6 +209,8 @@ def _is_quantized(module: nn.Module) -> bool:
 def check_finite(model: nn.Module) -> dict[str, list[float]]:
     """Check that all weights and running statistics are numbers, and return their fingerprint."""
     found = fingerprint(model)
+    if all(math.isfinite(total) for total, *_ in found.values()):
+        return found
     statistics = [pair for path, norm in named_batch_norms(model).items() for pair in norm.named_buffers(path)]
     for name, tensor in (*model.named_parameters(), *statistics):
         total = found.get(name, [0.0])[0]
@@ -266,7 +270,7 @@ def _agree(first: Sequence[float], second: Sequence[float]) -> bool:
 
 def check_devices(model: nn.Module, call: Any) -> None:
     """Check that example inputs are where the model is."""
-    devices = {parameter.device for parameter in model.parameters()}
+    devices = {parameter.device for parameter in parameters_in(modules_of(model))}
     for tensor in tensors_in(call):
         if len(devices) == 1 and tensor.device not in devices:
             raise PruningError(

@@ -11,18 +11,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .._checks import escaped
+from .._limits import read_json
 from .._torch import parameters_of
 from ..graph import modules_by_path, named_batch_norms, stored_tensors, unwrapped
 from ._inputs import PruningError, is_of
 from ._report import PrunedLayer, PruningReport
-from .surgery import Moves, Shapes, Surgery, cut_like
+from .surgery import Moves, Shapes, Surgery, cut_like, natural
 
 FORMAT = "goctconv-pruning-plan"
 VERSION = 2
+_MISFITS = (LookupError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError)  # of what a file holds
 _OTHER = "it is for another model, or has been applied already"
 
 
@@ -39,6 +42,7 @@ class Masks:
 
     def apply(self, model: nn.Module, surgery: Surgery | None = None) -> None:
         """Set them to 0, in place."""
+        indices: dict[int, Tensor] = {}  # of lists of channels, which γ and β mostly share
         for attribute, masked in (("weight", self.gammas), ("bias", self.biases)):
             for name, channels in masked.items():
                 tensor = parameters_of(model.get_submodule(name)).get(attribute)
@@ -46,8 +50,10 @@ class Masks:
                     continue
                 if surgery is not None:
                     surgery.keep_values(tensor)
+                if id(channels) not in indices:
+                    indices[id(channels)] = torch.from_numpy(np.array(channels, dtype=np.int64))
                 with torch.no_grad():
-                    tensor.index_fill_(0, torch.tensor(channels, device=tensor.device), 0)
+                    tensor.index_fill_(0, indices[id(channels)].to(tensor.device), 0)
 
 
 @dataclass(repr=False)
@@ -127,8 +133,11 @@ class PruningPlan:
         try:
             self.masks.apply(slim, surgery)
             self.cut(surgery, with_moves=self._fits(slim))
-        except BaseException:
+        except BaseException as error:
             surgery.roll_back()
+            if self.moves is None and isinstance(error, _MISFITS) and not isinstance(error, PruningError):
+                problem = f"the plan does not fit the model ({type(error).__name__}: {error}): {_OTHER}"
+                raise PruningError(problem) from error
             raise
         return slim
 
@@ -233,6 +242,25 @@ class PruningPlan:
             if name in tensors:
                 raise PruningError(f"the plan adds {name!r}, which the model has: it has been applied already")
         self._check_masks(model)
+        if self.moves is None:
+            self._check_growth(model)
+
+    def _check_growth(self, model: nn.Module) -> None:
+        """Check that nothing becomes larger by a plan that was loaded: new biases are no longer than weights."""
+        modules = dict(model.named_modules())
+        for shapes in self.steps:
+            for name, length in shapes.biases.items():
+                weight = getattr(modules.get(name.rpartition(".")[0]), "weight", None)
+                if not isinstance(weight, Tensor) or length > weight.numel():
+                    raise PruningError(
+                        f"the plan adds {name!r} of {length:,} numbers, more than its layer has: {_OTHER}"
+                    )
+            for path, attributes in shapes.attributes.items():
+                for attribute, value in attributes.items():
+                    now = _numbers(vars(modules.get(path, model)).get(attribute.partition(".")[0]))
+                    if max(_numbers(value), default=0) > max(now, default=-1):
+                        place = f"{path}.{attribute}".lstrip(".")
+                        raise PruningError(f"the plan sets {place} to {value}, which has no such size: {_OTHER}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
@@ -241,7 +269,7 @@ class PruningPlan:
             "version": VERSION,
             "masks": asdict(self.masks),
             "removed": self.removed,
-            "steps": [_with_keys(asdict(shapes), str) for shapes in self.steps],
+            "steps": [shapes.to_dict() for shapes in self.steps],
             "weights": self.weights,
             "adds": self.adds,
             "report": self.report.to_dict(),
@@ -261,11 +289,12 @@ class PruningPlan:
             cure = "install a newer one" if isinstance(version, int) and version > VERSION else "plan again"
             raise ValueError(f"it has version {version}, this goctconv reads {VERSION}: {cure}")
         try:
-            steps = [Shapes(**_with_keys(step, int)) for step in data["steps"]]
+            steps = [Shapes.from_dict(step) for step in data["steps"]]
+            masks = Masks(*(_channels(data["masks"][kind]) for kind in ("gammas", "biases")))
             report = PruningReport.from_dict(data["report"])
-            removed = {str(name): list(map(int, channels)) for name, channels in data["removed"].items()}
-            return cls(Masks(**data["masks"]), removed, steps, report, dict(data["weights"]), adds=bool(data["adds"]))
-        except (KeyError, TypeError, AttributeError) as error:
+            weights = {name: [*map(float, sums)] for name, sums in data["weights"].items()}
+            return cls(masks, _channels(data["removed"]), steps, report, weights, adds=bool(data["adds"]))
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it is damaged: {type(error).__name__}: {error}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -279,13 +308,17 @@ class PruningPlan:
         return f"PruningPlan({self.report.summary()})"
 
 
-def _with_keys(shapes: dict[str, Any], kind: type[int | str]) -> dict[str, Any]:
-    """Return shapes whose dimensions are numbers, or texts as JSON has them."""
-    by_dimension = {
-        key: {name: {kind(d): value for d, value in sizes.items()} for name, sizes in shapes[key].items()}
-        for key in ("rows", "sizes")
-    }
-    return {**shapes, **by_dimension}
+def _numbers(value: object) -> list[int]:
+    """Return the integers in a value of an attribute."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [number for part in value for number in _numbers(part)]
+    return [value] if isinstance(value, int) else []
+
+
+def _channels(data: Any) -> dict[str, list[int]]:
+    return {name: [*map(natural, channels)] for name, channels in data.items()}
 
 
 def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
@@ -307,6 +340,6 @@ def load_plan(path: str | os.PathLike[str]) -> PruningPlan:
         3
     """
     try:
-        return PruningPlan.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return PruningPlan.from_dict(read_json(Path(path)))
     except ValueError as error:
         raise PruningError(f"{path} is no pruning plan: {escaped(error)}") from error

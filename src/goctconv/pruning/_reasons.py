@@ -74,7 +74,8 @@ class Reason:
         Args:
             spelling: Writes an argument with its value, or with None; as in Python by default.
         """
-        text = TEXTS.get(self.kind, self.kind).format(layer=self.layer or "the model", by=self.by or "the model")
+        known = TEXTS.get(self.kind)  # of a report in a file, anything
+        text = known.format(layer=self.layer or "the model", by=self.by or "the model") if known else self.kind
         return spelled(text, spelling or in_python)
 
     def __str__(self) -> str:

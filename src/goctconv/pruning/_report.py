@@ -10,8 +10,10 @@ from typing import Any
 from .._checks import Spelling, in_python, spelled
 from ._masking import CONSTANT, MaskingEffect
 from ._reasons import Reason, ReasonGroup, grouped
+from .surgery import natural
 
 _LONGEST = 40  # layers that are listed
+_COUNTS = ("channels", "masked", "removed")
 _CURES = {
     "groups": ("{groups=True} masks channels together that can only go together", {"coupled", "sum"}),
     "outputs": ("{outputs=...}, a function of what the model returns, leaves out what nobody needs", {"output"}),
@@ -255,7 +257,7 @@ class PruningReport:
         """
         try:
             layers = {
-                name: PrunedLayer(layer["channels"], layer["masked"], layer["removed"], _held(layer["held"]))
+                name: PrunedLayer(**{key: natural(layer[key]) for key in _COUNTS}, held=_held(layer["held"]))
                 for name, layer in data["layers"].items()
             }
             parameters, macs, activations = (
@@ -278,7 +280,9 @@ class PruningReport:
 
 def _held(reasons: list[dict[str, Any]]) -> dict[int, Reason]:
     return {
-        channel: Reason(data["kind"], data["layer"], data["by"]) for data in reasons for channel in data["channels"]
+        natural(channel): Reason(str(data["kind"]), str(data["layer"]), str(data["by"]))
+        for data in reasons
+        for channel in data["channels"]
     }
 
 

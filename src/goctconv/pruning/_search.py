@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,18 +24,28 @@ from .._checks import (
     warn_caller,
 )
 from .._torch import BatchNorm, parameters_of, tensors_in
-from ..graph import Selection, modules_of, select
+from ..graph import Selection, modules_of, select, stored_tensors
 from ._balance import balanced_masks
 from ._copies import sharing_copy
 from ._criteria import Criterion, check_criterion, first_of_chain, masks, scope_of, scores
 from ._grounds import Grounds, Runner, doubled
 from ._groups import groups_of
-from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet
+from ._inputs import Call, PruningError, batch_norms, check_devices, check_finite, fingerprints, quiet, set_mode
 from ._masking import MaskingEffect, blamed, effect_of_masking
 from ._metadata import new_numbers
 from ._plan import Masks, PruningPlan
 from ._rounds import cut_all, report_of
-from ._verify import Checked, Compare, Run, Verifier, check_runs_itself, holds_functions, outputs_of, traced
+from ._verify import (
+    Checked,
+    Compare,
+    Run,
+    Verifier,
+    batch_sizes,
+    check_runs_itself,
+    holds_functions,
+    outputs_of,
+    traced,
+)
 from .propagate import Facts, trace_again, trace_all, trace_heads, trace_others
 from .solve import Limits
 from .surgery import Surgery
@@ -114,7 +126,8 @@ class _Search:
         self.has_heads = False
         self._unmasked: Facts | None = None
         self.masks = self._masks()
-        self.masked = self._copy().eval()
+        self.masked = self._copy()
+        set_mode(self.masked, with_heads=False)
         self._weights = {**weights, **self._masked_weights(weights)}
 
     def _copy(self, layers: Collection[str] | None = None) -> nn.Module:
@@ -125,10 +138,33 @@ class _Search:
         masks.apply(copy)
         return copy
 
+    @contextmanager
+    def _with_originals(self) -> Iterator[nn.Module]:
+        """Give the masked copy the parameters of the original for a while."""
+        modules, originals = modules_of(self.masked), modules_of(self.model)
+        if len(modules) != len(originals):  # a module that copies itself otherwise
+            yield sharing_copy(self.model)
+            return
+        pairs = zip(modules, originals, strict=True)
+        places = [
+            (own, name, own[name], tensor)
+            for own, others in ((parameters_of(module), parameters_of(other)) for module, other in pairs)
+            for name, tensor in others.items()
+            if own[name] is not tensor
+        ]
+        try:
+            for own, name, _, tensor in places:
+                own[name] = tensor
+            yield self.masked
+        finally:
+            for own, name, masked, _ in places:
+                own[name] = masked
+
     def _masked_weights(self, weights: dict[str, list[float]]) -> dict[str, list[float]]:
         """Return the fingerprints of what masking changes."""
         names = [f"{path}.{name}" if path else name for path in self.norms for name in ("weight", "bias")]
-        return fingerprints({name: self.masked.get_parameter(name) for name in names if name in weights})
+        stored = stored_tensors(self.masked)
+        return fingerprints({name: stored[name] for name in names if name in weights})
 
     def _facts(self) -> Facts:
         """Return what the model is like before it is masked; it is followed once."""
@@ -187,16 +223,18 @@ class _Search:
         """
         if not self.masks.gammas:
             return None
-        model = sharing_copy(self.model)
         seen = verifier.seen
         if all(bool((tensor == tensor.flatten()[0]).all()) for tensor in tensors_in(self.calls[0])):
             seen.reverse()
+            if max(batch_sizes(seen[0][1]), default=0) > 1:  # enough to tell how the outputs vary
+                del seen[1:]
         inputs, calls, after = zip(*seen, strict=True)
-        before = [outputs_of(model, call) for call in calls]
-        effect = effect_of_masking(before, after)
-        if effect is None:
-            return None
-        varied = verifier.variation(model)
+        with self._with_originals() as model:
+            before = [outputs_of(model, call) for call in calls]
+            effect = effect_of_masking(before, after)
+            if effect is None:
+                return None
+            varied = verifier.variation(model)
         effect = replace(effect, on=inputs[0], varied=varied, spread=effect.spread if varied is None else 0.0)
         if effect.was_constant:
             least = min(self.masks.gammas, key=lambda name: float(self.norms[name].weight.abs().max()))
@@ -380,8 +418,9 @@ class _Search:
     def _masked_channels(self) -> dict[str, Tensor]:
         found = {}
         for name, channels in self.masks.gammas.items():
-            found[name] = torch.zeros(self.norms[name].num_features, dtype=torch.bool)
-            found[name][channels] = True
+            mask = np.zeros(self.norms[name].num_features, dtype=bool)
+            mask[channels] = True
+            found[name] = torch.from_numpy(mask)
         return found
 
 

@@ -31,6 +31,43 @@ def random_inputs(call: Call, generator: torch.Generator) -> Iterator[Call]:
             yield map_tensors(how, call)
 
 
+def random_other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
+    """Give random input of about half the rows and a quarter of the columns, odd where the example's are even.
+
+    First with one more in the batch, then without; for large images only, which need no larger ones beside them.
+    """
+    tensors = tensors_in(call)
+    images = [tensor for tensor in tensors if tensor.dim() >= _IMAGE - 1]
+    if not images or any(map(_is_integer, tensors)) or len({image.shape[2:] for image in images}) > 1:
+        return
+    if _least(images) <= 2 * _STRIDE:
+        return
+    for more in (1, 0):
+        yield map_tensors(partial(_shrunk, more=more, generator=generator), call)
+
+
+def _shrunk(tensor: Tensor, *, more: int, generator: torch.Generator) -> Tensor:
+    shape = list(tensor.shape)
+    if shape:
+        shape[0] += more
+    if len(shape) >= _IMAGE:
+        shape[-2] = _of_other_kind(shape[-2], shape[-2] // 2)
+    if len(shape) >= _IMAGE - 1:
+        parts = 4 if len(shape) >= _IMAGE else 2
+        shape[-1] = _of_other_kind(shape[-1], max(shape[-1] // parts, _STRIDE))
+    return _random(tensor, shape, generator)
+
+
+def _of_other_kind(size: int, about: int) -> int:
+    """Return a size that is odd for an even one, and even for an odd one."""
+    return about | 1 if size % 2 == 0 else about // 2 * 2
+
+
+def _least(images: list[Tensor]) -> int:
+    """Return the least number of rows or columns."""
+    return min(min(image.shape[-2:]) if image.dim() >= _IMAGE else image.shape[-1] for image in images)
+
+
 def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
     """Give random input of other sizes and another batch size, then of other sizes alone.
 
@@ -43,7 +80,7 @@ def other_sizes(call: Call, generator: torch.Generator) -> Iterator[Call]:
     if len({image.shape[2:] for image in images}) > 1:
         for factor in (Fraction(3, 2), Fraction(1, 2), Fraction(2)):
             yield map_tensors(partial(_scaled, factor=factor, generator=generator), call)
-    least = min(min(image.shape[-2:]) if image.dim() >= _IMAGE else image.shape[-1] for image in images)
+    least = _least(images)
     step = _STRIDE if least >= 2 * _STRIDE else max(least // 4, 1)
     half = least // 2 // step * step
     smaller = [(-half, -half - step if half + 2 * step <= least else step - half), (-half, -half)] if half else []

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from .._checks import ArgumentError, ArgumentTypeError, escaped
 from .._torch import BatchNorm, map_tensors, storage_key, tensors_in
-from ..graph import Cost, Observer, Operation, measuring_cost, recording, seed_generators
+from ..graph import Cost, Observer, Operation, measuring_cost, modules_of, parameters_in, recording, seed_generators
 from ._copies import independent_copy
 from ._inputs import Call, PruningError, copied, set_mode, tensors_of
 from ._inside import comparable, outputs_inside
 from ._masking import CONSTANT
 from ._metadata import StageShapes, stage_shapes
-from ._trials import other_batch, other_sizes, random_inputs
+from ._trials import other_batch, other_sizes, random_inputs, random_other_sizes
 from .propagate import Pass, trace
 
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
@@ -30,18 +30,23 @@ _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
 _NOISE_FACTOR = 20
 _EXAMPLE = "the example"
 _OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 Compare: TypeAlias = "Callable[[Any, Any], bool]"
 """A function of the outputs of the masked and of the pruned network; whether they are equal."""
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """An input and the masked network's outputs; ``with_heads`` runs auxiliary heads too."""
+    """An input and the masked network's outputs; ``with_heads`` runs auxiliary heads too.
+
+    ``also`` is another name, of an input that is two things in one.
+    """
 
     name: str
     call: Call
     output: Any
     with_heads: bool = False
+    also: str = ""
 
     @property
     def expected(self) -> list[Tensor]:
@@ -151,11 +156,13 @@ class Verifier:
 
     def _be_thorough(self, call: Call, with_heads: bool) -> None:
         generator = torch.Generator().manual_seed(0)
-        self._add("random input", random_inputs(call, generator))
-        taken = self._add("another size", other_sizes(call, generator))
+        taken = self._add("random input", random_other_sizes(call, generator), also="another size")
+        if taken is None:
+            self._add("random input", random_inputs(call, generator))
+            taken = self._add("another size", other_sizes(call, generator))
         if taken is None and next(other_sizes(call, generator), None) is not None:
             self.notes.append("no second size was compared: the model takes none of those that were tried")
-        if taken is None or _batch(taken) == _batch(call):
+        if taken is None or batch_sizes(taken) == batch_sizes(call):
             self._add("another batch size", other_batch(call, generator))
         example, *others = self._trials
         if _has_numbers(self.run.outputs):
@@ -184,12 +191,12 @@ class Verifier:
         outputs = outputs_of(model, trial.call)
         others = outputs_of(model, self._trials[0].call)
         if _has_equal_rows(trial):
-            outputs = [output for output in outputs if output.shape[:1] == (max(_batch(trial.call)),)]
+            outputs = [output for output in outputs if output.shape[:1] == (max(batch_sizes(trial.call)),)]
             others = [output[:1].expand_as(output) for output in outputs]
         pairs = zip(outputs, others, strict=False)
         return max((_relative(a, b) for a, b in pairs if a.shape == b.shape and a.is_floating_point()), default=None)
 
-    def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False) -> Call | None:
+    def _add(self, name: str, calls: Iterator[Call], *, with_heads: bool = False, also: str = "") -> Call | None:
         """Add the first input that the masked network takes, and gives the same for again; return it."""
         for call in calls:
             try:
@@ -198,7 +205,7 @@ class Verifier:
             except Exception:  # noqa: BLE001, S112  # networks refuse sizes in many ways
                 continue
             if all(_is_same(a, b) for a, b in zip(tensors_of(output), tensors_of(again), strict=True)):
-                self._trials.append(_Trial(name, call, output, with_heads))
+                self._trials.append(_Trial(name, call, output, with_heads, also))
                 return call
         return None
 
@@ -214,6 +221,8 @@ class Verifier:
         for trial in self._trials:
             if not _has_numbers(trial.expected):
                 found[trial.name] = self._difference_inside(slim if trial.name == _EXAMPLE else precise, trial)
+            if trial.also:
+                found[trial.also] = found[trial.name]
         return Checked(found, run)
 
     def _compare(self, slim: nn.Module, trial: _Trial, removed: dict[str, list[int]]) -> float:
@@ -359,7 +368,7 @@ def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
 
 def _has_equal_rows(trial: _Trial) -> bool:
     """Whether a network gave the same for every item of a batch of several."""
-    count = max(_batch(trial.call), default=0)
+    count = max(batch_sizes(trial.call), default=0)
     outputs = [output for output in trial.expected if output.is_floating_point() and output.shape[:1] == (count,)]
     return count > 1 and bool(outputs) and all(torch.equal(output, output[:1].expand_as(output)) for output in outputs)
 
@@ -409,10 +418,13 @@ def check_runs_itself(model: nn.Module, calls: Sequence[Call]) -> None:
 
 def holds_functions(module: nn.Module) -> bool:
     """Whether a module holds functions that may be tied to others, as lambdas are, or a forward pass of its own."""
-    values = [value for name, value in vars(module).items() if name not in _OWN_ATTRIBUTES]
-    inside = [item for value in values if isinstance(value, list | tuple) for item in value]
-    inside += [item for value in values if isinstance(value, dict) for item in value.values()]
-    return "forward" in vars(module) or any(getattr(value, "__closure__", None) for value in (*values, *inside))
+    for name, value in vars(module).items():
+        if name in _OWN_ATTRIBUTES or type(value) in _PLAIN:
+            continue
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if name == "forward" or any(getattr(item, "__closure__", None) for item in (value, *inside)):
+            return True
+    return False
 
 
 class _Reads(Observer):
@@ -430,7 +442,7 @@ class _Reads(Observer):
 
 def _lowest(model: nn.Module) -> torch.dtype:
     """Return the dtype of least precision that a model's parameters have."""
-    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    kinds = {parameter.dtype for parameter in parameters_in(modules_of(model)) if parameter.is_floating_point()}
     return max(kinds, key=lambda kind: torch.finfo(kind).eps, default=torch.float32)
 
 
@@ -447,7 +459,8 @@ def _floats(call: Call) -> Call:
     return map_tensors(changed, call)
 
 
-def _batch(call: Call) -> list[int]:
+def batch_sizes(call: Call) -> list[int]:
+    """Return the first sizes of the tensors of a call."""
     return [tensor.shape[0] for tensor in tensors_in(call) if tensor.dim()]
 
 

@@ -118,13 +118,16 @@ def training_page(
     raise ArgumentError("max_bytes", max_bytes, f"at least {size}, the size of the page", cure)
 
 
-def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evaluation", subtitle: str = "") -> str:
+def evaluation_page(
+    scores: Mapping[str, SaliencyScores], *, title: str = "Evaluation", subtitle: str = "", notes: Iterable[str] = ()
+) -> str:
     """Return a page about the metrics of data sets, with precision by recall and F by threshold, as HTML.
 
     Args:
         scores: What `goctconv.saliency.metrics.SaliencyMetrics` computed, by data set.
         title: The heading.
         subtitle: One line below it.
+        notes: What else there is to say, such as how masks are read.
 
     Raises:
         ArgumentError: There are no scores.
@@ -141,16 +144,14 @@ def evaluation_page(scores: Mapping[str, SaliencyScores], *, title: str = "Evalu
     """
     if not scores:
         raise ArgumentError("scores", scores, "the scores of at least one data set")
-    rows = {
-        name: [str(data.images), *(f"{value:.4f}" for value in data.scores().values())] for name, data in scores.items()
-    }
+    rows = {name: [str(data.images), *data.shown().values()] for name, data in scores.items()}
     first = next(iter(scores.values()))
     runs = {name: data.curves for name, data in scores.items()}
     curves = learning_curves(runs, ("precision", "f"), x=("recall", "thresholds"), title="Precision, recall and F")
     columns = ["images", *first.titled()]
     metrics = [table(rows, columns), paragraph(f"protocol {first.protocol}")]
     parts = [section("Metrics", metrics, "card scroll"), section("Curves", [figure(curves)], "figures")]
-    return html_page(title, [paragraph(subtitle), *parts])
+    return html_page(title, [paragraph(subtitle), *map(paragraph, notes), *parts])
 
 
 def figure(picture: Picture) -> str:

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from .._checks import ArgumentError, escaped
+from .._files import FolderInUseError, FolderLock
+from .._limits import check_safetensors, read_json
 from ._errors import TrainingError
 
 FORMAT = "goctconv-training"
@@ -38,6 +40,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
+        self._lock: FolderLock | None = None
 
     def all(self) -> list[Path]:
         """Return the complete ones, the last one at the end."""
@@ -49,14 +52,22 @@ class Checkpoints:
         return max(self.all(), default=None)
 
     def begin(self) -> None:
-        """Make the folder, and remove what an earlier process left unfinished."""
+        """Make the folder, keep other processes from it, and remove what an earlier one left unfinished."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(self.folder)
+        except FolderInUseError as error:
+            raise TrainingError(escaped(f"checkpoints={str(self.folder)!r}: {error}")) from error
         except OSError as error:
             problem = f"checkpoints={str(self.folder)!r} cannot be made: {error}; choose another"
             raise TrainingError(escaped(problem)) from error
         for path in self.folder.glob(f"{_PARTIAL}*"):
             shutil.rmtree(path, ignore_errors=True)
+
+    def end(self) -> None:
+        """Leave the folder to other processes."""
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     def write(
         self, name: str, state: Mapping[str, Any], tensors: dict[str, Tensor], keep: Collection[int] = ()
@@ -68,7 +79,9 @@ class Checkpoints:
         path = self.folder / name
         partial = self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}"
         try:
-            partial.mkdir(parents=True)
+            if self._lock is not None:
+                self._lock.check()
+            partial.mkdir(parents=self._lock is None)
             _write(partial / TENSORS, safetensors.torch.save(tensors))
             text = json.dumps({"format": FORMAT, "version": VERSION, **state})
             _write(partial / STATE, text.encode())
@@ -77,6 +90,9 @@ class Checkpoints:
                 path.rename(self.folder / f"{_PARTIAL}{uuid.uuid4().hex[:12]}")
             partial.rename(path)
             _to_disk(self.folder)
+        except FileNotFoundError as error:
+            problem = f"{self.folder}: the folder of checkpoints was deleted or replaced while a run wrote to it"
+            raise TrainingError(escaped(f"{problem}: begin anew in another folder")) from error
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
             last = self.last()
@@ -100,7 +116,8 @@ def named(epochs: int, steps: int | None = None) -> str:
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the state and the tensors of a checkpoint."""
     try:
-        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        state = read_json(path / STATE)
+        check_safetensors(path / TENSORS)
         tensors = safetensors.torch.load((path / TENSORS).read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
         problem = f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error})"

@@ -81,7 +81,8 @@ def learn_channels(
         ArgumentTypeError: Arguments of another kind.
         ThresholdError: There is no valley in γ's histogram.
         TrainingError: The loss is not finite, a checkpoint cannot be written or read, or is of another model or other
-            options, or no checkpoint is shared with a longer run. The message names the last good checkpoint.
+            options, or no checkpoint is shared with a longer run; another process writes to the folder of checkpoints,
+            or it was deleted. The message names the last good checkpoint.
         PruningError: As in `goctconv.prune_channels`.
 
     Example:
@@ -108,7 +109,12 @@ def learn_channels(
     checkpoints = None if config.checkpoints is None else Checkpoints(config.checkpoints)
     given = (optimizer, scheduler, validate, _callbacks(callbacks), checkpoints, example_inputs)
     loop = Loop(model, config, train_loader, _step(loss_fn, step), *given)
-    return loop.run(_begin_checkpoints(checkpoints, resume))
+    paths = _begin_checkpoints(checkpoints, resume)
+    try:
+        return loop.run(paths)
+    finally:
+        if checkpoints is not None:
+            checkpoints.end()
 
 
 def _begin_checkpoints(checkpoints: Checkpoints | None, resume: bool | str | os.PathLike[str]) -> list[Path]:

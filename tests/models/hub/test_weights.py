@@ -203,7 +203,7 @@ class Payload:
     ("content", "message"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"not a checkpoint at all", "plain tensors|cannot be read"),
+        (b"not a checkpoint at all", "no file of torch.save"),
         ({"state_dict": {}}, "holds an empty dict, expected a state dict"),
         ({"net": {"a": torch.zeros(1)}}, "under state_dict_ema, model_ema, state_dict, model; no tensors: net"),
         ([1, 2], "holds a list"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from goctconv._checks import FileNote
 from goctconv.saliency import ImageError, read_image
 from goctconv.saliency.data._images import image_size
 from saliency.pictures import encode, gradient
@@ -127,7 +128,8 @@ def test_cmyk():
 def test_first_frame_of_an_animation(file_format):
     frames = [Image.new("RGB", (5, 4), color) for color in ("red", "blue")]
     options = {"lossless": True} if file_format == "WEBP" else {}
-    result = read(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+    with pytest.warns(FileNote, match="of several (frames|pages), the first was read"):
+        result = read(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
     np.testing.assert_array_equal(result, np.asarray(frames[0]))
 
 

@@ -215,3 +215,48 @@ def test_deep_supervision_says_what_is_wrong():
     with pytest.raises(TypeError, match=r"must be a function of \(logits, masks\)"):
         DeepSupervision(torch.nn.BCEWithLogitsLoss)
     assert repr(loss) == "DeepSupervision(bce_loss, [1.0, 0.5], resize='logits')"
+
+
+EVERY_LOSS = ["bce", "iou", "ssim", "dice", "boundary_dice", "bce+0.5*iou"]
+
+
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_ignored_pixels_have_no_gradient_and_no_value(name):
+    torch.manual_seed(0)
+    masks = (torch.rand(2, 1, 24, 20) > 0.5).float()
+    masks[:, :, :, 12:] = torch.nan
+    loss = get_loss(name)
+    logits = torch.randn(2, 1, 24, 20, requires_grad=True)
+    found = loss(logits, masks)
+    found.backward()
+    assert torch.isfinite(found)
+    assert logits.grad is not None
+    assert not logits.grad[..., 12:].any()
+    assert logits.grad[..., :12].any()
+    others = logits.detach().clone()
+    others[..., 12:] = 7
+    assert torch.equal(loss(others, masks), found.detach())
+
+
+@pytest.mark.parametrize("name", ["bce", "iou", "dice"])
+def test_a_mean_without_ignored_pixels_is_that_of_the_others(name):
+    torch.manual_seed(0)
+    masks, logits = (torch.rand(2, 1, 24, 20) > 0.5).float(), torch.randn(2, 1, 24, 20)
+    expected = get_loss(name)(logits[..., :12], masks[..., :12])
+    masks[..., 12:] = torch.nan
+    torch.testing.assert_close(get_loss(name)(logits, masks), expected)
+    nothing = torch.full_like(masks, torch.nan)
+    assert get_loss("bce")(logits, nothing) == 0
+
+
+def test_losses_of_ones_own_see_background_in_place_of_ignored_pixels():
+    def squared(logits, masks):
+        return (logits.sigmoid() - masks).square().mean()
+
+    masks, logits = torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    masks[..., 4:] = torch.nan
+    for loss in (WeightedSum([squared]), DeepSupervision(squared, [1.0])):
+        given = [logits] if isinstance(loss, DeepSupervision) else logits
+        assert loss(given, masks) == pytest.approx(0.125)
+    for resize in ("logits", "masks"):
+        assert torch.isfinite(DeepSupervision(bce_loss, resize=resize)([logits, torch.zeros(1, 1, 4, 4)], masks))

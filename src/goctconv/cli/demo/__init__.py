@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from .._arguments import add_weights, integer_from, network_size
+from .._arguments import add_foreground, add_weights, integer_from, network_size
 from .._command import Command, CommandError
+from .._output import holding
 
 _MODEL = "csnet_x1"
 _SIZES = {True: 64, False: 224}  # by whether it learns
@@ -33,6 +34,7 @@ exit status: 0 all done, 1 the network is not clearly better than one map for al
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="photographs with masks (default: made-up pictures)")
+    add_foreground(parser)
     parser.add_argument(
         "--output", "-o", type=Path, default=Path("goctconv-demo"), metavar="DIR", help="default: %(default)s"
     )
@@ -74,12 +76,11 @@ def _run(args: argparse.Namespace) -> int:
     learns = not (args.no_learn or is_trained(args))
     args.size = args.size or _SIZES[learns]
     args.images = args.images or _IMAGES[learns]
-    if learns:
-        return run_learn(args, is_small=is_default)
-    if args.epochs is not None or args.finetune_epochs is not None:
+    if not learns and (args.epochs is not None or args.finetune_epochs is not None):
         why = "--no-learn" if args.no_learn else "a network with weights, which is shown as it is"
         raise CommandError(f"--epochs and --finetune-epochs are for learning, not for {why}: leave one of them out.")
-    return run_show(args)
+    with holding(args.output):
+        return run_learn(args, is_small=is_default) if learns else run_show(args)
 
 
 DEMO = Command(

@@ -29,6 +29,7 @@ from ...saliency import (
     synthetic_images,
     validation_loader,
 )
+from ...saliency.data import with_rules
 from ...training import Callback, ThresholdError, TrainingError, TrainingResult
 from .._command import CommandError, spelling
 from .._model import create_model, input_size
@@ -110,7 +111,7 @@ def _take_pairs(args: argparse.Namespace) -> Split:
         tell(f"drawing {plural(args.images, 'picture')} with masks")
         pairs = _made_up(args.output / "data", args.images, args.seed)
     else:
-        pairs = _own(args.data)
+        pairs = _own(args)
     if len(pairs) < _FEWEST:
         raise CommandError(f"--data {args.data}: {plural(len(pairs), 'pair')} found, at least {_FEWEST} are needed.")
     if len(pairs) > args.images:
@@ -118,9 +119,10 @@ def _take_pairs(args: argparse.Namespace) -> Split:
     return split_pairs(pairs, max(1, round(_VALIDATION * len(pairs))), seed=args.seed)
 
 
-def _own(folder: Path) -> tuple[ImagePair, ...]:
+def _own(args: argparse.Namespace) -> tuple[ImagePair, ...]:
+    folder: Path = args.data
     try:
-        found = find_pairs(folder)
+        found, findings = with_rules(find_pairs(folder), args.foreground)
     except DataSetError as error:
         raise CommandError(
             f"--data {error}", "  to show maps of photographs without masks, add --no-learn or name weights."
@@ -131,6 +133,8 @@ def _own(folder: Path) -> tuple[ImagePair, ...]:
             usable = validation_loader(found, workers=0)
     except DataSetError as error:
         raise CommandError(f"--data {folder}: {error}") from error
+    for finding in findings:
+        say(f"goctconv: {finding.text(spelling(args))}")
     for name, reason in usable.skipped.items():
         say(f"goctconv: {name} is left out: {reason}")
     alone = len(found.lone_images) + len(found.lone_masks) + len(found.missing)

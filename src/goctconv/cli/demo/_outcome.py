@@ -40,8 +40,8 @@ class Baselines(NamedTuple):
 def measure_baselines(training: SaliencyLoader, validation: SaliencyLoader) -> Baselines:
     """Return the errors of one map for all pictures: medians, which minimise the absolute error."""
     masks, learned_from = (torch.cat([batch.masks for batch in loader]) for loader in (validation, training))
-    median = learned_from.median(dim=0, keepdim=True).values
-    maps = (masks.median().expand_as(masks), median.expand_as(masks))
+    median = learned_from.nanmedian(dim=0, keepdim=True).values.nan_to_num(0.0)
+    maps = (masks.nanmedian().expand_as(masks), median.expand_as(masks))
     return Baselines(*(_scores([(found, masks)], "mae")["mae"] for found in maps))
 
 
@@ -54,7 +54,7 @@ def scores_of(model: nn.Module, loader: SaliencyLoader) -> dict[str, float]:
 def _scores(pairs: Iterable[tuple[Tensor, Tensor]], *names: str) -> dict[str, float]:
     metrics = SaliencyMetrics(metrics=names)
     for maps, masks in pairs:
-        metrics.update(maps, masks)
+        metrics.update(maps, masks.nan_to_num(0.0), masks.isnan())
     return metrics.compute().scores()
 
 

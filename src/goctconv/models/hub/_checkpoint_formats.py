@@ -12,12 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..._limits import FileSizeError, check_safetensors
 from ._errors import CheckpointError
 from ._pdparams import read_pdparams
+from ._pickles import RefusedNamesError, check_torch_file
 
 StateDict: TypeAlias = dict[str, Tensor]
 
 _ENVELOPES = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's order: averaged weights first
+_CURE = "save the state dict alone, as torch.save does, and load that"
 _WRAPPERS = ("_orig_mod.", "module.")
 
 
@@ -48,31 +51,32 @@ def read_checkpoint(file: str | os.PathLike[str]) -> StateDict:
     return {_unwrapped(str(name)): value for name, value in content.items()}
 
 
-def _load(path: Path) -> Any:
+def check_checkpoint(path: Path) -> None:
+    """Refuse a file that would take much more memory than it has bytes, or that asks for code; nothing is loaded."""
+    _load(path, check_only=True)
+
+
+def _load(path: Path, *, check_only: bool = False) -> Any:
     with path.open("rb") as stream:
         start = stream.read(9)
     if not start:
         raise CheckpointError(path, "is empty (0 bytes): it was not saved whole")
     try:
         if start[8:] == b"{":  # safetensors, whatever its name: the length of the header, then the header
-            return safetensors.torch.load_file(path)
+            check_safetensors(path)
+            return None if check_only else safetensors.torch.load_file(path)
         with path.open("rb") as stream:  # by its name, torch.load would take it for another format
-            return torch.load(stream, map_location="cpu", weights_only=True)
+            check_torch_file(stream)
+            stream.seek(0)
+            return None if check_only else torch.load(stream, map_location="cpu", weights_only=True)
+    except FileSizeError as error:
+        raise CheckpointError(path, f"is refused: {error}", _CURE) from error
     except pickle.UnpicklingError as error:
-        problem = f"is not a file of plain tensors{_code_in(path)}: it is damaged, or holds pickled code"
-        cure = "save the state dict alone and load that"
-        raise CheckpointError(path, f"{problem}, which is never run", cure) from error
+        asked = f" (it asks for {error})" if isinstance(error, RefusedNamesError) else ""
+        problem = f"is not a file of plain tensors{asked}: it is damaged, or holds pickled code"
+        raise CheckpointError(path, f"{problem}, which is never run", _CURE) from error
     except Exception as error:  # on damaged data the unpickler raises anything
         raise CheckpointError(path, "is no file of torch.save or safetensors, or a truncated one") from error
-
-
-def _code_in(path: Path) -> str:
-    """Return what a checkpoint would have run, for the error."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # noqa: BLE001  # the file is damaged: there is no more to say
-        return ""
-    return f" (it asks for {', '.join(names)})" if names else ""
 
 
 def _unwrapped(name: str) -> str:

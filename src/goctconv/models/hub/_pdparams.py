@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
+import io
 import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..._limits import FileSizeError
 from ._errors import CheckpointError
+from ._pickles import BoundedUnpickler, RefusedNamesError, check_operations
 
+_CURE = "save the state dict alone with paddle.save and load that"
 _NAMES = "StructuredToParameterName@@"  # PaddlePaddle's table of internal names, in the dict beside the arrays
 _NUMBERS = r"b1|[iu][1248]|f[248]|c8|c16"  # numpy's names of what torch has too
 
@@ -29,9 +31,16 @@ def read_pdparams(path: Path) -> dict[str, Tensor]:
     """
     try:
         with path.open("rb") as stream:
-            content = _ArrayUnpickler(stream, path).load()
-    except CheckpointError:
-        raise
+            size = stream.seek(0, io.SEEK_END)
+            stream.seek(0)
+            check_operations(stream, size)
+            stream.seek(0)
+            content = _ArrayUnpickler(stream, 2 * size).load()  # old protocols keep bytes as text first
+    except FileSizeError as error:
+        raise CheckpointError(path, f"is refused: {error}", _CURE) from error
+    except RefusedNamesError as error:
+        problem = f"is not a file of plain arrays: it asks for {error}, which is never run here"
+        raise CheckpointError(path, problem, _CURE) from error
     except Exception as error:  # on damaged data the unpickler raises anything
         raise CheckpointError(path, f"is no file of paddle.save, or a truncated one ({error})") from error
     if not isinstance(content, Mapping):
@@ -69,11 +78,13 @@ class _Type:
 class _Array:
     """An array in the making. numpy's own takes bytes for objects, at addresses that the file chooses."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, take: Callable[[int], None], *_: Any) -> None:
         self.content: np.ndarray[Any, Any] | None = None
+        self._take = take
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, is_fortran, data = state
+        self._take(len(data))
         self.content = _numbers(kind, data).reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -88,54 +99,25 @@ def _scalar(kind: Any, data: Any) -> Any:
     return _numbers(kind, data, 1)[0]
 
 
-def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    """Return an array as pickle's protocol 5 keeps it."""
-    array = _Array()
-    array.__setstate__((1, shape, kind, order == "F", data))
-    return array
-
-
-def _latin1(text: Any, encoding: Any = "latin1") -> bytes:
-    """Return the bytes that old protocols of pickle keep as text."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}, expected 'latin1'")
-    return codecs.encode(text, "latin1")
-
-
-_BUILTINS = ("builtins", "__builtin__")  # of Python 3, and as protocols up to 2 write them
-_ALLOWED: dict[str, Callable[..., Any]] = {
-    "numpy.dtype": _Type,
-    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
-    **{f"numpy.{core}.numeric._frombuffer": _from_buffer for core in ("core", "_core")},
-    **{f"{builtins}.{kind.__name__}": kind for builtins in _BUILTINS for kind in (dict, list, tuple, set, bytes)},
-    "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": _latin1,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
+class _ArrayUnpickler(BoundedUnpickler):
     """An unpickler that knows arrays and containers, and refuses everything else by its name."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        super().__init__(stream)
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what the file asks for, if it is one of the few things that are data."""
-        asked = f"{module}.{name}"
-        if asked == "numpy.ndarray":
-            return asked  # the class of an array, which tells nothing here and cannot be called
-        found = _ALLOWED.get(asked)
-        if found is None:
-            self._refuse(asked)
+    def __init__(self, stream: BinaryIO, room: int) -> None:
+        super().__init__(stream, room)
         # A file may set attributes of what it is given: of one that goes away, never of ours.
-        return found if found.__module__ != __name__ else functools.partial(found)
+        self.known |= {
+            "numpy.ndarray": "numpy.ndarray",  # the class of an array, which tells nothing here and cannot be called
+            "numpy.dtype": functools.partial(_Type),
+            **{f"numpy.{core}.multiarray._reconstruct": self._array for core in ("core", "_core")},
+            **{f"numpy.{core}.multiarray.scalar": functools.partial(_scalar) for core in ("core", "_core")},
+            **{f"numpy.{core}.numeric._frombuffer": self._from_buffer for core in ("core", "_core")},
+        }
 
-    def persistent_load(self, pid: Any) -> NoReturn:
-        """Refuse a reference to something outside of the file."""
-        self._refuse(f"the outside object {pid!r}")
+    def _array(self, *_: Any) -> _Array:
+        return _Array(self.take)
 
-    def _refuse(self, what: str) -> NoReturn:
-        problem = f"is not a file of plain arrays: it asks for {what}, which is never run here"
-        raise CheckpointError(self._path, problem, "save the state dict alone with paddle.save and load that")
+    def _from_buffer(self, data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+        """Return an array as pickle's protocol 5 keeps it."""
+        array = _Array(self.take)
+        array.__setstate__((1, shape, kind, order == "F", data))
+        return array

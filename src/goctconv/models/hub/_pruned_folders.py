@@ -16,9 +16,9 @@ from ...pruning import PruningError, PruningPlan, PruningResult, load_plan
 from ._checkpoint_formats import load_strictly, read_checkpoint, shapes_of
 from ._hub_model import CONFIG, MODULES, WEIGHTS, HubModel, holds_its_widths, write_config, write_weights
 from ._registry import without_values
+from ._saved_folders import LOCAL, check_saved, read_config
 
 PLAN = "plan.json"
-_LOCAL = "local-dir:"
 _WITHOUT_ARGUMENTS = (("csf", "backbone."), ("scfnet", ""))  # models, and where their layers without widths begin
 _BY_HAND = "save plan.save(FILE) and its state dict, and apply load_plan(FILE) to a fresh model before loading that"
 _CURES = (
@@ -115,9 +115,10 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
     for name in (CONFIG, WEIGHTS, PLAN):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: it was not written by save_pruned")
-    if planned_folder(f"{_LOCAL}{folder}"):
+    check_saved(f"{LOCAL}{folder}")
+    if planned_folder(f"{LOCAL}{folder}"):
         return create_planned(folder)
-    model = cast("HubModel", timm.create_model(f"{_LOCAL}{folder}"))
+    model = cast("HubModel", timm.create_model(f"{LOCAL}{folder}"))
     load_strictly(model, read_checkpoint(folder / WEIGHTS), str(folder / WEIGHTS))
     model.weights_license = model.pretrained_cfg.get("license")
     return model
@@ -125,10 +126,10 @@ def load_pruned(directory: str | os.PathLike[str]) -> nn.Module:
 
 def planned_folder(name: str) -> Path | None:
     """Return the folder of a name "local-dir:FOLDER" if a plan in it has the widths, and no argument of the network."""
-    folder = Path(name.removeprefix(_LOCAL))
-    if not name.startswith(_LOCAL) or not all((folder / file).is_file() for file in (CONFIG, PLAN)):
+    folder = Path(name.removeprefix(LOCAL))
+    if not name.startswith(LOCAL) or not all((folder / file).is_file() for file in (CONFIG, PLAN)):
         return None
-    architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architecture", "")
+    architecture = read_config(folder)["architecture"]
     if not timm.models.is_model_in_modules(architecture, MODULES):
         return folder
     # No argument holds the widths of a backbone, nor those of an SCFNet's head.
@@ -153,7 +154,7 @@ def create_planned(folder: Path, weights: str | os.PathLike[str] | None = None, 
         problem = f"does not suit {folder}, which holds a pruned network, whose plan is for the whole of it"
         cure = "leave it out and take its forward_intermediates"
         raise ArgumentError("features_only", True, problem=problem, cure=cure)
-    model = load_plan(folder / PLAN).apply(timm.create_model(f"{_LOCAL}{folder}", **kwargs), inplace=True)
+    model = load_plan(folder / PLAN).apply(timm.create_model(f"{LOCAL}{folder}", **kwargs), inplace=True)
     file = folder / WEIGHTS if weights is None else Path(weights)
     load_strictly(model, read_checkpoint(file), str(file))
     if isinstance(model, HubModel) and weights is None:
@@ -189,7 +190,7 @@ def _is_plain(value: object) -> bool:
 
 def _check_fit(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     """Check that what ``config.json`` in a folder makes, cut as the plan says, is of the model's shape."""
-    fresh = without_values(lambda: timm.create_model(f"{_LOCAL}{folder}"))
+    fresh = without_values(lambda: timm.create_model(f"{LOCAL}{folder}"))
     whole, own, name = shapes_of(fresh), shapes_of(model), type(model).__name__
     if holds_its_widths(model):
         _compare(own, whole, f"what the widths of this {name} make", _CURES)

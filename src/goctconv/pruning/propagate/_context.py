@@ -19,13 +19,13 @@ from ._facts import Blocks, Consumer, Cut, Facts, Follow, Loss
 from ._means import Means
 from ._shadows import (
     FROZEN,
+    NO_LABELS,
     NONE,
     YES,
     NotUnderstood,
     Shadow,
     Shadows,
     aligned,
-    along,
     changes,
     compressed,
     labels_where,
@@ -148,9 +148,8 @@ class Propagation(Observer):
             given = args[0] if args and isinstance(args[0], tuple | list) else args[:1]
             with without_function_modes(), untraced():
                 shadows = [self.shadows.find(tensor) for tensor in given if isinstance(tensor, Tensor)]
-                labels = [None if shadow is None else along(shadow.labels, 1) for shadow in shadows]
-            empty = torch.zeros(0, dtype=torch.int32)
-            self.facts.inputs.setdefault(path, []).append([empty if its is None else its for its in labels])
+                labels = [None if shadow is None else shadow.row_along(1) for shadow in shadows]
+            self.facts.inputs.setdefault(path, []).append([NO_LABELS if its is None else its for its in labels])
         self._note_accounting()
 
     def leave(self, *_: Any) -> None:
@@ -244,7 +243,7 @@ class Propagation(Observer):
         shadows = made if isinstance(made, list) else [made]
         results = operation.results
         if len(shadows) > len(results) or any(
-            shadow.labels.shape != result.shape for shadow, result in zip(shadows, results, strict=False)
+            tuple(shadow.shape) != tuple(result.shape) for shadow, result in zip(shadows, results, strict=False)
         ):
             return False
         for shadow, result in zip(shadows, results, strict=False):
@@ -286,7 +285,7 @@ class Propagation(Observer):
         shadow = self.known.get(id(tensor))
         if shadow is None:
             return self.stored.name_of(tensor) is not None
-        return bool(compressed(shadow.constant).all())
+        return bool(compressed(shadow.constant).numpy().all())
 
     def input(self, operation: Operation) -> Shadow:
         """Return the shadow of the first argument."""
@@ -301,11 +300,11 @@ class Propagation(Observer):
 
     def channels(self, shadow: Shadow, dimension: int) -> Tensor:
         """Return the labels along a dimension; those of one place in it, at several in others, go together."""
-        labels = along(shadow.labels, dimension)
+        labels = shadow.row_along(dimension)
         if labels is not None:
             return labels
         dimension %= shadow.labels.dim()
-        if dimension not in changes(shadow.labels):
+        if dimension not in shadow.changing:
             raise NotUnderstood
         first = shadow.labels
         for other in changes(first):
@@ -409,6 +408,8 @@ class Propagation(Observer):
 
     def _note_followers(self, operation: Operation) -> None:
         for tensor in self._inputs:
+            if self.stored.is_own(tensor):
+                continue
             reference, consumer = self._outputs.get(tensor) or (lambda: None, None)
             if consumer is None or reference() is None:
                 continue
@@ -446,6 +447,10 @@ class Propagation(Observer):
     def _note_losses(self, operation: Operation, made: list[Shadow]) -> None:
         """Note channels that were constants before an operation, and are none after it."""
         known = [shadow for shadow in self.known.values() if shadow is not None]
+        if len(made) == 1 and made[0] in known:  # of no Shadow is it asked what it equals
+            return
+        if not any(shadow.has_constants for shadow in known):
+            return
         if len(made) == 1 and any(made[0].constant is shadow.constant for shadow in known):
             return
         given = [found for shadow in known if (found := labels_where(shadow, constant=True)) is not None]
@@ -453,7 +458,10 @@ class Propagation(Observer):
             return
         live = [found for shadow in made if (found := labels_where(shadow, constant=False)) is not None]
         if live:
-            lost = np.intersect1d(np.concatenate(given), np.concatenate(live))
+            is_live = np.zeros(self.facts.count, dtype=bool)
+            is_live[np.concatenate(live)] = True
+            before = np.concatenate(given)
+            lost = np.unique(before[is_live[before]])
             if len(lost):
                 self.facts.losses.append(Loss(lost, operation.name, operation.path))
 
@@ -477,6 +485,6 @@ class Propagation(Observer):
     def channels_of(self, tensor: Tensor, dimension: int) -> Tensor | None:
         """Return the labels of channels along a dimension; None if there are none."""
         shadow = self.shadows.find(tensor)
-        if shadow is None or tensor.shape[dimension] < 2 or not shadow.labels.stride(dimension):
+        if shadow is None or dimension not in shadow.changing:
             return None
         return rows_along(shadow.labels, dimension)[0]

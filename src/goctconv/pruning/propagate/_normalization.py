@@ -33,7 +33,7 @@ def batch_norm(t: Propagation, op: Operation) -> Shadow:
         t.bind(name, 0, labels)
         t.facts.count_use(name)
         if key == "weight":
-            constant = constant | op.arguments[key].eq(0).cpu()
+            constant = constant | (op.arguments[key] == 0).cpu()
             t.facts.norms.setdefault(name.rpartition(".")[0], Norm(labels, constant))
     result = op.result[0] if isinstance(op.result, tuple | list) else op.result
     return by_dimension(result.shape, 1, labels, constant)

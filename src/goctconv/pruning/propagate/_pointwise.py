@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...graph import Operation, is_random
 from ._context import Propagation, rule
-from ._shadows import FIRST, NotUnderstood, Shadow, aligned, changes, compressed, tidy
+from ._shadows import FIRST, NotUnderstood, Shadow, aligned, by_dimension, changes, compressed, tidy
 from ._values import only_where, tensors_in
 
 _PRODUCTS = {"mul", "multiply"}
@@ -53,10 +54,13 @@ def _combined(t: Propagation, op: Operation) -> Shadow:
         if (tensor.dim() and tensor.numel() > 1) or t.known.get(id(tensor)) is not None
     ]
     shape = op.result.shape
-    if len(operands) == 1 and operands[0][1].labels.shape == shape:
+    if len(operands) == 1 and tuple(operands[0][1].shape) == tuple(shape):
         return operands[0][1].without_constants() if is_random(op.func) else operands[0][1]
     if not operands:
         raise NotUnderstood
+    by_row = _combined_rows(t, op, operands)
+    if by_row is not None:
+        return by_row
     base = _base(op.result, operands)
     _unite(t, op, operands, base)
     constant, zero = torch.ones((), dtype=torch.bool), torch.zeros((), dtype=torch.bool)
@@ -67,6 +71,30 @@ def _combined(t: Propagation, op: Operation) -> Shadow:
         if is_factor and flags.any():
             zero = zero | compressed(only_where(operand, shadow, 0).constant.expand(shape))
     return Shadow(base.expand(shape), tidy(constant | zero).expand(shape))
+
+
+def _combined_rows(t: Propagation, op: Operation, operands: list[tuple[Tensor, Shadow]]) -> Shadow | None:
+    """Do what `_combined` does where all operands change along one dimension, the same one; None elsewhere."""
+    shape = op.result.shape
+    first = operands[0][1]
+    dimension = first.dimension
+    if dimension is None or shape[dimension] < 2:
+        return None
+    if any(its.dimension != dimension or its.changing != [dimension] for _, its in operands):
+        return None
+    if any(len(its.shape) != len(shape) or its.shape[dimension] != shape[dimension] for _, its in operands):
+        return None
+    rows = [its.channels_along(dimension) for _, its in operands]
+    for row in rows[1:]:
+        if row is not rows[0]:
+            t.facts.unite(rows[0], row, t.reason("joined", op))
+    flags = [its.flags_along(dimension).numpy() for _, its in operands]
+    constant = np.logical_and.reduce(flags)
+    for (operand, its), own in zip(operands, flags, strict=True):
+        is_factor = op.name in _PRODUCTS or (op.name in _QUOTIENTS and operand is op.args[0])
+        if is_factor and own.any():
+            constant = constant | only_where(operand, its, 0).flags_along(dimension).numpy()
+    return by_dimension(shape, dimension, rows[0], torch.from_numpy(constant) if constant.any() else None)
 
 
 def _base(result: Tensor, operands: list[tuple[Tensor, Shadow]]) -> Tensor:

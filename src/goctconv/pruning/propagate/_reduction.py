@@ -27,6 +27,8 @@ from ._values import agreeing, only_where
 
 def _spatial(shadow: Shadow, result: Tensor, dimensions: list[int]) -> Shadow:
     """Return the shadow of a result with other sizes along some dimensions."""
+    if shadow.dimension not in dimensions and (resized := shadow.resized(result.shape)) is not None:
+        return resized
     labels, constant = shadow.labels, tidy(shadow.constant)
     if set(changes(labels)) & set(dimensions) or set(changes(constant)) & set(dimensions):
         raise NotUnderstood

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,43 +18,104 @@ FROZEN = 1
 FIRST = 2
 NO = torch.tensor(False)
 YES = torch.tensor(True)
+NO_LABELS = torch.zeros(0, dtype=torch.int32)
 
 
 class NotUnderstood(Exception):  # noqa: N818  # no error: what it costs is that channels stay
     """An operation has a form that its rule does not handle: the channels that enter it must stay."""
 
 
-@dataclass(slots=True, eq=False)
 class Shadow:
     """Labels (int32) and flags (bool) in the shape of a tensor; stride 0 along dimensions in which nothing changes.
 
+    Most change along one dimension alone. Those are held as a row, and spread out when they are asked for.
+
     Attributes:
-        labels: The channel of every element.
-        constant: Whether every element is a constant.
+        shape: Of the tensor.
+        dimension: The one that labels and flags change along at most, where that is known.
         sizes: The shape with its sources, once it was asked for; see `goctconv.pruning.propagate._sizes`.
     """
 
-    labels: Tensor
-    constant: Tensor
-    sizes: torch.Size | None = None
+    __slots__ = ("_constant", "_flags", "_labels", "_row", "dimension", "shape", "sizes")
+
+    def __init__(
+        self, labels: Tensor, constant: Tensor | None, shape: Sequence[int] | None = None, dimension: int | None = None
+    ) -> None:
+        is_row = dimension is not None  # what is given is labels and flags along it, and no flags are no constants
+        self.shape: Sequence[int] = labels.shape if shape is None else shape
+        self.dimension = dimension
+        self.sizes: torch.Size | None = None
+        self._row: Tensor | None = labels if is_row else None
+        self._flags: Tensor | None = constant if is_row else None
+        self._labels: Tensor | None = None if is_row else labels
+        self._constant: Tensor | None = None if is_row else constant
+
+    @property
+    def labels(self) -> Tensor:
+        """The channel of every element."""
+        if self._labels is None:
+            self._labels = self._spread(self._row)
+        return self._labels
+
+    @property
+    def constant(self) -> Tensor:
+        """Whether every element is a constant."""
+        if self._constant is None:
+            self._constant = self._spread(self._flags)
+        return self._constant
+
+    def _spread(self, row: Tensor | None) -> Tensor:
+        if row is None or self.dimension is None:
+            return NO.expand(tuple(self.shape))
+        view = [1] * len(self.shape)
+        view[self.dimension] = -1
+        return row.view(view).expand(tuple(self.shape))
+
+    @property
+    def changing(self) -> list[int]:
+        """The dimensions along which the labels change."""
+        if self.dimension is None or self._row is None:
+            return changes(self.labels)
+        return [self.dimension] if self.shape[self.dimension] > 1 and self._row.stride(0) else []
+
+    @property
+    def has_constants(self) -> bool:
+        """Whether any element is a constant."""
+        if self.dimension is None:
+            return bool(compressed(self.constant).numpy().any())
+        return self._flags is not None and bool(self._flags.numpy().any())
 
     def flags_along(self, dimension: int) -> Tensor:
         """Return which places along a dimension are constants as a whole."""
+        if dimension == self.dimension:
+            return NO.expand(self.shape[dimension]) if self._flags is None else self._flags
         found = along(self.constant, dimension)
         if found is None:
             found = rows_along(tidy(self.constant), dimension).all(0)
         return found
 
+    def row_along(self, dimension: int) -> Tensor | None:
+        """Return the labels along a dimension; None if they change along another one too."""
+        return self._row if dimension == self.dimension else along(self.labels, dimension)
+
     def channels_along(self, dimension: int) -> Tensor:
         """Return the labels along a dimension, which must be the only one in which they change."""
-        labels = along(self.labels, dimension)
+        labels = self.row_along(dimension)
         if labels is None:
             raise NotUnderstood
         return labels
 
     def without_constants(self, shape: Sequence[int] | None = None) -> Shadow:
         """Return the shadow with no constant."""
-        return Shadow(self.labels, NO.expand(self.labels.shape if shape is None else tuple(shape)))
+        if self.dimension is not None and self._row is not None and shape is None:
+            return Shadow(self._row, None, self.shape, self.dimension)
+        return Shadow(self.labels, NO.expand(tuple(self.shape if shape is None else shape)))
+
+    def resized(self, shape: Sequence[int]) -> Shadow | None:
+        """Return the shadow with other sizes along dimensions in which nothing is known to change."""
+        if self.dimension is None or self._row is None or shape[self.dimension] != self.shape[self.dimension]:
+            return None
+        return Shadow(self._row, self._flags, shape, self.dimension)
 
 
 def uniform(shape: Sequence[int], label: int, *, constant: bool = False) -> Shadow:
@@ -65,10 +125,7 @@ def uniform(shape: Sequence[int], label: int, *, constant: bool = False) -> Shad
 
 def by_dimension(shape: Sequence[int], dimension: int, labels: Tensor, constant: Tensor | None = None) -> Shadow:
     """Return a shadow that changes along one dimension only; without constants if none are given."""
-    view = [1] * len(shape)
-    view[dimension] = -1
-    flags = NO if constant is None else constant.view(view)
-    return Shadow(labels.view(view).expand(shape), flags.expand(shape))
+    return Shadow(labels, constant, shape, dimension % len(shape))
 
 
 def changes(tensor: Tensor) -> list[int]:
@@ -145,12 +202,13 @@ def aligned(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def labels_where(shadow: Shadow, *, constant: bool) -> NDArray[np.int32] | None:
     """Return the labels of the channels that are constant, or are not; None if there are none."""
-    flags = compressed(shadow.constant).numpy()
+    is_row = shadow.dimension is not None
+    flags = (shadow.flags_along(shadow.dimension or 0) if is_row else compressed(shadow.constant)).numpy()
     if not constant:
         flags = ~flags
     if not flags.any():
         return None
-    labels = compressed(shadow.labels).numpy()
+    labels = (shadow.channels_along(shadow.dimension or 0) if is_row else compressed(shadow.labels)).numpy()
     if flags.size > 1:
         labels, flags = np.broadcast_arrays(labels, flags)
         labels = labels[flags]
@@ -193,7 +251,7 @@ class Shadows:
         shadows, own = self._of.get(tensor) or {}, geometry_of(tensor)
         made = shadows.get(own)
         for place, shadow in shadows.items():
-            if place != own and compressed(shadow.constant).any():
+            if place != own and shadow.has_constants:
                 if made is None or place.dtype != own.dtype or not tensor.numel():
                     shadows[place] = shadow.without_constants()
                     continue

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..._torch import untraced
-from ._shadows import Shadow, changes, rows_along
+from ._shadows import Shadow, rows_along
 
 
 @dataclass
@@ -213,8 +213,10 @@ class SizeSources(TorchFunctionMode):
         if shadow.sizes is None:
             with untraced():
                 sizes: list[int] = list(tensor.shape)
-                for dimension in changes(shadow.labels):
-                    labels = rows_along(shadow.labels, dimension)[0]
+                for dimension in shadow.changing:
+                    labels = shadow.row_along(dimension)
+                    if labels is None:
+                        labels = rows_along(shadow.labels, dimension)[0]
                     source = Source("", "", sizes[dimension], channels=labels, uses=self.uses)
                     sizes[dimension] = sourced(sizes[dimension], source)
                 shadow.sizes = torch.Size(sizes)

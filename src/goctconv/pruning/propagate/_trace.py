@@ -133,7 +133,7 @@ def _run(model: nn.Module, call: Call, facts: Facts) -> tuple[Propagation, Any]:
         seed_generators(0, tensors_in((own.args, own.keywords)))
         for tensor in tensors_in((own.args, own.keywords)):
             t.shadows.set(tensor, uniform(tensor.shape, FROZEN))
-        with sourced_attributes(modules, t.sources.uses), recording(model, t) as t.tracer, t.sources:
+        with sourced_attributes(modules, t.sources.uses), recording(model, t, modules=modules) as t.tracer, t.sources:
             output = own.run(model)
         for tensor in tensors_of(output):
             t.note_output(tensor)

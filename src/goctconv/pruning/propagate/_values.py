@@ -6,12 +6,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..._torch import buffers_of, parameters_of, storage_key
 from ...graph import StorageMap
-from ._shadows import Shadow, changes, compressed, tidy
+from ._shadows import Shadow, by_dimension, changes, compressed, tidy
 
 _AGREEMENT = {torch.float64: 1e-11}
 """By how much the values of a constant may differ from place to place, by dtype; 1e-5 for the others."""
@@ -31,6 +33,7 @@ class Stored:
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         self._stored: dict[tuple[int, int], tuple[str, Tensor]] = {}
+        self._names: dict[int, str] = {}
         self._scaled: dict[int, tuple[Callable[[], Tensor | None], str, float]] = {}
         self.casts: set[torch.dtype] = set()
         self._cast: dict[int, tuple[Callable[[], Tensor | None], str]] = {}
@@ -40,10 +43,15 @@ class Stored:
         for path, store in stores:
             for name, tensor in store.items():
                 if tensor is not None and tensor.numel():
-                    self._stored.setdefault(_place(tensor), (f"{path}.{name}" if path else name, tensor))
+                    known = self._stored.setdefault(_place(tensor), (f"{path}.{name}" if path else name, tensor))
+                    if known[1] is tensor:
+                        self._names[id(tensor)] = known[0]
 
     def name_of(self, tensor: Tensor) -> str | None:
         """Return the name of the parameter or buffer that a tensor is as a whole; None if it is none."""
+        known = self._names.get(id(tensor))
+        if known is not None:
+            return known
         if tensor.layout != torch.strided or not tensor.numel():
             return None
         name, stored = self._stored.get(_place(tensor), ("", None))
@@ -51,6 +59,10 @@ class Stored:
             return name
         reference, name = self._cast.get(storage_key(tensor), (lambda: None, ""))
         return name if reference() is tensor else None
+
+    def is_own(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter or buffer itself, and no other one in its memory."""
+        return id(tensor) in self._names
 
     def weight_of(self, weight: Tensor) -> tuple[str, float] | None:
         """Return the name of the parameter that a weight is, and the number that it was multiplied by."""
@@ -108,7 +120,7 @@ class Taints:
     def add(self, source: Tensor, shadow: Shadow, result: Tensor, dimension: int = 1) -> None:
         """Note that the constants of a tensor became dependent on the place, all in the same way."""
         found = self.find(source)
-        if found is None and len(changes(shadow.labels)) == 1 and source.dim() > dimension:
+        if found is None and len(shadow.changing) == 1 and source.dim() > dimension:
             found = constants_of(source, shadow, dimension)
         if found is not None and found.constant.any():
             self._of.set(result, (weakref.ref(result), found))
@@ -120,27 +132,40 @@ class Taints:
 
 def constants_of(source: Tensor, shadow: Shadow, dimension: int) -> Constants:
     """Return which channels are constants, and their values, which must be the same everywhere."""
-    values = torch.zeros(source.shape[dimension], dtype=torch.float64)
-    constant = shadow.flags_along(dimension)
-    if not constant.any():
-        return Constants(torch.zeros(len(values), dtype=torch.bool), values)
-    chosen = constant.nonzero()[:, 0]
-    rows = source.movedim(dimension, 0)[chosen.to(source.device)].reshape(len(chosen), -1)
-    middle = rows[:, 0].double().cpu()
-    low, high = (bound.double().cpu() for bound in rows.aminmax(dim=1))
-    agree = high - low <= _AGREEMENT.get(source.dtype, 1e-5) * middle.abs()
-    constant = constant.clone()
-    constant[chosen] = agree
-    values[chosen] = torch.where(agree, middle, torch.zeros_like(middle))
-    return Constants(constant, values)
+    size = source.shape[dimension]
+    constant, values = np.zeros(size, dtype=bool), np.zeros(size)
+    chosen = np.flatnonzero(shadow.flags_along(dimension).numpy())
+    if len(chosen):
+        rows = _rows(source, dimension, chosen)
+        middle = rows[:, 0].double().cpu().numpy()
+        bounds = rows.amin(1), rows.amax(1)  # aminmax is ten times as slow
+        low, high = (bound.double().cpu().numpy() for bound in bounds)
+        agree = high - low <= _AGREEMENT.get(source.dtype, 1e-5) * np.abs(middle)
+        constant[chosen] = agree
+        values[chosen] = np.where(agree, middle, 0)
+    return Constants(torch.from_numpy(constant), torch.from_numpy(values))
+
+
+def _rows(source: Tensor, dimension: int, chosen: NDArray[np.int64]) -> Tensor:
+    """Return what lies at some places along a dimension, a row for each."""
+    index = torch.from_numpy(chosen)
+    found = source.index_select(dimension, index if source.is_cpu else index.to(source.device))
+    return (found if not dimension else found.movedim(dimension, 0)).reshape(len(chosen), -1)
+
+
+def _are(rows: Tensor, value: float) -> Tensor:
+    """Return which rows are a value everywhere."""
+    if rows.is_complex():
+        return (rows == value).all(1)
+    return (rows.amin(1) == value) & (rows.amax(1) == value)
 
 
 def agreeing(source: Tensor, shadow: Shadow) -> Shadow:
     """Return a shadow with those constants only that are the same in all places of a channel."""
-    flags = tidy(shadow.constant)
-    if not compressed(flags).any():
+    if not shadow.has_constants:
         return shadow
-    changing = changes(shadow.labels)
+    flags = tidy(shadow.constant)
+    changing = shadow.changing
     places = [d for d in range(source.dim()) if d not in changing]
     if source.is_complex():
         return shadow.without_constants()
@@ -158,17 +183,22 @@ def only_where(source: Tensor, shadow: Shadow, value: float) -> Shadow:
     """Return a shadow with those constants only that have a value."""
     if not source.dim():
         return Shadow(shadow.labels, shadow.constant & (source == value).cpu())
-    flags = tidy(shadow.constant)
-    if not compressed(flags).any():
+    if not shadow.has_constants:
         return shadow
+    if shadow.dimension is not None:
+        chosen = np.flatnonzero(shadow.flags_along(shadow.dimension).numpy())
+        found = np.zeros(source.shape[shadow.dimension], dtype=bool)
+        found[chosen] = _are(_rows(source, shadow.dimension, chosen), value).cpu().numpy()
+        labels = shadow.channels_along(shadow.dimension)
+        return by_dimension(shadow.shape, shadow.dimension, labels, torch.from_numpy(found))
+    flags = tidy(shadow.constant)
     changing = changes(flags)
     if len(changing) > 1:
         return Shadow(shadow.labels, tidy(flags & (source == value).cpu()))
     dimension = changing[0] if changing else 0
-    chosen = compressed(flags).reshape(-1).nonzero()[:, 0] if changing else torch.arange(source.shape[0])
-    rows = source.movedim(dimension, 0)[chosen.to(source.device)].reshape(len(chosen), -1)
+    chosen = np.flatnonzero(compressed(flags).reshape(-1).numpy()) if changing else np.arange(source.shape[0])
     equal = torch.zeros(source.shape[dimension], dtype=torch.bool)
-    equal[chosen] = (rows == value).all(1).cpu()
+    equal[chosen] = _are(_rows(source, dimension, chosen), value).cpu()
     if not changing:
         equal = equal.all().expand(source.shape[dimension])
     view = [1] * source.dim()

@@ -9,7 +9,7 @@ from ...graph import Operation
 from .._reasons import Reason
 from ._context import Propagation, rule
 from ._facts import Blocks
-from ._shadows import NotUnderstood, Shadow, changes, compressed, joined, reshaped, rows_along, tidy
+from ._shadows import NotUnderstood, Shadow, by_dimension, changes, compressed, joined, reshaped, rows_along, tidy
 from ._sizes import Source
 from ._values import tensors_in
 
@@ -59,6 +59,10 @@ def concatenation(t: Propagation, op: Operation) -> Shadow:
     """Tensors one after the other, or one above the other."""
     shadows = [t.shadow_of(tensor) for tensor in op.args[0]]
     dimension = op.keywords.get("dim", op.args[1] if len(op.args) > 1 else 0)
+    along = dimension % len(op.result.shape)
+    if op.name != "stack" and all(shadow.dimension == along for shadow in shadows):
+        row = torch.cat([shadow.channels_along(along) for shadow in shadows])
+        return by_dimension(op.result.shape, along, row, torch.cat([shadow.flags_along(along) for shadow in shadows]))
     labels, constant = [shadow.labels for shadow in shadows], [shadow.constant for shadow in shadows]
     if op.name == "stack":
         labels, constant = ([part.unsqueeze(dimension) for part in parts] for parts in (labels, constant))

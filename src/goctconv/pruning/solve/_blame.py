@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,11 +25,6 @@ class Blame:
 
     def __init__(self, facts: Facts, groups: NDArray[np.int64]) -> None:
         self._facts, self._groups = facts, groups
-        self._live = self._live_layers()
-        self._losses: dict[int, list[tuple[int, Loss]]] = {}
-        for index, loss in enumerate(facts.losses):
-            for found in np.unique(groups[loss.labels]).tolist():
-                self._losses.setdefault(found, []).append((index, loss))
 
     def of(self, consumer: Consumer, group: int) -> Reason:
         """Return why the channels of a group are no constants where they are read."""
@@ -42,8 +39,18 @@ class Blame:
             return Reason("border", consumer.module, loss.module)
         return Reason("varies", consumer.module, f"{loss.operation} in {loss.module}")
 
-    def _live_layers(self) -> dict[int, str]:
-        """Return the first BatchNorm that is live in each group."""
+    @cached_property
+    def _losses(self) -> dict[int, list[tuple[int, Loss]]]:
+        """What made channels of each group live, by its place in the order of losses."""
+        losses: dict[int, list[tuple[int, Loss]]] = {}
+        for index, loss in enumerate(self._facts.losses):
+            for found in np.unique(self._groups[loss.labels]).tolist():
+                losses.setdefault(found, []).append((index, loss))
+        return losses
+
+    @cached_property
+    def _live(self) -> dict[int, str]:
+        """The first BatchNorm that is live in each group."""
         found: dict[int, str] = {}
         for name, norm in self._facts.norms.items():
             for group in self._groups[norm.labels[~norm.constant].numpy()].tolist():

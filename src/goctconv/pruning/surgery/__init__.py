@@ -5,6 +5,7 @@ from ._cut import Surgery as Surgery
 from ._shapes import Moves as Moves
 from ._shapes import Shapes as Shapes
 from ._shapes import cut_like as cut_like
+from ._shapes import natural as natural
 from ._shapes import shapes_of as shapes_of
 from ._transfer import Names as Names
 from ._transfer import transfer_optimizer as transfer_optimizer

@@ -39,6 +39,7 @@ class Surgery:
         """Cut tensors, add what is moved, and set attributes."""
         moves = moves or Moves()
         replaced: dict[int, Tensor] = {}
+        indices: dict[int, Tensor] = {}
         for name, length in shapes.biases.items():
             self._add_bias(name, length)
         touched = {*shapes.rows, *shapes.grouped, *moves.offsets, *moves.columns, *moves.factors, *shapes.positions}
@@ -47,7 +48,7 @@ class Surgery:
             if id(tensor) in replaced:
                 self._replace(module, attribute, replaced[id(tensor)])
             elif name in touched:
-                value = cut_tensor(name, tensor.detach(), shapes, moves)
+                value = cut_tensor(name, tensor.detach(), shapes, moves, indices)
                 new: Tensor = nn.Parameter(value, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
                 vars(new).update(vars(tensor))  # what users noted there
                 replaced[id(tensor)] = new
@@ -149,18 +150,20 @@ class Surgery:
             set_flat_weights(module, flat_weights_of(module, anew=True))
 
 
-def cut_tensor(name: str, tensor: Tensor, shapes: Shapes, moves: Moves) -> Tensor:
+def cut_tensor(
+    name: str, tensor: Tensor, shapes: Shapes, moves: Moves, indices: dict[int, Tensor] | None = None
+) -> Tensor:
     """Return what is left of a tensor, with what is moved into it: added in float64, and rounded once."""
     if name in moves.offsets:
-        cut = cut_like(name, tensor.double() + moves.offsets[name].to(tensor.device), shapes).to(tensor.dtype)
+        cut = cut_like(name, tensor.double() + moves.offsets[name].to(tensor.device), shapes, indices).to(tensor.dtype)
     elif name in moves.columns and name in shapes.grouped:
         precise = tensor.double()  # not the tensor itself: that would be a float64 one
         precise = precise.clone() if precise is tensor else precise
         for dimension, column, added in moves.columns[name]:
             precise.select(dimension, column).add_(added.to(tensor.device))
-        cut = cut_like(name, precise, shapes).to(tensor.dtype)
+        cut = cut_like(name, precise, shapes, indices).to(tensor.dtype)
     else:
-        cut = cut_like(name, tensor, shapes)
+        cut = cut_like(name, tensor, shapes, indices)
         rows = shapes.rows.get(name, {})
         for dimension, column, added in moves.columns.get(name, []):
             cut = cut.clone() if cut is tensor else cut

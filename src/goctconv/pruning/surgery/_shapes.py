@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import zip_longest
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise, zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from ..propagate import Facts
 from ..solve import Decision, sliced_dimension, split_value
+
+MAX_CHANNELS = 1 << 24  # of a plan that a file holds
 
 
 @dataclass
@@ -37,6 +41,53 @@ class Shapes:
     widths: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, dict[int, int]] = field(default_factory=dict)
     positions: dict[str, list[int]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return them as JSON has them."""
+        by_dimension = {
+            key: {name: {str(d): value for d, value in sizes.items()} for name, sizes in getattr(self, key).items()}
+            for key in ("rows", "sizes")
+        }
+        return {**asdict(self), **by_dimension}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Shapes:
+        """Return shapes as JSON has them, whose dimensions are texts.
+
+        Raises:
+            ValueError: A number is none, or indices are not in their order, so that something would grow.
+            TypeError, KeyError, AttributeError: It has another structure.
+        """
+        return cls(
+            rows={name: {int(d): _increasing(kept) for d, kept in kept.items()} for name, kept in data["rows"].items()},
+            grouped={name: [_increasing(kept) for kept in groups] for name, groups in data["grouped"].items()},
+            depthwise={name: natural(number) for name, number in data["depthwise"].items()},
+            biases={name: natural(number) for name, number in data["biases"].items()},
+            attributes={
+                path: {
+                    name: [*map(natural, value)] if isinstance(value, list) else natural(value)
+                    for name, value in values.items()
+                }
+                for path, values in data["attributes"].items()
+            },
+            widths={path: [*map(natural, widths)] for path, widths in data["widths"].items()},
+            sizes={name: {int(d): natural(size) for d, size in sizes.items()} for name, sizes in data["sizes"].items()},
+            positions={name: [natural(new + 1) - 1 for new in found] for name, found in data["positions"].items()},
+        )
+
+
+def natural(number: object) -> int:
+    """Return a number of channels that a file has, or a place among them."""
+    if type(number) is not int or not 0 <= number < MAX_CHANNELS:
+        raise ValueError(f"{number!r:.40} is no number of channels")
+    return number
+
+
+def _increasing(kept: list[object]) -> list[int]:
+    found = [*map(natural, kept)]
+    if any(later <= sooner for sooner, later in pairwise(found)):
+        raise ValueError("indices are not in their order")
+    return found
 
 
 @dataclass
@@ -115,14 +166,26 @@ def _attributes(facts: Facts, decision: Decision) -> dict[tuple[str, str], int |
     return found
 
 
-def cut_like(name: str, tensor: Tensor, shapes: Shapes) -> Tensor:
-    """Return the part that is left of a tensor of a name."""
+def cut_like(name: str, tensor: Tensor, shapes: Shapes, indices: dict[int, Tensor] | None = None) -> Tensor:
+    """Return the part that is left of a tensor of a name.
+
+    Args:
+        name: Of the tensor.
+        tensor: What is cut.
+        shapes: What is kept.
+        indices: Remembers lists of kept indices as tensors, for many tensors are cut by the same list.
+    """
     if name in shapes.positions:
         tensor = torch.tensor(shapes.positions[name], device=tensor.device, dtype=tensor.dtype)[tensor.long()]
     if name in shapes.grouped:
         return _cut_groups(tensor, shapes.rows.get(name, {}).get(0), shapes.grouped[name])
     for dimension, kept in shapes.rows.get(name, {}).items():
-        tensor = tensor.index_select(dimension, torch.tensor(kept, device=tensor.device, dtype=torch.int64))
+        index = None if indices is None else indices.get(id(kept))
+        if index is None:
+            index = torch.from_numpy(np.array(kept, dtype=np.int64)).to(tensor.device)
+        if indices is not None:
+            indices[id(kept)] = index
+        tensor = tensor.index_select(dimension, index.to(tensor.device))
     return tensor
 
 

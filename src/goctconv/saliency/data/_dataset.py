@@ -3,20 +3,22 @@
 import operator
 import os
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer
 from .._resize import MEAN, MIN_SIZE, STD, Size, check_size_or_own
 from ..transforms._geometry import Resize
-from ..transforms._sample import Sample, Transform, apply
+from ..transforms._sample import Sample, Transform, apply, to_float
 from ._images import ImageError
+from ._mask_kinds import understand_masks
 from ._pairs import DataSet, DataSetError, ImagePair, SkippedPair
-from ._read import Copies, read_pixels
+from ._read import Copies, Pixels, read_pixels
 from ._sampler import HIGHEST, Purpose, SampleKey, generator
 
 Broken = Literal["replace", "drop", "raise"]
@@ -28,7 +30,7 @@ class TensorPair(NamedTuple):
     """A photograph and its mask, ready for a network."""
 
     image: Tensor  # (3, H, W), normalised by ImageNet's mean and standard deviation, float32
-    mask: Tensor  # (1, H, W), from 0 to 1, float32
+    mask: Tensor  # (1, H, W), from 0 to 1, float32; NaN where it says nothing
     name: str  # of the photograph's file
     skipped: tuple[SkippedPair, ...] = ()  # pairs that could not be read and in whose place this one stands
 
@@ -44,7 +46,7 @@ class Batch(NamedTuple):
     """Photographs and masks of one size."""
 
     images: Tensor  # (B, 3, H, W), normalised, float32
-    masks: Tensor  # (B, 1, H, W), from 0 to 1, float32
+    masks: Tensor  # (B, 1, H, W), from 0 to 1, float32; NaN where they say nothing
     names: tuple[str, ...]  # of the photographs' files
     skipped: tuple[SkippedPair, ...] = ()  # pairs that could not be read
 
@@ -93,7 +95,7 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
         cache: str | os.PathLike[str] | None = None,
         broken: Broken = "replace",
     ) -> None:
-        self.pairs = tuple(pairs)
+        self.pairs = understand_masks(pairs).pairs
         if not self.pairs:
             raise DataSetError("there are no pairs of photographs and masks: pass at least one")
         self.size = check_size_or_own(size)
@@ -126,7 +128,7 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
                 if self.broken == "drop":
                     return Dropped(size, tuple(skipped))
                 continue
-            return self._example(pair, Sample(*pixels, size), rng, tuple(skipped))
+            return self._example(pair, Sample(pixels.image, _with_nan(pixels), size), rng, tuple(skipped))
         raise DataSetError(f"none of the {len(self.pairs)} pairs can be read, such as {skipped[0].reason}")
 
     def _index(self, key: int) -> int:
@@ -147,6 +149,15 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
         pixels /= _STD
         levels = torch.from_numpy(np.ascontiguousarray(mask)).unsqueeze(0)
         return TensorPair(torch.from_numpy(pixels), levels, str(pair.image), skipped)
+
+
+def _with_nan(pixels: Pixels) -> NDArray[Any]:
+    """Return the mask's levels; if it ignores pixels, as float32 from 0 to 1, with NaN in their place."""
+    if pixels.ignored is None:
+        return pixels.mask
+    levels = to_float(pixels.mask)
+    levels[pixels.ignored] = np.nan
+    return levels
 
 
 def _check_transforms(transforms: Iterable[Transform]) -> tuple[Transform, ...]:

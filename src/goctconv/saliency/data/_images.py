@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
-from ..._checks import ArgumentTypeError
+from ..._checks import ArgumentTypeError, FileNote
 from ._color import Shown, as_shown, is_transparent, space_of
+from ._formats import RAW, hint, register_plugins
+from ._incomplete import completed
+from ._libtiff import quiet_libtiff
 
 MAX_PIXELS = 178_956_970  # the number of pixels at which Pillow itself refuses a file
-
-_HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 
 
 class ImageError(ValueError):
@@ -63,11 +65,39 @@ def open_stream(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     if not prefix:
         raise ImageError(f"{name}: the file is empty (0 bytes): copy or download it again")
     if image is None:
-        heif = ", or call pillow_heif.register_heif_opener() of the package pillow-heif"
-        cure = f"convert it to JPEG or PNG{heif if Path(name).suffix.lower() in _HEIC_SUFFIXES else ''}"
+        known = hint(Path(name).suffix)
+        cure = "convert it to JPEG or PNG" + (f" ({known})" if known else "")
         raise ImageError(f"{name}: this is not an image that Pillow can read: {cure}")
+    if image.format == "TIFF" and (Path(name).suffix.lower() in RAW or _DNG_VERSION in getattr(image, "tag_v2", {})):
+        raise ImageError(
+            f"{name}: this is a raw photograph, of which Pillow reads a preview: develop it to JPEG or TIFF"
+        )
     check_pixels(image.size, name, max_pixels)
+    return _as_viewers(image, stream, name)
+
+
+_DNG_VERSION, _BITS, _MAX_SAMPLE, _SAMPLE_FORMAT = 50706, 258, 281, 339  # tags of TIFF
+_ANIMATED = {"AVIF": "frames", "GIF": "frames", "PNG": "frames", "TIFF": "pages", "WEBP": "frames"}
+
+
+def _as_viewers(image: ImageFile.ImageFile, stream: BinaryIO, name: str) -> ImageFile.ImageFile:
+    """Return an image that lacks only its last bytes as viewers show it; notes tell of that and of several frames."""
+    if image.format == "JPEG" and (whole := completed(stream)) is not None:
+        text, detail = "the file ends too early: the end of its picture was filled in", f"{whole.lost:.2%} of it"
+        warnings.warn(FileNote(name, text, detail), stacklevel=2)
+        with damaged_data(name):
+            return _identify(whole.stream, whole.stream.read(16)) or image
+    if image.format in _ANIMATED and _has_more(image):
+        text = f"of several {_ANIMATED[image.format]}, the first was read"
+        warnings.warn(FileNote(name, text), stacklevel=2)
     return image
+
+
+def _has_more(image: ImageFile.ImageFile) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001  (plugins raise anything where a further frame is damaged; the first may be read)
+        return False
 
 
 def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -99,7 +129,7 @@ def damaged_data(name: str) -> Iterator[None]:
 def _identify(stream: BinaryIO, prefix: bytes) -> ImageFile.ImageFile | None:
     """Ask the common plugins, then all of them, as ``PIL.Image.open`` does."""
     asked: list[str] = []
-    for load_plugins in (Image.preinit, Image.init):
+    for load_plugins in (Image.preinit, Image.init, register_plugins):
         load_plugins()
         for name in [name for name in Image.ID if name not in asked]:
             asked.append(name)
@@ -135,7 +165,8 @@ def read_image(
     """Read an image of any mode as an upright 8-bit RGB image.
 
     The EXIF orientation is applied, transparency is composited over white, 16-bit grey is scaled (65535
-    becomes 255), and of an animation the first frame is taken.
+    becomes 255; in TIFF files, what their bits or tags name as the highest), and of an animation or several pages the
+    first is taken. JPEG files that lack only their last bytes are read as viewers do. A warning tells of the last two.
 
     Args:
         image: A path, the bytes of an image file, a Pillow image, or an array of shape (H, W, 3) or (H, W) and
@@ -217,6 +248,12 @@ def orientation(image: Image.Image) -> int:
     return value if value in _UPRIGHT else 1
 
 
+def load(image: Image.Image) -> None:
+    """Decode an image."""
+    with quiet_libtiff(image):
+        image.load()
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to an upright image of mode ``RGB``.
 
@@ -224,11 +261,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     modes ``I`` and ``F`` are taken as 16-bit, as 8-bit or as 0 to 1, whichever range holds them all
     (``I``: always 16-bit); where none does, their own range is stretched to 0 to 255.
     """
-    image.load()  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
+    load(image)  # before EXIF is read, which loads a PNG too, but takes damaged pixels for damaged EXIF
     turn = _UPRIGHT.get(orientation(image))
     profile = image.info.get("icc_profile")
-    if _is_deep(image):
-        image = Image.fromarray(_scale_grey(np.asarray(image))).convert("RGB")
+    if is_deep(image):
+        image = Image.fromarray(deep_grey(image)).convert("RGB")
     elif is_transparent(image):
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -250,20 +287,38 @@ def to_shown(image: Image.Image) -> Image.Image:
 
 def shown_parts(image: Image.Image) -> Shown:
     """Return an upright image as viewers show it: colours, transparency and profile."""
-    image.load()
-    found = as_shown(image, _scale_grey(np.asarray(image)) if _is_deep(image) else None)
+    load(image)
+    found = as_shown(image, deep_grey(image) if is_deep(image) else None)
+    alpha = None if found.alpha is None else upright(image, found.alpha)
+    return found._replace(colors=upright(image, found.colors), alpha=alpha)
+
+
+def upright(image: Image.Image, picture: Image.Image) -> Image.Image:
+    """Turn a picture as the EXIF data of a decoded image would have that turned."""
     turn = _UPRIGHT.get(orientation(image))
-    if turn is None:
-        return found
-    alpha = None if found.alpha is None else found.alpha.transpose(turn)
-    return found._replace(colors=found.colors.transpose(turn), alpha=alpha)
+    return picture if turn is None else picture.transpose(turn)
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image holds grey of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
-def _scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+def deep_grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Scale grey of more than 8 bits to 8; of a TIFF file, by the range that its tags name."""
+    values: NDArray[np.generic] = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    if values.dtype == np.int32 and tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+        values = values.view(np.uint32)  # which Pillow has no mode for
+    top = (1 << tags.get(_BITS, (16,))[0]) - 1 if image.mode.startswith("I;16") else None
+    named = tags.get(_MAX_SAMPLE, (0,))
+    named = named[0] if isinstance(named, tuple) else named
+    if top is not None and 255 <= named < top and values.max() <= named:  # such as 12 bits in 16
+        top = named
+    return _scale_grey(values, top)
+
+
+def _scale_grey(values: NDArray[np.generic], top: int | None = None) -> NDArray[np.uint8]:
     """Scale 16-bit, 32-bit or floating point grey to 8 bits, rounding to nearest."""
     if values.dtype == bool:
         return np.asarray(np.where(values, 255, 0), dtype=np.uint8)
@@ -271,7 +326,7 @@ def _scale_grey(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     grey: NDArray[np.floating] = values.astype(np.float32 if values.dtype == np.uint16 else np.float64)
     grey[~np.isfinite(grey)] = 0
     low, high = float(grey.min()), float(grey.max())
-    limits = [1, 255, 65535] if is_float else [65535]
+    limits = [1, 255, 65535] if is_float else [top or 65535]
     span: float | None = next((limit for limit in limits if high <= limit), None) if low >= 0 else None
     if span is None:
         grey -= low

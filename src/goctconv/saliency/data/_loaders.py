@@ -14,12 +14,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from ... import _distributed as distributed
-from ..._checks import check_integer
+from ..._checks import FileNote, check_integer
 from ..._torch import end_workers
 from .._resize import Size
 from ..transforms._geometry import published_transforms
 from ..transforms._sample import Transform
 from ._dataset import Dropped, SaliencyDataset, TensorPair, collate
+from ._mask_kinds import understand_masks, warn_of_masks
 from ._pairs import DataSet, DataSetError, ImagePair, SkippedPair
 from ._read import CheckedPairs, check_pairs
 from ._sampler import EpochBatchSampler
@@ -94,10 +95,11 @@ def _close(reference: weakref.ref[SaliencyLoader]) -> None:
 
 
 def _outlive_sigterm(_: int) -> None:
+    warnings.filterwarnings("ignore", category=FileNote)  # the check of all headers has told of them
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
-_ALIKE = ("batch_size", "workers", "shrink", "cache", "pin_memory")
+_ALIKE = ("foreground", "batch_size", "workers", "shrink", "cache", "pin_memory")
 
 
 def training_loader(
@@ -105,6 +107,7 @@ def training_loader(
     *,
     size: Size = 224,
     sizes: Sequence[Size] | None = None,
+    foreground: int | Sequence[int] | None = None,
     batch_size: int = 24,
     workers: int = 2,
     seed: int = 0,
@@ -128,6 +131,8 @@ def training_loader(
         size: One integer or (height, width), each at least 32; or ``"own"``: photographs keep the size that they have,
             in batches of one.
         sizes: Several sizes, of which each batch has one, drawn evenly; instead of ``size``.
+        foreground: The values of masks, or indices of their palettes, that are foreground, such as ``(1, 2)``; by
+            default decided for the whole data set, as for `goctconv.saliency.evaluate`.
         batch_size: Images per batch of this process.
         workers: Processes that read images; 0: in this one.
         seed: Of the order and the transforms.
@@ -159,7 +164,7 @@ def training_loader(
         >>> [batch.images.shape for batch in loader]
         [torch.Size([2, 3, 64, 64])]
     """
-    checked = _usable(pairs)
+    checked = _usable(pairs, foreground)
     changes = published_transforms() if transforms is None else transforms
     dataset = SaliencyDataset(checked.pairs, size=size, transforms=changes, seed=seed, shrink=shrink, cache=cache)
     sizes = [size] if sizes is None else sizes
@@ -173,6 +178,7 @@ def validation_loader(
     pairs: DataSet | Iterable[ImagePair],
     *,
     size: Size = 224,
+    foreground: int | Sequence[int] | None = None,
     batch_size: int = 24,
     workers: int = 2,
     shrink: int | None = None,
@@ -189,6 +195,7 @@ def validation_loader(
     Args:
         pairs: From `find_pairs`, `join_pairs` or `split_pairs`.
         size: As for `training_loader`; so are the others.
+        foreground: As for `training_loader`.
         batch_size: Images per batch.
         workers: Processes that read images; 0: in this one.
         shrink: As for `training_loader`.
@@ -211,7 +218,7 @@ def validation_loader(
         >>> [len(batch.names) for batch in validation_loader(find_pairs(folder), size=64, batch_size=2, workers=0)]
         [2, 1]
     """
-    checked = _usable(pairs)
+    checked = _usable(pairs, foreground)
     dataset = SaliencyDataset(checked.pairs, size=size, shrink=shrink, cache=cache, broken="drop")
     sampler = EpochBatchSampler(
         len(dataset), batch_size, sizes=[size], shuffle=False, drop_last=False, rank=rank, world_size=world_size
@@ -219,9 +226,10 @@ def validation_loader(
     return SaliencyLoader(dataset, sampler, workers=workers, pin_memory=pin_memory, skipped=checked.skipped)
 
 
-def _usable(pairs: DataSet | Iterable[ImagePair]) -> CheckedPairs:
-    """Check the headers of all pairs, and warn about those that cannot be used."""
-    pairs = tuple(pairs)
+def _usable(pairs: DataSet | Iterable[ImagePair], foreground: int | Sequence[int] | None) -> CheckedPairs:
+    """Check the headers of all pairs, warn about those that cannot be used, and decide how masks are read."""
+    pairs, findings = understand_masks(pairs, foreground)
+    warn_of_masks(findings)
     checked = check_pairs(pairs)
     if pairs and not checked.pairs:
         raise DataSetError(f"none of the {len(pairs)} pairs can be used, such as {checked.skipped[0].reason}")
@@ -271,6 +279,10 @@ def both_loaders(
     **options: Any,
 ) -> BothLoaders:
     """Return loaders with the same options, those of `training_loader`; maps are compared at the first of the sizes."""
+    train, validation = tuple(train), None if validation is None else tuple(validation)
+    known, findings = understand_masks(train + (validation or ()), options.get("foreground"))  # parts of one data set
+    warn_of_masks(findings)
+    train, validation = known[: len(train)], None if validation is None else known[len(train) :]
     learned_from = training_loader(train, sizes=sizes, **options)
     if validation is None or distributed.rank():
         return BothLoaders(learned_from, None)

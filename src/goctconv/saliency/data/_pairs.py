@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._checks import ArgumentError, ArgumentTypeError
-
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from ._formats import is_read
+from ._masks import MaskRule
 
 
 class DataSetError(ValueError):
@@ -23,6 +23,14 @@ class ImagePair(NamedTuple):
     name: str
     image: Path
     mask: Path
+    source: str = ""  # the data set that it comes from
+    rule: MaskRule | None = None  # how the mask is read; None: not decided yet
+
+
+class TaughtPair(ImagePair):
+    """A photograph and a teacher's map of it as the mask, which may have another size."""
+
+    __slots__ = ()
 
 
 class SkippedPair(NamedTuple):
@@ -62,7 +70,7 @@ def match(name: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> D
     """Pair files that have the same key."""
     return DataSet(
         name,
-        tuple(ImagePair(key, images[key], masks[key]) for key in sorted(images.keys() & masks.keys())),
+        tuple(ImagePair(key, images[key], masks[key], name) for key in sorted(images.keys() & masks.keys())),
         tuple(images[key] for key in sorted(images.keys() - masks.keys())),
         tuple(masks[key] for key in sorted(masks.keys() - images.keys())),
     )
@@ -76,7 +84,7 @@ def files_below(folder: Path) -> list[Path]:
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         paths = [Path(here, name) for name in sorted(names) if not name.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in _SUFFIXES]
+        found += [path for path in paths if is_read(path.suffix)]
     return [path for path in found if path.is_file() or not path.exists()]  # broken links are named on reading
 
 
@@ -113,6 +121,7 @@ def read_list(path: Path) -> DataSet:
     if not complete:
         problem = f"none of its pairs exist, such as {pairs[0].image} and {pairs[0].mask}"
         raise DataSetError(f"{path}: {problem}: names are relative to the list's folder")
+    complete = tuple(pair._replace(source=path.stem) for pair in complete)
     return DataSet(path.stem, complete, missing=tuple(sorted(missing)))
 
 

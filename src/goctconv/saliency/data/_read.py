@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._files import write_atomic
+from ..._limits import zip_contents
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
-from ._pairs import DataSetError, ImagePair, SkippedPair
+from ._masks import Mask, MaskRule, read_mask
+from ._pairs import DataSetError, ImagePair, SkippedPair, TaughtPair
 
 Levels = NDArray[np.uint8]
 
@@ -25,6 +27,7 @@ class Pixels(NamedTuple):
 
     image: Levels
     mask: Levels
+    ignored: NDArray[np.bool_] | None = None  # where the mask says nothing
 
 
 def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
@@ -36,16 +39,38 @@ def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
     image, size = _read_photograph(pair.image, shrink)
     if pair.mask == pair.image:
         return Pixels(np.asarray(image), np.zeros((image.height, image.width), np.uint8))
-    mask = _read_mask(pair.mask)
-    check_same_size(pair, size, mask.size)
-    if image.size != size:
-        mask = mask.resize(image.size, Image.Resampling.BILINEAR)
-    return Pixels(np.asarray(image), np.asarray(mask))
+    mask = mask_of(pair)
+    check_same_size(pair, size, (mask.levels.shape[1], mask.levels.shape[0]))
+    if image.size != mask.levels.shape[::-1]:
+        mask = _resized(mask, image.size)
+    return Pixels(np.asarray(image), *mask)
+
+
+def mask_of(pair: ImagePair) -> Mask:
+    """Read the mask of a pair by the rule of its data set, or as published where none is decided."""
+    if isinstance(pair, TaughtPair):
+        return _read_map(pair.mask)
+    return read_mask(pair.mask, pair.rule or MaskRule())
+
+
+def _read_map(path: Path) -> Mask:
+    """Read the grey levels of a teacher's map, however low they are."""
+    with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
+        return Mask(np.asarray(to_rgb(opened).convert("L")))
+
+
+def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Return a mask of another (width, height), which ignores pixels that have a share of ignored ones."""
+    levels = np.asarray(Image.fromarray(mask.levels).resize(size, Image.Resampling.BILINEAR))
+    if mask.ignored is None:
+        return Mask(levels)
+    ignored = Image.fromarray(mask.ignored.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    return Mask(levels, np.asarray(ignored) > 0)
 
 
 def check_same_size(pair: ImagePair, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """Compare the (width, height) of a photograph and its mask."""
-    if image != mask:
+    """Compare the (width, height) of a photograph and its mask; a teacher's map may have another."""
+    if image != mask and not isinstance(pair, TaughtPair):
         problem = f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}"
         cure = "they must be equally large, so one of them belongs to another picture or was resized"
         raise ImageError(f"{problem}: {cure}")
@@ -64,17 +89,6 @@ def _read_photograph(path: Path, shrink: int | None) -> tuple[Image.Image, tuple
         if image.size != target:
             image = image.resize(target, Image.Resampling.BILINEAR)
         return image, (width, height)
-
-
-def _read_mask(path: Path) -> Image.Image:
-    with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
-        opened.load()
-        is_grey = opened.mode == "L" and "transparency" not in opened.info and orientation(opened) == 1
-        mask = opened if is_grey else to_rgb(opened).convert("L")
-    if mask.getextrema()[1] == 1:
-        problem = "the mask's highest value is 1, expected 0 to 255"
-        raise ImageError(f"{path}: {problem}: multiply its values by 255 and save it again")
-    return mask
 
 
 def _shrunk(size: tuple[int, int], shrink: int) -> tuple[int, int]:
@@ -121,15 +135,15 @@ def _problem(pair: ImagePair) -> str | None:
     return None
 
 
-_FORMAT = 1  # to be raised where copies change, so that old ones are not taken for new ones
+_FORMAT = 2  # to be raised where copies change, so that old ones are not taken for new ones
 
 
 class Copies:
     """Pairs as `read_pixels` reads them, kept in a folder so that they are decoded only once.
 
-    A copy belongs to the paths, times and sizes of both files and to ``shrink``: where one of these changes, the pair
-    is read anew. Copies are complete or not there, several processes may share a folder, which may be deleted at any
-    time, and a damaged copy (its checksum tells) is replaced.
+    A copy belongs to the paths, times and sizes of both files, to the rule of the mask and to ``shrink``: where one of
+    these changes, the pair is read anew. Copies are complete or not there, several processes may share a folder, which
+    may be deleted at any time, and a damaged copy (its checksum tells) is replaced.
     """
 
     def __init__(self, folder: str | os.PathLike[str], shrink: int | None) -> None:
@@ -151,7 +165,8 @@ class Copies:
             pass
         pixels = read_pixels(pair, self.shrink)
         try:
-            write_atomic(path, lambda stream: np.savez(stream, image=pixels.image, mask=pixels.mask))
+            arrays = {name: values for name, values in pixels._asdict().items() if values is not None}
+            write_atomic(path, lambda stream: np.savez(stream, **arrays))
         except OSError as error:
             problem = f"copies cannot be written ({error.strerror or error}), so photographs are decoded every time"
             warnings.warn(f"{self.folder}: {problem}: free some space, or pass another folder", stacklevel=2)
@@ -162,13 +177,15 @@ class Copies:
         for path in (pair.image, pair.mask):
             found = path.stat()
             facts.append([os.path.abspath(path), found.st_mtime_ns, found.st_size])  # noqa: PTH100  (no resolving)
-        key = hashlib.sha256(json.dumps([_FORMAT, self.shrink, facts]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([_FORMAT, self.shrink, facts, pair.rule]).encode()).hexdigest()
         return self.folder / key[:2] / f"{key[2:]}.npz"
 
 
 def _load(path: Path) -> Pixels:
+    with path.open("rb") as stream:
+        zip_contents(stream)
     with np.load(path, allow_pickle=False) as arrays:
-        pixels = Pixels(arrays["image"], arrays["mask"])
+        pixels = Pixels(**arrays)
     if pixels.image.shape != (*pixels.mask.shape, 3) or {pixels.image.dtype, pixels.mask.dtype} != {np.dtype(np.uint8)}:
         raise ValueError(f"{path} is no copy of a photograph and its mask")
     return pixels

@@ -21,7 +21,17 @@ from ..._checks import check_choice
 from ..._files import write_atomic
 from ...graph import evaluating
 from .._resize import Size, check_size, check_size_or_own, resize_bilinear
-from ..data import Batch, DataSet, DataSetError, ImagePair, SaliencyLoader, SkippedPairWarning, default_workers, listed
+from ..data import (
+    Batch,
+    DataSet,
+    DataSetError,
+    ImagePair,
+    MaskRule,
+    SaliencyLoader,
+    SkippedPairWarning,
+    default_workers,
+    listed,
+)
 from ..inference import Map, Prepared, check_model, home, prepare, run_pipeline
 from ..learning import SaliencyStep, maps_of_batches
 from ..losses import DeepSupervision, get_loss
@@ -92,7 +102,7 @@ def with_maps(photographs: DataSet, teacher: Teacher, folder: Path, *, size: Siz
     """
     target = teacher.size or check_size_or_own(size)
     kind = f"{teacher.fingerprint()} {target}"
-    pairs = [pair._replace(mask=folder / _name(pair, kind)) for pair in photographs]
+    pairs = [pair._replace(mask=folder / _name(pair, kind), rule=MaskRule()) for pair in photographs]
     missing = [pair for pair in pairs if not pair.mask.is_file()]
     distributed.barrier()  # all have looked before one writes
     missing = missing[distributed.rank() :: distributed.world_size()]

@@ -24,11 +24,15 @@ from ..data import (
     DataSetError,
     ImageError,
     ImagePair,
+    Mask,
     SkippedPairWarning,
     default_workers,
     find_pairs,
     listed,
+    mask_of,
     read_image,
+    understand_masks,
+    warn_of_masks,
 )
 from ..metrics import METRICS, Protocol, SaliencyMetrics, SaliencyScores
 from ..metrics._weighted_f import has_scipy
@@ -51,12 +55,19 @@ def evaluate(
     workers: int | None = None,
     device: str | torch.device = "auto",
     resize: bool = False,
+    foreground: int | Sequence[int] | None = None,
     on_pair: Callable[[Outcome[ImagePair, SaliencyMetrics]], object] | None = None,
 ) -> SaliencyScores:
     """Compare a network's maps of photographs, or maps on the disk, with masks.
 
     Maps are made and compared as 8-bit levels at the masks' sizes, as published. Images that cannot be read are left
     out with a warning.
+
+    Grey levels of a mask above 128 are foreground, as published. Of masks with a palette of colours it is every index
+    but 0, and 255 is ignored, as in PASCAL VOC; of masks in colour it is what is not black; of masks with transparency
+    that varies it is what is opaque; of masks that hold nothing but 0 and 1 it is 1. That is decided for the whole data
+    set. A warning says so where masks are understood in several ways, are all empty, or hold small numbers like label
+    maps.
 
     Args:
         data: Photographs (or maps) with masks: a folder or list in a layout of `find_pairs`, or what that found.
@@ -70,6 +81,7 @@ def evaluate(
         workers: Threads that read and compare; by default one per processor, at most four.
         device: "auto" is where the model is.
         resize: Whether maps of other sizes are resized to their masks.
+        foreground: The values of masks, or indices of their palettes, that are foreground, such as ``(1, 2)``.
         on_pair: Is called after each image, in order, and hears of those that are left out in place of the warning. Its
             argument has the attributes ``source``, the pair; ``value``, the metrics of the image alone; and ``error``.
 
@@ -99,10 +111,12 @@ def evaluate(
         raise ArgumentError("model", model, problem=problem, cure="pass one of {model} and {predictions}")
     found = data if isinstance(data, DataSet) else find_pairs(data)
     found = found if predictions is None or predictions is True else find_pairs(found, maps=predictions)
+    pairs, findings = understand_masks(found, foreground)
+    warn_of_masks(findings)
     total = SaliencyMetrics(protocol, available_metrics() if metrics is None else metrics)
     problems = []
     for scored in score_pairs(
-        found.pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
+        pairs, total, model, size=size, batch_size=batch_size, workers=workers, device=device, resize=resize
     ):
         if scored.value is not None:
             total.merge(scored.value)
@@ -146,8 +160,8 @@ def score_pairs(
         return prepare(pair.image, network_size)
 
     def finish(pair: ImagePair, probability: Map, _: tuple[int, int]) -> SaliencyMetrics:
-        mask = _read_grey(pair.mask)
-        return _score(make(), grey_map(probability, mask.shape), mask, pair)
+        mask = mask_of(pair)
+        return _score(make(), grey_map(probability, mask.levels.shape), mask, pair)
 
     with evaluating(model, device) as network:
         infer = partial(each_probability, network)
@@ -159,20 +173,23 @@ def _score_maps(
     pairs: Sequence[ImagePair], make: partial[SaliencyMetrics], workers: int, *, resize: bool
 ) -> Iterator[Outcome[ImagePair, SaliencyMetrics]]:
     def score(pair: ImagePair) -> SaliencyMetrics:
-        levels, mask = _read_grey(pair.image), _read_grey(pair.mask)
-        if resize and levels.shape != mask.shape:
-            levels = np.rint(resize_bilinear(levels, mask.shape)).astype(np.uint8)
+        levels, mask = _read_grey(pair.image), mask_of(pair)
+        if resize and levels.shape != mask.levels.shape:
+            levels = np.rint(resize_bilinear(levels, mask.levels.shape)).astype(np.uint8)
         return _score(make(), levels, mask, pair)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="goctconv") as executor:
         yield from executor.map(lambda pair: attempt(pair, partial(score, pair)), pairs)
 
 
-def _score(metrics: SaliencyMetrics, levels: Levels, mask: Levels, pair: ImagePair) -> SaliencyMetrics:
+def _score(metrics: SaliencyMetrics, levels: Levels, mask: Mask, pair: ImagePair) -> SaliencyMetrics:
+    ignored = None if mask.ignored is None else torch.from_numpy(mask.ignored)
     try:
-        metrics.update(torch.from_numpy(levels), torch.from_numpy(mask))
+        metrics.update(torch.from_numpy(levels), torch.from_numpy(np.array(mask.levels)), ignored)
     except ArgumentError as error:
         raise ImageError(f"{pair.image} and its mask {pair.mask}: {error}") from error
+    if not metrics.images:
+        raise ImageError(f"{pair.mask}: the mask ignores every pixel: leave it out")
     return metrics
 
 

@@ -91,6 +91,13 @@ class SaliencyConfig(TrainingConfig):
         group="data",
     )
     blur: float = option(0.0, "share of the images that are blurred", number(0, 1), group="data")
+    foreground: tuple[int, ...] | None = option(
+        None,
+        "values of the masks, or indices of their palettes, that are foreground, such as 1,2; not set: decided for the "
+        "whole data set",
+        several(integer(0), "values from 0 on, such as 1,2", "N,...", bool).optional(),
+        group="data",
+    )
     shrink: int | None = option(
         None,
         "first shrink images to N pixels on the shorter side; about twice {sizes}",
@@ -124,7 +131,7 @@ class SaliencyConfig(TrainingConfig):
 
     def loader_options(self) -> dict[str, Any]:
         """Return the arguments of the loaders of photographs."""
-        names = ("sizes", "batch_size", "workers", "seed", "shrink", "cache", "accumulate")
+        names = ("sizes", "foreground", "batch_size", "workers", "seed", "shrink", "cache", "accumulate")
         return {name: getattr(self, name) for name in names} | {"transforms": self.transforms()}
 
     def transforms(self) -> tuple[Transform, ...]:

@@ -15,7 +15,7 @@ from ..data import Batch, BothLoaders, DataSet, DataSetError, ImagePair, Salienc
 from ..inference import all_outputs
 from ..losses import DeepSupervision, get_loss
 from ..losses._basic import Reduction, reduced
-from ..losses._combine import Loss, tell_epoch
+from ..losses._combine import Loss, apply_loss, tell_epoch
 from ..metrics import SaliencyMetrics
 
 REDUCTIONS = get_args(Reduction)
@@ -59,7 +59,7 @@ class SaliencyStep:
         targets, loss = self.targets(batch), self.loss
         if len(outputs) > 1 and not isinstance(loss, DeepSupervision):
             loss = DeepSupervision(loss)
-        found = loss(outputs, targets) if isinstance(loss, DeepSupervision) else loss(outputs[0], targets)
+        found = loss(outputs, targets) if isinstance(loss, DeepSupervision) else apply_loss(loss, outputs[0], targets)
         return reduced(found, targets, self.reduction)
 
     def set_epoch(self, epoch: int) -> None:
@@ -89,8 +89,10 @@ class SaliencyValidation:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return ``mae`` and ``max_f``; lower and higher are better."""
+        """Return ``mae`` and ``max_f``; lower and higher are better. Of masks that are all empty, ``mae`` alone."""
         metrics = SaliencyMetrics(metrics=("mae", "max_f"))
         for batch, maps in maps_of_batches(model, self.loader):
-            metrics.update(maps, batch.masks.float())
-        return metrics.compute().scores()
+            masks = batch.masks.float()
+            metrics.update(maps, masks.nan_to_num(0.0), masks.isnan())
+        found = metrics.compute()
+        return {name: value for name, value in found.scores().items() if name == "mae" or not found.is_empty}

@@ -9,16 +9,34 @@ from torch import Tensor
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_integer, check_number
 
+_NOTHING = -100.0  # a logit whose probability is 0
+
 
 def prepare(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits and masks in float32, or in float64 where the logits are."""
+    """Return logits and masks in float32, or in float64 where the logits are; of ignored pixels, background in both."""
+    return prepared(logits, masks)[:2]
+
+
+def prepared(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits and masks as `prepare`, and by what a mean over all pixels becomes one over those that count.
+
+    Where the mask is NaN, a pixel is ignored: both become certain background, which no gradient changes. Without such
+    pixels, nothing changes, to the bit.
+    """
     check_floating("logits", logits)
     check_floating("masks", masks)
     if logits.shape != masks.shape or logits.ndim != 4 or logits.shape[1] != 1 or not logits.numel():
         expected = f"(B, 1, H, W) as the logits {tuple(logits.shape)}, none of them 0"
         raise ArgumentError("masks", masks, expected, "resize one to the other, as DeepSupervision does")
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    return logits.to(dtype), masks.to(dtype)
+    counts = ~masks.isnan()
+    logits, masks = without_ignored(logits.to(dtype), masks.to(dtype), counts)
+    return logits, masks, masks.numel() / counts.sum().clamp(min=1).to(dtype)
+
+
+def without_ignored(logits: Tensor, masks: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits and masks with certain background in place of pixels that do not count."""
+    return torch.where(counts, logits, _NOTHING), torch.where(counts, masks, 0.0)
 
 
 def check_floating(name: str, values: object) -> None:
@@ -37,7 +55,7 @@ def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         logits: Of shape (B, 1, H, W).
-        masks: Of the same shape, floating point from 0 to 1.
+        masks: Of the same shape, floating point from 0 to 1; NaN where a pixel is ignored.
 
     Returns:
         A scalar.
@@ -51,8 +69,8 @@ def bce_loss(logits: Tensor, masks: Tensor) -> Tensor:
         >>> bce_loss(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
         tensor(0.6931)
     """
-    logits, masks = prepare(logits, masks)
-    return F.binary_cross_entropy_with_logits(logits, masks)
+    logits, masks, factor = prepared(logits, masks)
+    return F.binary_cross_entropy_with_logits(logits, masks) * factor
 
 
 _PIXELS = (1, 2, 3)
@@ -70,7 +88,7 @@ def iou_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
 
     Args:
         logits: Of shape (B, 1, H, W).
-        masks: Of the same shape, floating point from 0 to 1.
+        masks: Of the same shape, floating point from 0 to 1; NaN where a pixel is ignored.
         smooth: The s of the formula, in pixels: what makes empty masks harmless.
 
     Returns:
@@ -102,7 +120,7 @@ def dice_loss(logits: Tensor, masks: Tensor, *, smooth: float = 1.0) -> Tensor:
 
     Args:
         logits: Of shape (B, 1, H, W).
-        masks: Of the same shape, floating point from 0 to 1.
+        masks: Of the same shape, floating point from 0 to 1; NaN where a pixel is ignored.
         smooth: The s of the formula, in pixels: what makes empty masks harmless.
 
     Returns:
@@ -200,7 +218,7 @@ def ssim_loss(logits: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         logits: Of shape (B, 1, H, W).
-        masks: Of the same shape, floating point from 0 to 1.
+        masks: Of the same shape, floating point from 0 to 1; NaN where a pixel is ignored.
 
     Returns:
         A scalar from 0 to 2.

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_choice, nearest
-from ._basic import BoundaryDice, bce_loss, check_floating, dice_loss, iou_loss, ssim_loss
+from ._basic import BoundaryDice, bce_loss, check_floating, dice_loss, iou_loss, ssim_loss, without_ignored
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,7 +31,9 @@ class WeightedSum:
 
     def __call__(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Return the sum for logits and masks."""
-        terms = (weight * loss(logits, masks) for weight, loss in zip(self.weights, self.losses, strict=True))
+        terms = (
+            weight * apply_loss(loss, logits, masks) for weight, loss in zip(self.weights, self.losses, strict=True)
+        )
         return functools.reduce(torch.add, terms)
 
     def set_epoch(self, epoch: int) -> None:
@@ -42,6 +44,17 @@ class WeightedSum:
     def __repr__(self) -> str:
         names = ", ".join(getattr(loss, "__name__", repr(loss)) for loss in self.losses)
         return f"WeightedSum([{names}], {list(self.weights)})"
+
+
+def apply_loss(loss: Loss, logits: Tensor, masks: Tensor) -> Tensor:
+    """Return a loss; ones that do not know of ignored pixels, where masks are NaN, see certain background there."""
+    if (
+        loss not in _LOSSES.values()
+        and not isinstance(loss, BoundaryDice | WeightedSum)
+        and logits.shape == masks.shape
+    ):
+        logits, masks = without_ignored(logits, masks, ~masks.isnan())
+    return loss(logits, masks)
 
 
 def get_loss(name: str) -> Loss:
@@ -157,7 +170,7 @@ class DeepSupervision:
         weights = check_weights(halved if self.weights is None else self.weights, len(outputs), "outputs")
         total = torch.zeros((), device=masks.device)
         for weight, logits in zip(weights, outputs, strict=True):
-            total = total + weight * self.loss(*self._match(logits, masks))
+            total = total + weight * apply_loss(self.loss, *self._match(logits, masks))
         return total
 
     def set_epoch(self, epoch: int) -> None:

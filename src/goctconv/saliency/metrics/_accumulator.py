@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from ..._checks import ArgumentError, ArgumentTypeError
-from ._counts import Floats, Histograms, count_levels, to_levels
+from ._counts import Floats, Histograms, count_levels, to_counted, to_levels
 from ._measures import Confusion, adaptive_counts, e_measure, f_measure, precision_recall, s_measure, threshold_counts
 from ._protocol import Protocol, get_protocol
 from ._results import METRICS, SaliencyScores, Sums, check_metrics, summarize
@@ -60,23 +60,31 @@ class SaliencyMetrics:
         return self._images
 
     @torch.no_grad()
-    def update(self, prediction: Tensor, mask: Tensor) -> None:
+    def update(self, prediction: Tensor, mask: Tensor, ignored: Tensor | None = None) -> None:
         """Count a batch of maps against their masks.
 
         Args:
             prediction: Of shape (H, W), (B, H, W) or (B, 1, H, W): probabilities from 0 to 1, or 8-bit levels (uint8).
             mask: The same size; bool, 8-bit levels (uint8, 0 to 255), or floating point from 0 to 1.
+            ignored: The same size, bool: pixels that count in no metric, as if the image did not have them. An image
+                that has no others is not counted.
 
         Raises:
             ArgumentError: One is no tensor of such a type, sizes differ, or values are out of range or not a number.
                 Nothing is counted then.
         """
         levels, masks = to_levels(prediction, mask, self.protocol.rounding)
-        scores = score_images(levels, masks, self.protocol, self.metrics)
+        counted = None if ignored is None else to_counted(ignored, levels)
+        if counted is not None:
+            some = counted.flatten(1).any(dim=1)
+            levels, masks, counted = levels[some], masks[some], counted[some]
+            if not len(levels):
+                return
+        scores = score_images(levels, masks, self.protocol, self.metrics, counted)
         empty = scores.pop("empty")
-        counted = 1 - empty if self.protocol.empty_masks == "skip" else np.ones_like(empty)
+        weights = 1 - empty if self.protocol.empty_masks == "skip" else np.ones_like(empty)
         for name, values in scores.items():
-            total = values.sum(axis=0) if name == "mae" else np.einsum("b,b...->...", counted, values)
+            total = values.sum(axis=0) if name == "mae" else np.einsum("b,b...->...", weights, values)
             self._sums[name] = self._sums.get(name, 0) + total
         self._images += len(empty)
         self._empty_masks += int(empty.sum())
@@ -168,13 +176,18 @@ class SaliencyMetrics:
             raise ArgumentError("metrics", metrics, f"{self.metrics} as they are here", cure)
 
 
-def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Collection[str]) -> dict[str, Floats]:
+def score_images(
+    levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Collection[str], counted: Tensor | None = None
+) -> dict[str, Floats]:
     """Return what each image of a batch of uint8 maps and masks (B, H, W) scores, by name, and whether it is empty.
 
-    Arrays are of shape (B,) or (B, T) for T thresholds; precision, recall and F are always computed.
+    Arrays are of shape (B,) or (B, T) for T thresholds; precision, recall and F are always computed. Of the pixels of
+    each image, ``counted`` tells those that count, at least one; None: all.
     """
     foreground = masks > protocol.mask_threshold
-    histograms = count_levels(levels, foreground, protocol, quadrants="s_measure" in metrics)
+    if counted is not None:
+        foreground &= counted
+    histograms = count_levels(levels, foreground, protocol, quadrants="s_measure" in metrics, counted=counted)
     # The adaptive threshold is computed with the others, as a last one.
     fixed, adaptive = threshold_counts(histograms, protocol), adaptive_counts(histograms)
     confusion = Confusion(*(np.concatenate(pair, axis=1) for pair in zip(fixed, adaptive, strict=True)))
@@ -186,21 +199,26 @@ def score_images(levels: Tensor, masks: Tensor, protocol: Protocol, metrics: Col
     for name, values in curves.items():
         result |= {name: values[:, :-1], f"adaptive_{name}": values[:, -1]}
     if "mae" in metrics:
-        result["mae"] = _absolute_error(levels, masks, histograms) if protocol.grey_masks else _binary_error(histograms)
+        result["mae"] = (
+            _absolute_error(levels, masks, histograms, counted) if protocol.grey_masks else _binary_error(histograms)
+        )
     if "s_measure" in metrics:
         result["s_measure"] = s_measure(histograms)
     if "weighted_f" in metrics:
-        result["weighted_f"] = _weighted(levels, foreground, histograms)
+        result["weighted_f"] = _weighted(levels, foreground, histograms, counted)
     return result
 
 
-def _absolute_error(levels: Tensor, masks: Tensor, histograms: Histograms) -> Floats:
+def _absolute_error(levels: Tensor, masks: Tensor, histograms: Histograms, counted: Tensor | None) -> Floats:
     """Return the mean absolute difference of rescaled levels and grey masks."""
     rescaled = levels.short()
     if histograms.bins is not None:
         table = torch.from_numpy(histograms.bins.astype(np.int16)).to(levels.device)
         rescaled = table.gather(1, levels.flatten(1).long()).view_as(levels)
-    total = (rescaled - masks).abs_().sum(dim=(1, 2)).cpu().numpy()
+    errors = (rescaled - masks).abs_()
+    if counted is not None:
+        errors *= counted
+    total = errors.sum(dim=(1, 2)).cpu().numpy()
     return np.asarray(total / (255 * histograms.pixels))
 
 
@@ -211,8 +229,9 @@ def _binary_error(histograms: Histograms) -> Floats:
     return np.asarray(total / histograms.pixels)
 
 
-def _weighted(levels: Tensor, foreground: Tensor, histograms: Histograms) -> Floats:
-    images = zip(levels.cpu().numpy(), foreground.cpu().numpy(), histograms.offsets[:, 0], histograms.span, strict=True)
-    return np.array(
-        [weighted_f(np.add(image, low, dtype=np.float64) / span, mask) for image, mask, low, span in images]
-    )
+def _weighted(levels: Tensor, foreground: Tensor, histograms: Histograms, counted: Tensor | None) -> Floats:
+    images = zip(levels.cpu().numpy(), histograms.offsets[:, 0], histograms.span, strict=True)
+    chances = [np.add(image, low, dtype=np.float64) / span for image, low, span in images]
+    if counted is not None:  # what is ignored is background that nothing is found in
+        chances = [chance * inside for chance, inside in zip(chances, counted.cpu().numpy(), strict=True)]
+    return np.array([weighted_f(chance, mask) for chance, mask in zip(chances, foreground.cpu().numpy(), strict=True)])

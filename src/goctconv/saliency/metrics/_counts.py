@@ -33,6 +33,16 @@ def to_levels(prediction: Tensor, mask: Tensor, rounding: Literal["truncate", "n
     return _quantize(maps, "prediction", rounding), _quantize(truth.to(maps.device), "mask", "nearest")
 
 
+def to_counted(ignored: Tensor, levels: Tensor) -> Tensor:
+    """Return which pixels count, of the shape (B, H, W) of the maps, given those that are ignored."""
+    batch = _as_batch(ignored, "ignored")
+    if batch.dtype != torch.bool:
+        raise ArgumentTypeError("ignored", ignored, "a bool tensor", "pass mask == 255")
+    if batch.shape != levels.shape:
+        raise ArgumentError("ignored", ignored, f"as many and as large as the masks, {tuple(levels.shape)}")
+    return ~batch.to(levels.device)
+
+
 def _as_batch(tensor: Tensor, name: str) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise ArgumentTypeError(name, tensor, "a tensor", "pass torch.as_tensor(numpy.asarray(...))")
@@ -102,10 +112,13 @@ class Histograms:
         return np.asarray(self.joint[:, 1].sum(axis=1))
 
 
-def count_levels(levels: Tensor, foreground: Tensor, protocol: Protocol, *, quadrants: bool) -> Histograms:
+def count_levels(
+    levels: Tensor, foreground: Tensor, protocol: Protocol, *, quadrants: bool, counted: Tensor | None = None
+) -> Histograms:
     """Count the pixels of a batch of maps (uint8) and binary masks (bool), both (B, H, W) and of one device.
 
-    With ``quadrants``, those that lie on different sides of the foreground's centroid are counted apart.
+    With ``quadrants``, those that lie on different sides of the foreground's centroid are counted apart. None but those
+    that are ``counted`` are.
     """
     batch, parts = levels.shape[0], 4 if quadrants else 1
     bins = parts * 2 * LEVELS
@@ -114,8 +127,9 @@ def count_levels(levels: Tensor, foreground: Tensor, protocol: Protocol, *, quad
         right, lower = (side.to(levels.device, torch.int32) for side in _beyond_centroid(foreground))
         codes = codes + right[:, None, :] * (2 * LEVELS) + lower[:, :, None] * (4 * LEVELS)
     codes = torch.add(codes, foreground, alpha=LEVELS).add_(levels)
-    counted = torch.bincount(codes.flatten(), minlength=batch * bins).cpu().numpy()
-    histogram = counted.reshape(batch, parts, 2, LEVELS).astype(np.int64, copy=False)
+    chosen = codes.flatten() if counted is None else codes[counted]
+    totals = torch.bincount(chosen, minlength=batch * bins).cpu().numpy()
+    histogram = totals.reshape(batch, parts, 2, LEVELS).astype(np.int64, copy=False)
     return Histograms(histogram, *_rescaling(histogram.sum(axis=(1, 2)) > 0, rescale=protocol.rescale))
 
 

@@ -57,6 +57,18 @@ class SaliencyScores:
     adaptive_e: float | None = None
     mae: float | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether every mask is empty, so that there was nothing to find and F, S and E say nothing."""
+        return self.images == self.empty_masks
+
+    def shown(self) -> dict[str, str]:
+        """Return the requested metrics by their titles, as text; "-" for what says nothing as every mask is empty."""
+        return {
+            title: "-" if self.is_empty and title != METRICS["mae"] else f"{value:.4f}"
+            for title, value in self.titled().items()
+        }
+
     def scores(self) -> dict[str, float]:
         """Return the requested metrics by name, in the order in which they are printed."""
         values = {name: getattr(self, name) for name in METRICS}
@@ -68,9 +80,9 @@ class SaliencyScores:
 
     def __str__(self) -> str:
         width = max(map(len, self.titled()), default=0) + 4
-        lines = [f"{title:<{width}} {value:.4f}" for title, value in self.titled().items()]
+        lines = [f"{title:<{width}} {value}" for title, value in self.shown().items()]
         images = "1 image" if self.images == 1 else f"{self.images} images"
-        empty = f" ({self.empty_masks} with empty masks)" if self.empty_masks else ""
+        empty = f" ({'all' if self.is_empty else self.empty_masks} with empty masks)" if self.empty_masks else ""
         return "\n".join([*lines, f"{images}{empty}, protocol {self.protocol}"])
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""Folders of networks, checked before a network is made of them: their files, and the memory that it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from ..._limits import MAX_SETTINGS, read_json
+from ._checkpoint_formats import check_checkpoint
+from ._errors import CheckpointError
+from ._hub_model import CONFIG
+from ._registry import without_values
+
+LOCAL = "local-dir:"
+MAX_WIDTH = 1 << 16
+"""Of one layer, in a configuration."""
+MAX_DEPTH = 1000
+"""Layers of one kind, or blocks, in a configuration."""
+MAX_SHRINKAGE = 100
+"""How many times as much memory a network may take before it is pruned as its saved weights do."""
+_SMALL = 64 << 20  # bytes that any network may take
+_MAX_NUMBERS = 10_000  # widths in a configuration
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".pth.tar", ".pt")
+_COUNTS = ("depth", "layer", "block")  # in names of arguments
+_CURE = "it was damaged, or was made to take memory; write it again with save_pretrained or save_pruned"
+_ERRORS = (LookupError, AttributeError, AssertionError, ArithmeticError, RecursionError)  # of what a file may hold
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the configuration of a folder, whose numbers are those of a network.
+
+    Raises:
+        CheckpointError: It is none.
+    """
+    path = folder / CONFIG
+    try:
+        config = read_json(path, MAX_SETTINGS)
+    except ValueError as error:
+        raise CheckpointError(path, f"is no configuration of a network ({error})", _CURE) from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise CheckpointError(path, 'is no configuration of a network: it names no "architecture"', _CURE)
+    arguments = config.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        raise CheckpointError(path, f"has {type(arguments).__name__} for model_args, expected names and values", _CURE)
+    if sum(1 for _ in _numbers(arguments)) > _MAX_NUMBERS:
+        raise CheckpointError(path, f"has more than {_MAX_NUMBERS:,} numbers", _CURE)
+    for name, value in arguments.items():
+        is_count = any(word in name for word in _COUNTS)
+        largest = sum(map(abs, _numbers(value))) if is_count else max(map(abs, _numbers(value)), default=0)
+        if not largest <= (most := MAX_DEPTH if is_count else MAX_WIDTH):
+            raise CheckpointError(path, f"asks for {name} up to {largest:,}, of at most {most:,}", _CURE)
+    return config
+
+
+def _numbers(value: object) -> Iterator[float]:
+    """Yield the numbers in a value of JSON."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def check_saved(name: str, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+    """Refuse a folder "local-dir:FOLDER" whose network takes much more memory than its weights have bytes.
+
+    Raises:
+        CheckpointError: It takes more, or a file of it is damaged.
+    """
+    folder = Path(name.removeprefix(LOCAL))
+    if not name.startswith(LOCAL) or not (folder / CONFIG).is_file():
+        return
+    read_config(folder)
+    files = [path for path in sorted(folder.iterdir()) if path.name.endswith(_WEIGHTS)]
+    for file in (files := files if weights is None else [Path(weights)]):
+        check_checkpoint(file)
+    size = sum(file.stat().st_size for file in files)
+    try:
+        needed = size_of(without_values(lambda: timm.create_model(name, **kwargs)))
+    except _ERRORS as error:
+        problem = f"makes no network ({type(error).__name__}: {error})"
+        raise CheckpointError(folder / CONFIG, problem, _CURE) from error
+    if needed > max(_SMALL, MAX_SHRINKAGE * size):
+        problem = f"makes a network of {needed / 2**20:,.0f} MiB, for weights of {size / 2**20:,.1f}"
+        raise CheckpointError(folder / CONFIG, problem, _CURE)
+
+
+def size_of(model: nn.Module) -> int:
+    """Return the bytes of a network's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))

@@ -366,9 +366,14 @@ def is_eager_cpu(x: Tensor) -> bool:
     That is not so for gradients, and where anything follows the operations: a compiler, `torch.jit.trace`, a dispatch
     mode, a transform of `torch.func` or forward-mode differentiation.
     """
+    return is_plain_cpu(x) and not (x.requires_grad and torch.is_grad_enabled())
+
+
+def is_plain_cpu(x: Tensor) -> bool:
+    """Whether operations on a tensor run at once on a processor, and nothing but autograd follows them."""
     if is_scripting():
         return False
-    is_plain = type(x) is Tensor and x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled())
+    is_plain = type(x) is Tensor and x.device.type == "cpu"
     return is_plain and not (
         torch.compiler.is_compiling()
         or is_tracing()

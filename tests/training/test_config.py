@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import goctconv
 from goctconv._checks import ArgumentTypeError
 from goctconv.options import UNTIL_PRUNED, number, option, options_of, read_toml
 from goctconv.training import TrainingConfig, TrainingError
-from reference.training import OPTIONS, learn, loader, network
+from reference.training import EPOCHS, FINETUNE_EPOCHS, OPTIONS, STEPS, learn, loader, network
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -110,3 +113,25 @@ def test_thresholds_of_another_type() -> None:
 def test_a_schedule_by_name() -> None:
     given = learn(network(), loader(), LOSS, **OPTIONS, schedule="cosine")
     assert given.history.series("learning_rate", "train") == pytest.approx([0.05, 0.0375, 0.0125])
+
+
+def test_a_schedule_that_cools_down() -> None:
+    options = {**OPTIONS, "epochs": 4, "threshold": 0}
+    given = learn(network(), loader(), LOSS, **options, schedule="cooldown", cooldown=2)
+    assert given.history.series("learning_rate", "train") == pytest.approx([0.05, 0.05, 0.05 * 2 / 3, 0.05 / 3])
+    assert given.history.series("learning_rate", "finetune") == pytest.approx([0.05 * 2 / 3, 0.05 / 3])
+
+
+def test_native_kernels_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+
+    @contextmanager
+    def kernels() -> Iterator[None]:
+        entered.append(torch.is_grad_enabled())
+        yield
+
+    monkeypatch.setattr("goctconv.training._network.native_kernels", kernels)
+    learn(network(), loader(), LOSS, **OPTIONS)
+    assert not entered
+    learn(network(), loader(), LOSS, **OPTIONS, native=True)
+    assert entered == [True] * STEPS * (EPOCHS + FINETUNE_EPOCHS)

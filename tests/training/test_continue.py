@@ -127,6 +127,7 @@ MORE, LONGER_FINETUNING = {"epochs": EPOCHS + 3}, {"finetune_epochs": FINETUNE_E
         ),
         pytest.param({**CONSTANT, "threshold": "valley"}, MORE, "00003", id="valley"),
         pytest.param({**CONSTANT, "amp": "bf16", "accumulate": 2}, MORE, "00003", id="bf16"),
+        pytest.param({**STEP, "schedule": "cooldown", "cooldown": 1}, MORE, "00002", id="before it cooled down"),
     ],
 )
 def test_equals_the_run_that_was_asked_for_them_at_once(

@@ -78,6 +78,25 @@ def test_terminated_at_random_moments(
     check_whole(tmp_path, whole)
 
 
+def test_checkpoints_within_an_epoch(tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHistory]) -> None:
+    begun: list[str] = []
+
+    class Kill(Callback):
+        def on_start(self, run: Any) -> None:
+            begun.append(run.checkpoint.name if run.checkpoint else "")
+
+        def on_step_end(self, _run: Any, record: Any) -> None:
+            if (record.epoch, record.step) == (2, 4) and len(begun) == 1:
+                raise KeyboardInterrupt
+
+    run = {"train_loader": loader(), "loss_fn": LOSS, "checkpoints": tmp_path, "callbacks": [Kill()], **OPTIONS}
+    with pytest.raises(KeyboardInterrupt):
+        learn(network(), checkpoint_steps=3, **run)
+    result = learn(network(), resume=True, **run)
+    assert begun == ["", "00001-0000003"]
+    check_equal(state_of(result.model), whole[0])
+
+
 @pytest.mark.parametrize("where", [(1, 2), (3, 4), (5, 1)])
 def test_terminated_in_an_epoch(
     where: tuple[int, int], tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHistory]

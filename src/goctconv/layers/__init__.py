@@ -16,3 +16,4 @@ from ._per_scale import SelectScale as SelectScale
 from ._prelu import PReLU as PReLU
 from ._simplified import SimplifiedGOctConv as SimplifiedGOctConv
 from .conversion import octave as octave
+from .kernels import native_kernels as native_kernels

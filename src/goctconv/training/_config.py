@@ -36,6 +36,7 @@ from ..options import (
 )
 from ..pruning import prune_channels
 from ._optimizers import (
+    COOLDOWN,
     OPTIMIZERS,
     PUBLISHED_MILESTONES,
     PUBLISHED_WARMUP,
@@ -155,6 +156,7 @@ class TrainingConfig(Configuration):
         shares(),
     )
     warmup: int = option(PUBLISHED_WARMUP, "epochs of linear warm-up of the schedule warmup-cosine", integer(0))
+    cooldown: int = option(COOLDOWN, "last epochs in which the schedule cooldown falls", integer(0))
     clip_grad: float | None = option(None, "maximum norm of the gradients", number(above=0).optional())
     weight_decay: float = option(
         3.0, "λ of dynamic weight decay; the γ that it decays get no ordinary weight decay", number(0)
@@ -224,11 +226,23 @@ class TrainingConfig(Configuration):
     compile: bool | str = option(
         False, "compile the network, which takes minutes at first", _COMPILE, group="computing"
     )
+    native: bool = option(
+        False,
+        "train BatchNorm and PReLU on a processor by kernels that a C compiler makes at the start, which is faster",
+        group="computing",
+        resume=FREE,
+    )
     checkpoints: Path | None = option(
         None,
         "folder for checkpoints, written after each epoch and at SIGTERM; the last two are kept, and those from which "
         "a longer run can go on",
         replace(path().optional(), parse=None),
+        resume=FREE,
+    )
+    checkpoint_steps: int | None = option(
+        None,
+        "steps of the optimizer after which a checkpoint is written within an epoch too",
+        integer(1).optional(),
         resume=FREE,
     )
     keep_unpruned: bool = option(
@@ -257,7 +271,14 @@ class TrainingConfig(Configuration):
 
     def make_scheduler(self, optimizer: Optimizer, epochs: int) -> LRScheduler:
         """Return the schedule of an optimizer in a phase of so many epochs."""
-        return create_schedule(optimizer, epochs, self.schedule, milestones=self.milestones, warmup=self.warmup)
+        return create_schedule(
+            optimizer,
+            epochs,
+            self.schedule,
+            milestones=self.milestones,
+            warmup=self.warmup,
+            cooldown=self.cooldown,
+        )
 
     @property
     def total(self) -> int:

@@ -101,7 +101,7 @@ class Training:
         return losses / max(all_images, 1), stops > 0
 
     def _backward(self, batch: Any, parts: int) -> float:
-        with self.network.autocast(self.config):
+        with self.network.autocast(self.config), self.network.kernels(self.config):
             loss: Tensor = check_loss(self.step(self.network.runner, batch))
         scaled: Any = self.scaler.scale(loss / parts)
         scaled.backward()

@@ -203,8 +203,10 @@ class Loop:
                 record = StepRecord(phase, run.epoch, totals.steps, loss, rate)
                 progress.history.steps.append(record)
                 self._tell("on_step_end", record)
-                if is_last:
+                every = self.config.checkpoint_steps
+                if is_last or (every is not None and totals.steps % every == 0):
                     self._save()
+                if is_last:
                     raise SystemExit(_TERMINATED)
             if not totals.steps:
                 raise TrainingError(f"{place}: train_loader gave no batch")

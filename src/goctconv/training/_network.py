@@ -16,6 +16,7 @@ from .. import _distributed as distributed
 from .._checks import ArgumentError, ArgumentTypeError, ArgumentWarning, warn_caller
 from .._torch import BatchNorm, inner_optimizers
 from ..graph import is_wrapped, named_batch_norms, select
+from ..layers import native_kernels
 from ..optim import DynamicWeightDecay
 from ..pruning import PruningResult, prune_channels
 from ._config import TrainingConfig
@@ -51,6 +52,10 @@ class Network:
         if config.amp is None:
             return nullcontext()
         return cast("AbstractContextManager[None]", torch.autocast(self.device.type, _DTYPES[config.amp]))
+
+    def kernels(self, config: TrainingConfig) -> AbstractContextManager[object]:
+        """Return a context with the kernels of the config."""
+        return native_kernels() if config.native else nullcontext()
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -35,6 +35,7 @@ SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
 
 PUBLISHED_MILESTONES = (2 / 3, 5 / 6)  # 200 and 250 of 300 epochs
 PUBLISHED_WARMUP = 5  # epochs of 69, of KD-SCFNet
+COOLDOWN = 10  # epochs
 
 
 def create_optimizer(
@@ -147,6 +148,7 @@ def create_schedule(
     warmup: int = PUBLISHED_WARMUP,
     start: float = 0.01,
     end: float = 0.01,
+    cooldown: int = COOLDOWN,
 ) -> LRScheduler:
     """Return a schedule of the learning rates by its name; it steps once an epoch.
 
@@ -154,6 +156,9 @@ def create_schedule(
     - ``"cosine"`` follows half a cosine; the last epoch has the smallest learning rate, above 0.
     - ``"warmup-cosine"`` rises linearly for ``warmup`` epochs and follows half a cosine then: KD-SCFNet's.
     - ``"constant"`` leaves the learning rates as they are.
+    - ``"cooldown"`` leaves them as they are, but for the last ``cooldown`` epochs, in which they fall linearly; the
+      last has the smallest learning rate, above 0. A run that has ended can go on with more epochs from where they
+      began to fall.
 
     Args:
         optimizer: Whose learning rates change.
@@ -164,9 +169,11 @@ def create_schedule(
         warmup: Of "warmup-cosine": epochs in which they rise; half of a phase that has fewer than twice as many.
         start: Of "warmup-cosine": what share of the learning rates the first epoch has.
         end: Of "warmup-cosine": what share the last epoch has.
+        cooldown: Of "cooldown": epochs in which they fall; all of a phase that has fewer.
 
     Raises:
-        ArgumentError: An unknown name, a milestone that is no share, a negative ``warmup``, a share below 0.
+        ArgumentError: An unknown name, a milestone that is no share, a negative ``warmup`` or ``cooldown``, a share
+            below 0.
 
     Example:
         >>> import torch
@@ -189,7 +196,9 @@ def create_schedule(
     check_integer("warmup", warmup, 0)
     check_number("start", start, above=0)
     check_number("end", end, above=0)
-    return make(optimizer, epochs, milestones=milestones, factor=factor, warmup=warmup, start=start, end=end)
+    check_integer("cooldown", cooldown, 0)
+    options = {"milestones": milestones, "factor": factor, "warmup": warmup, "start": start, "end": end}
+    return make(optimizer, epochs, cooldown=cooldown, **options)
 
 
 def _at_milestones(
@@ -212,11 +221,17 @@ def _warmup_cosine(
     return LambdaLR(optimizer, share)
 
 
+def _cooling(optimizer: Optimizer, epochs: int, *, cooldown: int, **_: object) -> LRScheduler:
+    falling = min(cooldown, epochs)
+    return LambdaLR(optimizer, lambda epoch: min(1.0, max(epochs - epoch, 1) / (falling + 1)))
+
+
 SCHEDULES: dict[str, Callable[..., LRScheduler]] = {
     "step": _at_milestones,
     "cosine": lambda optimizer, epochs, **_: CosineAnnealingLR(optimizer, epochs),
     "warmup-cosine": _warmup_cosine,
     "constant": lambda optimizer, _epochs, **_: LambdaLR(optimizer, lambda _: 1.0),
+    "cooldown": _cooling,
 }
 """Functions of an optimizer, the number of epochs and the options of all schedules, of which each takes its own."""
 

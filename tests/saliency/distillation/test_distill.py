@@ -26,7 +26,8 @@ from torch import nn
 
 import goctconv
 from goctconv.saliency import DataSetError, DistillationConfig, distill, find_images, find_pairs, predict
-from goctconv.saliency.data import SkippedPairWarning
+from goctconv.saliency.data import SkippedPairWarning, find_taught
+from goctconv.saliency.data._read import read_pixels
 from goctconv.saliency.distillation import DistillationStep
 from goctconv.saliency.distillation._teacher import Teacher, with_maps, write_map
 from goctconv.saliency.inference import all_outputs
@@ -97,6 +98,37 @@ def test_kept_maps_cost_the_teacher_once(folder: Path, tmp_path: Path) -> None:
     for pair, expected in zip(data, predict(teacher, [pair.image for pair in data], size=32), strict=True):
         found = np.asarray(Image.open(pair.mask)) / 255
         assert np.abs(found - expected).max() < 0.5 / 255 + 1e-6
+
+
+def test_a_folder_of_maps_as_the_teacher(folder: Path, tmp_path: Path) -> None:
+    """Maps have the names of photographs, and any size; the nearest to what the teacher makes learns alike."""
+    names = [path.stem for path in sorted(folder.iterdir())]
+    for index, name in enumerate(names[:5]):
+        levels = np.full((20 + index, 30), 1 if index == 3 else 40 * index, np.uint8)
+        (tmp_path / "maps/below").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels).save(tmp_path / "maps" / ("below" if index % 2 else "") / f"{name}.png")
+    with pytest.warns(SkippedPairWarning, match=rf"1 of 6 photographs have no map .*{names[5]}\.png$"):
+        result = distilled(seeded(Student), tmp_path / "maps", folder, held_out=folder, **{**SMALL, "crop": 0})
+    assert result.history.epochs[-1].images == 4
+    assert result.history.epochs[-1].validation["teacher_mae"] < 0.5
+    found = {Path(pair.image).stem: read_pixels(pair).mask for pair in find_taught(folder, tmp_path / "maps")}
+    assert [int(found[name].max()) for name in names[:5]] == [0, 40, 80, 1, 160]
+    with Image.open(folder / f"{names[0]}.png") as photograph:
+        assert found[names[0]].shape == photograph.size[::-1]
+
+
+def test_folders_of_maps_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
+    for name in ("a/x.png", "b/0.png", "c/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    with pytest.raises(DataSetError, match=r"no map in .*a \(like x\.png\) has the name of a photograph, like 0\.png"):
+        find_taught(folder, tmp_path / "a")
+    with pytest.raises(DataSetError, match=r"are both maps of .*0\.png: put the maps into folders"):
+        find_taught(folder, tmp_path)
+    with pytest.raises(DataSetError, match="no such folder"):
+        distilled(seeded(Student), tmp_path / "none", folder, **SMALL)
+    with pytest.raises(ValueError, match=r"teacher_size=64 is for a teacher that makes maps, and teacher='.*b' is"):
+        distilled(seeded(Student), str(tmp_path / "b"), folder, **SMALL, teacher_size=64)
 
 
 @pytest.mark.parametrize("keeps", [False, True])

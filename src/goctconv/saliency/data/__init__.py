@@ -16,6 +16,7 @@ from ._images import shown_parts as shown_parts
 from ._layouts import Photographs as Photographs
 from ._layouts import find_images as find_images
 from ._layouts import find_pairs as find_pairs
+from ._layouts import find_taught as find_taught
 from ._layouts import join_pairs as join_pairs
 from ._loaders import BothLoaders as BothLoaders
 from ._loaders import SaliencyLoader as SaliencyLoader
@@ -38,6 +39,7 @@ from ._pairs import DataSetError as DataSetError
 from ._pairs import ImagePair as ImagePair
 from ._pairs import SkippedPair as SkippedPair
 from ._pairs import Split as Split
+from ._pairs import TaughtPair as TaughtPair
 from ._pairs import split_pairs as split_pairs
 from ._read import CheckedPairs as CheckedPairs
 from ._read import check_pairs as check_pairs

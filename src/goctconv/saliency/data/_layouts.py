@@ -6,11 +6,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from ._masks import MaskRule
-from ._pairs import DataSet, DataSetError, ImagePair, files_below, match, name_files, pair_folders, read_list
+from ._pairs import (
+    DataSet,
+    DataSetError,
+    ImagePair,
+    TaughtPair,
+    files_below,
+    match,
+    name_files,
+    pair_folders,
+    read_list,
+)
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
 _MASK_FOLDERS = ("gt", "masks", "mask", "ground_truth", "ground_truth_mask")
@@ -151,7 +161,7 @@ def join_pairs(*sources: str | os.PathLike[str] | DataSet) -> DataSet:
         DataSetError: A source is not found, two have the same name, or share a photograph; or there are none.
 
     Example:
-        >>> from pathlib import Path
+        >>> from pathlib import Path, PurePath
         >>> from goctconv.saliency import join_pairs
         >>> from goctconv.saliency.data import DataSet, ImagePair
         >>> birds = DataSet("Birds", (ImagePair("robin", Path("b/robin.jpg"), Path("b/robin.png")),))
@@ -267,6 +277,41 @@ def pair_maps(data: DataSet, folder: Path) -> DataSet:
         problem = f"no map in {folder} has the name of a mask of {data.name}, like {min(masks)}.png"
         raise DataSetError(f"{problem}: names must agree")
     return replace(paired, missing=data.missing)
+
+
+def find_taught(photographs: Photographs, folder: str | os.PathLike[str]) -> DataSet:
+    """Pair photographs with a teacher's maps in a folder that have their names, but for the suffix.
+
+    The maps may have other sizes. Photographs without one are the data set's ``lone_images``.
+
+    Args:
+        photographs: As for `find_images`.
+        folder: Of the maps: grey pictures, 0 to 255 for probabilities of 0 to 1.
+
+    Raises:
+        DataSetError: There are no photographs or no maps; no map has the name of a photograph, or several have.
+    """
+    data = find_images(photographs)
+    maps = name_files(Path(folder), files_below(Path(folder)))
+    by_stem: dict[str, list[Path]] = {}
+    for path in maps.values():
+        by_stem.setdefault(path.stem, []).append(path)
+    pairs, lone = [], []
+    for pair in data:
+        stem = PurePath(pair.name).with_suffix("") if PurePath(pair.name).name == pair.image.name else pair.name
+        own = maps.get(str(stem)) or maps.get(PurePath(pair.name).as_posix())
+        found = by_stem.get(pair.image.stem, []) if own is None else [own]
+        if len(found) > 1:
+            cure = "put the maps into folders as the photographs are"
+            raise DataSetError(f"{found[0]} and {found[1]} are both maps of {pair.image}: {cure}")
+        if found:
+            pairs.append(TaughtPair(pair.name, pair.image, found[0], rule=MaskRule()))
+        else:
+            lone.append(pair.image)
+    if not pairs:
+        problem = f"no map in {folder} (like {min(maps)}.png) has the name of a photograph, like {min(lone).name}"
+        raise DataSetError(f"{problem}: both need the same names, but for the suffix")
+    return DataSet(data.name, tuple(pairs), tuple(lone))
 
 
 def _name_maps(folder: Path, masks: Iterable[str]) -> dict[str, Path]:

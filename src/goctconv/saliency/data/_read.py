@@ -17,7 +17,7 @@ from ..._files import write_atomic
 from ..._limits import zip_contents
 from ._images import MAX_PIXELS, ImageError, damaged_data, image_size, open_path, orientation, to_rgb
 from ._masks import Mask, MaskRule, read_mask
-from ._pairs import DataSetError, ImagePair, SkippedPair
+from ._pairs import DataSetError, ImagePair, SkippedPair, TaughtPair
 
 Levels = NDArray[np.uint8]
 
@@ -41,14 +41,22 @@ def read_pixels(pair: ImagePair, shrink: int | None = None) -> Pixels:
         return Pixels(np.asarray(image), np.zeros((image.height, image.width), np.uint8))
     mask = mask_of(pair)
     check_same_size(pair, size, (mask.levels.shape[1], mask.levels.shape[0]))
-    if image.size != size:
+    if image.size != mask.levels.shape[::-1]:
         mask = _resized(mask, image.size)
     return Pixels(np.asarray(image), *mask)
 
 
 def mask_of(pair: ImagePair) -> Mask:
     """Read the mask of a pair by the rule of its data set, or as published where none is decided."""
+    if isinstance(pair, TaughtPair):
+        return _read_map(pair.mask)
     return read_mask(pair.mask, pair.rule or MaskRule())
+
+
+def _read_map(path: Path) -> Mask:
+    """Read the grey levels of a teacher's map, however low they are."""
+    with open_path(path, MAX_PIXELS) as opened, damaged_data(str(path)):
+        return Mask(np.asarray(to_rgb(opened).convert("L")))
 
 
 def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
@@ -61,8 +69,8 @@ def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
 
 
 def check_same_size(pair: ImagePair, image: tuple[int, int], mask: tuple[int, int]) -> None:
-    """Compare the (width, height) of a photograph and its mask."""
-    if image != mask:
+    """Compare the (width, height) of a photograph and its mask; a teacher's map may have another."""
+    if image != mask and not isinstance(pair, TaughtPair):
         problem = f"{pair.image} is {image[0]} x {image[1]}, its mask {pair.mask} {mask[0]} x {mask[1]}"
         cure = "they must be equally large, so one of them belongs to another picture or was resized"
         raise ImageError(f"{problem}: {cure}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,10 @@ from typing import Any
 
 from torch import nn
 
-from ..._checks import ArgumentTypeError
+from ..._checks import ArgumentError, ArgumentTypeError
 from ...options import Kind, changed, choice, documented, option, path
 from .._resize import Size, check_size_or_own
-from ..data import DataSet, Photographs, both_loaders, find_images
+from ..data import DataSet, Photographs, SkippedPairWarning, both_loaders, find_images, find_taught, listed
 from ..learning import SIZE, Pairs, SaliencyConfig, SaliencyValidation, Task, found_pairs
 from ..losses._basic import Reduction
 from ..transforms._sample import Transform
@@ -72,7 +74,7 @@ class DistillationConfig(SaliencyConfig):
 
     def distillation_task(
         self,
-        teacher: nn.Module,
+        teacher: nn.Module | str | os.PathLike[str],
         images: Photographs,
         validation: Pairs | None = None,
         *,
@@ -83,18 +85,24 @@ class DistillationConfig(SaliencyConfig):
         """Return the ``loaders``, ``step`` and ``validate`` that `distill` gives to `goctconv.learn_channels`.
 
         Args:
-            teacher: The trained network, on the device where the student is.
+            teacher: The trained network, on the device where the student is; or a folder of its maps, as for `distill`.
             images: As for `distill`.
             validation: As for `distill`, where nothing is ``held_out``.
             held_out: As for `distill`.
             transforms: As for `distill`.
             pin_memory: Whether tensors are put into page-locked memory, from where GPUs copy faster.
         """
-        taught = Teacher(teacher, size=self.teacher_size, amp=self.teacher_amp)
-        step = DistillationStep(taught, loss=self.loss, weights=self.output_weights, reduction=self.reduction)
-        if self.maps:  # the teacher is not needed any more, but named
-            step.teacher = None
+        step = DistillationStep(None, loss=self.loss, weights=self.output_weights, reduction=self.reduction)
+        if isinstance(teacher, nn.Module):
+            taught: Teacher | Path = Teacher(teacher, size=self.teacher_size, amp=self.teacher_amp)
+        else:
+            taught = self._check_folder(teacher)
+        if isinstance(taught, Path):
+            step.maps = f"maps in {taught.name}"
+        elif self.maps:  # the teacher is not needed any more, but named
             step.maps = f"maps of teacher {taught.fingerprint()}, {self.teacher_size or self._largest()}"
+        else:
+            step.teacher = taught
         photographs = self._with_maps(images, taught)
         compared = None if validation is None else found_pairs(validation)
         if held_out is not None:
@@ -106,8 +114,23 @@ class DistillationConfig(SaliencyConfig):
         agreement = None if held_out is None else TeacherAgreement(loaders.validation, step)
         return Task(loaders, step, agreement or SaliencyValidation(loaders.validation))
 
-    def _with_maps(self, photographs: Photographs, teacher: Teacher) -> DataSet:
+    def _check_folder(self, teacher: str | os.PathLike[str]) -> Path:
+        """Return the folder of a teacher's maps, which need no options of a teacher that runs."""
+        for name in ("maps", "teacher_size", "teacher_amp"):
+            if getattr(self, name) is not None:
+                problem = f"is for a teacher that makes maps, and {{teacher={str(teacher)!r}}} is a folder of maps"
+                raise ArgumentError(name, getattr(self, name), problem=problem, cure="leave it out")
+        return Path(teacher)
+
+    def _with_maps(self, photographs: Photographs, teacher: Teacher | Path) -> DataSet:
         """Return photographs, with the teacher's maps of them where these are kept."""
+        if isinstance(teacher, Path):
+            found = find_taught(photographs, teacher)
+            if found.lone_images:
+                names = listed(str(image) for image in found.lone_images)
+                problem = f"{len(found.lone_images)} of {len(found) + len(found.lone_images)} photographs have no map"
+                warnings.warn(f"{problem} in {teacher} and are skipped: {names}", SkippedPairWarning, stacklevel=4)
+            return found
         data = find_images(photographs)
         if self.maps is None:
             return data

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -26,7 +28,7 @@ Validate: TypeAlias = Callable[[nn.Module], dict[str, float]]
 @explains_options(DistillationConfig)
 def distill(
     student: nn.Module,
-    teacher: nn.Module,
+    teacher: nn.Module | str | os.PathLike[str],
     images: Photographs,
     validation: Pairs | None = None,
     config: DistillationConfig | None = None,
@@ -52,7 +54,8 @@ def distill(
     Args:
         student: Is trained; to lose channels it needs BatchNorm. Of one with a ``forward_multi``, such as
             `goctconv.models.SCFNet`, every output is compared with the teacher's first.
-        teacher: A trained network; in eval mode while it runs, and never changed.
+        teacher: A trained network; in eval mode while it runs, and never changed. Or a folder of maps that were made
+            before, grey pictures from 0 to 255 with the names of the photographs, but for the suffix, and of any size.
         images: Photographs: a folder, files, or a data set, whose masks are not looked at.
         validation: Photographs with masks to compare maps with after each epoch: ``mae`` and ``max_f``.
         config: All options of the run; ``get_preset("scfnet", DistillationConfig)`` returns those of KD-SCFNet.
@@ -89,9 +92,8 @@ def distill(
     """
     check_model(student, "student")
     config = DistillationConfig() if config is None else config
-    Teacher(teacher)  # checks it
     place = config.device or next((parameter.device for parameter in student.parameters()), None)
-    with evaluating(teacher, place) as placed:
+    with _running(teacher, place) as placed:
         masks = validation if held_out is None else None
         task = config.distillation_task(placed, images, masks, held_out=held_out, transforms=transforms)
         validate, both = task.validate, None
@@ -116,6 +118,16 @@ def distill(
         skipped |= both.skipped
     warn_of_skipped(skipped)
     return result
+
+
+def _running(
+    teacher: nn.Module | str | os.PathLike[str], place: torch.device | str | None
+) -> AbstractContextManager[nn.Module | str | os.PathLike[str]]:
+    """Return a context with the teacher in eval mode on a device, or its folder of maps."""
+    if isinstance(teacher, str | os.PathLike):
+        return nullcontext(teacher)
+    Teacher(teacher)  # checks it
+    return evaluating(teacher, place)
 
 
 def _both(first: Validate | None, second: Validate) -> Validate:

@@ -1,0 +1,99 @@
+"""Train the weights that come with the package, from a configuration in this folder.
+
+DATA holds ``images/``, 8-bit maps of a teacher of the same names in ``teacher/``, and ``licences.tsv`` and
+``sources.tsv``; `data.tsv` lists the sets with their licences. Photographs to compare with are drawn by seed. A run
+writes a checkpoint after each epoch and at SIGTERM, and goes on from the last one bit for bit when the same command is
+given again:
+
+    python benchmarks/own_weights/train.py control DATA -o RUN
+
+``--stop-after`` ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more,
+whose losses must be those of the committed log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import goctconv
+from goctconv.options import options_of, read_toml
+from goctconv.saliency import DistillationConfig, distill, split_pairs
+from goctconv.saliency.data import find_taught
+from goctconv.training import Callback, JSONLog, TrainingRun
+
+HERE = Path(__file__).parent
+MODELS = {"control": "csnet_x1_l"}
+HELD_OUT = 400  # photographs, drawn with SEED
+SEED = 0
+
+
+def main() -> None:
+    """Train, or go on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=MODELS, help="of the configuration")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="folder for decoded copies of the photographs")
+    parser.add_argument("--stop-after", type=float, metavar="MINUTES")
+    parser.add_argument("--first", type=int, metavar="STEPS")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    config = configuration(
+        options.name, cache=options.cache, checkpoints=options.out / "checkpoints", checkpoint_steps=100
+    )
+    train, validation = split_pairs(find_taught(options.data / "images", options.data / "teacher"), HELD_OUT, seed=SEED)
+    photographs = find_taught(options.data / "images", options.data / "teacher")
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = distill(
+        goctconv.create_model(MODELS[options.name]),
+        options.data / "teacher",
+        replace(photographs, pairs=train),
+        replace(photographs, pairs=validation),
+        config,
+        callbacks=[JSONLog(options.out / "log.jsonl"), Clock(options.out, options.stop_after, options.first)],
+        resume=True,
+    )
+    goctconv.save_pruned(result.model, options.out / "model")
+
+
+def configuration(name: str, **changes: object) -> DistillationConfig:
+    """Return the committed options of a run."""
+    values = read_toml(HERE / f"{name}.toml", options_of(DistillationConfig))
+    return DistillationConfig(**{**values, **changes})
+
+
+class Clock(Callback):
+    """Notes losses and processor time as the run goes, and ends the run."""
+
+    def __init__(self, folder: Path, minutes: float | None, steps: int | None) -> None:
+        self.file = folder / "progress.jsonl"
+        self.ends = None if minutes is None else time.monotonic() + 60 * minutes
+        self.steps = steps
+        self.losses: list[float] = []
+
+    def on_step_end(self, run: TrainingRun, record: Any) -> None:
+        """Write a line every 20 steps."""
+        self.losses.append(record.loss)
+        is_over = self.ends is not None and time.monotonic() > self.ends
+        if len(self.losses) == 20 or is_over:
+            line = {"epoch": record.epoch, "step": record.step, "loss": sum(self.losses) / len(self.losses)}
+            line |= {"lr": record.learning_rate, "cpu": time.process_time(), "of": run.steps}
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+            self.losses = []
+        if is_over or record.step == self.steps:
+            os.kill(os.getpid(), signal.SIGTERM)  # which ends the run after the next step, with a checkpoint
+
+
+if __name__ == "__main__":
+    main()

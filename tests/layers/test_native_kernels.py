@@ -1,0 +1,178 @@
+"""Native BatchNorm and PReLU: no further from the truth than PyTorch's in every layout, and PyTorch's elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import goctconv
+from goctconv import ArgumentError, DynamicWeightDecay, PReLU
+from goctconv.layers import native_kernels
+from goctconv.layers.kernels import native_problem
+from goctconv.layers.kernels._library import Library, library
+
+pytestmark = pytest.mark.skipif(bool(native_problem()), reason="there is no C compiler")
+BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+FORMATS = [torch.contiguous_format, torch.channels_last]
+SHAPES = [(5, 9, 23, 31), (2, 13, 37, 41), (3, 700, 5, 3), (7, 2000, 1, 1), (64, 40, 16, 1), (1301, 7), (5, 7, 401)]
+SHAPES += [(3, 5, 7, 11, 13)]
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def pair(shape: tuple[int, ...], dtype: torch.dtype) -> nn.Sequential:
+    torch.manual_seed(1)
+    norm, activation = BATCH_NORMS[len(shape)](shape[1]), PReLU(shape[1])
+    nn.init.uniform_(norm.weight, -1, 2)
+    nn.init.uniform_(norm.bias, -1, 1)
+    nn.init.uniform_(activation.weight, -0.5, 1.5)
+    return nn.Sequential(norm, activation).to(dtype)
+
+
+def features(shape: tuple[int, ...]) -> Tensor:
+    """Return channels of spreads from 0.01 to 10 around means of up to 50."""
+    torch.manual_seed(2)
+    spread = torch.logspace(-2, 1, shape[1], dtype=torch.float64).view(-1, *[1] * (len(shape) - 2))
+    return (torch.randn(shape, dtype=torch.float64) * spread + torch.randn_like(spread) * 5 * spread).float()
+
+
+def results(shape: tuple[int, ...], form: torch.memory_format, dtype: torch.dtype, *, native: bool) -> list[Tensor]:
+    """Return what two layers give: output, gradients and running statistics; and check who computed them."""
+    layers, x = pair(shape, dtype), features(shape).to(dtype)
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+    x = x.to(memory_format=form).requires_grad_()
+    with native_kernels() if native else nullcontext():
+        middle = layers[0](x)
+        output = layers[1](middle)
+    assert output.grad_fn is not None
+    assert output.grad_fn.name().startswith("Native") == native
+    assert middle.stride() == x.stride() or shape[2:] == (1, 1)
+    found = torch.autograd.grad(output, (x, *layers.parameters()), gradient)
+    return [output.detach(), *found, layers[0].running_mean, layers[0].running_var]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_further_from_the_truth_than_pytorch(
+    shape: tuple[int, ...], form: torch.memory_format, threads: int
+) -> None:
+    if form == torch.channels_last and len(shape) != 4:
+        pytest.skip("of no such format")
+    truth = results(shape, form, torch.float64, native=False)
+    theirs = results(shape, form, torch.float32, native=False)
+    ours = results(shape, form, torch.float32, native=True)
+    for exact, other, found in zip(truth, theirs, ours, strict=True):
+        assert found.dtype == torch.float32
+        size = exact.abs().max()
+        error, allowed = (found - exact).abs().max() / size, (other - exact).abs().max() / size
+        assert error <= torch.clamp(1.5 * allowed, min=3e-6), (threads, error, allowed)
+
+
+def test_threads_change_nothing_but_rounding() -> None:
+    shape = (6, 24, 61, 67)
+    found = []
+    for threads in (1, 4):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        found += [results(shape, form, torch.float32, native=True) for form in FORMATS]
+        torch.set_num_threads(before)
+    for one, other in ((0, 2), (1, 3)):
+        for first, second in zip(found[one], found[other], strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"affine": False}, {"momentum": None}, {"track_running_stats": False}, {"momentum": 0.3, "eps": 0.1}],
+)
+def test_every_kind_of_batch_norm(options: dict[str, object]) -> None:
+    x = features((4, 6, 20, 30))
+    norms = [nn.BatchNorm2d(6, **options) for _ in range(2)]  # type: ignore[arg-type]
+    for _ in range(2):
+        with native_kernels():
+            ours = norms[0](x)
+        torch.testing.assert_close(ours, norms[1](x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dict(norms[0].state_dict()), dict(norms[1].state_dict()), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_gradients() -> None:
+    x = features((3, 4, 30, 40)).requires_grad_()
+    found = []
+    for context in (native_kernels(), nullcontext()):
+        layers = pair((3, 4, 30, 40), torch.float32)
+        with context:
+            output = layers(x)
+        (gradient,) = torch.autograd.grad(output.square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), (x, *layers.parameters())))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_pytorchs_own_where_kernels_do_not_hold() -> None:
+    x = features((4, 6, 20, 30)).requires_grad_()
+    norm = nn.BatchNorm2d(6)
+    with native_kernels():
+        found = {
+            "native": norm(x),
+            "small": norm(x[:, :, :3, :3]),
+            "strided": norm(x[:, :, ::2]),
+            "double": nn.BatchNorm2d(6).double()(x.double()),
+            "eval": nn.BatchNorm2d(6).eval()(x),
+            "none": nn.PReLU(1)(x),
+        }
+        torch.func.vmap(lambda part: torch.nn.functional.batch_norm(part, None, None, training=True))(x[None].detach())
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            nn.BatchNorm1d(9000)(torch.rand(1, 9000))
+    own = "NativeBatchNormBackward object"  # PyTorch's ends in 0
+    assert [key for key, output in found.items() if own in str(output.grad_fn)] == ["native"]
+
+
+def test_a_network_and_what_decays_in_it() -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(4, 3, 64, 64), torch.rand(4, 1, 64, 64)
+    found = []
+    for kind in ("native", "torch", "double"):
+        torch.manual_seed(1)
+        model = goctconv.create_model("csnet_x1_l")
+        images, wanted = x, target
+        if kind == "double":
+            model, images, wanted = model.double(), x.double(), target.double()
+        optimizer = DynamicWeightDecay(torch.optim.SGD(model.parameters(), 1e-9), model, weight_decay=3.0)
+        with native_kernels() if kind == "native" else nullcontext():
+            loss = nn.functional.binary_cross_entropy_with_logits(model(images), wanted)
+        loss.backward()
+        found.append(
+            {
+                name: parameter.grad.double()
+                for name, parameter in model.named_parameters()
+                if parameter.grad is not None
+            }
+        )
+        metrics = optimizer.metrics()
+        found[-1] |= {f"M {name}": torch.as_tensor(value).double() for name, value in metrics.items()}
+    ours, theirs, truth = found
+    assert len(ours) == len(theirs) == len(truth) > 400
+    errors = [
+        max(float((side[name] - exact).norm() / exact.norm().clamp(min=1e-9)) for name, exact in truth.items())
+        for side in (ours, theirs)
+    ]
+    assert errors[0] <= max(errors[1], 1e-5), errors
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler -v")
+    assert "no-such-compiler -v failed" in Library().problem
+    library.cache_clear()
+    with pytest.raises(ArgumentError, match=r"native=True needs a C compiler: .* pip install ziglang$"):
+        native_kernels()
+    library.cache_clear()

@@ -11,7 +11,7 @@ them, and is compared with the network with γ and β of what it removed at 0; i
 A star behind a difference says that rounding of the input alone changes the masked network's outputs as much, as where
 boxes of near-equal scores are sorted. Each network has a process of its own, of limited memory and time. ``--json``
 writes the figures after each; networks and combinations that are in it are done. Its shares are what the tests hold as
-a floor. ``--table`` writes the figures as Markdown. ``--like`` prints where a share is smaller than in another such file.
+a floor. ``--table`` writes the figures as Markdown. ``--like`` prints where a share is smaller than in another file.
 
     python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations groups-keep
 """

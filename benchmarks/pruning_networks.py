@@ -8,9 +8,10 @@ relative to the largest output, and the processor seconds of the call, compariso
 them, and is compared with the network with γ and β of what it removed at 0; its seconds are those of its own work alone
 (`pruning_cost.py` compares times). It is `pip install "goctconv[bench]"`.
 
-Each network has a process of its own, of limited memory and time. ``--json`` writes the figures after each; networks
-and combinations that are in it are done. Its shares are what the tests hold as a floor. ``--table`` writes the figures
-as Markdown. ``--like`` prints where a share is smaller than in another such file.
+A star behind a difference says that rounding of the input alone changes the masked network's outputs as much, as where
+boxes of near-equal scores are sorted. Each network has a process of its own, of limited memory and time. ``--json``
+writes the figures after each; networks and combinations that are in it are done. Its shares are what the tests hold as
+a floor. ``--table`` writes the figures as Markdown. ``--like`` prints where a share is smaller than in another file.
 
     python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations groups-keep
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import multiprocessing
 import resource
 import signal
@@ -36,6 +38,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -136,12 +139,28 @@ def ours(name: str, model: nn.Module, combination: str, examples: list[Any]) -> 
     result = prune_channels(masked, examples[0], threshold=1e-20, bn_bias=bn_bias, outputs=outputs)
     seconds = time.process_time() - start
     mask_(masked, chosen, biases=bn_bias == "zero")
-    return {
-        "share": round(result.report.share, 4),
-        "difference": worst(result.model, masked, examples, outputs),
-        "seconds": round(seconds, 3),
-        "notes": list(result.report.notes),
-    }
+    difference = worst(result.model, masked, examples, outputs)
+    figures = {"share": round(result.report.share, 4), "difference": difference, "seconds": round(seconds, 3)}
+    if difference > EXACT:
+        figures["rounding"] = rounding(masked, examples, outputs)
+    return {**figures, "notes": list(result.report.notes)}
+
+
+def rounding(masked: nn.Module, examples: list[Any], outputs: Callable[[Any], Any] | None = None) -> float:
+    """Return by how much the outputs change with the last bits of the input; infinite for other shapes of them."""
+
+    def shaken(tensor: Any) -> Any:
+        is_number = isinstance(tensor, Tensor) and tensor.is_floating_point()
+        return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if is_number else tensor
+
+    changed = [pytree.tree_map(shaken, example) for example in examples]
+    try:
+        return max(
+            largest_difference(outputs_of(masked, after, outputs), outputs_of(masked, before, outputs))
+            for before, after in zip(examples, changed, strict=True)
+        )
+    except AssertionError:
+        return math.inf
 
 
 def theirs(model: nn.Module, inputs: list[Any]) -> dict[str, Any]:
@@ -220,7 +239,8 @@ def cell(figures: dict[str, Any], forward: float) -> str:
         return "refused" if "refused" in figures else str(figures["error"]).partition(":")[0]
     seconds = figures["seconds"]
     passes = f" ({max(seconds - 0.3, 0) / forward:.0f})" if forward else ""
-    return f"{100 * figures['share']:.0f} %, {figures['difference']:.0e}, {seconds:.1f}{passes}"
+    star = "*" if figures.get("rounding", 0) >= figures["difference"] else ""
+    return f"{100 * figures['share']:.0f} %, {figures['difference']:.0e}{star}, {seconds:.1f}{passes}"
 
 
 def row(name: str, figures: dict[str, Any], heads: list[str]) -> str:

@@ -1,14 +1,17 @@
-"""Channels of a hundred and ten networks are masked and removed: how many go, and how exact what is left is.
+"""Channels of more than two hundred networks are masked and removed: how many go, and how exact what is left is.
 
 Each network has random γ, β and statistics; 30 % of its channels are masked, each on its own or all together
 that can only go together, with β kept or not. Printed for every network and combination: the share of the
 masked channels that went, the largest difference to the masked network in float64, at two sizes where it takes them,
-relative to the largest output, and the seconds of the call, comparisons and copies included. With ``--torch-pruning``,
-the same of Torch-Pruning, which is told to remove just the masked channels and what depends on them, and is compared
-with the network with γ and β of what it removed at 0; its seconds are those of its own work alone
+relative to the largest output, and the processor seconds of the call, comparisons and copies included. With
+``--torch-pruning``, the same of Torch-Pruning, which is told to remove just the masked channels and what depends on
+them, and is compared with the network with γ and β of what it removed at 0; its seconds are those of its own work alone
 (`pruning_cost.py` compares times). It is `pip install "goctconv[bench]"`.
 
-``--json`` writes the figures, whose shares the tests hold as a floor; ``--table`` writes them as Markdown.
+A star behind a difference says that rounding of the input alone changes the masked network's outputs as much, as where
+boxes of near-equal scores are sorted. Each network has a process of its own, of limited memory and time. ``--json``
+writes the figures after each; networks and combinations that are in it are done. Its shares are what the tests hold as
+a floor. ``--table`` writes the figures as Markdown. ``--like`` prints where a share is smaller than in another file.
 
     python benchmarks/pruning_networks.py --networks timm/resnet18 timm/dla34 --combinations groups-keep
 """
@@ -18,7 +21,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import multiprocessing
+import resource
 import signal
 import statistics
 import sys
@@ -26,117 +31,139 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from fnmatch import fnmatch
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from goctconv.pruning import prune_channels
-from reference.masking import largest_difference, mask_, masked_channels, prepared
-from reference.networks import FIXED_SIZES, NETWORKS, images
+from networks import NETWORKS, prepared
+
+from goctconv.pruning import PruningError, prune_channels
+from reference.masking import largest_difference, mask_, masked_channels
 
 COMBINATIONS = [f"{masks}-{bn_bias}" for masks in ("independent", "groups") for bn_bias in ("keep", "zero")]
 LIMIT = 60
 """Seconds that Torch-Pruning may take for a network."""
+SECONDS, GIB = 300, 16
+"""What a process may take, of the processor and of memory."""
 PEER = "Torch-Pruning"
 EXACT = 1e-10
-HEADING = """\
-# A hundred and ten networks, pruned
-
-`python benchmarks/pruning_networks.py --torch-pruning` gave this. 30 % of the channels are masked, each on its own or
-whole groups that can only go together, with β kept or zeroed. Every cell: the share of the masked
-channels that went, the largest difference to the masked network in float64 relative to its largest output, at two
-sizes where it takes them, and seconds. In the last column, Torch-Pruning removes what the mask of "groups-zero" names
-and all that it finds to depend on that; its difference is to the network with γ and β of the mask at 0. An exception
-stands by its name."""
 
 
 def main() -> None:
     """Run the networks and combinations that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS, metavar="NETWORK", help="all of them by default")
+    parser.add_argument("--networks", nargs="+", default=["*"], metavar="NETWORK", help="names or globs")
     parser.add_argument("--combinations", nargs="+", default=COMBINATIONS, choices=COMBINATIONS)
-    parser.add_argument("--smallest", action="store_true", help="take the smallest images, not 128 x 128")
     parser.add_argument("--json", type=Path, help="write all numbers there; networks in it are done")
     parser.add_argument("--table", type=Path, help="write the table there at the end")
+    parser.add_argument("--like", type=Path, help="compare shares with those of this file")
     parser.add_argument("--torch-pruning", action="store_true", help="run Torch-Pruning beside it")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    heads = [*options.combinations, *([PEER] if options.torch_pruning else [])]
-    lines = [f"| network | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
-    print("\n".join(lines))
+    wanted = [*options.combinations, *([PEER] if options.torch_pruning else [])]
     found: dict[str, dict[str, Any]] = {}
     if options.json and options.json.exists():
         found = json.loads(options.json.read_text(encoding="utf-8"))
-    for name in options.networks:
-        found[name] = found.get(name) or network(
-            name, options.combinations, smallest=options.smallest, peer=options.torch_pruning
-        )
-        lines.append(f"| {name} | {' | '.join(cell(found[name][head]) for head in heads)} |")
-        print(lines[-1], flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    summary = summarised(found, heads)
-    print("\n" + "\n".join(summary))
+    for name in [name for name in NETWORKS if any(fnmatch(name, pattern) for pattern in options.networks)]:
+        figures = found.setdefault(name, {})
+        missing = [combination for combination in wanted if combination not in figures]
+        if missing:
+            run(name, missing, figures)
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(row(name, figures, wanted), flush=True)
+    print("\n" + "\n".join(summarised(found, wanted)))
+    if options.like:
+        print("\n".join(losses(found, json.loads(options.like.read_text(encoding="utf-8")))))
     if options.table:
-        versions = f"torch {torch.__version__}, timm {timm.__version__}, {datetime.now(tz=timezone.utc):%Y-%m-%d}"
-        text = "\n".join([f"{HEADING}\n\n{versions}, one thread.\n", *summary, "", *lines])
-        options.table.write_text(text + "\n", encoding="utf-8")
+        options.table.write_text(table(found, wanted), encoding="utf-8")
 
 
-def network(name: str, combinations: list[str], *, smallest: bool, peer: bool) -> dict[str, Any]:
-    """Return the figures of one network, by combination."""
-    model = prepared(name, smallest=smallest)
-    inputs = inputs_of(name, smallest=smallest)
-    figures = {
-        combination: guarded(lambda combination=combination: ours(model, combination, inputs))
-        for combination in combinations
-    }
-    if peer:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:  # its memory is given back at the end
-            figures[PEER] = pool.apply(by_peer, (name, smallest))
-    return figures
+def run(name: str, combinations: list[str], figures: dict[str, Any]) -> None:
+    """Add the figures of one network, which has a process of its own."""
+    context = multiprocessing.get_context("fork")  # which need not import everything again
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(sender, name, combinations))
+    process.start()
+    sender.close()
+    while True:
+        try:
+            key, value = receiver.recv()
+        except EOFError:
+            break
+        figures[key] = value
+    process.join()
+    for combination in combinations:
+        figures.setdefault(combination, {"error": f"the process ended with {process.exitcode}"})
 
 
-def by_peer(name: str, smallest: bool) -> dict[str, Any]:
-    """Return the figures of Torch-Pruning, or what it raised."""
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    model = prepared(name, smallest=smallest)
-    return guarded(lambda: theirs(model, inputs_of(name, smallest=smallest)))
+def work(sender: Connection, name: str, combinations: list[str]) -> None:
+    """Send the figures of one network, by combination, and what it took in all."""
+    resource.setrlimit(resource.RLIMIT_DATA, (GIB * 2**30, GIB * 2**30))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    try:
+        model = prepared(name)
+        examples = NETWORKS[name].examples()
+        start = time.process_time()
+        outputs_of(model, examples[0])
+        sender.send(("forward", round(time.process_time() - start, 4)))
+    except Exception as error:  # noqa: BLE001  # whatever a network raises is the result
+        model, problem = None, {"error": f"{type(error).__name__}: {error}"[:300]}
+    for combination in combinations:
+        if model is None:
+            figures = problem
+        elif combination == PEER:
+            figures = guarded(lambda: theirs(model, examples))
+        else:
+            figures = guarded(lambda: ours(name, model, combination, examples))  # noqa: B023
+        sender.send((combination, figures))
+    taken = resource.getrusage(resource.RUSAGE_SELF)
+    sender.send(("process", {"seconds": round(time.process_time(), 1), "MiB": taken.ru_maxrss // 1024}))
 
 
-def inputs_of(name: str, *, smallest: bool) -> list[Tensor]:
-    """Return the example, and input of another size where a network takes it."""
-    example = images(name, batch=1, smallest=smallest).double()
-    torch.manual_seed(1)
-    larger = torch.randn(2, 3, example.shape[2] + 32, example.shape[3]).double()
-    return [example] if name in FIXED_SIZES else [example, larger]
-
-
-def ours(model: nn.Module, combination: str, inputs: list[Tensor]) -> dict[str, Any]:
+def ours(name: str, model: nn.Module, combination: str, examples: list[Any]) -> dict[str, Any]:
     """Return the figures of `prune_channels`."""
     masks, _, bn_bias = combination.partition("-")
-    chosen = masked_channels(model, inputs[0], groups=masks == "groups")
+    outputs = NETWORKS[name].outputs
+    chosen = masked_channels(model, examples[0], groups=masks == "groups", outputs=outputs)
     masked = mask_(copy.deepcopy(model), chosen)
-    start = time.perf_counter()
-    result = prune_channels(masked, inputs[0], threshold=1e-20, bn_bias=bn_bias)
-    seconds = time.perf_counter() - start
+    start = time.process_time()
+    result = prune_channels(masked, examples[0], threshold=1e-20, bn_bias=bn_bias, outputs=outputs)
+    seconds = time.process_time() - start
     mask_(masked, chosen, biases=bn_bias == "zero")
-    return {
-        "share": result.report.share,
-        "difference": worst(result.model, masked, inputs),
-        "seconds": round(seconds, 3),
-    }
+    difference = worst(result.model, masked, examples, outputs)
+    figures = {"share": round(result.report.share, 4), "difference": difference, "seconds": round(seconds, 3)}
+    if difference > EXACT:
+        figures["rounding"] = rounding(masked, examples, outputs)
+    return {**figures, "notes": list(result.report.notes)}
 
 
-def theirs(model: nn.Module, inputs: list[Tensor]) -> dict[str, Any]:
+def rounding(masked: nn.Module, examples: list[Any], outputs: Callable[[Any], Any] | None = None) -> float:
+    """Return by how much the outputs change with the last bits of the input; infinite for other shapes of them."""
+
+    def shaken(tensor: Any) -> Any:
+        is_number = isinstance(tensor, Tensor) and tensor.is_floating_point()
+        return tensor * (1 + 4 * torch.finfo(tensor.dtype).eps) if is_number else tensor
+
+    changed = [pytree.tree_map(shaken, example) for example in examples]
+    try:
+        return max(
+            largest_difference(outputs_of(masked, after, outputs), outputs_of(masked, before, outputs))
+            for before, after in zip(examples, changed, strict=True)
+        )
+    except AssertionError:
+        return math.inf
+
+
+def theirs(model: nn.Module, inputs: list[Any]) -> dict[str, Any]:
     """Return the figures of Torch-Pruning, with masks of whole groups and β := 0, which is where it can be exact."""
     chosen = masked_channels(model, inputs[0], groups=True)
     masked = mask_(copy.deepcopy(model), chosen, biases=True)
@@ -165,16 +192,27 @@ def remove_by_peer(slim: nn.Module, chosen: dict[str, Tensor], example: Tensor) 
                     group.prune()
 
 
-@torch.no_grad()
-def worst(slim: nn.Module, masked: nn.Module, inputs: list[Tensor]) -> float:
+def outputs_of(model: nn.Module, example: Any, outputs: Callable[[Any], Any] | None = None) -> Any:
+    """Return what counts of what a network returns."""
+    with torch.no_grad():
+        output = model(*copy.deepcopy(example)) if isinstance(example, tuple) else model(example.clone())
+    return outputs(output) if outputs else output
+
+
+def worst(
+    slim: nn.Module, masked: nn.Module, examples: list[Any], outputs: Callable[[Any], Any] | None = None
+) -> float:
     """Return the largest relative difference of two networks."""
-    return max(largest_difference(slim(batch), masked(batch)) for batch in inputs)
+    pairs = [[outputs_of(model, example, outputs) for model in (slim, masked)] for example in examples]
+    return float(f"{max(largest_difference(*pair) for pair in pairs):.4g}")
 
 
-def guarded(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return figures, or what was raised."""
+def guarded(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return figures, or what was raised; by us, it is a refusal with its reason."""
     try:
-        return run()
+        return compute()
+    except PruningError as error:
+        return {"refused": str(error)}
     except Exception as error:  # noqa: BLE001  # whatever a network or a peer raises is the result
         return {"error": f"{type(error).__name__}: {error}"[:300]}
 
@@ -195,28 +233,67 @@ def at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def cell(figures: dict[str, Any]) -> str:
+def cell(figures: dict[str, Any], forward: float) -> str:
     """Return figures in the form of a table's cell."""
-    if "error" in figures:
-        return str(figures["error"]).partition(":")[0]
-    return f"{100 * figures['share']:.0f} %, {figures['difference']:.0e}, {figures['seconds']:.1f}"
+    if "share" not in figures:
+        return "refused" if "refused" in figures else str(figures["error"]).partition(":")[0]
+    seconds = figures["seconds"]
+    passes = f" ({max(seconds - 0.3, 0) / forward:.0f})" if forward else ""
+    star = "*" if figures.get("rounding", 0) >= figures["difference"] else ""
+    return f"{100 * figures['share']:.0f} %, {figures['difference']:.0e}{star}, {seconds:.1f}{passes}"
+
+
+def row(name: str, figures: dict[str, Any], heads: list[str]) -> str:
+    """Return a network's line of the table."""
+    forward = figures.get("forward", 0.0)
+    cells = [cell(figures[head], 0.0 if head == PEER else forward) if head in figures else "" for head in heads]
+    return f"| {name} | {1000 * forward:.0f} | {' | '.join(cells)} |"
+
+
+def table(found: dict[str, dict[str, Any]], heads: list[str]) -> str:
+    """Return the rows, the summary, and the reasons of refusals, as Markdown."""
+    lines = [f"| network | ms | {' | '.join(heads)} |", f"| --- | ---: |{' ---: |' * len(heads)}"]
+    lines += [row(name, figures, heads) for name, figures in found.items()]
+    reasons = [
+        f"- {name}, {head}: {figures[head]['refused']}"
+        for name, figures in found.items()
+        for head in heads
+        if "refused" in figures.get(head, {})
+    ]
+    return "\n".join([*summarised(found, heads), "", *lines, "", *reasons]).rstrip() + "\n"
 
 
 def summarised(found: dict[str, dict[str, Any]], heads: list[str]) -> list[str]:
-    """Return how many networks are exact, and the medians, a line for each head."""
+    """Return how many networks are exact, and the medians, a line for each head, and the time of all together."""
     lines = []
     for head in heads:
-        ran = [figures[head] for figures in found.values() if "error" not in figures[head]]
+        asked = [figures[head] for figures in found.values() if head in figures]
+        ran = [figures for figures in asked if "share" in figures]
         if not ran:
-            lines.append(f"- {head}: none of {len(found)} ran")
             continue
         exact = sum(figures["difference"] <= EXACT for figures in ran)
         share, seconds = (statistics.median(figures[key] for figures in ran) for key in ("share", "seconds"))
         lines.append(
-            f"- {head}: {len(ran)} of {len(found)} ran, {exact} exact to {EXACT:.0e}; median share {100 * share:.0f} %,"
-            f" median {seconds:.2f} s, longest {max(figures['seconds'] for figures in ran):.1f} s"
+            f"- {head}: {len(ran)} of {len(asked)} ran, {sum('refused' in figures for figures in asked)} were refused, "
+            f"{exact} are exact to {EXACT:.0e}; median share {100 * share:.0f} %, median {seconds:.2f} s, longest "
+            f"{max(figures['seconds'] for figures in ran):.1f} s"
         )
+    taken = [figures["process"] for figures in found.values() if "process" in figures]
+    if taken:
+        total = sum(figures["seconds"] for figures in taken)
+        largest = max(figures["MiB"] for figures in taken)
+        lines.append(f"- {len(found)} networks, {total / 60:.0f} minutes of processor time, at most {largest} MiB")
     return lines
+
+
+def losses(found: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> list[str]:
+    """Return where a share is smaller than it was, by more than half a percent of the masked channels."""
+    return [
+        f"{name}, {head}: {figures[head]['share']} was {was['share']}"
+        for name, figures in found.items()
+        for head, was in before.get(name, {}).items()
+        if head in COMBINATIONS and "share" in figures.get(head, {}) and figures[head]["share"] < was["share"] - 0.005
+    ]
 
 
 if __name__ == "__main__":

@@ -220,11 +220,11 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 
 # What the source may grow to without a reason; a change that needs more says why. Since the structure was made (216
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
-# of `pruning` (11 files), colours and kinds of masks (3 files, 700 lines), terminals, formats, locks of runs,
+# of `pruning` (11 files), colours and kinds of masks (3 files, 900 lines), terminals, formats, locks of runs,
 # completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
 # maps in a folder as the teacher (4 files, 500 lines).
 FILES_AT_MOST = 256
-LINES_AT_MOST = 37_500
+LINES_AT_MOST = 38_200
 IGNORES_AT_MOST = 10
 NAMES_AT_MOST = 112  # 110, `octave` and `native_kernels`
 

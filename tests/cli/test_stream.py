@@ -92,7 +92,7 @@ def test_input_that_cannot_be_read(monkeypatch, model_options, capsys):
     class Folder(io.RawIOBase):
         buffer = property(lambda self: self)
 
-        def read(self):
+        def read(self, count):  # noqa: ARG002
             raise IsADirectoryError(21, "Is a directory")
 
     monkeypatch.setattr(sys, "stdin", Folder())
@@ -108,3 +108,21 @@ def test_a_real_process(model_options):
     assert done.returncode == 0
     with Image.open(io.BytesIO(done.stdout)) as image:
         assert image.size == (53, 37)
+
+
+def test_input_without_an_end(monkeypatch, model_options, capsys):
+    class Endless(Standard):
+        taken = 0
+
+        def read(self, count):
+            self.taken += count
+            assert count >= 0
+            return bytes(count)
+
+    stdin = Endless()
+    stdin.buffer = stdin
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(sys, "stdout", Standard())
+    assert main(["predict", "-", *model_options, "--max-pixels", "1000"]) == 2
+    assert "standard input has more than 67,116,864 bytes" in capsys.readouterr().err
+    assert stdin.taken < 70 << 20

@@ -79,6 +79,7 @@ PATHS = {
     "export": ["--onnx", "--openvino", "--weights"],
     "bench": ["--weights", "--json"],
     "demo": ["--data", "-o", "--weights"],
+    "completion": [],
 }
 
 

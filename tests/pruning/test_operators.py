@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import torch.nn.functional as F  # the usual name
 import torchvision
 from torch import Tensor, nn
 
-from goctconv.graph import is_pointwise
 from goctconv.pruning import PruningResult, prune_channels
 from goctconv.pruning.propagate import operators
-from reference.random_networks import difference
+from reference.coverage import coverage, freezing
+from reference.random_networks import difference, randomize
+from reference.zoo.detector import Detector
 
 WIDTH, MASKED = 14, 5
 LENGTH, OTHER = 17, 22
@@ -331,25 +333,36 @@ def test_layers_in_front_of_what_is_not_understood_are_pruned() -> None:
 
 
 ROOT = Path(__file__).parents[2]
-FREEZING = {"group_norm", "nms", "_unique2", "item", "is_nonzero"}
-OF_CONSTANTS = {"arange", "meshgrid", "scalar_tensor", "__and__"}
 
 
 def test_the_table_of_operators_in_the_docs() -> None:
     text = (ROOT / "docs/how-to/prune.md").read_text(encoding="utf-8")
     rows = [f"| {description.rstrip('.')} | {' '.join(names)} |" for description, names in operators().items()]
     assert text.endswith("\n".join(rows) + "\n")
-    assert all(f"`{name}`" in text for name in FREEZING)
+    assert "\n".join(coverage(RECORDED)) in text
 
 
-def test_operators_that_known_networks_call() -> None:
-    """The list was recorded from 61 networks of timm, 19 of torchvision and 10 of segmentation-models-pytorch."""
-    followed = {name for names in operators().values() for name in names} | OF_CONSTANTS
-    names = (ROOT / "tests/reference/operators.txt").read_text(encoding="utf-8").split()
-    assert len(names) > 100
-    assert {name for name in names if not followed & {name, name.removesuffix("_")} and not pointwise(name)} == FREEZING
+RECORDED = json.loads((ROOT / "tests/reference/operators.json").read_text(encoding="utf-8"))
+"""Recorded by `benchmarks/operators.py`."""
 
 
-def pointwise(name: str) -> bool:
-    packet = getattr(torch.ops.aten, name, None)
-    return packet is not None and any(is_pointwise(getattr(packet, overload)) for overload in packet.overloads())
+@pytest.mark.parametrize("package", ["timm", "torchvision", "smp", "ultralytics"])
+def test_networks_of_images_call_little_that_freezes(package: str) -> None:
+    assert RECORDED[package]["networks"] >= 15
+    assert len(freezing(RECORDED[package]["operators"])) <= 8
+
+
+def test_a_detector_of_many_parts() -> None:
+    torch.manual_seed(0)
+    model = randomize(Detector().double(), share=0.4, seed=1).eval()
+    example = torch.rand(1, 3, 48, 64, dtype=torch.float64)
+    result = prune_channels(model, example, threshold=1e-20, bn_bias="zero")
+    assert result.report.share == 1
+    masked = result.plan.mask(copy.deepcopy(model))
+    for size in ((48, 64), (40, 72)):
+        image = torch.rand(1, 3, *size, dtype=torch.float64)
+        with torch.no_grad():
+            found, expected = result.model(image), masked(image)
+        assert found.keys() == expected.keys()
+        assert torch.equal(found["labels"], expected["labels"])
+        assert max(difference(expected[key], found[key]) for key in ("boxes", "scores", "raw")) <= 1e-12

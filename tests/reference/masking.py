@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,14 +41,21 @@ def prepared(name: str, *, smallest: bool = False) -> nn.Module:
     return model.eval()
 
 
-def masked_channels(model: nn.Module, example: Tensor, *, groups: bool, share: float = SHARE) -> dict[str, Tensor]:
+def masked_channels(
+    model: nn.Module,
+    example: Any,
+    *,
+    groups: bool,
+    share: float = SHARE,
+    outputs: Callable[[Any], Any] | None = None,
+) -> dict[str, Tensor]:
     """Return a mask of every BatchNorm's channels: each on its own, or all together that can only go together."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     norms = {name: norm for name, norm in found.items() if norm.weight is not None}
     generator = torch.Generator().manual_seed(0)
     masks = {name: torch.rand(norm.num_features, generator=generator) < share for name, norm in norms.items()}
     if groups:
-        groups = channel_groups(model, example)
+        groups = channel_groups(model, example, outputs=outputs)
         chosen = torch.rand(groups.count, generator=generator) < share
         masks |= {name: chosen[of] for name, of in groups.of.items()}
     return masks

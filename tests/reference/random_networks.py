@@ -48,11 +48,11 @@ class Drawn(NamedTuple):
 
 WIDTHS = st.sampled_from([4, 6, 8, 12])
 KINDS = (
-    "conv", "conv", "grouped", "depthwise", "prelu", "residual", "gate", "product", "cat", "chunk", "shuffle",
-    "max_pool", "avg_pool", "pad", "upsample", "pad_to_multiple", "permuted", "transposed", "transposed_grouped",
-    "instance_norm", *FUNCTIONS,
+    "conv", "conv", "grouped", "regrouped", "depthwise", "prelu", "residual", "gate", "product", "cat", "chunk",
+    "shuffle", "max_pool", "avg_pool", "pad", "upsample", "pad_to_multiple", "permuted", "transposed",
+    "transposed_grouped", "instance_norm", *FUNCTIONS,
 )  # fmt: skip
-IN_PIECES = {"grouped", "chunk", "shuffle", "maxout", "transposed_grouped"}
+IN_PIECES = {"grouped", "regrouped", "chunk", "shuffle", "maxout", "transposed_grouped"}
 
 
 @st.composite
@@ -94,6 +94,7 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
         return _of_other_width(draw, kind, width)
     simple: dict[str, Callable[[], nn.Module]] = {
         "grouped": lambda: _activated(draw, width, width, groups=2),
+        "regrouped": lambda: _regrouped(draw, width),
         "depthwise": lambda: _activated(draw, width, width, groups=width),
         "prelu": lambda: PReLUActivated(nn.Conv2d(width, width, 1)),
         "transposed_grouped": lambda: _transposed(draw, width, width, groups=2),
@@ -111,6 +112,13 @@ def _layer(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:
         "upsample": lambda: Upsampled(draw(st.sampled_from(["nearest", "bilinear"]))),
     }
     return simple.get(kind, lambda: Function(kind))(), width
+
+
+def _regrouped(draw: st.DrawFn, width: int) -> nn.Sequential:
+    """Return grouped convolutions with different numbers of groups, one after the other."""
+    numbers = [groups for groups in (2, 3, 4) if width % groups == 0]
+    groups = draw(st.permutations(numbers))[:2]
+    return nn.Sequential(*(_activated(draw, width, width, groups=number) for number in groups))
 
 
 def _of_other_width(draw: st.DrawFn, kind: str, width: int) -> tuple[nn.Module, int]:

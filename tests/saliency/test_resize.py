@@ -5,7 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from goctconv.saliency._resize import resize_photograph
 from goctconv.saliency.inference import resize_bilinear
 
 
@@ -99,3 +101,12 @@ def test_twelve_megapixels_take_no_seconds():
     start = time.perf_counter()
     resize_bilinear(resize_bilinear(image, (224, 224))[..., 0], (3000, 4000), dtype=np.float32)
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1031, 613), (64, 37)), ((257, 70), (64, 64)), ((2048, 5), (32, 32)), ((256, 9), (33, 9))]
+)
+def test_photographs_are_resized_as_their_arrays(shape, size):
+    pixels = np.random.default_rng(7).integers(256, size=(*shape, 3), dtype=np.uint8)
+    found = resize_photograph(Image.fromarray(pixels), size)
+    np.testing.assert_array_equal(found, resize_bilinear(pixels, size))

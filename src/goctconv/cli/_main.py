@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "write a trained network as ONNX or for OpenVINO",
     "bench": "measure how fast networks run on this machine",
     "demo": "train and prune a small network, and write a page about it",
+    "completion": "print a script by which bash, zsh or fish completes commands",
 }
 """The subcommands in the order of the help, with a line about each. A command's module is imported when the command is
 asked for, so that ``goctconv --help`` needs no torch."""

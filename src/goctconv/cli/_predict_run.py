@@ -97,7 +97,7 @@ def _run_stream(args: argparse.Namespace) -> int:
     """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout."""
     kind = _check_stream(args)
     predictor = _make_predictor(args)
-    data = _read_stdin()
+    data = _read_stdin(args.max_pixels)
     try:
         photograph = read_image(data, max_pixels=args.max_pixels, name="standard input")
     except ImageError as error:
@@ -117,13 +117,20 @@ def _run_stream(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_stdin() -> bytes:
+def _read_stdin(max_pixels: int) -> bytes:
+    most = 8 * max_pixels + (64 << 20)  # 16 bits of red, green, blue and transparency, and what cameras add
     if sys.stdin is None:
         raise CommandError("standard input is closed: redirect an image to it, like <cat.jpg")
     try:
-        return sys.stdin.buffer.read()
+        content = bytearray()
+        while len(content) <= most and (part := sys.stdin.buffer.read(1 << 20)):
+            content += part
     except OSError as error:
         raise CommandError(f"standard input cannot be read ({error.strerror or error})") from error
+    if len(content) > most:
+        problem = f"standard input has more than {most:,} bytes, as no photograph of {max_pixels:,} pixels has"
+        raise CommandError(f"{problem}: raise --max-pixels if it is one")
+    return bytes(content)
 
 
 def _check_stream(args: argparse.Namespace) -> str:

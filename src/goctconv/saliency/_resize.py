@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 
 from .._checks import ArgumentError, ArgumentTypeError
 
@@ -17,6 +18,7 @@ Size: TypeAlias = "int | Sequence[int] | Literal['own']"
 """One integer, (height, width), or ``"own"``: what each photograph has."""
 
 _SIZES = f"one integer or (height, width), each at least {MIN_SIZE}"
+_BAND = 256  # rows of a photograph that are looked at together
 _BLOCK_VALUES = 1 << 16  # values per block of rows: small enough for the processor's cache
 
 
@@ -40,16 +42,40 @@ def resize_bilinear(image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeL
     return result
 
 
+def resize_photograph(image: Image.Image, size: tuple[int, int]) -> NDArray[np.float64]:
+    """Resize a Pillow image as `resize_bilinear` its array, of which only the rows that count are made."""
+    height = image.height
+    _, used = _compact(_taps(height, size[0]), height)
+    if isinstance(used, slice):
+        return resize_bilinear(np.asarray(image), size)
+    # NumPy's array of an image takes as much memory as the image twice. Rows that are not read hold anything.
+    kept = np.empty((len(used), image.width, 3), np.uint8)
+    for start in range(0, height, _BAND):
+        first, last = np.searchsorted(used, (start, start + _BAND))
+        band = np.asarray(image.crop((0, start, image.width, min(start + _BAND, height))))
+        kept[first:last] = band[used[first:last] - start]
+    result = np.empty((*size, 3))
+    for rows, block in _blocks(kept, size, _compact(_taps(height, size[0]), height)[0], np.float64):
+        result[rows] = block
+    return result
+
+
 def resized_blocks(
     image: NDArray[Any], size: tuple[int, int], *, dtype: DTypeLike = np.float64
 ) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield the rows of `resize_bilinear` block by block, for results that are not kept in floating point."""
     if image.ndim not in {2, 3} or 0 in image.shape or min(size) < 1:
         raise ArgumentError("image", image, f"(H, W) or (H, W, C), and size={size!r}, all at least 1")
-    rows, columns = _taps(image.shape[0], size[0]), _taps(image.shape[1], size[1])
-    rows, used_rows = _compact(rows, image.shape[0])
-    columns, used_columns = _compact(columns, image.shape[1])
-    image = image[used_rows][:, used_columns]
+    rows, used = _compact(_taps(image.shape[0], size[0]), image.shape[0])
+    yield from _blocks(image[used], size, rows, dtype)
+
+
+def _blocks(
+    image: NDArray[Any], size: tuple[int, int], rows: _Taps, dtype: DTypeLike
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield the rows of an image that has the rows which are read."""
+    columns, used = _compact(_taps(image.shape[1], size[1]), image.shape[1])
+    image = image[:, used]
     if image.dtype != np.uint8:
         image = image.astype(dtype, copy=False)
     height, width = image.shape[:2]

@@ -142,6 +142,7 @@ def _attended(x: Tensor) -> Tensor:
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "maxout": lambda x: torch.max(*x.chunk(2, 1)),
     "glu": lambda x: F.glu(x, 1),
+    "maximum": lambda x: torch.maximum(x, x.flip(3)) + torch.min(x, x.roll(1, 2)),
     "row maximum": lambda x: x + x.max(3, keepdim=True)[0],
     "normalized": lambda x: F.normalize(x, dim=1),
     "sum": lambda x: x * x.sum(1, keepdim=True).tanh(),

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from goctconv.saliency import ImageError, read_image
+from goctconv.saliency import ImageError, cutout, read_image
+from goctconv.saliency.data import ImagePair, mask_of, understand_masks
 from saliency.pictures import encode, gradient, png_of_declared_size
+from saliency.profiles import cmyk_profile, rgb_profile
 
 
 def noise(side=120):
@@ -159,3 +161,47 @@ def test_an_upright_image_is_not_turned_again():
     Image.new("RGB", (50, 40), "teal").save(stream, "JPEG", exif=exif)
     once = read_image(stream.getvalue())
     assert once.size == read_image(once).size == (40, 50)
+
+
+@pytest.mark.slow
+def test_2000_damaged_files_raise_only_image_errors(tmp_path):
+    """As photographs and as masks, with bounded memory: none declares more pixels than are allowed."""
+    resource = pytest.importorskip("resource")
+    rng = np.random.default_rng(11)
+    image = noise(60)
+    originals = [encode(image, name) for name in ("PNG", "WEBP", "TIFF", "GIF", "JPEG", "BMP", "PPM")]
+    originals += [encode(image.convert(mode)) for mode in ("1", "L", "LA", "P", "RGBA", "I;16")]
+    originals.append(encode(image.convert("CMYK"), "TIFF", icc_profile=cmyk_profile()))
+    originals.append(encode(image, icc_profile=rgb_profile()))
+    before, outcomes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, {True: 0, False: 0}
+    for trial in range(2000):
+        data = np.frombuffer(originals[trial % len(originals)], np.uint8).copy()
+        places = rng.integers(0, min(len(data), 400 if trial % 2 else len(data)), 6)
+        data[places] = rng.integers(0, 256, 6)
+        path = write(tmp_path, "a.img", data[: None if trial % 5 else rng.integers(1, len(data))].tobytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for read in (shown_cutout, understood_mask):
+                outcomes[succeeds(read, path)] += 1
+    assert min(outcomes.values()) > 200
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert peak - before < 500_000  # KiB; 103 MiB were measured
+
+
+def succeeds(read, path):
+    """Whether a file can be read; where it cannot, the error names it."""
+    try:
+        read(path)
+    except ImageError as error:
+        assert str(path) in str(error)  # noqa: PT017  (either outcome is right)
+        return False
+    return True
+
+
+def understood_mask(path):
+    return mask_of(understand_masks([ImagePair("a", path, path)]).pairs[0])
+
+
+def shown_cutout(path):
+    picture = read_image(path, max_pixels=10_000_000, shown=True)
+    return cutout(picture, np.full((picture.height, picture.width), 200, np.uint8))

@@ -141,3 +141,20 @@ def test_a_list_may_begin_with_a_byte_order_mark_and_names_each_photograph_once(
     listed.write_text("a/1.jpg a/1.png\na/1.jpg a/1.png\n")
     with pytest.raises(DataSetError, match="a/1 stands on two lines"):
         find_pairs(listed)
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_equal_names_are_left_out_and_the_rest_is_paired(folder, tmp_path):
+    for part, suffix in (("images", "jpg"), ("masks", "png")):
+        for name in "abc":
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / f"{name}.{suffix}").touch()
+    for name in "ab":
+        (tmp_path / folder / f"{name}.webp").touch()
+    with pytest.warns(UserWarning, match=r"a\.webp; .*b\.webp have the same name but"):
+        found = find_pairs(tmp_path)
+    assert [pair.name for pair in found] == ["c"]
+    assert len(found.lone_images) + len(found.lone_masks) == 2
+    (tmp_path / folder / "c.webp").touch()
+    with pytest.raises(DataSetError, match="have the same name but for the suffix"):
+        find_pairs(tmp_path)

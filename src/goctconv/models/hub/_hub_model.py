@@ -157,7 +157,8 @@ def write_config(model: nn.Module, folder: Path, license_name: str | None) -> No
     arguments = model.model_args() if isinstance(model, HubModel) else None
     named = license_name or arguments is not None
     config: dict[str, Any] = {"pretrained_cfg": {"license": license_name}} if named else {}
-    save_config_for_hf(model, str(folder / CONFIG), model_config=config, model_args=arguments)
+    path: Any = folder / CONFIG  # timm 1.0.27 takes no text, which is what later versions are annotated with
+    save_config_for_hf(model, path, model_config=config, model_args=arguments)
 
 
 def write_weights(model: nn.Module, folder: Path) -> None:

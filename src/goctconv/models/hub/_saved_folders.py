@@ -10,6 +10,7 @@ from typing import Any
 import timm
 from torch import nn
 
+from ..._checks import ArgumentError
 from ..._limits import MAX_SETTINGS, read_json
 from ._checkpoint_formats import check_checkpoint
 from ._errors import CheckpointError
@@ -28,7 +29,8 @@ _MAX_NUMBERS = 10_000  # widths in a configuration
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pth.tar", ".pt")
 _COUNTS = ("depth", "layer", "block")  # in names of arguments
 _CURE = "it was damaged, or was made to take memory; write it again with save_pretrained or save_pruned"
-_ERRORS = (LookupError, AttributeError, AssertionError, ArithmeticError, RecursionError)  # of what a file may hold
+# Of what a file may hold:
+_ERRORS = (LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError, TypeError, ValueError)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -82,7 +84,11 @@ def check_saved(name: str, weights: str | os.PathLike[str] | None = None, **kwar
     size = sum(file.stat().st_size for file in files)
     try:
         needed = size_of(without_values(lambda: timm.create_model(name, **kwargs)))
+    except (ArgumentError, CheckpointError, PermissionError):
+        raise
     except _ERRORS as error:
+        if kwargs:  # which may be wrong themselves
+            raise
         problem = f"makes no network ({type(error).__name__}: {error})"
         raise CheckpointError(folder / CONFIG, problem, _CURE) from error
     if needed > max(_SMALL, MAX_SHRINKAGE * size):

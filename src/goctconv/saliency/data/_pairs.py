@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -89,17 +90,20 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:
-    """Return files by their path below the folder, without suffix."""
-    found: dict[str, Path] = {}
+    """Return files by their path below the folder, without suffix; of equal names, none is returned, with a warning."""
+    named: dict[str, list[Path]] = {}
     for path in paths:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            problem = f"{found[name]} and {path} have the same name but for the suffix, so it is open which is meant"
+        named.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    doubled = [" and ".join(map(str, same)) for same in named.values() if len(same) > 1]
+    if doubled:
+        listed = "; ".join(doubled[:5]) + (f"; and {len(doubled) - 5} more" if len(doubled) > 5 else "")
+        problem = f"{listed} have the same name but for the suffix, so it is open which is meant"
+        if len(doubled) == len(named):
             raise DataSetError(f"{problem}: remove one")
-        found[name] = path
-    if not found:
+        warnings.warn(f"{problem}: they are left out; remove or rename one", stacklevel=2)
+    if not named:
         raise DataSetError(f"{folder}: there is no image in this folder or its subfolders")
-    return found
+    return {name: same[0] for name, same in named.items() if len(same) == 1}
 
 
 def read_list(path: Path) -> DataSet:

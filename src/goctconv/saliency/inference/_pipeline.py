@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._resize import MEAN, MIN_SIZE, STD, check_size, resize_bilinear
+from .._resize import MEAN, MIN_SIZE, STD, check_size, resize_photograph
 from ..data import MAX_PIXELS, ImageError, ImageLike, read_image
 from ._network import Map
 
@@ -29,7 +29,7 @@ def prepare(
     """Read, resize and normalise one image; ``pixels`` has shape (3, height, width); with no size, its own."""
     photograph = read_image(image, max_pixels=max_pixels, name=name)
     height, width = size or (max(photograph.height, MIN_SIZE), max(photograph.width, MIN_SIZE))
-    scaled = resize_bilinear(np.asarray(photograph), (height, width))
+    scaled = resize_photograph(photograph, (height, width))
     pixels = np.empty((3, height, width), dtype=np.float32)
     for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
         plane = scaled[..., channel] - 255 * mean

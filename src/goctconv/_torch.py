@@ -374,11 +374,12 @@ def is_plain_cpu(x: Tensor) -> bool:
     if is_scripting():
         return False
     is_plain = type(x) is Tensor and x.device.type == "cpu"
-    return is_plain and not (
+    return is_plain and not (  # `torch.autograd.grad` batches gradients without a transform
         torch.compiler.is_compiling()
         or is_tracing()
         or _get_current_dispatch_mode() is not None
         or is_transformed()
+        or torch._C._functorch.is_legacy_batchedtensor(x)
         or forward_ad._current_level >= 0
     )
 

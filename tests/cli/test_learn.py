@@ -236,6 +236,9 @@ OTHER_VALUES = {
     "schedule": "cosine",
     "milestones": ["1/3", 0.5],
     "warmup": 2,
+    "cooldown": 3,
+    "native": True,
+    "checkpoint-steps": 50,
     "clip-grad": 2.0,
     "weight-decay": 0.0,
     "ordinary-weight-decay": 1e-3,
@@ -416,7 +419,7 @@ def test_a_run_is_resumed_as_it_was_only(shapes, finished, tmp_path, capsys):
 
 def test_options_that_change_no_number_may_change():
     assert {name for name, option in OPTIONS.items() if option.resume == FREE} == {
-        "output", "tensorboard", "quiet", "json", "cache", "workers", "device"
+        "output", "tensorboard", "quiet", "json", "cache", "workers", "device", "checkpoint-steps"
     }  # fmt: skip
 
 

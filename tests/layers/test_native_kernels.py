@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.functional as F  # the usual name
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import goctconv
 from goctconv import ArgumentError, DynamicWeightDecay, PReLU
 from goctconv.layers import native_kernels
 from goctconv.layers.kernels import native_problem
+from goctconv.layers.kernels._functions import Layout
 from goctconv.layers.kernels._library import Library, library
 
 pytestmark = pytest.mark.skipif(bool(native_problem()), reason="there is no C compiler")
@@ -135,6 +140,107 @@ def test_pytorchs_own_where_kernels_do_not_hold() -> None:
             nn.BatchNorm1d(9000)(torch.rand(1, 9000))
     own = "NativeBatchNormBackward object"  # PyTorch's ends in 0
     assert [key for key, output in found.items() if own in str(output.grad_fn)] == ["native"]
+
+
+@pytest.mark.parametrize("sizes", [(64, 8), (8, 64), (64, 64)])
+def test_one_batch_norm_for_features_of_several_sizes(sizes: tuple[int, int]) -> None:
+    found = []
+    for context in (native_kernels(), nullcontext()):
+        norm, inputs = nn.BatchNorm2d(6), [features((4, 6, size, size)).requires_grad_() for size in sizes]
+        with context:
+            loss = torch.stack([norm(x).pow(3).mean() for x in inputs]).sum()
+        loss.backward()
+        found.append([*(x.grad for x in inputs), norm.running_mean, norm.running_var])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-6)
+
+
+def test_saved_features_that_hooks_lay_otherwise() -> None:
+    found = []
+    for hooks in (nullcontext(), torch.autograd.graph.saved_tensors_hooks(lambda x: x.contiguous(), lambda x: x)):
+        layers = pair((3, 4, 30, 40), torch.float32)
+        x = features((3, 4, 30, 40)).to(memory_format=torch.channels_last).requires_grad_()
+        with native_kernels(), hooks:
+            output = layers(x)
+        found.append(torch.autograd.grad(output.square().sum(), (x, *layers.parameters())))
+    for hooked, plain in zip(*found, strict=True):
+        torch.testing.assert_close(hooked, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
+
+
+def test_a_batch_of_gradients() -> None:
+    layers, x = pair((3, 4, 30, 40), torch.float32), features((3, 4, 30, 40)).requires_grad_()
+    with native_kernels():
+        output = layers(x)
+    gradients = torch.randn(2, *output.shape)
+    (batched,) = torch.autograd.grad(output, x, gradients, is_grads_batched=True, retain_graph=True)
+    singly = torch.stack([torch.autograd.grad(output, x, each, retain_graph=True)[0] for each in gradients])
+    torch.testing.assert_close(batched, singly, rtol=1e-3, atol=1e-5 * float(singly.abs().max()))
+
+
+def test_computed_again_by_checkpoints() -> None:
+    found = []
+    for is_again in (True, False):
+        layers, x = pair((3, 4, 30, 40), torch.float32), features((3, 4, 30, 40)).requires_grad_()
+        contexts = {"context_fn": lambda: (native_kernels(), native_kernels())}
+        with native_kernels():
+            output = checkpoint(layers, x, use_reentrant=False, **contexts) if is_again else layers(x)
+        found.append(torch.autograd.grad(output.square().sum(), (x, *layers.parameters())))
+    assert all(map(torch.equal, *found))
+
+
+ONES = torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: F.batch_norm(x, None, None, ONES, ONES, training=True),
+        lambda x: F.batch_norm(x, ONES, ONES, training=True),
+        lambda x: F.prelu(x, torch.ones(6, device="meta")),
+        lambda x: F.prelu(x, torch.ones(5)),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(call: Callable[[Tensor], Tensor]) -> None:
+    with native_kernels(), pytest.raises(RuntimeError, match=r"should contain 6 elements|expected device|numbers = 5"):
+        call(features((4, 6, 20, 30)).requires_grad_())
+
+
+def test_arguments_by_name_and_of_other_kinds() -> None:
+    class Functions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.activation = PReLU(6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.prelu(F.batch_norm(self.activation(x), None, None, training=True), self.activation.weight)
+
+    x, layers = features((4, 6, 20, 30)), Functions()
+    with native_kernels():
+        assert torch.equal(torch.fx.symbolic_trace(layers)(x), layers(x))
+        assert F.prelu(input=x, weight=layers.activation.weight).grad_fn.name().startswith("Native")
+        one, single = features((20, 1, 20, 30)), torch.tensor(0.5, requires_grad=True)
+        F.prelu(one, single).sum().backward()
+    torch.testing.assert_close(single.grad, one.clamp(max=0).sum(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_threads_of_a_process_that_was_forked() -> None:
+    layout, x = Layout(8, 2**16, 0), torch.ones(2**16, 8)
+
+    def total() -> float:
+        return float(layout.run("moments", [x], [torch.zeros(8)], sums=2)[0].sum())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert total() == x.numel()
+        child = os.fork()
+        if not child:
+            threading.Timer(20, os._exit, (2,)).start()
+            os._exit(int(total() != x.numel()))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_network_and_what_decays_in_it() -> None:

@@ -230,7 +230,6 @@ class TrainingConfig(Configuration):
         False,
         "train BatchNorm and PReLU on a processor by kernels that a C compiler makes at the start, which is faster",
         group="computing",
-        resume=FREE,
     )
     checkpoints: Path | None = option(
         None,

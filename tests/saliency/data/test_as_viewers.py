@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from goctconv._checks import FileNote
 from goctconv.saliency import ImageError, read_image
@@ -156,3 +156,11 @@ def test_pictures_of_one_frame_are_read_without_a_note():
     stream = io.BytesIO()
     PICTURE.save(stream, "MPO", save_all=True, append_images=[PICTURE])  # as of cameras: the others are previews
     assert read_image(stream.getvalue()).size == PICTURE.size
+
+
+@pytest.mark.parametrize("name", ["drawing.eps", "photograph.jpg"])
+def test_drawings_never_start_the_program_that_draws_them(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    PICTURE.save(tmp_path / name, format="EPS")
+    with pytest.raises(ImageError, match=r"not an image that Pillow can read: convert it to JPEG or PNG"):
+        read_image(tmp_path / name)

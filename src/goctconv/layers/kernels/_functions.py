@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..._torch import is_plain_cpu
 from ._library import library
@@ -53,18 +54,18 @@ class Layout:
         if parts == 1:
             part(0)
         else:
-            list(_pool(parts).map(part, range(parts)))
+            list(_pool(parts, os.getpid()).map(part, range(parts)))
         return found.sum(0)
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, _process: int) -> ThreadPoolExecutor:  # a process that was forked has none of the threads
     return ThreadPoolExecutor(threads, thread_name_prefix="goctconv")
 
 
 def layout_of(x: Tensor) -> Layout | None:
     """Return how float32 features (B, C, ...) on the processor lie in memory, if a kernel for them pays."""
-    if x.dtype != torch.float32 or x.dim() < 2 or x.numel() < _LEAST or not is_plain_cpu(x):
+    if type(x) is not Tensor or x.dtype != torch.float32 or x.dim() < 2 or x.numel() < _LEAST or not is_plain_cpu(x):
         return None
     channels, count = x.shape[1], x.numel() // x.shape[1]
     length = count // len(x)
@@ -76,9 +77,22 @@ def layout_of(x: Tensor) -> Layout | None:
     return None
 
 
+def _fits(parameter: Tensor | None, layout: Layout) -> bool:
+    """Whether a parameter or buffer has a float32 number for each channel, on the processor."""
+    if parameter is None:
+        return True
+    is_plain = type(parameter) in {Tensor, nn.Parameter} and parameter.is_cpu and parameter.dtype == torch.float32
+    return is_plain and parameter.shape == (layout.channels,)
+
+
 def _alike(gradient: Tensor, x: Tensor) -> Tensor:
     """Return a gradient that lies in memory as its input does."""
     return gradient if gradient.stride() == x.stride() else torch.empty_like(x).copy_(gradient)
+
+
+def _is_native(x: Tensor, gradient: Tensor, layout: Layout) -> bool:
+    """Whether kernels compute a gradient: not for a gradient of it, a batch of them, or an x that hooks laid anew."""
+    return not torch.is_grad_enabled() and layout_of(x) == layout and is_plain_cpu(gradient)
 
 
 def _sample(x: Tensor, layout: Layout) -> Tensor:
@@ -112,7 +126,7 @@ class NativeBatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
-        if torch.is_grad_enabled():  # for a gradient of the gradient
+        if not _is_native(x, gradient, ctx.layout):
             needed, statistics = list(ctx.needs_input_grad[:3]), (None, None, mean.float(), scale.float())
             native = torch.ops.aten.native_batch_norm_backward
             return (*native(gradient, x, weight, *statistics, True, ctx.eps, needed), None, None)
@@ -144,7 +158,7 @@ class NativePReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        if torch.is_grad_enabled():  # for a gradient of the gradient
+        if not _is_native(x, gradient, ctx.layout):
             slopes = weight.view(-1, *[1] * (x.dim() - 2))
             of_weight = (gradient * x.clamp_max(0)).sum([0, *range(2, x.dim())])
             return torch.where(x > 0, gradient, gradient * slopes), of_weight, None
@@ -167,22 +181,28 @@ def batch_norm(
     """Compute `torch.nn.functional.batch_norm`, whose arguments these are, natively where that pays."""
     layout = layout_of(input) if training else None
     tensors = (running_mean, running_var, weight, bias)
-    if layout is None or layout.values < 2 or any(part is not None and part.dtype != input.dtype for part in tensors):
+    if layout is None or layout.values < 2 or not all(_fits(part, layout) for part in tensors):
         return original(input, *tensors, training, momentum, eps)
     output, mean, var = NativeBatchNorm.apply(input, weight, bias, eps, layout)
     result: Tensor = output
     with torch.no_grad():
         unbiased = var * (layout.values / (layout.values - 1))
         for running, new in ((running_mean, mean), (running_var, unbiased)):
-            if running is not None:
-                running.copy_(momentum * new + (1 - momentum) * running)
+            if running is not None:  # by .data, since PyTorch's own calls save it, and check that it is the same later
+                running.data.copy_(momentum * new + (1 - momentum) * running)
     return result
 
 
-def prelu(original: Callable[..., Tensor], x: Tensor, weight: Tensor) -> Tensor:
+def prelu(
+    original: Callable[..., Tensor],
+    input: Tensor,  # noqa: A002  # the name that PyTorch gives it
+    weight: Tensor,
+) -> Tensor:
     """Compute `torch.prelu` natively where that pays."""
-    layout = layout_of(x) if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad) else None
-    if layout is None or weight.dtype != x.dtype or weight.numel() != layout.channels or not weight.is_contiguous():
-        return original(x, weight)
-    output: Tensor = NativePReLU.apply(x, weight, layout)
+    layout = layout_of(input) if torch.is_grad_enabled() else None
+    if layout is None or not _fits(weight, layout) or not weight.is_contiguous():
+        return original(input, weight)
+    if not (input.requires_grad or weight.requires_grad):
+        return original(input, weight)
+    output: Tensor = NativePReLU.apply(input, weight, layout)
     return output

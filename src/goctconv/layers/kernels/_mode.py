@@ -38,7 +38,8 @@ def native_kernels() -> AbstractContextManager[object]:
     hooks it has do not change; outputs, gradients and running statistics are equal up to rounding. All else, such as
     eval mode, other devices and types, compiled and traced code, is PyTorch's own.
 
-    Only the forward pass has to run in the context.
+    Only the forward pass has to run in the context. `torch.utils.checkpoint` runs a part of it again: pass it
+    ``context_fn=lambda: (native_kernels(), native_kernels())``.
 
     Raises:
         ArgumentError: There is no C compiler: ``$CC``, ``cc``, ``gcc``, ``clang`` or the package ziglang.

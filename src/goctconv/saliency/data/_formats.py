@@ -24,6 +24,8 @@ RAW = frozenset(
         *(".rwl", ".sr2", ".srw", ".x3f"),
     )
 )
+DRAWINGS = frozenset(("EPS", "WMF"))
+"""Formats of Pillow that are drawings: other programs, such as Ghostscript, would run to read them."""
 _PLUGINS = {"pillow_heif": "register_heif_opener", "pillow_jxl": ""}  # and what registers it, if not its import
 _PHOTOGRAPHS = {
     "pip install 'goctconv[heif]' (pillow_heif), or convert to JPEG": (".heic", ".heics", ".heif", ".heifs", ".hif"),

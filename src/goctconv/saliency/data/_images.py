@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from ..._checks import ArgumentTypeError, FileNote
 from ._color import Shown, as_shown, is_transparent, space_of
-from ._formats import RAW, hint, register_plugins
+from ._formats import DRAWINGS, RAW, hint, register_plugins
 from ._incomplete import completed
 from ._libtiff import quiet_libtiff
 
@@ -128,7 +128,7 @@ def damaged_data(name: str) -> Iterator[None]:
 
 def _identify(stream: BinaryIO, prefix: bytes) -> ImageFile.ImageFile | None:
     """Ask the common plugins, then all of them, as ``PIL.Image.open`` does."""
-    asked: list[str] = []
+    asked = [*DRAWINGS]
     for load_plugins in (Image.preinit, Image.init, register_plugins):
         load_plugins()
         for name in [name for name in Image.ID if name not in asked]:

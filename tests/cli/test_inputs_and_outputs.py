@@ -268,6 +268,8 @@ def test_a_cutout_of_the_same_name_as_a_map(tmp_path):
     found = plan(inputs, tmp_path / "maps")
     assert results(found) == {"a.jpg": "a.jpg.png", "a_cutout.jpg": "a_cutout.jpg.png"}
     assert found.renamed == [f"{inputs[0]} and {inputs[1]}"]
+    inputs.insert(1, save(tmp_path / "a.webp"))
+    assert plan(inputs, tmp_path / "maps").renamed == [" and ".join(map(str, inputs))]  # once, not for each file
 
 
 def test_photographs_are_not_overwritten(tmp_path):

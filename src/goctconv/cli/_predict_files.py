@@ -90,7 +90,8 @@ def plan_outputs(
     outputs = {path: planner.targets(path) for path in planner.stems if path not in dropped}
     if not outputs:
         raise CommandError(*problems)
-    told = [shorten(paths, " and ", 5) for paths in renamed if dropped.isdisjoint(paths)]
+    largest = [paths for paths in renamed if not any(set(paths) < set(others) for others in renamed)]
+    told = [shorten(paths, " and ", 5) for paths in largest if dropped.isdisjoint(paths)]
     return Plan(outputs, told, problems)
 
 

@@ -158,3 +158,10 @@ def test_equal_names_are_left_out_and_the_rest_is_paired(folder, tmp_path):
     (tmp_path / folder / "c.webp").touch()
     with pytest.raises(DataSetError, match="have the same name but for the suffix"):
         find_pairs(tmp_path)
+
+
+def test_pictures_that_are_not_read_are_counted_by_kind(tmp_path):
+    folder = touch(tmp_path, "images/a.jpg", "images/b.dng", "images/c.DNG", "images/d.txt", "masks/a.png")
+    with pytest.warns(UserWarning, match=r"images: 2 \.dng files are not read: develop raw photographs") as caught:
+        assert [pair.name for pair in find_pairs(folder)] == ["a"]
+    assert len(caught) == 1

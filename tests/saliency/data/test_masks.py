@@ -14,7 +14,7 @@ from goctconv import ArgumentError
 from goctconv.saliency import DataSetError, ImageError, evaluate, find_pairs, join_pairs, split_pairs, training_loader
 from goctconv.saliency.data import MaskWarning, mask_of, understand_masks
 from goctconv.saliency.metrics import SaliencyMetrics
-from saliency.encodings import ENCODINGS, VOC
+from saliency.encodings import ENCODINGS, VOC, with_palette
 from saliency.pictures import gradient, save
 
 SHAPES = {"a": (40, 50), "b": (33, 64), "c": (48, 48)}
@@ -235,6 +235,23 @@ def test_empty_masks_are_named(tmp_path):
     assert "all with empty masks" in str(scores)
     with pytest.warns(MaskWarning, match="none of 3 masks holds a value of foreground=.9,."):
         training_loader(find_pairs(folder), foreground=9, workers=0, batch_size=1)
+
+
+def test_masks_without_background_are_named(tmp_path):
+    folder = write(
+        tmp_path, lambda where: Image.fromarray(np.where(where[..., None], [255, 0, 0], 255).astype("uint8"))
+    )
+    with pytest.warns(MaskWarning, match="every pixel of 3 masks is foreground, so there is nothing to tell apart"):
+        evaluate(folder, predictions=folder / "masks", metrics=["mae"])
+    for encode in (
+        lambda where: Image.new("L", where.shape[::-1], 255),
+        lambda where: Image.new("L", where.shape[::-1], 1),
+        lambda where: Image.fromarray(np.full(where.shape, 65535, np.uint16)),
+        lambda where: with_palette(where, 255, [0, 0, 0] + [200, 0, 0] * 255).point(lambda index: index or 1),
+    ):
+        assert "full" in {finding.about for finding in findings(write(tmp_path, encode))}
+    write(tmp_path, ENCODINGS["L"], "a")
+    assert "full" not in {finding.about for finding in findings(folder)}
 
 
 def test_values_of_coloured_masks_cannot_be_named(tmp_path):

@@ -64,7 +64,7 @@ class MaskFinding:
     """
 
     data: str
-    about: str  # "kinds", "several", "labels" or "empty"
+    about: str  # "kinds", "several", "labels", "empty" or "full"
     masks: int
     kinds: dict[Kind, int]
     examples: dict[Kind, tuple[str, ...]]
@@ -86,6 +86,9 @@ class MaskFinding:
                 named = f"{{foreground={self.foreground!r}}}"
                 return f"none of {_masks(self.masks)} holds a value of {named}, so all are empty: check the values"
             return f"all {_masks(self.masks)} are empty, so there is nothing to find: check that they are masks"
+        if self.about == "full":
+            cure = "check that the background is black, or index 0 of a palette"
+            return f"every pixel of {_masks(self.masks)} is foreground, so there is nothing to tell apart: {cure}"
         if self.about == "labels":
             shown = ", ".join(map(str, self.values[:_SHOWN])) + (", ..." if len(self.values) > _SHOWN else "")
             many = f"{_masks(self.kinds['grey'])} ({self._files('grey')})"
@@ -246,6 +249,8 @@ def _findings(name: str, looks: dict[ImagePair, Look], rule: MaskRule) -> list[M
         findings.append(found(about="labels", values=values))
     elif looks and all(_is_empty(look, rule) for look in looks.values()):
         findings.append(found(about="empty"))
+    elif looks and all(look.is_full for look in looks.values()):
+        findings.append(found(about="full"))
     return findings
 
 

@@ -57,6 +57,7 @@ class Look(NamedTuple):
     kind: Kind  # of this file alone
     highest: int  # value; of grey palettes, of their colours
     is_empty: bool  # read by its own kind
+    is_full: bool  # nothing is background, read by its own kind
     values: NDArray[np.int64] | None = None  # the pixels of each 8-bit grey value, or of each index
 
 
@@ -128,17 +129,19 @@ def _look(image: Image.Image, rule: MaskRule) -> Look:
     if kind == "chosen" and _is_colored(image):
         kind = "color"
     if kind != "grey":
-        found, _ = _foreground(image, kind, rule)
+        found, void = _foreground(image, kind, rule)
         values = np.bincount(_values(image).ravel(), minlength=256) if kind == "index" else None
-        return Look(image.mode, kind, int(found.max()), not (found > HALF).any(), values)
+        some, every = found > HALF, found > HALF if void is None else (found > HALF) | void
+        return Look(image.mode, kind, int(found.max()), not some.any(), bool(every.all() and some.any()), values)
     if is_deep(image):
         highest = float(np.asarray(image).max())
         if highest > 255 or image.mode == "F":
-            return Look(image.mode, kind, 65535, bool(np.asarray(_grey(image, rule)).max() <= HALF))
+            levels = np.asarray(_grey(image, rule))
+            return Look(image.mode, kind, 65535, bool(levels.max() <= HALF), bool(levels.min() > HALF))
         rule = rule._replace(shallow=True)
     values = np.bincount(np.asarray(_grey(image, rule)).ravel(), minlength=256)
-    highest = int(np.flatnonzero(values).max())
-    return Look(image.mode, kind, highest, highest <= HALF, values)
+    lowest, highest = (int(level) for level in np.flatnonzero(values)[[0, -1]])
+    return Look(image.mode, kind, highest, highest <= HALF, lowest > HALF or lowest == highest == 1, values)
 
 
 def _grey(image: Image.Image, rule: MaskRule) -> Image.Image:
@@ -147,7 +150,8 @@ def _grey(image: Image.Image, rule: MaskRule) -> Image.Image:
         return image
     if is_deep(image):
         values = np.asarray(image)
-        return upright(image, Image.fromarray(values.astype(np.uint8) if rule.shallow else deep_grey(image)))
+        grey = np.clip(values, 0, 255).astype(np.uint8) if rule.shallow else deep_grey(image)
+        return upright(image, Image.fromarray(grey))
     if is_transparent(image):
         return upright(image, _colors(image).convert("L"))
     return to_rgb(image).convert("L")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..._checks import ArgumentError, ArgumentTypeError
-from ._formats import is_read
+from ._formats import describe_unread, is_read
 from ._masks import MaskRule
 
 
@@ -78,14 +78,21 @@ def match(name: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> D
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices."""
+    """Return the images in a folder and its subfolders, sorted, without hidden ones, pipes and devices.
+
+    A warning counts the pictures of each kind that is not read, and says what to do about them.
+    """
     if not folder.is_dir():
         raise DataSetError(f"{folder}: there is no such folder: check the path")
     found: list[Path] = []
+    others: list[str] = []
     for here, subfolders, names in os.walk(folder):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         paths = [Path(here, name) for name in sorted(names) if not name.startswith(".")]
         found += [path for path in paths if is_read(path.suffix)]
+        others += [path.name for path in paths if not is_read(path.suffix)]
+    for text in describe_unread(others).values():
+        warnings.warn(f"{folder}: {text}", stacklevel=2)
     return [path for path in found if path.is_file() or not path.exists()]  # broken links are named on reading
 
 

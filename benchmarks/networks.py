@@ -155,9 +155,10 @@ def _of_torchvision() -> dict[str, Network]:
     for name in DETECTORS.split():
         threshold = "score_thresh" if name.startswith(("fcos", "retinanet", "ssd")) else "box_score_thresh"
         sizes = {} if name.startswith("ssd") else {"min_size": 64, "max_size": 128}
-        if name.endswith("_v2") and "rcnn" in name:
-            sizes["rpn_post_nms_top_n_test"] = 200  # convolutions run on each
-        options = {"weights": None, "weights_backbone": None, threshold: 0.02, "num_classes": 5, **sizes}
+        if "rcnn" in name and name.startswith(("keypoint", "fasterrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn_v2")):
+            sizes["rpn_post_nms_top_n_test"] = 50 if name.startswith("keypoint") else 200  # convolutions run on each
+        least = 0.0 if name.startswith("retinanet") else 0.02
+        options = {"weights": None, "weights_backbone": None, threshold: least, "num_classes": 5, **sizes}
         make = partial(torchvision.models.get_model, name, **options)
         found[f"detection/{name}"] = Network(make, partial(_photographs, SIDE))
     for name, side in VIDEO.items():

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import multiprocessing
 import resource
 import signal
@@ -147,7 +146,7 @@ def ours(name: str, model: nn.Module, combination: str, examples: list[Any]) -> 
 
 
 def rounding(masked: nn.Module, examples: list[Any], outputs: Callable[[Any], Any] | None = None) -> float:
-    """Return by how much the outputs change with the last bits of the input; infinite for other shapes of them."""
+    """Return by how much the outputs change with the last bits of the input; 1 for other shapes of them."""
 
     def shaken(tensor: Any) -> Any:
         is_number = isinstance(tensor, Tensor) and tensor.is_floating_point()
@@ -160,7 +159,7 @@ def rounding(masked: nn.Module, examples: list[Any], outputs: Callable[[Any], An
             for before, after in zip(examples, changed, strict=True)
         )
     except AssertionError:
-        return math.inf
+        return 1.0
 
 
 def theirs(model: nn.Module, inputs: list[Any]) -> dict[str, Any]:
@@ -247,7 +246,7 @@ def row(name: str, figures: dict[str, Any], heads: list[str]) -> str:
     """Return a network's line of the table."""
     forward = figures.get("forward", 0.0)
     cells = [cell(figures[head], 0.0 if head == PEER else forward) if head in figures else "" for head in heads]
-    return f"| {name} | {1000 * forward:.0f} | {' | '.join(cells)} |"
+    return f"| {name} | {round(1000 * forward) or ''} | {' | '.join(cells)} |"
 
 
 def table(found: dict[str, dict[str, Any]], heads: list[str]) -> str:

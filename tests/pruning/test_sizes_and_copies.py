@@ -6,6 +6,7 @@ import copy
 import functools
 import types
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -229,12 +230,49 @@ class HeadInLambda(nn.Module):
         return self._head["out"](self.net(x))
 
 
+class HeadIn(nn.Module):
+    """Runs a head through what a function makes of it."""
+
+    def __init__(self, make: Callable[[nn.Module], Any], call: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.net, self.fc = plain(), nn.Conv2d(4, 2, 1)
+        self.held, self.call = make(self.fc), call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self.held, self.net(x))
+
+
+def with_hook() -> nn.Module:
+    model = HeadIn(lambda _: 2, lambda factor, y: factor * y)
+    head = model.fc
+    model.net.register_forward_hook(lambda _, __, output: head(output))
+    return model
+
+
+GLOBAL = nn.Conv2d(4, 2, 1)
+
+
+def with_global() -> nn.Module:
+    model = HeadIn(lambda _: lambda y: 2 * GLOBAL(y), lambda held, y: held(y))
+    model.fc = GLOBAL
+    return model
+
+
 TIED: dict[str, Callable[[], nn.Module]] = {
     "lambda": lambda: Holding(lambda net: lambda x: 2 * net(x)),
     "lambda in a dict": HeadInLambda,
     "function": with_function,
     "function inside": with_function_inside,
     "compiled method": with_compiled_method,
+    "default of a lambda": lambda: HeadIn(lambda fc: lambda y, fc=fc: fc(y), lambda held, y: held(y)),
+    "weight in a lambda": lambda: HeadIn(
+        lambda fc: lambda y, *, weight=fc.weight: torch.conv2d(y, weight), lambda held, y: held(y)
+    ),
+    "partial": lambda: HeadIn(lambda fc: functools.partial(lambda n, y: n * fc(y), 2), lambda held, y: held(y)),
+    "nested": lambda: HeadIn(lambda fc: {"heads": [lambda y: 2 * fc(y)]}, lambda held, y: held["heads"][0](y)),
+    "object": lambda: HeadIn(lambda fc: types.SimpleNamespace(head=lambda y: 2 * fc(y)), lambda held, y: held.head(y)),
+    "global": with_global,
+    "hook": with_hook,
 }
 
 

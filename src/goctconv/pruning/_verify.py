@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
 _NOISE_FACTOR = 20
 _EXAMPLE = "the example"
 _OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
+_HOOKS = frozenset({"_forward_pre_hooks", "_forward_hooks"})
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 Compare: TypeAlias = "Callable[[Any, Any], bool]"
 """A function of the outputs of the masked and of the pruned network; whether they are equal."""
@@ -411,20 +413,38 @@ def check_runs_itself(model: nn.Module, calls: Sequence[Call]) -> None:
     if reads.found:
         raise PruningError(
             f"a copy of {type(model).__name__} computes with weights of the original, such as {reads.found}: a module "
-            "holds a function that is tied to the original, as a lambda or torch.compile(module.forward) is: make it a "
-            "method, or call it as model.compile() or torch.compile(model)"
+            "holds a function or hook that is tied to the original, as a lambda or torch.compile(module.forward) is: "
+            "make it a method, or call it as model.compile() or torch.compile(model)"
         )
 
 
 def holds_functions(module: nn.Module) -> bool:
     """Whether a module holds functions that may be tied to others, as lambdas are, or a forward pass of its own."""
-    for name, value in vars(module).items():
-        if name in _OWN_ATTRIBUTES or type(value) in _PLAIN:
-            continue
-        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-        if name == "forward" or any(getattr(item, "__closure__", None) for item in (value, *inside)):
-            return True
-    return False
+    return any(
+        name == "forward" or _may_be_tied(value)
+        for name, value in vars(module).items()
+        if type(value) not in _PLAIN and (name not in _OWN_ATTRIBUTES or (value and name in _HOOKS))
+    )
+
+
+def _may_be_tied(value: Any, depth: int = 3) -> bool:
+    """Whether a value is a function that may know modules or tensors by more than its arguments, or holds one."""
+    if isinstance(value, MethodType):
+        value = value.__func__
+    if isinstance(value, FunctionType):
+        known = (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+        named = (value.__globals__.get(name) for name in value.__code__.co_names)
+        return bool(value.__closure__) or any(isinstance(item, nn.Module | Tensor) for item in (*known, *named))
+    if not depth or isinstance(value, nn.Module | Tensor | type | ModuleType):
+        return False
+    inside: Iterable[Any]
+    if isinstance(value, partial):
+        inside = (value.func,)
+    elif isinstance(value, dict | list | tuple | set):
+        inside = value.values() if isinstance(value, dict) else value
+    else:
+        inside = getattr(value, "__dict__", {}).values()
+    return any(_may_be_tied(item, depth - 1) for item in inside if type(item) not in _PLAIN)
 
 
 class _Reads(Observer):

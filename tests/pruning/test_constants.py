@@ -13,6 +13,8 @@ import torch.nn.functional as F  # the usual name
 from torch import Tensor, nn
 
 from goctconv.pruning import PruningError, PruningResult, prune_channels
+from goctconv.pruning.propagate._shadows import Shadow, by_dimension
+from goctconv.pruning.propagate._values import agreeing, constants_of, only_where
 from reference.random_networks import difference, randomize
 from reference.zoo.wiring import Between, MeanOfWords, SharedParts, TiedEmbedding
 
@@ -167,3 +169,14 @@ def test_parameters_that_are_parts_of_one_storage() -> None:
     flat = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     nn.utils.vector_to_parameters(flat, model.parameters())
     assert prune_channels(model, IMAGE, threshold=1e-20).plan.removed == removed
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3, 3), (2, 4, 0, 3), (0, 4)])
+def test_constants_of_tensors_without_elements(shape: tuple[int, ...]) -> None:
+    flags = torch.tensor([True, False, True, False])
+    shadow = by_dimension(shape, 1, torch.arange(4, dtype=torch.int32), flags)
+    spread = Shadow(shadow.labels, shadow.constant)
+    empty = torch.zeros(shape)
+    for each in (shadow, spread):
+        assert only_where(empty, each, 0.0).shape == agreeing(empty, each).shape == torch.Size(shape)
+        assert not constants_of(empty, each, 1).constant.any()

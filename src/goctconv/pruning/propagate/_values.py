@@ -135,7 +135,7 @@ def constants_of(source: Tensor, shadow: Shadow, dimension: int) -> Constants:
     size = source.shape[dimension]
     constant, values = np.zeros(size, dtype=bool), np.zeros(size)
     chosen = np.flatnonzero(shadow.flags_along(dimension).numpy())
-    if len(chosen):
+    if len(chosen) and source.numel():
         rows = _rows(source, dimension, chosen)
         middle = rows[:, 0].double().cpu().numpy()
         bounds = rows.amin(1), rows.amax(1)  # aminmax is ten times as slow
@@ -150,12 +150,12 @@ def _rows(source: Tensor, dimension: int, chosen: NDArray[np.int64]) -> Tensor:
     """Return what lies at some places along a dimension, a row for each."""
     index = torch.from_numpy(chosen)
     found = source.index_select(dimension, index if source.is_cpu else index.to(source.device))
-    return (found if not dimension else found.movedim(dimension, 0)).reshape(len(chosen), -1)
+    return (found if not dimension else found.movedim(dimension, 0)).reshape(len(chosen), source.numel() // max(source.shape[dimension], 1))
 
 
 def _are(rows: Tensor, value: float) -> Tensor:
     """Return which rows are a value everywhere."""
-    if rows.is_complex():
+    if rows.is_complex() or not rows.numel():
         return (rows == value).all(1)
     return (rows.amin(1) == value) & (rows.amax(1) == value)
 
@@ -169,7 +169,7 @@ def agreeing(source: Tensor, shadow: Shadow) -> Shadow:
     places = [d for d in range(source.dim()) if d not in changing]
     if source.is_complex():
         return shadow.without_constants()
-    if not places:
+    if not places or not source.numel():
         return shadow
     values = source.double().cpu()
     low, high = values.amin(places, keepdim=True), values.amax(places, keepdim=True)

@@ -150,7 +150,9 @@ def _rows(source: Tensor, dimension: int, chosen: NDArray[np.int64]) -> Tensor:
     """Return what lies at some places along a dimension, a row for each."""
     index = torch.from_numpy(chosen)
     found = source.index_select(dimension, index if source.is_cpu else index.to(source.device))
-    return (found if not dimension else found.movedim(dimension, 0)).reshape(len(chosen), source.numel() // max(source.shape[dimension], 1))
+    return (found if not dimension else found.movedim(dimension, 0)).reshape(
+        len(chosen), source.numel() // max(source.shape[dimension], 1)
+    )
 
 
 def _are(rows: Tensor, value: float) -> Tensor:

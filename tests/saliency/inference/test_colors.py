@@ -174,3 +174,16 @@ def test_the_photograph_itself_stays_as_it_is():
     overlay(image, np.zeros((HEIGHT, WIDTH), np.uint8))
     assert image.tobytes() == before
     assert image.info == {"icc_profile": PROFILES["P3"]}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_tiff_files_that_pillow_opens_itself(tmp_path, mode, orientation):
+    path, exif = tmp_path / "photograph.tif", Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(gradient(20, 30)).convert(mode).save(path, exif=exif)
+    upright = read_image(path, shown=True)
+    with Image.open(path) as photograph:
+        made = cutout(photograph, np.full((upright.height, upright.width), 255, np.uint8))
+        assert photograph.filename == str(path)
+    np.testing.assert_array_equal(np.asarray(made.convert("RGB")), np.asarray(upright.convert("RGB")))

@@ -250,8 +250,21 @@ def orientation(image: Image.Image) -> int:
 
 def load(image: Image.Image) -> None:
     """Decode an image."""
-    with quiet_libtiff(image):
+    with _unmapped(image), quiet_libtiff(image):
         image.load()
+
+
+@contextmanager
+def _unmapped(image: Image.Image) -> Iterator[None]:
+    """Keep Pillow from mapping a TIFF file into memory: it does so with sides swapped where EXIF turns the picture."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "TIFF":
+        yield
+        return
+    name, image.filename = image.filename, ""
+    try:
+        yield
+    finally:
+        image.filename = name
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

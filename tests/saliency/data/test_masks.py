@@ -237,6 +237,15 @@ def test_empty_masks_are_named(tmp_path):
         training_loader(find_pairs(folder), foreground=9, workers=0, batch_size=1)
 
 
+def test_masks_of_12_bits_that_are_empty_name_their_highest_value(tmp_path):
+    folder = write(tmp_path, lambda where: Image.fromarray(where.astype(np.uint16) * 4095))
+    with pytest.warns(MaskWarning, match=r"all 3 masks are empty: .* 4095 at most.* pass foreground=.4095,."):
+        evaluate(folder, predictions=folder / "masks", metrics=["mae"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MaskWarning)
+        assert not evaluate(folder, predictions=folder / "masks", metrics=["mae"], foreground=4095).is_empty
+
+
 def test_masks_without_background_are_named(tmp_path):
     folder = write(
         tmp_path, lambda where: Image.fromarray(np.where(where[..., None], [255, 0, 0], 255).astype("uint8"))

@@ -60,7 +60,7 @@ class MaskFinding:
         masks: How many masks were looked at.
         kinds: How many of them are of each kind.
         examples: Names of files, by kind.
-        values: The grey values that occur.
+        values: The grey values that occur; of empty masks, their highest one.
     """
 
     data: str
@@ -82,10 +82,7 @@ class MaskFinding:
 
     def _words(self) -> str:
         if self.about == "empty":
-            if self.foreground is not None:
-                named = f"{{foreground={self.foreground!r}}}"
-                return f"none of {_masks(self.masks)} holds a value of {named}, so all are empty: check the values"
-            return f"all {_masks(self.masks)} are empty, so there is nothing to find: check that they are masks"
+            return self._empty()
         if self.about == "full":
             cure = "check that the background is black, or index 0 of a palette"
             return f"every pixel of {_masks(self.masks)} is foreground, so there is nothing to tell apart: {cure}"
@@ -97,6 +94,15 @@ class MaskFinding:
         if self.about == "several":
             return f"the masks are understood in several ways: {'; '.join(parts)}: check that they belong together"
         return f"masks: {'; '.join(parts)}"
+
+    def _empty(self) -> str:
+        if self.foreground is not None:
+            named = f"{{foreground={self.foreground!r}}}"
+            return f"none of {_masks(self.masks)} holds a value of {named}, so all are empty: check the values"
+        if not self.values:
+            return f"all {_masks(self.masks)} are empty, so there is nothing to find: check that they are masks"
+        problem = f"are empty: their values, {self.values[-1]} at most, are in the lower half of 16 bits"
+        return f"all {_masks(self.masks)} {problem}: pass {{foreground={self.values!r}}} if these are the objects"
 
     def _files(self, kind: Kind) -> str:
         names = self.examples[kind]
@@ -248,7 +254,9 @@ def _findings(name: str, looks: dict[ImagePair, Look], rule: MaskRule) -> list[M
     if values:
         findings.append(found(about="labels", values=values))
     elif looks and all(_is_empty(look, rule) for look in looks.values()):
-        findings.append(found(about="empty"))
+        high = max(look.highest for look in looks.values())
+        deep = rule.foreground is None and 255 < high < 65535
+        findings.append(found(about="empty", values=(high,) if deep else ()))
     elif looks and all(look.is_full for look in looks.values()):
         findings.append(found(about="full"))
     return findings

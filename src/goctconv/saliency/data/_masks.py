@@ -55,7 +55,7 @@ class Look(NamedTuple):
 
     mode: str  # as Pillow opens it
     kind: Kind  # of this file alone
-    highest: int  # value; of grey palettes, of their colours
+    highest: int  # value, 65535 at most; of grey palettes, of their colours; of floats, 65535
     is_empty: bool  # read by its own kind
     is_full: bool  # nothing is background, read by its own kind
     values: NDArray[np.int64] | None = None  # the pixels of each 8-bit grey value, or of each index
@@ -137,7 +137,8 @@ def _look(image: Image.Image, rule: MaskRule) -> Look:
         highest = float(np.asarray(image).max())
         if highest > 255 or image.mode == "F":
             levels = np.asarray(_grey(image, rule))
-            return Look(image.mode, kind, 65535, bool(levels.max() <= HALF), bool(levels.min() > HALF))
+            top = 65535 if image.mode == "F" else int(min(highest, 65535))
+            return Look(image.mode, kind, top, bool(levels.max() <= HALF), bool(levels.min() > HALF))
         rule = rule._replace(shallow=True)
     values = np.bincount(np.asarray(_grey(image, rule)).ravel(), minlength=256)
     lowest, highest = (int(level) for level in np.flatnonzero(values)[[0, -1]])

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import goctconv
-from goctconv._checks import ArgumentTypeError
+from goctconv._checks import ArgumentError, ArgumentTypeError
 from goctconv.options import UNTIL_PRUNED, number, option, options_of, read_toml
 from goctconv.training import TrainingConfig, TrainingError
 from reference.training import EPOCHS, FINETUNE_EPOCHS, OPTIONS, STEPS, learn, loader, network
@@ -135,3 +135,12 @@ def test_native_kernels_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert not entered
     learn(network(), loader(), LOSS, **OPTIONS, native=True)
     assert entered == [True] * STEPS * (EPOCHS + FINETUNE_EPOCHS)
+
+
+def test_without_a_compiler_native_kernels_are_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goctconv.layers.kernels._mode.native_problem", lambda: "no C compiler was found")
+    model, seen = network(), []
+    model.register_forward_hook(lambda *_: seen.append(1))
+    with pytest.raises(ArgumentError, match=r"native=True needs a C compiler: no C compiler was found"):
+        learn(model, loader(), LOSS, **OPTIONS, native=True)
+    assert not seen

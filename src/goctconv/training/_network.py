@@ -85,6 +85,8 @@ def placed(model: nn.Module, config: TrainingConfig, device: torch.device | None
 
 def network(model: nn.Module, device: torch.device, config: TrainingConfig, frozen: tuple[str, ...] = ()) -> Network:
     """Return a model that was placed, ready to run."""
+    if config.native:
+        native_kernels()  # raises where there is no compiler, before the first step
     model.train()
     set_eval(model, frozen)
     devices = [device] if device.type == "cuda" else None

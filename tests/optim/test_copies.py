@@ -308,7 +308,7 @@ def test_a_copy_of_the_model_has_none_of_the_hooks(steps: int) -> None:
     assert hooks_of(model)
     twin = copy.deepcopy(model)
     assert not any(isinstance(hook, OwnedHook) for hook in hooks_of(twin))
-    drop_copied_hooks(twin)
+    drop_copied_hooks(twin.modules())
     assert hooks_of(twin) == []
 
 

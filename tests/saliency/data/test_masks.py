@@ -278,6 +278,11 @@ def test_foreground_is_checked(tmp_path, foreground):
         evaluate(write(tmp_path, ENCODINGS["L"]), predictions=tmp_path / "masks", foreground=foreground)
 
 
+def test_what_is_no_pair_is_refused():
+    with pytest.raises(TypeError, match=r"pairs=.* must be pairs of photographs and masks: pass find_pairs"):
+        training_loader([("photograph.jpg", "mask.png")], workers=0, batch_size=1)
+
+
 def test_unreadable_masks_do_not_decide(tmp_path):
     write(tmp_path, ENCODINGS["P-voc"])
     (tmp_path / "masks" / "b.png").write_bytes(b"no image")

@@ -73,6 +73,7 @@ def test_other_errors_end_the_run_and_its_threads():
     def fail(_):
         raise ZeroDivisionError
 
+    before = set(threading.enumerate())
     with pytest.raises(ZeroDivisionError):
         list(run_pipeline(range(100), load, fail, finish, batch_size=4, workers=2))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("goctconv")]
+    assert not [thread for thread in {*threading.enumerate()} - before if thread.name.startswith("goctconv")]

@@ -60,7 +60,7 @@ class Layout:
 
 @cache
 def _pool(threads: int, _process: int) -> ThreadPoolExecutor:  # a process that was forked has none of the threads
-    return ThreadPoolExecutor(threads, thread_name_prefix="goctconv")
+    return ThreadPoolExecutor(threads, thread_name_prefix="goctconv-kernels")
 
 
 def layout_of(x: Tensor) -> Layout | None:

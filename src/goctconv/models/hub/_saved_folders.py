@@ -68,7 +68,7 @@ def _numbers(value: object) -> Iterator[float]:
         yield value
 
 
-def check_saved(name: str, weights: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
+def check_saved(name: str, weights: str | os.PathLike[str] | None = None, /, **kwargs: Any) -> None:
     """Refuse a folder "local-dir:FOLDER" whose network takes much more memory than its weights have bytes.
 
     Raises:

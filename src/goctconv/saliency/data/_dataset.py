@@ -95,10 +95,10 @@ class SaliencyDataset(Dataset[TensorPair | Dropped]):
         cache: str | os.PathLike[str] | None = None,
         broken: Broken = "replace",
     ) -> None:
+        self.size = check_size_or_own(size)
         self.pairs = understand_masks(pairs).pairs
         if not self.pairs:
             raise DataSetError("there are no pairs of photographs and masks: pass at least one")
-        self.size = check_size_or_own(size)
         self.transforms = _check_transforms(transforms)
         self.seed = check_integer("seed", seed, 0, HIGHEST)
         self.shrink = None if shrink is None else check_integer("shrink", shrink, least=1)

@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._checks import ArgumentError, ArgumentWarning, Spelling, check_integer, escaped, in_python, spelled, warn_caller
+from ..._checks import (
+    ArgumentError,
+    ArgumentTypeError,
+    ArgumentWarning,
+    Spelling,
+    check_integer,
+    escaped,
+    in_python,
+    spelled,
+    warn_caller,
+)
 from ._images import MAX_PIXELS, ImageError, damaged_data, open_path
 from ._masks import HALF, IGNORED, Kind, Look, MaskRule, look_at
 from ._pairs import DataSet, ImagePair
@@ -135,6 +145,8 @@ def understand_masks(
     every, chosen = tuple(pairs), check_foreground(foreground)
     open_sources: dict[str, list[ImagePair]] = {}
     for pair in every:
+        if not isinstance(pair, ImagePair):
+            raise ArgumentTypeError("pairs", pair, "pairs of photographs and masks", "pass find_pairs(FOLDER)")
         if pair.rule is None:
             open_sources.setdefault(pair.source, []).append(pair)
     rules: dict[str, MaskRule] = {}

@@ -23,7 +23,7 @@ MAX_WIDTH = 1 << 16
 MAX_DEPTH = 1000
 """Layers of one kind, or blocks, in a configuration."""
 MAX_SHRINKAGE = 100
-"""How many times as much memory a network may take before it is pruned as its saved weights do."""
+"""Memory of a network before it is pruned, as a multiple of its saved weights."""
 _SMALL = 64 << 20  # bytes that any network may take
 _MAX_NUMBERS = 10_000  # widths in a configuration
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pth.tar", ".pt")

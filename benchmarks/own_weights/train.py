@@ -7,7 +7,7 @@ given again:
 
     python benchmarks/own_weights/train.py control DATA -o RUN
 
-``--stop-after`` ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more,
+``control_finish --start RUN`` goes on with the network of a run of ``control`` that has ended. ``--stop-after`` ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more,
 whose losses must be those of the committed log.
 """
 
@@ -31,7 +31,7 @@ from goctconv.saliency.data import find_taught
 from goctconv.training import Callback, JSONLog, TrainingRun
 
 HERE = Path(__file__).parent
-MODELS = {"control": "csnet_x1_l"}
+MODELS = {"control": "csnet_x1_l", "control_finish": "csnet_x1_l"}
 HELD_OUT = 400  # photographs, drawn with SEED
 SEED = 0
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("name", choices=MODELS, help="of the configuration")
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path, metavar="RUN", help="that begins with the network of another run")
     parser.add_argument("--cache", type=Path, help="folder for decoded copies of the photographs")
     parser.add_argument("--stop-after", type=float, metavar="MINUTES")
     parser.add_argument("--first", type=int, metavar="STEPS")
@@ -54,8 +55,9 @@ def main() -> None:
     train, validation = split_pairs(find_taught(options.data / "images", options.data / "teacher"), HELD_OUT, seed=SEED)
     photographs = find_taught(options.data / "images", options.data / "teacher")
     options.out.mkdir(parents=True, exist_ok=True)
+    start = None if options.start is None else options.start / "model" / "model.safetensors"
     result = distill(
-        goctconv.create_model(MODELS[options.name]),
+        goctconv.create_model(MODELS[options.name], checkpoint_path=start),
         options.data / "teacher",
         replace(photographs, pairs=train),
         replace(photographs, pairs=validation),

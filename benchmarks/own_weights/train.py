@@ -7,8 +7,9 @@ given again:
 
     python benchmarks/own_weights/train.py control DATA -o RUN
 
-``control_finish --start RUN`` goes on with the network of a run of ``control`` that has ended. ``--stop-after`` ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more,
-whose losses must be those of the committed log.
+``control_finish --start RUN`` goes on with the network of a run of ``control`` that has ended. ``--stop-after`` ends a
+run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more, whose losses must be those
+of the committed log.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def test_only_the_first_phase_decays_dynamically() -> None:
 
 
 def test_nothing_fades_and_a_warning_says_so() -> None:
-    with pytest.warns(UserWarning, match=r"threshold=1e-20 removed nothing, as no γ .* or threshold='valley'"):
+    with pytest.warns(UserWarning, match=r"threshold=1e-20 removed nothing, as no γ .* a larger gamma_rate"):
         result = learn(network(), loader(), LOSS, epochs=1, finetune_epochs=1)
     assert (result.report.removed, result.threshold) == (0, 1e-20)
     with pytest.warns(UserWarning, match=r"threshold=1e-09 .* \(the smallest is .*\): with weight_decay=0 no γ fades"):

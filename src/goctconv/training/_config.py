@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -41,6 +41,7 @@ from ._optimizers import (
     PUBLISHED_MILESTONES,
     PUBLISHED_WARMUP,
     SCHEDULES,
+    WITH_BETAS,
     create_optimizer,
     create_schedule,
 )
@@ -162,11 +163,34 @@ class TrainingConfig(Configuration):
         3.0, "λ of dynamic weight decay; the γ that it decays get no ordinary weight decay", number(0)
     )
     ordinary_weight_decay: float = option(5e-3, "weight decay of all other parameters", number(0))
+    gamma_rate: float = option(
+        1.0,
+        "learning rate of the γ that decay dynamically, as a multiple of that of the others; short runs need "
+        "more than 1",
+        number(above=0),
+    )
+    gamma_beta2: float | None = option(
+        None,
+        "β2 of adam and adamw for these γ; a smaller one than that of {betas} lets them fade in fewer steps",
+        number(0, below=1).optional(),
+    )
     threshold: float | str | None = option(
         1e-20,
         "channels with a score below X are removed: 1e-20 is published, short runs need about 1e-3; valley: find it in "
         "the histogram of γ; none: keep all",
         Kind(_check_threshold, float_of, f"X|{VALLEY}").optional("none"),
+        resume=UNTIL_PRUNED,
+    )
+    target_parameters: float | None = option(
+        None,
+        "share of the parameters that stays, such as 0.4: the threshold is chosen so, in place of {threshold}",
+        number(above=0, below=1).optional(),
+        resume=UNTIL_PRUNED,
+    )
+    target_macs: float | None = option(
+        None,
+        "share of the multiply-accumulates that stays, as {target_parameters}",
+        number(above=0, below=1).optional(),
         resume=UNTIL_PRUNED,
     )
     criterion: Any = option(
@@ -256,6 +280,22 @@ class TrainingConfig(Configuration):
         if self.threshold == VALLEY and not self._scores_gamma:
             problem = f"is in the histogram of γ, and {{criterion={self.criterion!r}}} scores something else"
             raise ArgumentError("threshold", VALLEY, problem=problem, cure="pass a number, or {criterion='gamma'}")
+        if self.gamma_beta2 is not None and self.optimizer not in WITH_BETAS:
+            problem = f"is for adam and adamw, and {{optimizer={self.optimizer!r}}} has no β2"
+            raise ArgumentError("gamma_beta2", self.gamma_beta2, problem=problem, cure="leave it out")
+        if (target := self.target) is not None:
+            self._check_target(*target)
+
+    def _check_target(self, name: str, share: float) -> None:
+        both = self.target_parameters is not None and self.target_macs is not None
+        if both or self.threshold not in {type(self).threshold, VALLEY}:
+            other = f"target_macs={self.target_macs}" if both else f"threshold={self.threshold}"
+            problem = f"chooses the threshold, and so does {{{other}}}" if both or self.threshold else ""
+            problem = problem or "is to remove channels, and {threshold=None} keeps all"
+            raise ArgumentError(name, share, problem=problem, cure="leave one of them out")
+        if not self._scores_gamma:
+            problem = f"chooses a threshold of γ, and {{criterion={self.criterion!r}}} scores something else"
+            raise ArgumentError(name, share, problem=problem, cure="pass {criterion='gamma'}")
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
         """Return the optimizer of a network."""
@@ -285,9 +325,21 @@ class TrainingConfig(Configuration):
         return self.epochs + self.finetune_epochs
 
     @property
+    def target(self) -> tuple[str, float] | None:
+        """The option that says which share stays, and the share."""
+        named = {"target_parameters": self.target_parameters, "target_macs": self.target_macs}
+        return next(((name, share) for name, share in named.items() if share is not None), None)
+
+    @property
+    def known_threshold(self) -> float | None:
+        """The threshold of γ, where it is known before training."""
+        is_known = self._scores_gamma and isinstance(self.threshold, int | float) and self.target is None
+        return cast("float", self.threshold) if is_known else None
+
+    @property
     def counted_below(self) -> float:
         """The threshold with which the history counts γ: that of the run, or 1e-3 where it is not known yet."""
-        return self.threshold if self._scores_gamma and isinstance(self.threshold, int | float) else _COUNTED_BELOW
+        return _COUNTED_BELOW if self.known_threshold is None else self.known_threshold
 
     @property
     def is_plain(self) -> bool:

@@ -36,12 +36,14 @@ from ._network import (
     network,
     placed,
     pruned,
-    rewind,
+    released,
     set_trained,
+    threshold_for_target,
     untrained,
 )
 from ._optimizers import OptimizerFactory, SchedulerFactory, make_optimizer, make_scheduler, rebind, step_schedule
-from ._threshold import Threshold, find_threshold, gammas, histogram, joined, quantiles
+from ._reach import warn_unreachable
+from ._threshold import find_threshold, gammas, histogram, joined, quantiles
 
 _TERMINATED = 128 + 15  # what a shell says of a process that SIGTERM ended
 
@@ -130,6 +132,8 @@ class Loop:
         if saved is not None and (net is None or saved.is_pruned):
             self._begin_finetuning(saved, inner, is_longer=is_longer)
         else:
+            if saved is None and self._decay is not None and distributed.rank() == 0:
+                warn_unreachable(self._decay, self._schedule, self.config, self._steps())
             self._set_training(net, self._decay or inner, self.config.epochs)
         if saved is not None:
             self._load(saved, is_longer=is_longer)
@@ -154,11 +158,10 @@ class Loop:
         decay = self._decay or self._decayed(inner, self.model)
         if is_longer:  # a schedule may leave more behind than learning rates
             advance(self._schedule, decay, self.config.epochs, self.config.epochs)
-        decay.remove()
+        released(decay, self.config)
         slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
         placed(slim, self.config, self.device)
         rebind(inner, slim, saved.state["parameters"])
-        rewind(inner, self.config)
         net = network(slim, self.device, self.config, self.frozen)
         self._set_training(net, inner, self.config.finetune_epochs)
 
@@ -184,10 +187,14 @@ class Loop:
 
     def _run_epochs(self, phase: str, last: int) -> None:
         self.run_state.phase = phase
-        batches = length(self.loader)
-        self.run_state.steps = None if batches is None else -(-batches // self.config.accumulate)
+        self.run_state.steps = self._steps()
         while self.progress.done < last:
             self._run_epoch(phase)
+
+    def _steps(self) -> int | None:
+        """Return the steps of an epoch, where the loader tells."""
+        batches = length(self.loader)
+        return None if batches is None else -(-batches // self.config.accumulate)
 
     def _run_epoch(self, phase: str) -> None:
         run, progress, totals = self.run_state, self.progress, self.progress.totals
@@ -255,9 +262,17 @@ class Loop:
         """Cut the network and its optimizer, and begin to fine-tune."""
         model, config, progress = self.model, self.config, self.progress
         distributed.share_state(model)
-        valley = self._find_valley() if isinstance(wanted, str) else None
-        threshold = valley.value if valley else float(wanted)
-        result = pruned(model, self._example(), threshold, config, self.frozen)
+        example, valley = self._example(), None
+        if config.target is not None:
+            with self._kept_for_another_threshold():
+                threshold = threshold_for_target(model, example, config, self.frozen, self.layers)
+        elif isinstance(wanted, str):
+            with self._kept_for_another_threshold():
+                valley = find_threshold(model, layers=self.layers)
+            threshold = valley.value
+        else:
+            threshold = float(wanted)
+        result = pruned(model, example, threshold, config, self.frozen)
         if config.keep_unpruned:
             progress.unpruned = {name: stored(tensor) for name, tensor in model.state_dict().items()}
         progress.plan, progress.threshold, progress.valley = result.plan, threshold, valley
@@ -273,9 +288,11 @@ class Loop:
         if not config.finetune_epochs:
             self._save()
 
-    def _find_valley(self) -> Threshold:
+    @contextmanager
+    def _kept_for_another_threshold(self) -> Iterator[None]:
+        """Say where training has led, where it leaves no threshold."""
         try:
-            return find_threshold(self.model, layers=self.layers)
+            yield
         except ThresholdError as error:
             error.checkpoint = kept = self.run_state.checkpoint
             error.cure = "the model that you passed is trained; prune it with goctconv.prune_channels"

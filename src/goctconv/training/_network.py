@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -20,9 +22,11 @@ from ..layers import native_kernels
 from ..optim import DynamicWeightDecay
 from ..pruning import PruningResult, prune_channels
 from ._config import TrainingConfig
+from ._errors import ThresholdError
 from ._optimizers import BACKBONE, check_backbone
 from ._threshold import gammas, joined
 
+_HARDLY_FADED = 0.1  # smallest γ above which no threshold tells channels apart
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -158,9 +162,35 @@ def decayed(
         raise ArgumentError("model", model, problem=problem, cure=cure)
     if include is None and frozen:
         include = sorted(left)
-    return DynamicWeightDecay(
+    decay = DynamicWeightDecay(
         optimizer, runner, weight_decay=config.weight_decay, include=include, **config.decay_options
     )
+    for group in decaying_groups(decay):
+        group["lr"] = group["lr"] * config.gamma_rate
+        if config.gamma_beta2 is not None:
+            if "betas" not in group:
+                problem = f"is β2 of Adam, and {type(decay.optimizer).__name__} has none"
+                raise ArgumentError("gamma_beta2", config.gamma_beta2, problem=problem, cure="leave it out")
+            group["betas"] = (group["betas"][0], config.gamma_beta2)
+    return decay
+
+
+def decaying_groups(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return the param groups of the γ that decay dynamically."""
+    return [group for group in optimizer.param_groups if "dynamic_weight_decay" in group]
+
+
+def released(decay: DynamicWeightDecay, config: TrainingConfig) -> Optimizer:
+    """Return the inner optimizer, in which γ learn as the others do, at the first learning rates of fine-tuning."""
+    for group in decaying_groups(decay):
+        first = "initial_lr" if "initial_lr" in group else "lr"
+        group[first] = group[first] / config.gamma_rate
+        if config.gamma_beta2 is not None:
+            group["betas"] = decay.optimizer.defaults["betas"]
+    decay.remove()
+    inner: Optimizer = decay.optimizer
+    rewind(inner, config)
+    return inner
 
 
 def for_finetuning(optimizer: DynamicWeightDecay, result: PruningResult, config: TrainingConfig) -> Optimizer:
@@ -168,11 +198,7 @@ def for_finetuning(optimizer: DynamicWeightDecay, result: PruningResult, config:
     if config.finetune_optimizer == "fresh":
         for each in (optimizer, *inner_optimizers(optimizer)):
             each.state.clear()
-    moved = cast("DynamicWeightDecay", result.transfer_optimizer(optimizer))
-    moved.remove()
-    inner: Optimizer = moved.optimizer
-    rewind(inner, config)
-    return inner
+    return released(cast("DynamicWeightDecay", result.transfer_optimizer(optimizer)), config)
 
 
 def rewind(optimizer: Optimizer, config: TrainingConfig) -> None:
@@ -185,19 +211,53 @@ def pruned(
     model: nn.Module, example_inputs: Any, threshold: float, config: TrainingConfig, frozen: Iterable[str]
 ) -> PruningResult:
     """Return the slim network; warn where no channel is below the threshold."""
-    criterion = config.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
-    options = _keeping(config.pruning_options, model, frozen)
-    result = prune_channels(model, example_inputs, threshold=threshold, criterion=criterion, **options)
+    options = _pruning_options(model, config, frozen)
+    result = prune_channels(model, example_inputs, threshold=threshold, **options)
     if threshold and not result.report.masked:
         smallest = float(joined(gammas(model)).min())
-        cure = "short runs need a larger {threshold}, or {threshold='valley'}"
         if smallest < threshold:
             cure = "those below it are of layers that are frozen or kept"
         elif not config.weight_decay:
             cure = "with {weight_decay=0} no γ fades: pass 3, say"
+        elif smallest > _HARDLY_FADED:
+            cure = "train for more {epochs}, or with a larger {gamma_rate}"
+        else:
+            cure = "pass a larger {threshold}, {threshold='valley'} or {target_parameters=0.5}"
         problem = f"removed nothing, as no γ is below it (the smallest is {smallest:.1g})"
         warn_caller(ArgumentWarning("threshold", threshold, problem=problem, cure=cure))
     return result
+
+
+def threshold_for_target(
+    model: nn.Module, example_inputs: Any, config: TrainingConfig, frozen: Iterable[str], layers: Collection[str]
+) -> float:
+    """Return the smallest threshold of γ below which so much goes that no more than the target's share stays."""
+    if config.target is None:
+        raise ThresholdError("the run has no target")  # callers ask for one
+    name, share = config.target
+    options = {**_pruning_options(model, config, frozen), "verify": False, "inplace": False, "latency": False}
+    values: Tensor = torch.unique(joined(gammas(model, layers)))  # in order
+    candidates: list[float] = [*((values[:-1] + values[1:]) / 2).tolist(), 2 * float(values[-1])]
+
+    def left(threshold: float) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of outputs that are constant: more is tried than is masked in the end
+            report = prune_channels(model, example_inputs, threshold=threshold, **options).report
+        before, after = report.parameters if name == "target_parameters" else report.macs
+        return after / before
+
+    found = bisect_left(candidates, True, key=lambda threshold: left(threshold) <= share)
+    if found == len(candidates):
+        what = name.removeprefix("target_").replace("macs", "MACs")
+        raise ThresholdError(
+            f"{left(candidates[-1]):.1%} of the {what} stay at least, and {name}={share:g} is asked for"
+        )
+    return candidates[found]
+
+
+def _pruning_options(model: nn.Module, config: TrainingConfig, frozen: Iterable[str]) -> dict[str, Any]:
+    criterion = config.criterion or ("gamma_first" if hasattr(model, "dynamic_decay_names") else "gamma")
+    return {"criterion": criterion, **_keeping(config.pruning_options, model, frozen)}
 
 
 def _keeping(options: Mapping[str, Any], model: nn.Module, names: Iterable[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 BACKBONE = "backbone"
 """The attribute of a model that holds its pretrained part."""
 
-_WITH_BETAS = {"adam", "adamw"}
+WITH_BETAS = {"adam", "adamw"}
 _PARAMS = "params"
 
 SchedulerFactory: TypeAlias = Callable[[Optimizer, int], LRScheduler]
@@ -77,7 +77,7 @@ def create_optimizer(
     if backbone_rate != 1:
         check_backbone(model, "backbone_rate", backbone_rate, "pass {backbone_rate=1}")
     groups = _groups(model, lr, backbone_rate, weight_decay, skip_norms=name == "adamw")
-    options: dict[str, Any] = {"betas": betas} if name in _WITH_BETAS else {}
+    options: dict[str, Any] = {"betas": betas} if name in WITH_BETAS else {}
     return make(groups, lr, weight_decay=weight_decay, **options)
 
 

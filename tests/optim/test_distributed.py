@@ -5,10 +5,7 @@ Run as a script, this file is one of the two processes.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +30,11 @@ from reference.decay import (
     tiny_network,
     train,
 )
+from reference.processes import RANKS, connected, run_ranks
 from reference.zoo.tiny import Fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-RANKS = 2
-TIMEOUT = 120
 
 
 def data_of(rank: int, steps: int = 6) -> list[Batch]:
@@ -197,33 +192,13 @@ def attempt(case: Callable[[int], Result], rank: int) -> Result:
 
 
 def main(rank: int, folder: Path, names: list[str]) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), RANKS)
-    timeout = timedelta(seconds=TIMEOUT)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timeout)
-    torch.save({name: attempt(CASES[name], rank) for name in names}, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    with connected(rank, folder):
+        torch.save({name: attempt(CASES[name], rank) for name in names}, folder / f"{rank}.pt")
 
 
 def run(folder: Path, names: list[str]) -> dict[str, list[Result]]:
     """Return what both processes found, by case."""
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder), *names],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(RANKS)
-    ]
-    try:
-        errors = [process.communicate(timeout=TIMEOUT)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * RANKS, "\n".join(errors)
+    run_ranks(__file__, folder, *names)
     found = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
     return {name: [one[name] for one in found] for name in names}
 

@@ -6,24 +6,19 @@ Run as a script, this file is one of the two processes.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from goctconv.training import TrainingError
+from reference.processes import RANKS, connected, run_ranks
 from reference.training import EPOCHS, FINETUNE_EPOCHS, OPTIONS, Pictures, check_equal, learn, network, state_of
 
-RANKS = 2
-TIMEOUT = 120
 LOSS = nn.CrossEntropyLoss()
 STEPS = 3
 
@@ -53,42 +48,28 @@ def poisoned(rank: int, folder: Path) -> str:
 
 
 def main(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=TIMEOUT))
-    batches = shards()[rank]
-    result = learned(batches, checkpoints=folder / "checkpoints")
-    save_file(state_of(result.model), folder / f"{rank}.safetensors")
-    again = learned(batches, checkpoints=folder / "checkpoints", resume=folder / "checkpoints" / f"{EPOCHS + 1:05d}")
-    save_file(state_of(again.model), folder / f"again-{rank}.safetensors")
-    found = {"steps": [one.loss for one in result.history.steps], "images": result.history.series("images")}
-    try:
-        learned(batches[: 2 + rank])
-    except TrainingError as error:
-        found["uneven"] = str(error)
-    found["poisoned"] = poisoned(rank, folder)
-    (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
-    dist.destroy_process_group()
+    with connected(rank, folder):
+        batches = shards()[rank]
+        result = learned(batches, checkpoints=folder / "checkpoints")
+        save_file(state_of(result.model), folder / f"{rank}.safetensors")
+        again = learned(
+            batches, checkpoints=folder / "checkpoints", resume=folder / "checkpoints" / f"{EPOCHS + 1:05d}"
+        )
+        save_file(state_of(again.model), folder / f"again-{rank}.safetensors")
+        found = {"steps": [one.loss for one in result.history.steps], "images": result.history.series("images")}
+        try:
+            learned(batches[: 2 + rank])
+        except TrainingError as error:
+            found["uneven"] = str(error)
+        found["poisoned"] = poisoned(rank, folder)
+        (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both processes left."""
     folder = tmp_path_factory.mktemp("processes")
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(folder)], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(RANKS)
-    ]
-    try:
-        errors = [process.communicate(timeout=TIMEOUT)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * RANKS, "\n".join(errors)
+    run_ranks(__file__, folder)
     return folder
 
 

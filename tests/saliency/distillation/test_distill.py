@@ -9,17 +9,14 @@ import functools
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -36,12 +33,11 @@ from goctconv.saliency.losses import dice_loss
 from goctconv.saliency.losses._basic import boundary_dice_loss
 from goctconv.training import Callback, TrainingError
 from reference.distillation import EPOCHS, OPTIONS, Student, Trainer, batches, photographs, seeded
+from reference.processes import RANKS, connected, run_ranks
 from reference.training import check_equal, learn, split, state_of
 from saliency.data_sets import make_data_set, truncate
 
-RANKS = 2
 STEPS = 2
-TIMEOUT = 120
 SMALL: dict[str, Any] = {"sizes": 32, "batch_size": 2, "workers": 0, **OPTIONS}
 
 
@@ -354,37 +350,18 @@ def together(rank: int) -> Any:
 
 
 def main(rank: int, folder: Path, images: Path) -> None:
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(folder / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=TIMEOUT))
-    result = together(rank)
-    save_file(state_of(result.model), folder / f"{rank}.safetensors")
-    teacher = seeded(Trainer, 8)
-    data = with_maps(find_images(images), Teacher(teacher), folder / "maps", size=32, batch_size=2)
-    found = {"images": teacher.images, "maps": [pair.mask.is_file() for pair in data]}
-    found["steps"] = [step.loss for step in result.history.steps]
-    (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
-    dist.destroy_process_group()
+    with connected(rank, folder):
+        result = together(rank)
+        save_file(state_of(result.model), folder / f"{rank}.safetensors")
+        teacher = seeded(Trainer, 8)
+        data = with_maps(find_images(images), Teacher(teacher), folder / "maps", size=32, batch_size=2)
+        found = {"images": teacher.images, "maps": [pair.mask.is_file() for pair in data]}
+        found["steps"] = [step.loss for step in result.history.steps]
+        (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def test_two_processes_equal_one_that_accumulates(folder: Path, tmp_path: Path) -> None:
-    path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(tmp_path), str(folder)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(RANKS)
-    ]
-    try:
-        errors = [process.communicate(timeout=TIMEOUT)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * RANKS, "\n".join(errors)
+    run_ranks(__file__, tmp_path, str(folder))
     expected = together(-1)
     assert 0 < expected.report.removed < 12
     for rank in range(RANKS):

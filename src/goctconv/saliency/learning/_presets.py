@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from ..._checks import check_choice
 from ...options import options_of
-from ...training._config import VALLEY
 from ._config import SaliencyConfig
 
 C = TypeVar("C", bound=SaliencyConfig)
@@ -48,7 +47,7 @@ PRESETS: dict[str, Preset] = {
             schedule="cosine",
             gamma_rate=2.0,
             gamma_beta2=0.9,
-            threshold=VALLEY,
+            threshold="valley",
             finetune_factor=0.3,
             channels_last=True,
         ),

@@ -63,6 +63,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = goctconv.GOctConf
 
 
+@pytest.mark.slow
 def test_type_checkers_see_the_names(tmp_path: Path) -> None:
     api = pytest.importorskip("mypy.api")
     file = tmp_path / "names.py"

@@ -120,7 +120,7 @@ def test_a_run_without_pairs_to_compare_with_has_a_page_too(shapes, tmp_path):
     assert "photographs that it was trained on" in page
 
 
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+@pytest.mark.parametrize("amp", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_mixed_precision_goes_on_bit_for_bit(amp, shapes, finished, tmp_path, monkeypatch):
     command = ["learn", str(shapes), *TINY, *SHORT, "--quiet", "--seed", "3", "--amp", amp, "--channels-last"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"

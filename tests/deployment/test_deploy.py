@@ -480,6 +480,7 @@ def test_deploying_draws_no_random_numbers() -> None:
     assert torch.equal(drawn, torch.rand(3))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep what they like")
 def test_memory_is_kept_from_call_to_call() -> None:
     script = """

@@ -99,6 +99,12 @@ LAYERS = {
     ),
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+COMPILED = {"goctconv", "cross_stage", "il_block_image", "fusion_head"}  # the others are compiled in the slow tests
+every_layer_compiled = pytest.mark.parametrize(
+    "layer",
+    [pytest.param(layer, marks=[] if name in COMPILED else pytest.mark.slow) for name, layer in LAYERS.items()],
+    ids=LAYERS,
+)
 
 
 def as_list(features: Features) -> list[Tensor]:
@@ -283,7 +289,7 @@ def test_autocast(layer):
         assert torch.bfloat16 in {x.dtype for x in as_list(outputs)}
 
 
-@every_layer
+@every_layer_compiled
 def test_compile(layer):
     """One graph, for a first size and, with what torch then makes dynamic, for another."""
     torch.compiler.reset()
@@ -295,7 +301,7 @@ def test_compile(layer):
             assert_close(compiled(features), module(features), 1e-5)
 
 
-@every_layer
+@every_layer_compiled
 def test_compile_trains(layer):
     torch.compiler.reset()
     module, features = layer.ready().train(), layer.features()

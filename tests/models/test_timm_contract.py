@@ -222,7 +222,9 @@ def test_fx_graph(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning", "ignore:`torch.jit.trace:DeprecationWarning")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name.startswith("test_") else pytest.mark.slow) for name in NAMES]
+)
 def test_jit_trace(name: str) -> None:
     model = prepared(name)
     traced = torch.jit.trace(model, image())

@@ -21,8 +21,6 @@ from reference.networks import NETWORKS, images, make, tensors
 QUICK = {
     "timm/botnet26t_256",
     "timm/cs3darknet_focus_s",  # strided slicing
-    "timm/cspdarknet53",  # split across stages
-    "timm/densenet121",  # BatchNorm reads concatenations
     "timm/dla60_res2net",
     "timm/dpn48b",  # tuples between blocks
     "timm/ecaresnet26t",
@@ -31,16 +29,13 @@ QUICK = {
     "timm/efficientnet_cc_b0_4e",  # weights computed from the images
     "timm/ghostnet_050",
     "timm/hrnet_w18_small",  # sums over scales
-    "timm/inception_v3",
     "timm/levit_128s",  # BatchNorm of tokens, and a head for distillation
     "timm/mixnet_s",
     "timm/mobilenetv3_small_050",
-    "timm/mobileone_s0",
     "timm/repvgg_a0",  # sums of BatchNorms
     "timm/resnest14d",
     "timm/resnetblur18",
     "timm/skresnet18",
-    "timm/tiny_vit_5m_224",
     "torchvision/googlenet",  # auxiliary heads
     "torchvision/lraspp_mobilenet_v3_large",
     "torchvision/shufflenet_v2_x0_5",

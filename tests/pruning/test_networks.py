@@ -36,7 +36,6 @@ QUICK = {
     "timm/resnest14d",  # softmax over an axis that is no channel
     "timm/resnet18",
     "timm/resnetblur18",  # a number of groups that is an attribute of another module
-    "timm/skresnet18",
     "timm/tiny_vit_5m_224",  # channels last
     "torchvision/googlenet",  # auxiliary heads
     "torchvision/lraspp_mobilenet_v3_large",  # two outputs of a backbone

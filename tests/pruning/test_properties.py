@@ -27,12 +27,28 @@ def examples(count: int) -> settings:
     )
 
 
-@pytest.mark.parametrize("bn_bias", ["keep", "zero"])
-@pytest.mark.parametrize("groups", [False, True])
+every_mask = [pytest.mark.parametrize("bn_bias", ["keep", "zero"]), pytest.mark.parametrize("groups", [False, True])]
+
+
+@every_mask[0]
+@every_mask[1]
+@given(drawn=networks())
+@examples(25)
+def test_the_pruned_network_equals_the_masked_one(drawn: Drawn, bn_bias: str, groups: bool) -> None:
+    check(drawn, bn_bias, groups=groups)
+
+
+@pytest.mark.slow
+@every_mask[0]
+@every_mask[1]
 @given(drawn=networks())
 @examples(125)  # 500 in all
+def test_more_pruned_networks_equal_the_masked_ones(drawn: Drawn, bn_bias: str, groups: bool) -> None:
+    check(drawn, bn_bias, groups=groups)
+
+
 @torch.no_grad()
-def test_the_pruned_network_equals_the_masked_one(drawn: Drawn, bn_bias: str, groups: bool) -> None:
+def check(drawn: Drawn, bn_bias: str, *, groups: bool) -> None:
     options = {"ratio": 0.4, "groups": True} if groups else {"threshold": 1e-20}
     result = prune_channels(drawn.model, drawn.example, bn_bias=bn_bias, **options)
     oracle = masked(drawn.model, bn_bias=bn_bias) if not groups else result.plan.mask(copy.deepcopy(drawn.model))

@@ -59,7 +59,8 @@ def check_whole(folder: Path, whole: tuple[dict[str, Tensor], TrainingHistory]) 
     assert without_time(history) == without_time(whole[1])
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 9))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
 def test_killed_at_random_moments(seed: int, tmp_path: Path, whole: tuple[dict[str, Tensor], TrainingHistory]) -> None:
     left = killed_runs(tmp_path, seed, signal.SIGKILL)
     found = {int(name[:5]) for names in left[:-1] for name in names if name[0].isdigit()}

@@ -28,6 +28,10 @@ from .propagate import Pass, trace
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 3e-2, torch.bfloat16: 1e-1}
 _OF_ROUNDED_WEIGHTS = {torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Tolerances where weights of low precision are computed with in float32."""
+_NEAR_EQUAL = (
+    "near-equal scores are sorted or thresholded, and the last bits of the input change the masked one's outputs too: "
+    "let what comes before count (outputs=), or pass a comparison of your own (compare=)"
+)
 _NOISE_FACTOR = 20
 _EXAMPLE = "the example"
 _OWN_ATTRIBUTES = frozenset(vars(nn.Module()))
@@ -253,9 +257,12 @@ class Verifier:
                 if self._compare_with is not None or not difference <= min(_NOISE_FACTOR * noise, tolerance**0.5):
                     first = self._first_difference(slim, trial, removed)
                     where = f"{first} is the first BatchNorm that does"
+                    if not first:
+                        where = "no BatchNorm does: the reason lies behind the last one"
+                        where = _NEAR_EQUAL if difference <= _NOISE_FACTOR * noise else where
                     raise PruningError(
                         f"the outputs of the pruned and the masked model differ by {difference:.1e} of the largest on "
-                        f"{trial.name}; {where if first else 'no BatchNorm does: the reason lies behind the last one'}",
+                        f"{trial.name}; {where}",
                         module=first,
                     )
             worst = max(worst, difference)
@@ -266,11 +273,7 @@ class Verifier:
         text = f"the pruned model puts out {actual} on {trial.name}, the masked one {expected}"
         if self._noise(trial) < float("inf"):
             return PruningError(text)
-        cure = (
-            "near-equal scores are sorted or thresholded, and the last bits of the input change the masked one's "
-            "outputs too: let what comes before count (outputs=), or pass a comparison of your own (compare=)"
-        )
-        return PruningError(f"{text}; {cure}", module="")
+        return PruningError(f"{text}; {_NEAR_EQUAL}", module="")
 
     def _difference_inside(self, slim: nn.Module, trial: _Trial) -> float:
         """Return by how much modules differ whose outputs have the shape of the masked network's."""

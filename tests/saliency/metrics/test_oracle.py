@@ -48,6 +48,7 @@ def test_all_pairs():
     assert (scores.images, scores.empty_masks) == (len(PAIRS), sum(not (mask > 128).any() for *_, mask in PAIRS))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, derandomize=True, database=None)
 @given(st.data())
 def test_any_pair(data):

@@ -25,6 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.module import _has_any_global_hook
 from torch.optim import Optimizer
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
@@ -125,6 +126,15 @@ def is_running(module: nn.Module) -> bool:
 def called_plainly(module: nn.Module) -> bool:
     """Whether calling a module runs its class's forward pass alone: it has no hooks and no forward of its own."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+_any_global_hook: Callable[[], bool] = _has_any_global_hook
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether anything but its class's forward pass runs when a module is called, or in the backward pass of it."""
+    has_backward_hooks = bool(module._backward_hooks or module._backward_pre_hooks)
+    return has_backward_hooks or not called_plainly(module) or _any_global_hook()
 
 
 def convolve_with(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:

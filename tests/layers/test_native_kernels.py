@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import goctconv
-from goctconv import ArgumentError, DynamicWeightDecay, PReLU
+from goctconv import ArgumentError, DynamicWeightDecay, PerScale, PReLU
 from goctconv.layers import native_kernels
+from goctconv.layers._per_scale import activated
 from goctconv.layers.kernels import native_problem
 from goctconv.layers.kernels._functions import Layout
 from goctconv.layers.kernels._library import Library, library
@@ -51,17 +52,24 @@ def features(shape: tuple[int, ...]) -> Tensor:
     return (torch.randn(shape, dtype=torch.float64) * spread + torch.randn_like(spread) * 5 * spread).float()
 
 
-def results(shape: tuple[int, ...], form: torch.memory_format, dtype: torch.dtype, *, native: bool) -> list[Tensor]:
+def per_scale(layers: nn.Sequential) -> list[PerScale]:
+    """Return the layers as `Block` has them, whose BatchNorm and PReLU are computed in one."""
+    return [PerScale(lambda _, layer=layer: layer, layers[0].num_features) for layer in layers]
+
+
+def results(
+    shape: tuple[int, ...], form: torch.memory_format, dtype: torch.dtype, *, native: bool, fused: bool = False
+) -> list[Tensor]:
     """Return what two layers give: output, gradients and running statistics; and check who computed them."""
     layers, x = pair(shape, dtype), features(shape).to(dtype)
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(3)).to(dtype)
     x = x.to(memory_format=form).requires_grad_()
     with native_kernels() if native else nullcontext():
-        middle = layers[0](x)
-        output = layers[1](middle)
+        output = activated(*per_scale(layers), x) if fused else layers(x)
     assert output.grad_fn is not None
-    assert output.grad_fn.name().startswith("Native") == native
-    assert middle.stride() == x.stride() or shape[2:] == (1, 1)
+    kind = {(True, False): "NativePReLU", (True, True): "NativeBatchNorm"}.get((native, fused), "")
+    assert output.grad_fn.name() == f"{kind}Backward" or not native
+    assert output.stride() == x.stride() or shape[2:] == (1, 1)
     found = torch.autograd.grad(output, (x, *layers.parameters()), gradient)
     return [output.detach(), *found, layers[0].running_mean, layers[0].running_var]
 
@@ -75,12 +83,13 @@ def test_no_further_from_the_truth_than_pytorch(
         pytest.skip("of no such format")
     truth = results(shape, form, torch.float64, native=False)
     theirs = results(shape, form, torch.float32, native=False)
-    ours = results(shape, form, torch.float32, native=True)
-    for exact, other, found in zip(truth, theirs, ours, strict=True):
-        assert found.dtype == torch.float32
-        size = exact.abs().max()
-        error, allowed = (found - exact).abs().max() / size, (other - exact).abs().max() / size
-        assert error <= torch.clamp(1.5 * allowed, min=3e-6), (threads, error, allowed)
+    for fused in (False, True)[: 1 + (len(shape) == 4)]:
+        ours = results(shape, form, torch.float32, native=True, fused=fused)
+        for exact, other, found in zip(truth, theirs, ours, strict=True):
+            assert found.dtype == torch.float32
+            size = exact.abs().max()
+            error, allowed = (found - exact).abs().max() / size, (other - exact).abs().max() / size
+            assert error <= torch.clamp(1.5 * allowed, min=3e-6), (threads, error, allowed)
 
 
 def test_threads_change_nothing_but_rounding() -> None:
@@ -152,6 +161,72 @@ def test_one_batch_norm_for_features_of_several_sizes(sizes: tuple[int, int]) ->
         loss.backward()
         found.append([*(x.grad for x in inputs), norm.running_mean, norm.running_var])
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-6)
+
+
+FUSED = "NativeBatchNormBackward"
+
+
+def test_in_one_only_where_nobody_watches() -> None:
+    """What lies between BatchNorm and PReLU is computed where a hook sees it, and counted and trained as ever."""
+    shape = (3, 8, 40, 50)
+    found = {}
+    for kind in ("torch", "fused", "norm", "act", "backward", "scale", "eval", "momentum", "frozen", "double"):
+        layers, seen = pair(shape, torch.float32), []
+        norm, activation = per_scale(layers)
+        x = features(shape).requires_grad_(kind != "frozen")
+        watched = {"norm": layers[0], "act": layers[1], "scale": norm}.get(kind)
+        if watched is not None:
+            watched.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        if kind == "backward":
+            layers[1].register_full_backward_hook(lambda *_, seen=seen: seen.append(1))
+        layers[0].train(kind != "eval").momentum = None if kind == "momentum" else 0.1
+        for parameter in layers[0].parameters():
+            parameter.requires_grad_(kind != "frozen")
+        if kind == "double":
+            layers, x = layers.double(), x.detach().double().requires_grad_()
+        with native_kernels() if kind != "torch" else nullcontext():
+            output = activated(norm, activation, x)
+        output.square().sum().backward()
+        assert len(seen) == (kind in {"norm", "act", "backward", "scale"})
+        assert (output.grad_fn.name() == FUSED) == (kind in {"fused", "frozen"}), kind
+        assert layers[0].num_batches_tracked == (kind != "eval")
+        found[kind] = [output.detach(), layers[1].weight.grad]
+        if kind != "frozen":
+            found[kind] += [x.grad, *(parameter.grad for parameter in layers[0].parameters())]
+    for kind, tensors in found.items():
+        for ours, theirs in zip(tensors, found["torch"], strict=False):
+            close = 1e-4 * float(theirs.abs().max())
+            assert kind == "eval" or torch.allclose(ours.float(), theirs, rtol=1e-4, atol=close), kind
+    with native_kernels(), torch.no_grad():
+        assert torch.equal(activated(*per_scale(pair(shape, torch.float32)), features(shape)), found["fused"][0])
+
+
+def test_one_pair_for_several_features_and_gradients_of_gradients() -> None:
+    found = []
+    for context in (native_kernels(), nullcontext()):
+        layers, x = pair((3, 4, 30, 40), torch.float32), features((3, 4, 30, 40)).requires_grad_()
+        with context:
+            outputs = [activated(*per_scale(layers), given) for given in (x, x[:, :, :27, :39].contiguous())]
+        loss = torch.stack([output.square().sum() for output in outputs]).sum()
+        (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
+        again = torch.autograd.grad(gradient.square().sum(), (x, *layers.parameters()))
+        found.append([gradient.detach(), *again])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (2, 1, 25, 33)])
+@pytest.mark.parametrize("form", FORMATS)
+def test_infinite_inputs(place: tuple[int, ...], form: torch.memory_format) -> None:
+    norms = [nn.BatchNorm2d(6) for _ in range(2)]
+    x = features((4, 6, 30, 40)).to(memory_format=form)
+    x[place] = torch.inf
+    with native_kernels():
+        ours = norms[0](x)
+    torch.testing.assert_close(ours, norms[1](x), rtol=1e-4, atol=1e-4, equal_nan=True)
+    for key, value in norms[0].state_dict().items():
+        torch.testing.assert_close(value, norms[1].state_dict()[key], rtol=1e-5, atol=1e-5, equal_nan=True)
+    assert norms[0].running_mean.isinf().sum() == 1
 
 
 def test_saved_features_that_hooks_lay_otherwise() -> None:
@@ -228,7 +303,8 @@ def test_threads_of_a_process_that_was_forked() -> None:
     layout, x = Layout(8, 2**16, 0), torch.ones(2**16, 8)
 
     def total() -> float:
-        return float(layout.run("moments", [x], [torch.zeros(8)], sums=2)[0].sum())
+        layout.run("moments", [x], [torch.zeros(8)], sums := layout.sums(2))
+        return float(sums[:, 0].sum())
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -247,7 +323,7 @@ def test_a_network_and_what_decays_in_it() -> None:
     torch.manual_seed(0)
     x, target = torch.randn(4, 3, 64, 64), torch.rand(4, 1, 64, 64)
     found = []
-    for kind in ("native", "torch", "double"):
+    for kind in ("native", "torch", "double"):  # watched in the first pass, not in one
         torch.manual_seed(1)
         model = goctconv.create_model("csnet_x1_l")
         images, wanted = x, target

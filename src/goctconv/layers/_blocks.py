@@ -15,7 +15,7 @@ from ._cross_stage import CrossStageGOctConv
 from ._goctconv import Downsample, GOctConv, Upsample
 from ._layer import ScaleLayer
 from ._parallel_dilated import ParallelDilatedConv
-from ._per_scale import PerScale
+from ._per_scale import PerScale, activated
 from ._prelu import PReLU
 from ._simplified import SimplifiedGOctConv
 
@@ -50,7 +50,7 @@ class Block(nn.Module):
     def forward(self, features: Tensor | Features) -> Tensor | Features:
         """Return what the last activation gives: a plain tensor or a tuple, depending on the channels."""
         for layer, norm, activation in self.steps():
-            features = activation(norm(layer(features)))
+            features = activated(norm, activation, layer(features))
         return features
 
     @property

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import wrap_torch_function
 
 from .._checks import ArgumentTypeError, check_integer
 from .._features import Channels, Features, ScaleError, as_features, checks_enabled
-from .._torch import is_placeholder
+from .._torch import is_placeholder, is_plain_cpu
 from ._convolution import Kernels
 from ._layer import ScaleLayer
 
@@ -104,6 +106,24 @@ class PerScale(ScaleLayer):
             return x
         output: Tensor = module(x)
         return output
+
+
+def activated(norm: PerScale, activation: PerScale, features: Tensor | Features) -> Tensor | Features:
+    """Return the activation of normalised features; `native_kernels` computes both in one."""
+    first = features[0] if isinstance(features, (tuple, list)) and features else features
+    if norm.training and is_plain_cpu(cast("Tensor", first)):
+        return activated_scales(norm, activation, features)
+    return cast("Tensor | Features", activation(norm(features)))
+
+
+def _tensors_of(norm: PerScale, activation: PerScale, features: Tensor | Features) -> Features:  # noqa: ARG001
+    return features if isinstance(features, tuple) else (features,)
+
+
+@wrap_torch_function(_tensors_of)
+def activated_scales(norm: PerScale, activation: PerScale, features: Tensor | Features) -> Tensor | Features:
+    """Return the activation of normalised features, what a `torch.overrides.TorchFunctionMode` may compute itself."""
+    return cast("Tensor | Features", activation(norm(features)))
 
 
 def _check_factory(make: Callable[[int], nn.Module]) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..._torch import is_plain_cpu
+from ..._features import Features
+from ..._torch import children_of, is_plain_cpu, is_watched
+from .._convolution import PLAIN
+from .._per_scale import PerScale
+from .._prelu import PReLU
 from ._library import library
 
 _LEAST = 2**13  # values, below which PyTorch's own is as fast
@@ -33,29 +38,34 @@ class Layout:
         """Values of a channel."""
         return self.count * self.length // self.channels if self.length else self.count
 
-    def run(self, name: str, tensors: list[Tensor], parameters: list[Tensor], *, sums: int = 0) -> Tensor:
-        """Run a kernel in as many parts as there are threads; return its sums of each channel in float64."""
+    @property
+    def parts(self) -> int:
+        """Parts that threads compute at the same time."""
         size = self.count * (self.length or self.channels)
-        parts = max(1, min(torch.get_num_threads(), size // _PER_THREAD, self.count))
-        found = torch.zeros(parts, sums, self.channels, dtype=torch.float64)
-        pointers = [tensor.data_ptr() for tensor in tensors]
-        fixed = [tensor.data_ptr() for tensor in parameters]
+        return max(1, min(torch.get_num_threads(), size // _PER_THREAD, self.count))
+
+    def run(self, name: str, tensors: list[Tensor], parameters: list[Tensor], sums: Tensor | None = None) -> None:
+        """Run a kernel in as many parts as there are threads; each adds to sums (part, sum, channel) of its own."""
+        parts, pointers = self.parts, [tensor.data_ptr() for tensor in tensors]
 
         def part(number: int) -> None:
             begin, end = (self.count * place // parts for place in (number, number + 1))
-            own = [found[number].data_ptr()] if sums else []
+            own = [] if sums is None else [sums[number]]
             if self.length:
                 shape = [begin, end, self.length, self.channels]
-                library().call(f"planes_{name}", *pointers, *shape, *fixed, *own)
+                library().call(f"planes_{name}", *pointers, *shape, *parameters, *own)
             else:
                 moved = [pointer + 4 * begin * self.channels for pointer in pointers]
-                library().call(f"pixels_{name}", *moved, end - begin, self.channels, *fixed, *own)
+                library().call(f"pixels_{name}", *moved, end - begin, self.channels, *parameters, *own)
 
         if parts == 1:
             part(0)
         else:
             list(_pool(parts, os.getpid()).map(part, range(parts)))
-        return found.sum(0)
+
+    def sums(self, count: int) -> Tensor:
+        """Return sums of zero for each part and channel."""
+        return torch.zeros(self.parts, count, self.channels, dtype=torch.float64)
 
 
 @cache
@@ -82,7 +92,7 @@ def _fits(parameter: Tensor | None, layout: Layout) -> bool:
     if parameter is None:
         return True
     is_plain = type(parameter) in {Tensor, nn.Parameter} and parameter.is_cpu and parameter.dtype == torch.float32
-    return is_plain and parameter.shape == (layout.channels,)
+    return is_plain and parameter.shape == (layout.channels,) and parameter.is_contiguous()
 
 
 def _alike(gradient: Tensor, x: Tensor) -> Tensor:
@@ -95,53 +105,64 @@ def _is_native(x: Tensor, gradient: Tensor, layout: Layout) -> bool:
     return not torch.is_grad_enabled() and layout_of(x) == layout and is_plain_cpu(gradient)
 
 
-def _sample(x: Tensor, layout: Layout) -> Tensor:
-    """Return roughly the mean of each channel, by which sums of squares are shifted lest digits cancel."""
-    if layout.length:
-        return x[0].flatten(1)[:, :64].mean(1)
-    return x.movedim(1, -1).flatten(0, -2)[:64].mean(0)
-
-
 class NativeBatchNorm(torch.autograd.Function):
-    """BatchNorm by the statistics of the batch; returns these too, the variance biased."""
+    """BatchNorm by the statistics of the batch, which moves the running ones; then PReLU, if there is a slope."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, layout: Layout
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        shift = _sample(x, layout)
-        first, second = layout.run("moments", [x], [shift], sums=2) / layout.values
-        mean, var = first + shift, (second - first * first).clamp_min(0)
-        scale = (var + eps).rsqrt()
-        factor = scale if weight is None else scale * weight
-        moved = mean.float()
-        offset = (moved - mean) * factor if bias is None else bias + (moved - mean) * factor
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        slope: Tensor | None,
+        running: tuple[Tensor | None, Tensor | None],
+        numbers: tuple[float, float],
+        layout: Layout,
+    ) -> Tensor:
+        channels, values, momentum_of, eps = layout.channels, layout.values, numbers[0], numbers[1]
+        sums, parts = layout.sums(2), layout.parts
+        shift, table = torch.empty(channels), torch.empty(4, channels)
+        exact = torch.empty(2, channels, dtype=torch.float64)
+        steps = (1, layout.length) if layout.length else (channels, 1)
+        library().call("shifts", x, min(64, layout.length or values), channels, *steps, shift)
+        layout.run("moments", [x], [shift], sums)
+        made = (weight, bias, slope, *running, table, exact)
+        library().call("statistics", sums, parts, channels, values, shift, *made, float(eps), float(momentum_of))
         y = torch.empty_like(x)
-        layout.run("scale", [x, y], [moved, factor.float(), offset.float()])
-        ctx.save_for_backward(x, weight, mean, scale)
+        layout.run("activated", [x, y], [table])
+        ctx.save_for_backward(x, weight, bias, slope, table, exact)
         ctx.eps, ctx.layout = eps, layout
-        ctx.mark_non_differentiable(mean, var)
-        return y, mean, var
+        return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        x, weight, mean, scale = ctx.saved_tensors
-        if not _is_native(x, gradient, ctx.layout):
-            needed, statistics = list(ctx.needs_input_grad[:3]), (None, None, mean.float(), scale.float())
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, slope, table, exact = ctx.saved_tensors
+        layout, of_slope = ctx.layout, None
+        if not _is_native(x, gradient, layout):
+            if slope is not None:
+                between = torch.ops.aten.native_batch_norm(x, weight, bias, None, None, True, 0.0, ctx.eps)[0]
+                gradient, of_slope = _prelu_gradients(between, gradient, slope)
+            needed, statistics = list(ctx.needs_input_grad[:3]), (None, None, *exact.float())
             native = torch.ops.aten.native_batch_norm_backward
-            return (*native(gradient, x, weight, *statistics, True, ctx.eps, needed), None, None)
-        gradient, layout, moved = _alike(gradient, x), ctx.layout, mean.float()
-        total, product = layout.run("products", [x, gradient], [moved], sums=2)
-        product = product - total * (mean - moved)
-        of_x = None
+            return (*native(gradient, x, weight, *statistics, True, ctx.eps, needed), of_slope, None, None, None)
+        gradient, sums, channels = _alike(gradient, x), layout.sums(3), layout.channels
+        layout.run("products", [x, gradient], [table], sums)
+        found, of_x = [torch.empty(channels) for _ in range(3)], torch.empty(2, channels)
+        library().call("gradients", sums, layout.parts, channels, layout.values, table, exact, *found, of_x)
+        y = None
         if ctx.needs_input_grad[0]:
-            of_x = torch.empty_like(x)
-            factor = scale if weight is None else scale * weight
-            slope = -factor * scale * scale * product / layout.values
-            offset = slope * (moved - mean) - factor * total / layout.values
-            layout.run("gradient", [x, gradient, of_x], [moved, factor.float(), slope.float(), offset.float()])
-        of_weight = (product * scale).float() if ctx.needs_input_grad[1] else None
-        return of_x, of_weight, total.float() if ctx.needs_input_grad[2] else None, None, None
+            y = torch.empty_like(x)
+            layout.run("gradient", [x, gradient, y], [table, of_x])
+        needs = ctx.needs_input_grad[1:4]
+        kept = (value if is_needed else None for value, is_needed in zip(found, needs, strict=True))
+        return (y, *kept, None, None, None)
+
+
+def _prelu_gradients(x: Tensor, gradient: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of PReLU's input and slope, as operations that have gradients themselves."""
+    slopes = slope.view(-1, *[1] * (x.dim() - 2))
+    of_slope = (gradient * x.clamp_max(0)).sum([0, *range(2, x.dim())])
+    return torch.where(x > 0, gradient, gradient * slopes), of_slope
 
 
 class NativePReLU(torch.autograd.Function):
@@ -159,12 +180,10 @@ class NativePReLU(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         if not _is_native(x, gradient, ctx.layout):
-            slopes = weight.view(-1, *[1] * (x.dim() - 2))
-            of_weight = (gradient * x.clamp_max(0)).sum([0, *range(2, x.dim())])
-            return torch.where(x > 0, gradient, gradient * slopes), of_weight, None
-        of_x = torch.empty_like(x)
-        (total,) = ctx.layout.run("prelu_gradient", [x, _alike(gradient, x), of_x], [weight], sums=1)
-        return of_x, total.float(), None
+            return (*_prelu_gradients(x, gradient, weight), None)
+        of_x, sums = torch.empty_like(x), ctx.layout.sums(1)
+        ctx.layout.run("prelu_gradient", [x, _alike(gradient, x), of_x], [weight], sums)
+        return of_x, sums.sum((0, 1)).float(), None
 
 
 def batch_norm(
@@ -183,14 +202,50 @@ def batch_norm(
     tensors = (running_mean, running_var, weight, bias)
     if layout is None or layout.values < 2 or not all(_fits(part, layout) for part in tensors):
         return original(input, *tensors, training, momentum, eps)
-    output, mean, var = NativeBatchNorm.apply(input, weight, bias, eps, layout)
-    result: Tensor = output
-    with torch.no_grad():
-        unbiased = var * (layout.values / (layout.values - 1))
-        for running, new in ((running_mean, mean), (running_var, unbiased)):
-            if running is not None:  # by .data, since PyTorch's own calls save it, and check that it is the same later
-                running.data.copy_(momentum * new + (1 - momentum) * running)
-    return result
+    output: Tensor = NativeBatchNorm.apply(
+        input, weight, bias, None, (running_mean, running_var), (momentum, eps), layout
+    )
+    return output
+
+
+def activated(
+    native: AbstractContextManager[object], norm: PerScale, activation: PerScale, features: Tensor | Features
+) -> Tensor | Features:
+    """Compute BatchNorm and PReLU of every scale in one where nobody looks at what lies between, else one by one."""
+    if not (_is_bare(norm, {PerScale}) and _is_bare(activation, {PerScale}) and norm.in_widths == activation.in_widths):
+        with native:
+            return cast("Tensor | Features", activation(norm(features)))
+    outputs = []
+    for scale, x in enumerate(norm.check_inputs(features)):
+        first, second = (children_of(layer).get(str(scale)) for layer in (norm, activation))
+        output = _activated_norm(first, second, x)
+        if output is None:
+            with native:
+                between = norm.compute_scale(scale, x, PLAIN)
+                output = activation.compute_scale(scale, between, PLAIN)
+        outputs.append(output)
+    return outputs[0] if activation.gives_tensor else tuple(outputs)
+
+
+def _activated_norm(norm: nn.Module | None, activation: nn.Module | None, x: Tensor) -> Tensor | None:
+    """Return PReLU of BatchNorm; None where these are others, are watched, or don't pay."""
+    if not (_is_bare(norm, {nn.BatchNorm2d}) and _is_bare(activation, {nn.PReLU, PReLU})):
+        return None
+    layer, slope, layout = cast("nn.BatchNorm2d", norm), cast("nn.PReLU", activation).weight, layout_of(x)
+    if not layer.training or layer.momentum is None or layout is None or layout.values < 2 or x.dim() != 4:
+        return None
+    running, affine = (layer.running_mean, layer.running_var), (layer.weight, layer.bias)
+    if not all(_fits(part, layout) for part in (slope, *running, *affine)):
+        return None
+    if layer.num_batches_tracked is not None:
+        layer.num_batches_tracked.add_(1)
+    output: Tensor = NativeBatchNorm.apply(x, *affine, slope, running, (layer.momentum, layer.eps), layout)
+    return output
+
+
+def _is_bare(module: nn.Module | None, kinds: set[type[nn.Module]]) -> bool:
+    """Whether a module is of exactly these types, and a call of it runs its forward pass and nothing else."""
+    return type(module) in kinds and module is not None and not is_watched(module)
 
 
 def prelu(

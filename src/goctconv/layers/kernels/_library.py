@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from torch import Tensor
+
 _SOURCE = Path(__file__).with_name("training.c")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _SECONDS = 120
@@ -29,9 +31,17 @@ class Library:
             if self._code is not None:
                 break
 
-    def call(self, name: str, *arguments: int) -> None:
-        """Call a function with addresses and counts."""
-        getattr(self._code, name)(*map(ctypes.c_ssize_t, arguments))
+    def call(self, name: str, *arguments: float | Tensor | None) -> None:
+        """Call a function with addresses (a tensor's, or none), counts and numbers."""
+        getattr(self._code, name)(*map(_argument, arguments))
+
+
+def _argument(value: float | Tensor | None) -> ctypes.c_ssize_t | ctypes.c_double:
+    if isinstance(value, float):
+        return ctypes.c_double(value)
+    if isinstance(value, Tensor):
+        return ctypes.c_ssize_t(value.data_ptr())
+    return ctypes.c_ssize_t(0 if value is None else value)
 
 
 @functools.cache

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..._checks import ArgumentError
+from .._per_scale import activated_scales
 from .._prelu import trained_prelu
-from ._functions import batch_norm, prelu
+from ._functions import activated, batch_norm, prelu
 from ._library import library
 
 _KERNELS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -26,6 +27,8 @@ class _NativeKernels(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is activated_scales:
+            return activated(self, *args, **(kwargs or {}))
         kernel = _KERNELS.get(func)
         return func(*args, **(kwargs or {})) if kernel is None else kernel(func, *args, **(kwargs or {}))
 

@@ -224,7 +224,7 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
 # maps in a folder as the teacher (4 files, 500 lines).
 FILES_AT_MOST = 256
-LINES_AT_MOST = 38_200
+LINES_AT_MOST = 38_260
 IGNORES_AT_MOST = 10
 NAMES_AT_MOST = 112  # 110, `octave` and `native_kernels`
 

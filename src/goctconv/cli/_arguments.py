@@ -32,6 +32,45 @@ def add_size(group: Any) -> None:
     )
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Declare the network that makes maps."""
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        default="csnet_x1_l",
+        metavar="NAME",
+        help="or an exported FILE.onnx or FILE.xml (default: %(default)s)",
+    )
+    add_weights(model)
+    add_size(model)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Declare what runs a network over photographs, and the limits of both."""
+    speed = parser.add_argument_group("speed and limits")
+    speed.add_argument(
+        "--backend",
+        choices=("torch", "onnx", "openvino"),
+        help="what runs the net: PyTorch, ONNX Runtime or OpenVINO; for the latter two, networks that are not exported "
+        "are, which takes a minute (default: what the model is made for)",
+    )
+    add_device(speed)
+    speed.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
+    speed.add_argument(
+        "--workers",
+        type=integer_from(1),
+        metavar="N",
+        help="threads that read and write (default: processors, up to 4)",
+    )
+    speed.add_argument(
+        "--max-pixels",
+        type=integer_from(1),
+        default=178_956_970,
+        metavar="N",
+        help="refuse larger photographs before decoding them (default: 178,956,970)",
+    )
+
+
 def add_foreground(group: Any) -> None:
     """Declare which values of masks are foreground, as training has it among its options."""
     group.add_argument(
@@ -100,6 +139,11 @@ def number(expected: str, is_valid: Callable[[float], bool]) -> Callable[[str], 
         return value
 
     return parse
+
+
+def probability(text: str) -> float:
+    """Parse a probability."""
+    return number("a probability from 0 to 1", lambda value: 0 <= value <= 1)(text)
 
 
 def file_ending(*endings: str) -> Callable[[str], Path]:

@@ -20,6 +20,7 @@ from ._output import discard_stdout, escaping, notes, say, tell
 
 COMMANDS = {
     "predict": "write saliency maps of photographs",
+    "remove-background": "cut objects out of photographs",
     "evaluate": "compare saliency maps, or a model's, with masks",
     "learn": "learn the channels of a network: train, prune, fine-tune",
     "distill": "distill a large network into a small one",
@@ -142,8 +143,9 @@ def build_parser(command: str | None = None) -> Parser:
 
 def load_command(name: str) -> Command:
     """Import a subcommand."""
-    is_file = Path(__file__).with_name(f"_{name}.py").is_file()
-    found: Command = getattr(importlib.import_module(f".{'_' * is_file}{name}", __package__), name.upper())
+    module = name.replace("-", "_")
+    is_file = Path(__file__).with_name(f"_{module}.py").is_file()
+    found: Command = getattr(importlib.import_module(f".{'_' * is_file}{module}", __package__), module.upper())
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ._arguments import add_device, add_size, add_weights, integer_from, number
+from ._arguments import add_engine, add_network, probability
 from ._command import Command, deferred
 
 _DESCRIPTION = """\
@@ -34,20 +34,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary; errors only")
 
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        default="csnet_x1_l",
-        metavar="NAME",
-        help="or an exported FILE.onnx or FILE.xml (default: %(default)s)",
-    )
-    add_weights(model)
-    add_size(model)
+    add_network(parser)
 
     result = parser.add_argument_group("result")
     result.add_argument(
         "--threshold",
-        type=number("a probability from 0 to 1", lambda value: 0 <= value <= 1),
+        type=probability,
         metavar="T",
         help="black and white: white where the probability exceeds T",
     )
@@ -55,28 +47,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     result.add_argument("--cutout", action="store_true", help="also NAME_cutout.png: the object, the rest transparent")
     result.add_argument("--overlay", action="store_true", help="also NAME_overlay.png: the map over the photograph")
 
-    speed = parser.add_argument_group("speed and limits")
-    speed.add_argument(
-        "--backend",
-        choices=("torch", "onnx", "openvino"),
-        help="what runs the net: PyTorch, ONNX Runtime or OpenVINO; for the latter two, networks that are not exported "
-        "are, which takes a minute (default: what the model is made for)",
-    )
-    add_device(speed)
-    speed.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")
-    speed.add_argument(
-        "--workers",
-        type=integer_from(1),
-        metavar="N",
-        help="threads that read and write (default: processors, up to 4)",
-    )
-    speed.add_argument(
-        "--max-pixels",
-        type=integer_from(1),
-        default=178_956_970,
-        metavar="N",
-        help="refuse larger photographs before decoding them (default: 178,956,970)",
-    )
+    add_engine(parser)
 
 
 PREDICT = Command(

@@ -60,7 +60,12 @@ class Plan(NamedTuple):
 
 
 def plan_outputs(
-    photographs: Sequence[Photograph], output: Path, kinds: Sequence[str], *, keep_suffix: bool = False
+    photographs: Sequence[Photograph],
+    output: Path,
+    kinds: Sequence[str],
+    *,
+    keep_suffix: bool = False,
+    ending: str = ".png",
 ) -> Plan:
     """Return where each kind of result ("", "_cutout", "_overlay") of each photograph goes.
 
@@ -72,7 +77,8 @@ def plan_outputs(
     if output.exists() and not output.is_dir():
         raise CommandError(f"-o {output}: this is a file: give a folder")
     renamed: list[tuple[Path, ...]] = []
-    planner = _Planner(dict(photographs), output, kinds, {path for path, _ in photographs} if keep_suffix else set())
+    keeping = {path for path, _ in photographs} if keep_suffix else set()
+    planner = _Planner(dict(photographs), output, kinds, keeping, ending)
     while True:
         clashes = planner.clashes()
         new = [paths for paths in clashes if not planner.keeping.issuperset(paths)]
@@ -96,14 +102,16 @@ def plan_outputs(
 
 
 class _Planner:
-    def __init__(self, stems: dict[Path, Path], output: Path, kinds: Sequence[str], keeping: set[Path]) -> None:
-        self.stems, self.output, self.kinds, self.keeping = stems, output, kinds, keeping
+    def __init__(
+        self, stems: dict[Path, Path], output: Path, kinds: Sequence[str], keeping: set[Path], ending: str
+    ) -> None:
+        self.stems, self.output, self.kinds, self.keeping, self.ending = stems, output, kinds, keeping, ending
         self._parents: dict[Path, str] = {}
 
     def targets(self, path: Path) -> dict[str, Path]:
         stem = self.stems[path]
         suffix = path.suffix if path in self.keeping else ""
-        return {kind: self.output / stem.with_name(f"{stem.name}{suffix}{kind}.png") for kind in self.kinds}
+        return {kind: self.output / stem.with_name(f"{stem.name}{suffix}{kind}{self.ending}") for kind in self.kinds}
 
     def clashes(self) -> dict[tuple[Path, ...], Path]:
         """Return the photographs that would be written to one file, and a file of them."""

@@ -42,7 +42,7 @@ def run_predict(args: argparse.Namespace) -> int:
     photographs, problems = find_photographs(args.inputs, args.output, notes)
     plan = plan_outputs(photographs, args.output, _wanted_kinds(args), keep_suffix=args.keep_suffix)
     notes += [f"{names} would have results of one name: these keep the suffix" for names in plan.renamed]
-    predictor = _make_predictor(args)
+    predictor = make_predictor(args)
     start = time.perf_counter()
     for problem in (*problems, *plan.problems):
         say(f"goctconv: {problem}")
@@ -78,26 +78,27 @@ def _write_maps(
                     shown.step()
                     if outcome.error is not None:
                         failed += 1
-                        shown.line(f"goctconv: {_describe(outcome.source, outcome.error)}")
+                        shown.line(f"goctconv: {describe(outcome.source, outcome.error)}")
         except KeyboardInterrupt as interrupt:
             raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(outputs)} written") from interrupt
     return written, failed
 
 
-def _describe(path: Path, error: Exception) -> str:
+def describe(path: Path, error: Exception, result: str = "map") -> str:
+    """Say why a photograph has no result."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, OSError):
         reason = error.strerror or error
-        return f"{path}: its map cannot be written ({reason}): check the output folder's space and permissions"
+        return f"{path}: its {result} cannot be written ({reason}): check the output folder's space and permissions"
     return f"{path}: not enough memory for it: lower --workers, --batch-size or --size, or make it smaller"
 
 
 def _run_stream(args: argparse.Namespace) -> int:
     """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout."""
     kind = _check_stream(args)
-    predictor = _make_predictor(args)
-    data = _read_stdin(args.max_pixels)
+    predictor = make_predictor(args)
+    data = read_stdin(args.max_pixels)
     try:
         photograph = read_image(data, max_pixels=args.max_pixels, name="standard input")
     except ImageError as error:
@@ -117,7 +118,8 @@ def _run_stream(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read_stdin(max_pixels: int) -> bytes:
+def read_stdin(max_pixels: int) -> bytes:
+    """Return the bytes of an image on standard input, of which there are no more than ``max_pixels`` may need."""
     most = 8 * max_pixels + (64 << 20)  # 16 bits of red, green, blue and transparency, and what cameras add
     if sys.stdin is None:
         raise CommandError("standard input is closed: redirect an image to it, like <cat.jpg")
@@ -147,7 +149,7 @@ def _check_stream(args: argparse.Namespace) -> str:
     return _wanted_kinds(args)[-1]
 
 
-def _make_predictor(args: argparse.Namespace) -> Predictor:
+def make_predictor(args: argparse.Namespace) -> Predictor:
     """Load the model that the arguments ask for into the engine that they ask for."""
     exported = Path(args.model).suffix in _EXPORTED
     if exported and (args.weights is not None or args.pretrained or args.accept_license is not None):

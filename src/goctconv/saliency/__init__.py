@@ -20,6 +20,9 @@ from .inference import grey_map as grey_map
 from .inference import overlay as overlay
 from .inference import predict as predict
 from .inference import preprocess as preprocess
+from .inference import remove_background as remove_background
 from .learning import SaliencyConfig as SaliencyConfig
 from .learning import get_preset as get_preset
 from .learning import learn as learn
+from .matting import Cutout as Cutout
+from .matting import refine_cutout as refine_cutout

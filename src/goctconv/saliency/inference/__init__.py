@@ -21,6 +21,7 @@ from ._pipeline import run_pipeline as run_pipeline
 from ._predict import FILES as FILES
 from ._predict import Predictor as Predictor
 from ._predict import predict as predict
+from ._remove import remove_background as remove_background
 from ._render import cutout as cutout
 from ._render import grey_map as grey_map
 from ._render import overlay as overlay

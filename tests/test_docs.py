@@ -84,7 +84,7 @@ def rooms() -> list[tuple[str, str]]:
 
 
 def test_the_table_of_rooms_is_found() -> None:
-    assert len(rooms()) == len(dict(rooms())) == 22
+    assert len(rooms()) == len(dict(rooms())) == 23
 
 
 @pytest.mark.parametrize(("change", "room"), rooms())

@@ -145,6 +145,7 @@ NOT_PUBLIC_IN_CLI = {
     "goctconv.saliency.data.describe_unread": "files of a folder that are no photographs are counted",
     "goctconv.saliency.data.is_photograph": "raw ones fail, drawings do not",
     "goctconv.saliency.data.is_read": "which files of a folder are read",
+    "goctconv.saliency.matting.find_background": "a background is read, or refused, before the network is loaded",
     "goctconv.saliency.learning.PRESETS": "the help tells their names, summaries and networks",
 }
 
@@ -222,11 +223,11 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
 # of `pruning` (11 files), colours and kinds of masks (3 files, 900 lines), terminals, formats, locks of runs,
 # completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
-# maps in a folder as the teacher (4 files, 500 lines).
-FILES_AT_MOST = 256
-LINES_AT_MOST = 38_260
+# maps in a folder as the teacher (4 files, 500 lines), removal of backgrounds (10 files, 1,100 lines).
+FILES_AT_MOST = 265
+LINES_AT_MOST = 39_400
 IGNORES_AT_MOST = 10
-NAMES_AT_MOST = 112  # 110, `octave` and `native_kernels`
+NAMES_AT_MOST = 115  # 110, `octave`, `native_kernels`, `remove_background`, `refine_cutout` and `Cutout`
 
 
 def test_the_source_is_small() -> None:

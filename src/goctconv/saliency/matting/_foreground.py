@@ -50,29 +50,43 @@ def painted(photograph: Image.Image, alpha: Plane, model: Linear, layers: Layers
     """
     colors = photograph.copy()
     opacity = Image.new("L", photograph.size)
-    scale = (alpha.shape[1] / photograph.width, alpha.shape[0] / photograph.height)
     for top in range(0, photograph.height, _TILE):
         for left in range(0, photograph.width, _TILE):
             corners = (left, top, min(left + _TILE, photograph.width), min(top + _TILE, photograph.height))
-            box = tuple(corner * scale[index % 2] for index, corner in enumerate(corners))
-            near = alpha[max(0, int(box[1]) - 2) : int(box[3]) + 3, max(0, int(box[0]) - 2) : int(box[2]) + 3]
+            tile = _Tile(*(corner / photograph.size[index % 2] for index, corner in enumerate(corners)))
+            x, y, right, bottom = map(int, tile.within((alpha.shape[1], alpha.shape[0])))
+            near = alpha[max(0, y - 2) : bottom + 3, max(0, x - 2) : right + 3]
             if near.max() < 1 / 255:
                 continue
             if near.min() > 254 / 255:
                 opacity.paste(255, corners)
                 continue
-            tile, share = _tile(photograph.crop(corners), model, layers, (box[0], box[1], box[2], box[3]))
-            colors.paste(tile, corners[:2])
+            ours, share = _separate(photograph.crop(corners), tile, model, layers)
+            colors.paste(ours, corners[:2])
             opacity.paste(share, corners[:2])
     return colors, opacity
 
 
-def _tile(photograph: Image.Image, model: Linear, layers: Layers, box: Box) -> tuple[Image.Image, Image.Image]:
+class _Tile(NamedTuple):
+    """A part of the photograph, as shares of its sides."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def within(self, size: tuple[int, int]) -> Box:
+        """Return the part of an image of (width, height)."""
+        return self.left * size[0], self.top * size[1], self.right * size[0], self.bottom * size[1]
+
+
+def _separate(photograph: Image.Image, tile: _Tile, model: Linear, layers: Layers) -> tuple[Image.Image, Image.Image]:
+    """Return the object's colours and alpha of a tile."""
     size = (photograph.height, photograph.width)
     seen = colors_of(photograph)
-    share = model.mapped(resized, size, box).at(seen)
+    share = model.mapped(resized, size, tile.within(model.offset.shape[::-1])).at(seen)
     bilinear = Image.Resampling.BILINEAR
-    hidden = [colors_of(layer.resize(photograph.size, bilinear, box)) for layer in layers]
+    hidden = [colors_of(layer.resize(photograph.size, bilinear, tile.within(layer.size))) for layer in layers]
     # The smallest change of both layers by which their mixture is what is seen (least squares).
     gain = share / (share * share + (1 - share) * (1 - share))
     found = [

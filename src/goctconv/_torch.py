@@ -131,10 +131,11 @@ def called_plainly(module: nn.Module) -> bool:
 _any_global_hook: Callable[[], bool] = _has_any_global_hook
 
 
-def is_watched(module: nn.Module) -> bool:
-    """Whether anything but its class's forward pass runs when a module is called, or in the backward pass of it."""
-    has_backward_hooks = bool(module._backward_hooks or module._backward_pre_hooks)
-    return has_backward_hooks or not called_plainly(module) or _any_global_hook()
+def is_watched(module: nn.Module, is_allowed: Callable[[Callable[..., Any]], bool] = lambda _: False) -> bool:
+    """Whether anything but its class's forward pass, and the forward hooks that are allowed, runs with a module."""
+    others = module._backward_hooks or module._backward_pre_hooks or module._forward_pre_hooks
+    has_others = bool(others) or "forward" in vars(module) or _any_global_hook()
+    return has_others or not all(map(is_allowed, module._forward_hooks.values()))
 
 
 def convolve_with(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:

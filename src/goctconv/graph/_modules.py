@@ -159,10 +159,16 @@ class OwnedHook:
     """A forward hook of one module alone: a deep copy or an unpickled model holds a function that does nothing.
 
     `drop_copied_hooks` removes that function too.
+
+    Args:
+        function: Called as forward hooks are; returns None.
+        reads_only: Called with an activation, says whether no value but the output of that one is read: then a kernel
+            may compute the layer and the activation in one, and call the hooks with another tensor in between.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], reads_only: Callable[[nn.Module], bool] = lambda _: False) -> None:
         self.function = function
+        self.reads_only = reads_only
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         return self.function(*args, **keywords)

@@ -189,7 +189,7 @@ class ActivationFinder:
         if layer.path is None:
             layer.learn(path, call, output)
             if path.module is not None:
-                self._keep(path.module.register_forward_hook(OwnedHook(layer.after_activation)))
+                self._keep(path.module.register_forward_hook(OwnedHook(layer.after_activation, layer.reads_only)))
         measured = call.own
         if found is not None:
             measured = found.measured if path.module is not None else found.measured_reproduced

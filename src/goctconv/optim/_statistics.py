@@ -92,6 +92,10 @@ class WatchedLayer:
             self._pending = None
             self.add(self.metric(output.detach()), output.shape[0])
 
+    def reads_only(self, activation: torch.nn.Module) -> bool:
+        """Whether both hooks read the output of this activation and nothing else."""
+        return self.path is not None and self.path.module is activation
+
     def counts_this_pass(self) -> bool:
         """Whether this call is the first one of its images, not activation checkpointing's recomputation.
 

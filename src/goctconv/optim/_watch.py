@@ -54,7 +54,8 @@ class Watch:
         drop_copied_hooks(self._model.modules())
         layers = {name: WatchedLayer(name, norm, self._metric) for name, norm in norms.items()}
         self.layers.update(layers)
-        self._handles += [layer.norm.register_forward_hook(OwnedHook(layer.after_norm)) for layer in layers.values()]
+        hooks = [(layer.norm, OwnedHook(layer.after_norm, layer.reads_only)) for layer in layers.values()]
+        self._handles += [norm.register_forward_hook(hook) for norm, hook in hooks]
         self._finders.append(ActivationFinder(self._model, layers.values(), self._handles.append))
 
     def remove(self) -> None:

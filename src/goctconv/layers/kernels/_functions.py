@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._features import Features
-from ..._torch import children_of, is_plain_cpu, is_watched
+from ..._torch import children_of, forward_hooks_of, is_plain_cpu, is_watched
 from .._convolution import PLAIN
 from .._per_scale import PerScale
 from .._prelu import PReLU
@@ -228,8 +228,13 @@ def activated(
 
 
 def _activated_norm(norm: nn.Module | None, activation: nn.Module | None, x: Tensor) -> Tensor | None:
-    """Return PReLU of BatchNorm; None where these are others, are watched, or don't pay."""
-    if not (_is_bare(norm, {nn.BatchNorm2d}) and _is_bare(activation, {nn.PReLU, PReLU})):
+    """Return PReLU of BatchNorm; None where these are others, what lies between is looked at, or it doesn't pay."""
+
+    def is_allowed(hook: Any) -> bool:
+        reads_only: Callable[[Any], bool] | None = getattr(hook, "reads_only", None)
+        return reads_only is not None and reads_only(activation)
+
+    if not (_is_bare(norm, {nn.BatchNorm2d}, is_allowed) and _is_bare(activation, {nn.PReLU, PReLU}, is_allowed)):
         return None
     layer, slope, layout = cast("nn.BatchNorm2d", norm), cast("nn.PReLU", activation).weight, layout_of(x)
     if not layer.training or layer.momentum is None or layout is None or layout.values < 2 or x.dim() != 4:
@@ -240,12 +245,22 @@ def _activated_norm(norm: nn.Module | None, activation: nn.Module | None, x: Ten
     if layer.num_batches_tracked is not None:
         layer.num_batches_tracked.add_(1)
     output: Tensor = NativeBatchNorm.apply(x, *affine, slope, running, (layer.momentum, layer.eps), layout)
+    if hooks := list(forward_hooks_of(layer).values()):
+        between = output.detach()  # the hooks know it again, and read no value of it
+        for hook in hooks:
+            hook(layer, (x,), between)
+        for hook in list(forward_hooks_of(cast("nn.Module", activation)).values()):
+            hook(activation, (between,), output)
     return output
 
 
-def _is_bare(module: nn.Module | None, kinds: set[type[nn.Module]]) -> bool:
-    """Whether a module is of exactly these types, and a call of it runs its forward pass and nothing else."""
-    return type(module) in kinds and module is not None and not is_watched(module)
+def _is_bare(
+    module: nn.Module | None,
+    kinds: set[type[nn.Module]],
+    is_allowed: Callable[[Any], bool] = lambda _: False,
+) -> bool:
+    """Whether a module is of exactly these types, and runs with its forward pass alone and hooks that are allowed."""
+    return type(module) in kinds and module is not None and not is_watched(module, is_allowed)
 
 
 def prelu(

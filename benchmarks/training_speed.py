@@ -1,7 +1,8 @@
 """A training step of CSNet against that of its plain form, side by side.
 
 Both have the same parameters, and gradients that are compared first. Each does forward, loss and backward on one batch,
-in turns, on one thread; printed are the medians and the ratio of the medians.
+in turns; printed are the medians and the ratio of the medians. ``--native`` compares the native kernels
+with PyTorch's instead, both channels_last.
 
     python benchmarks/training_speed.py --model csnet_x2 --size 224 --batch 4 --rounds 15
 """
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 import goctconv
 from goctconv.deployment import compare_timings
+from goctconv.layers import native_kernels
 
 
 def main() -> None:
@@ -29,13 +33,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--native", action="store_true", help="measure the native kernels against PyTorch's own")
     parser.add_argument("--compile", action="store_true", help="measure the compiled model too")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     model = goctconv.create_model(options.model)
     images = torch.randn(options.batch, 3, options.size, options.size)
     masks = (torch.rand(options.batch, 1, options.size, options.size) > 0.7).float()
+    if options.native:
+        compare_native(model.to(memory_format=torch.channels_last), images, masks, options.rounds)
+        return
     plain = PlainCSNet(model)
     print(f"largest relative difference of gradients in float64: {difference(model, plain, images, masks):.1e}")
     last = {"memory_format": torch.channels_last}
@@ -64,6 +73,33 @@ def main() -> None:
     for name, (low, _, high) in timings.ratios("plain").items():
         median = timings.median(name)
         print(f"{name}: {1000 * median:.0f} ms, {baseline / median:.2f} x ({low:.2f}-{high:.2f})")
+
+
+def compare_native(model: nn.Module, images: Tensor, masks: Tensor, rounds: int) -> None:
+    """Print the CPU time of a step with and without native kernels, in pairs, and the difference of gradients."""
+    images, seconds, gradients = images.contiguous(memory_format=torch.channels_last), [], {}
+    for number in range(rounds + 2):
+        pair = []
+        for context in (nullcontext, native_kernels):
+            model.zero_grad()
+            begin = time.process_time()
+            with context():
+                logits = model(images)
+            F.binary_cross_entropy_with_logits(logits, masks).backward()
+            pair.append(time.process_time() - begin)
+            gradients[context] = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        seconds += [pair] if number > 1 else []
+    own, native = torch.tensor(seconds).T
+    exact = copy.deepcopy(model).double()
+    exact.zero_grad()
+    F.binary_cross_entropy_with_logits(exact(images.double()), masks.double()).backward()
+    truth = torch.cat([p.grad.flatten() for p in exact.parameters() if p.grad is not None])
+    theirs, ours = (float((found - truth).norm() / truth.norm()) for found in gradients.values())
+    print(f"error of the gradients against float64, of their norm: PyTorch {theirs:.1e}, native {ours:.1e}")
+    ratios = (own / native).sort().values
+    low, middle, high = (float(ratios[round(share * (len(ratios) - 1))]) for share in (0.1, 0.5, 0.9))
+    print(f"PyTorch {1000 * own.min():.0f} ms, native {1000 * native.min():.0f} ms of CPU time (least of {rounds})")
+    print(f"ratio of pairs: {middle:.2f} x ({low:.2f}-{high:.2f})")
 
 
 def difference(model: nn.Module, plain: nn.Module, images: Tensor, masks: Tensor) -> float:

@@ -134,7 +134,7 @@ def test_native_kernels_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     learn(network(), loader(), LOSS, **OPTIONS)
     assert not entered
     learn(network(), loader(), LOSS, **OPTIONS, native=True)
-    assert entered == [True] * 2 * STEPS * (EPOCHS + FINETUNE_EPOCHS)  # forward and backward
+    assert entered == [True] * STEPS * (EPOCHS + FINETUNE_EPOCHS)
 
 
 def test_without_a_compiler_native_kernels_are_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:

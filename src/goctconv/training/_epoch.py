@@ -104,8 +104,7 @@ class Training:
         with self.network.autocast(self.config), self.network.kernels(self.config):
             loss: Tensor = check_loss(self.step(self.network.runner, batch))
         scaled: Any = self.scaler.scale(loss / parts)
-        with self.network.kernels(self.config):  # for what activation checkpointing runs again
-            scaled.backward()
+        scaled.backward()
         return float(loss.detach())
 
     def _update(self) -> None:

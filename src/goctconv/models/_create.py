@@ -22,6 +22,7 @@ from .hub import (
     check_saved,
     create_planned,
     load_strictly,
+    naming_damage,
     planned_folder,
     read_checkpoint,
     shapes_of,
@@ -131,7 +132,8 @@ def _create(
     if accept_license is not None and pretrained and family:
         kwargs = {**kwargs, "accept_license": accept_license}
     if checkpoint_path is None:
-        return timm.create_model(name, pretrained=pretrained or name.startswith(_SAVED), **kwargs)
+        with naming_damage(name, kwargs):
+            return timm.create_model(name, pretrained=pretrained or name.startswith(_SAVED), **kwargs)
     file = os.fspath(checkpoint_path)
     if family:
         return _create_from_checkpoint(family, name, file, kwargs)

@@ -217,6 +217,15 @@ def saved(tmp_path: Path) -> Path:
         (lambda config: config["model_args"]["channels"]["stages"][0][0].__setitem__(0, 10**9), "up to 1,000,000,000"),
         (lambda config: config["model_args"].update(depths=[1, 1, 10**6, 1, 1]), "asks for depths up to 1,000,004"),
         (lambda config: config["model_args"].update(anything=[0] * 20_000), "more than 10,000 numbers"),
+        (lambda config: config.update(pretrained_cfg=7), "has int for pretrained_cfg"),
+        (
+            lambda config: config["pretrained_cfg"].update(first_conv=10**400),
+            "has 1000.* for first_conv, expected",
+        ),
+        (lambda config: config["pretrained_cfg"].update(first_conv=["stem", 7]), "for first_conv, expected names"),
+        (lambda config: config["pretrained_cfg"].update(classifier={}), "has {} for classifier, expected names"),
+        (lambda config: config["pretrained_cfg"].update(input_size=[3, 64]), "for input_size, expected channels"),
+        (lambda config: config["model_args"].update(in_chans=1), "makes no network of its weights"),
         (
             lambda config: config["model_args"]["channels"]["stages"].__setitem__(1, [[60_000, 60_000]] * 2),
             "a network of",

@@ -27,3 +27,4 @@ from ._registry import map_cfgs as map_cfgs
 from ._registry import register_variants as register_variants
 from ._registry import without_values as without_values
 from ._saved_folders import check_saved as check_saved
+from ._saved_folders import naming_damage as naming_damage

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(path, f"is no configuration of a network ({error})", _CURE) from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise CheckpointError(path, 'is no configuration of a network: it names no "architecture"', _CURE)
+    _check_cfg(path, config.get("pretrained_cfg") or {})
     arguments = config.get("model_args") or {}
     if not isinstance(arguments, dict):
         raise CheckpointError(path, f"has {type(arguments).__name__} for model_args, expected names and values", _CURE)
@@ -57,6 +59,23 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not largest <= (most := MAX_DEPTH if is_count else MAX_WIDTH):
             raise CheckpointError(path, f"asks for {name} up to {largest:,}, of at most {most:,}", _CURE)
     return config
+
+
+def _check_cfg(path: Path, cfg: object) -> None:
+    """Check what timm reads of the weights' configuration: names of layers, and the size of images."""
+    if not isinstance(cfg, dict):
+        raise CheckpointError(path, f"has {type(cfg).__name__} for pretrained_cfg, expected names and values", _CURE)
+    for key in ("first_conv", "classifier"):
+        names = cfg.get(key)
+        if not (names is None or isinstance(names, str) or _is_list_of(str, names)):
+            raise CheckpointError(path, f"has {str(names)[:40]} for {key}, expected names of layers", _CURE)
+    size = cfg.get("input_size", [3, 1, 1])
+    if not (_is_list_of(int, size) and len(size) == 3 and min(size) > 0):
+        raise CheckpointError(path, f"has {str(size)[:40]} for input_size, expected channels, height and width", _CURE)
+
+
+def _is_list_of(kind: type, value: object) -> bool:
+    return isinstance(value, list) and all(type(each) is kind for each in value)
 
 
 def _numbers(value: object) -> Iterator[float]:
@@ -82,18 +101,29 @@ def check_saved(name: str, weights: str | os.PathLike[str] | None = None, /, **k
     for file in (files := files if weights is None else [Path(weights)]):
         check_checkpoint(file)
     size = sum(file.stat().st_size for file in files)
-    try:
+    with naming_damage(name, kwargs):
         needed = size_of(without_values(lambda: timm.create_model(name, **kwargs)))
-    except (ArgumentError, CheckpointError, PermissionError):
-        raise
-    except _ERRORS as error:
-        if kwargs:  # which may be wrong themselves
-            raise
-        problem = f"makes no network ({type(error).__name__}: {error})"
-        raise CheckpointError(folder / CONFIG, problem, _CURE) from error
     if needed > max(_SMALL, MAX_SHRINKAGE * size):
         problem = f"makes a network of {needed / 2**20:,.0f} MiB, for weights of {size / 2**20:,.1f}"
         raise CheckpointError(folder / CONFIG, problem, _CURE)
+
+
+@contextmanager
+def naming_damage(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Name the configuration of a saved network in whatever making it raises; arguments may be wrong themselves.
+
+    Raises:
+        CheckpointError: It makes no network, or not that of its weights.
+    """
+    try:
+        yield
+    except (ArgumentError, CheckpointError, PermissionError):
+        raise
+    except _ERRORS as error:
+        if arguments or not name.startswith(LOCAL):
+            raise
+        problem = f"makes no network of its weights ({type(error).__name__}: {error})"
+        raise CheckpointError(Path(name.removeprefix(LOCAL)) / CONFIG, problem, _CURE) from error
 
 
 def size_of(model: nn.Module) -> int:

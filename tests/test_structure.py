@@ -225,7 +225,7 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
 # maps in a folder as the teacher (4 files, 500 lines), removal of backgrounds (10 files, 1,100 lines).
 FILES_AT_MOST = 265
-LINES_AT_MOST = 39_400
+LINES_AT_MOST = 39_900
 IGNORES_AT_MOST = 10
 NAMES_AT_MOST = 115  # 110, `octave`, `native_kernels`, `remove_background`, `refine_cutout` and `Cutout`
 

@@ -159,6 +159,7 @@ def test_standard_input_to_a_file(piped, tmp_path):
         (["{folder}", "-o", "x.png"], "is for one photograph, but there are 3"),
         (["{folder}/a.png", "-o", "{folder}/a.png"], "would overwrite the photograph"),
         (["{folder}", "--format", "jpg"], "JPEG has no transparency"),
+        (["{folder}", "--mask", "--blur-background"], "--mask has no background"),
         (["{folder}/a.png", "-o", "x.png", "--format", "webp"], "another format than --format webp"),
         (["{folder}", "--background", "no such"], "neither a colour nor a file"),
         (["{folder}", "--background", "none.png"], "--background none.png: there is no such file"),

@@ -20,7 +20,7 @@ _EXAMPLES = """\
 examples:
   goctconv remove-background cat.jpg -o cat.png --weights csnet-L-x1.pth.tar
   goctconv remove-background photos -o cutouts --weights FILE --skip-existing
-  goctconv remove-background shoe.jpg --weights FILE --background white --crop --format jpg
+  goctconv remove-background shoe.png -o shoe.jpg --weights FILE --background white
   goctconv remove-background photos --weights FILE --json >objects.jsonl
   goctconv remove-background - --weights FILE <cat.jpg >cat.png"""
 
@@ -42,7 +42,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--background", metavar="COLOUR|FILE", help="put the object on a colour, such as white or #ffcc00, or a picture"
     )
     place.add_argument("--blur-background", action="store_true", help="blur the old background")
-    place.add_argument("--mask", action="store_true", help="write the mask: 8-bit grey, white is the object")
+    result.add_argument("--mask", action="store_true", help="write the mask: 8-bit grey, white is the object")
     result.add_argument("--crop", action="store_true", help="write the part around the object alone")
     result.add_argument(
         "--format",

@@ -98,6 +98,8 @@ def _check(args: argparse.Namespace) -> str:
         raise CommandError(f"-o {output} ends in the suffix of another format than --format {kind}: leave one out")
     if kind == "jpg" and args.background is None and not (args.blur_background or args.mask):
         raise CommandError("JPEG has no transparency: add --background white or --blur-background, or write png")
+    if args.mask and (args.background is not None or args.blur_background):
+        raise CommandError("--mask has no background: leave one of the two out")
     if output == "-" and args.json:
         raise CommandError("standard output takes the picture or --json: give -o a file")
     if output == "-" and sys.stdout is None:

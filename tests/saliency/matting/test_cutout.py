@@ -227,6 +227,7 @@ def test_closed_form_needs_its_extra(monkeypatch):
         refine_cutout(gradient(), np.zeros((4, 4)), refine="closed-form")
 
 
+@pytest.mark.slow
 def test_closed_form():
     pytest.importorskip("pymatting")
     truth = composite(3, 130, 173)

@@ -113,13 +113,13 @@ def refine_cutout(
         >>> import numpy as np
         >>> from PIL import Image
         >>> from goctconv.saliency import refine_cutout
-        >>> photograph = Image.new("RGB", (60, 40), "navy")
-        >>> photograph.paste("orange", (20, 10, 50, 30))
-        >>> probability = np.zeros((32, 32), np.float32)  # of any network, at its own size
-        >>> probability[8:24, 10:27] = 0.9
+        >>> photograph = Image.new("RGB", (90, 60), "navy")
+        >>> photograph.paste("orange", (30, 15, 70, 45))
+        >>> probability = np.zeros((48, 48), np.float32)  # of any network, at its own size
+        >>> probability[12:36, 16:37] = 0.95
         >>> cutout = refine_cutout(photograph, probability)
-        >>> cutout.box, cutout.image.getpixel((35, 20))
-        ((20, 10, 50, 30), (255, 165, 0, 255))
+        >>> cutout.box, cutout.image.getpixel((50, 30))
+        ((30, 15, 70, 45), (255, 165, 0, 255))
     """
     check_choice("refine", refine, REFINEMENTS)
     matting = _pymatting() if refine == "closed-form" else None

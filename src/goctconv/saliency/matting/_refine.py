@@ -27,6 +27,7 @@ _OVERLAP = 2.0  # squared distance of the clouds, in standard deviations, at whi
 _DOUBT = (0.05, 0.2)  # how far from 0 and from 1 the map has to be before colours may overrule it
 _AGREE, _DIFFER = 0.05, 0.2  # means over a window may differ from the map's by the first, not by both together
 _FIT = 1e-4  # of the last fit, as the noise
+_LEAST = 0.01  # alpha that the last fit leaves of 0 and 1
 _SNAP = 0.05  # alpha nearer to 0 or 1 becomes 0 or 1, and what is between is stretched: faint haze is none
 
 
@@ -76,6 +77,8 @@ def fitted(colors: list[Plane], alpha: Plane) -> tuple[Plane, Linear]:
     slopes = solve(spread, along)
     offset = mean - sum(slope * center for slope, center in zip(slopes, means, strict=True))
     model = Linear(slopes, offset).mapped(box_mean, 1)
+    stretch = 1 / (1 - 2 * _LEAST)
+    model = Linear([slope * stretch for slope in model.slopes], (model.offset - _LEAST) * stretch)
     return model.at(colors), model
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..._checks import ArgumentError
-from ..hub import PUBLISHED_LICENSE, build_model, map_cfgs, register_variants
+from ..hub import PACKAGED, PUBLISHED_LICENSE, build_model, map_cfgs, register_variants
 from ._checkpoint import FIRST_CONVS
 from ._model import CSNet
 from ._widths import X1_L, X2_L, CSNetChannels
@@ -23,6 +23,12 @@ default_cfgs = map_cfgs(
         "csnet_x1_5.untrained": {},
         "csnet_x1_8.untrained": {},
         "csnet_x2.untrained": {},
+        "csnet_x1_l.distilled": {
+            "url": f"{PACKAGED}csnet_x1_l.distilled.safetensors",
+            "license": "apache-2.0",
+            "input_size": (3, 160, 160),
+            "origin_url": None,
+        },
         "csnet_x1_l.duts": {"url": f"{_RELEASED}/csnet-L-x1/csnet-L-x1.pth.tar", "license": PUBLISHED_LICENSE},
         "csnet_x2_l.duts": {"url": f"{_RELEASED}/csnet-L-x2/csnet-L-x2.pth.tar", "license": PUBLISHED_LICENSE},
         "test_csnet.untrained": {"input_size": (3, 64, 64)},

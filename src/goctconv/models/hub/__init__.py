@@ -10,6 +10,8 @@ from ._errors import LicenseError as LicenseError
 from ._errors import UnknownModelError as UnknownModelError
 from ._hub_model import MODULES as MODULES
 from ._hub_model import HubModel as HubModel
+from ._packed import FOLDER as FOLDER
+from ._packed import pack as pack
 from ._pruned_folders import create_planned as create_planned
 from ._pruned_folders import load_pruned as load_pruned
 from ._pruned_folders import planned_folder as planned_folder
@@ -20,6 +22,7 @@ from ._published_layouts import moved as moved
 from ._published_layouts import nested as nested
 from ._published_layouts import paths as paths
 from ._published_layouts import renamed as renamed
+from ._registry import PACKAGED as PACKAGED
 from ._registry import PUBLISHED_LICENSE as PUBLISHED_LICENSE
 from ._registry import build_model as build_model
 from ._registry import drop_weights_in_cfg as drop_weights_in_cfg

@@ -27,6 +27,7 @@ from ...layers import GOctConv, ParallelDilatedConv, PerScale, SelectScale, Simp
 from ._checkpoint_formats import StateDict, read_checkpoint
 from ._errors import CONSENT_VARIABLE, CheckpointError, LicenseError
 from ._hub_model import HubModel
+from ._packed import FOLDER, unpack
 
 _logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ RELEASED_SHA256 = {
         "8d72d13a0edbbd6e5a682ea3e39f4193077f570c8c4c147201083316e0c9490f"
     ),
 }
+PACKAGED = "goctconv:"  # an address of weights that come with the package
 _HUBS = ("hf-hub", "local-dir")
 
 # Layers whose forward compares sizes: torch.fx keeps them whole, as timm's tracing keeps its own such layers.
@@ -134,7 +136,9 @@ def _released_or_local(cfg: dict[str, Any], name: str, accepted: str | None, cac
         return None
     if cfg.get("file"):
         return read_checkpoint(cfg["file"])
-    url = cfg.get("url")
+    url = str(cfg.get("url"))
+    if url.startswith(PACKAGED):
+        return unpack(FOLDER / url.removeprefix(PACKAGED))
     if url not in RELEASED_SHA256:
         return None
     require_license(cfg.get("license") or PUBLISHED_LICENSE, name, cfg["origin_url"], accepted)

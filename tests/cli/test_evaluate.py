@@ -265,7 +265,7 @@ def test_wrong_arguments(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 def test_no_weights(data_set, capsys):
-    assert main(["evaluate", str(data_set)]) == 2
+    assert main(["evaluate", str(data_set), "--model", "csnet_x2"]) == 2
     assert "say where its weights are" in capsys.readouterr().err
 
 

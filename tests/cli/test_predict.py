@@ -1,5 +1,6 @@
 import os
 import re
+import socket
 import time
 
 import numpy as np
@@ -153,8 +154,22 @@ def fails(arguments, *messages, capsys):
 
 
 def test_without_weights(photographs, maps, capsys):
-    fails([photographs, "-o", maps], "untrained csnet_x1_l mean nothing", "--weights", "--pretrained", capsys=capsys)
+    others = ["--model", "csnet_x2_l"]
+    fails([photographs, "-o", maps, *others], "untrained csnet_x2_l mean", "--weights", "--pretrained", capsys=capsys)
     assert not maps.exists()
+
+
+@pytest.mark.parametrize("pretrained", [[], ["--pretrained"]])
+def test_weights_that_come_with_the_package(photographs, maps, pretrained, tmp_path, files, capsys, monkeypatch):
+    """Where nothing else is named, one line says so; nothing is fetched, and no consent is asked for."""
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was used"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("GOCTCONV_ACCEPT_LICENSES", raising=False)
+    assert main(["predict", str(photographs), "-o", str(maps), *pretrained]) == 0
+    said = capsys.readouterr().err
+    assert said.count("weights: csnet_x1_l.distilled (apache-2.0), which come with goctconv") == (not pretrained)
+    assert files(maps) == ["a.png", "b.png", "sub/a.png"]
+    assert not (tmp_path / "cache").exists()
 
 
 def test_without_output(photographs, model_options, capsys):
@@ -169,7 +184,8 @@ def test_wrong_weights(photographs, maps, weights, tmp_path, capsys):
 
 def test_pretrained_without_consent(photographs, maps, capsys, monkeypatch):
     monkeypatch.delenv("GOCTCONV_ACCEPT_LICENSES", raising=False)
-    fails([photographs, "-o", maps, "--pretrained"], "cc-by-nc-sa-4.0", capsys=capsys)
+    options = ["--pretrained", "--model", "csnet_x2_l"]
+    fails([photographs, "-o", maps, *options], "cc-by-nc-sa-4.0", capsys=capsys)
 
 
 def test_unknown_device(photographs, maps, model_options, capsys):

@@ -68,7 +68,7 @@ def test_tagged_and_foreign_names() -> None:
 
 def test_unknown_tag_names_the_known_ones() -> None:
     with pytest.raises(
-        UnknownModelError, match=r"name='csnet_x1_l.dutz' is no set of weights of csnet_x1_l: it has duts"
+        UnknownModelError, match=r"name='csnet_x1_l.dutz' is no set of weights of csnet_x1_l: it has distilled, duts"
     ):
         goctconv.create_model("csnet_x1_l.dutz")
 
@@ -105,10 +105,10 @@ def test_errors_carry_what_they_mean() -> None:
         assert error.nearest[:2] == ("csnet_x2", "csnet_x1")
     assert str(copied) == str(caught.value)
     with pytest.raises(LicenseError) as refused:
-        goctconv.create_model("csnet_x1_l", pretrained=True, accept_license="mit")
+        goctconv.create_model("csnet_x2_l", pretrained=True, accept_license="mit")
     copied = pickle.loads(pickle.dumps(refused.value))  # noqa: S301  # our own
     for error in (refused.value, copied):
-        assert (error.license, error.weights, error.accepted) == ("cc-by-nc-sa-4.0", "csnet_x1_l", "mit")
+        assert (error.license, error.weights, error.accepted) == ("cc-by-nc-sa-4.0", "csnet_x2_l", "mit")
     assert str(copied) == str(refused.value)
 
 

@@ -276,7 +276,7 @@ def test_features_of_a_checkpoint_with_its_own_widths(tmp_path: Path) -> None:
 
 def test_listing_and_tags() -> None:
     assert set(timm.list_models("csnet*")) == {name for name in CSNETS if name.startswith("csnet")}
-    assert timm.list_pretrained("csnet*") == ["csnet_x1_l.duts", "csnet_x2_l.duts"]
+    assert timm.list_pretrained("csnet*") == ["csnet_x1_l.distilled", "csnet_x1_l.duts", "csnet_x2_l.duts"]
 
 
 def test_encoder_of_segmentation_models_pytorch() -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_PRETRAINED = "the model's default weights: csnet_x1_l's come with goctconv, others are downloaded"
 _HIGHEST = 10**18  # sums of a few of them still fit into 64 bits, which torch's seeds and slices need
 
 
-def add_weights(group: Any, pretrained: str = "download the authors' weights (CC BY-NC-SA 4.0)") -> None:
+def add_weights(group: Any, pretrained: str = _PRETRAINED) -> None:
     """Declare where a network's weights come from."""
     weights = group.add_mutually_exclusive_group()
     weights.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint to load")
@@ -26,9 +27,9 @@ def add_size(group: Any) -> None:
     group.add_argument(
         "--size",
         type=network_size_or_own,
-        default=224,
         metavar="N|HxW|own",
-        help="input size of the net; own: that of each photograph (default: %(default)s)",
+        help="input size of the net; own: that of each photograph (default: that of weights that come with goctconv, "
+        "else 224)",
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..deployment import Benchmark, ExportError
+from ..models.hub import packaged_cfg
 from ..saliency import calibrate_batch_norm
 from ._command import CommandError, spelling
 from ._model import SAVED, choose_device, create_model, input_size
@@ -62,7 +63,8 @@ def run_bench(args: argparse.Namespace) -> int:
     for name in names:
         say(f"{name}:")
         start = time.perf_counter()
-        model = create_model(name, weights=args.weights).eval()
+        is_packaged = args.weights is None and packaged_cfg(name) is not None
+        model = create_model(name, weights=args.weights, pretrained=is_packaged).eval()
         loaded = time.perf_counter() - start
         if not found:
             tell("\n".join([*machine_lines(machine), LEGEND]))
@@ -77,7 +79,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def _measure(name: str, model: nn.Module, args: argparse.Namespace, benchmark: Benchmark) -> dict[str, Any]:
-    if args.weights is None and not name.startswith(SAVED):
+    if args.weights is None and not name.startswith(SAVED) and packaged_cfg(name) is None:
         _give_statistics(model, benchmark.size)
     try:
         figures = benchmark.measure(model, args.forms or (), compiled=args.compile)

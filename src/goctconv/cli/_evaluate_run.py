@@ -23,7 +23,7 @@ from ..saliency import DataSetError, ImageError, evaluate, find_pairs
 from ..saliency.data import header_sizes, with_rules
 from ..saliency.metrics import SaliencyMetrics
 from ._command import CommandError, spelling
-from ._model import choose_device, computing, input_size_or_own, load_trained_model
+from ._model import choose_device, computing, input_size_or_own, load_trained_model, settle_size
 from ._output import Progress, aligned, check_picture, plural, progress, say, shorten, tell, write_file, writing
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     model, device = None, torch.device("cpu")
     if not args.predictions:
         model, device = load_trained_model(args), choose_device(args.device)
+    settle_size(args, model)
     jobs = [_understood(job, args) for job in jobs]
     if not args.resize:
         _check_sizes(jobs)

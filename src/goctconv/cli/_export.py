@@ -27,7 +27,13 @@ examples:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="csnet_x1_l",
+        metavar="MODEL",
+        help="name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights (default: %(default)s)",
+    )
     add_weights(parser)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
     parser.add_argument("--openvino", type=Path, metavar="FILE.xml", help="OpenVINO's, with its weights in FILE.bin")

@@ -14,8 +14,9 @@ from torch import nn
 from .. import models
 from .._checks import ArgumentError, in_python
 from .._torch import is_out_of_memory
+from ..models.hub import packaged_cfg, size_of_weights
 from ._command import CommandError
-from ._output import plural, shorten
+from ._output import plural, say, shorten
 
 _LISTED = 5
 SAVED = ("local-dir:", "hf-hub:", "hf_hub:")
@@ -25,16 +26,26 @@ _MODEL_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
 def load_trained_model(args: argparse.Namespace) -> nn.Module:
-    """Build ``args.model`` with the weights of ``args.weights`` or ``args.pretrained``."""
+    """Build ``args.model`` with the weights that the arguments name, else with those that come with the package."""
     if not is_trained(args):
         _check_name(args.model)
-        ways = ["  --weights FILE   a checkpoint that you have"]
-        if timm.is_model_pretrained(args.model) and args.model in models.list_models():
-            ways.append(
-                "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' (non-commercial licence)"
-            )
-        raise CommandError(f"the maps of an untrained {args.model} mean nothing: say where its weights are.", *ways)
+        if (cfg := packaged_cfg(args.model)) is None:
+            ways = ["  --weights FILE   a checkpoint that you have"]
+            if timm.is_model_pretrained(args.model) and args.model in models.list_models():
+                ways.append(
+                    "  --pretrained --accept-license cc-by-nc-sa-4.0   download the authors' (non-commercial licence)"
+                )
+            raise CommandError(f"the maps of an untrained {args.model} mean nothing: say where its weights are.", *ways)
+        args.pretrained = True
+        if not getattr(args, "quiet", False):
+            say(f"weights: {cfg['architecture']}.{cfg['tag']} ({cfg['license']}), which come with goctconv")
     return create_asked_model(args)
+
+
+def settle_size(args: argparse.Namespace, model: nn.Module | None) -> None:
+    """Set ``--size``, where it is not given, to that of weights that come with the package, else to 224."""
+    if args.size is None:
+        args.size = (size_of_weights(model) if model is not None else None) or 224
 
 
 def _check_name(name: str) -> None:

@@ -21,7 +21,7 @@ from .._files import write_atomic
 from ..deployment import ExportError
 from ..saliency import ImageError, Predictor, cutout, grey_map, overlay, read_image
 from ._command import CommandError
-from ._model import choose_device, computing, input_size_or_own, load_trained_model
+from ._model import choose_device, computing, input_size_or_own, load_trained_model, settle_size
 from ._output import plural, progress, say, write_bytes
 from ._predict_files import find_photographs, plan_outputs
 
@@ -155,6 +155,7 @@ def make_predictor(args: argparse.Namespace) -> Predictor:
     if exported and (args.weights is not None or args.pretrained or args.accept_license is not None):
         raise CommandError(f"--model {args.model}: this file has its weights in it: leave out --weights and the like")
     model = Path(args.model) if exported else load_trained_model(args)
+    settle_size(args, None if isinstance(model, Path) else model)
     on_processor = exported or args.backend in {"onnx", "openvino"}
     device = choose_device("cpu" if args.device == "auto" and on_processor else args.device)
     try:

@@ -69,7 +69,8 @@ def create_model(
     Args:
         name: See `list_models`; or "local-dir:DIRECTORY" or "hf-hub:OWNER/NAME" for a network that was saved, which
             comes with its weights. A directory of `save_pruned` may hold any of timm's.
-        pretrained: Whether to download the released weights. Those that are not ours need ``accept_license``.
+        pretrained: Whether to load the default weights of the model, or those of the tag behind its name. Those of
+            csnet_x1_l come with the package; others are downloaded. Weights of others need ``accept_license``.
         checkpoint_path: A file of weights to load: the authors' ``.pth.tar``, a state dict, or safetensors.
         accept_license: The licence of the weights that you accept, such as "cc-by-nc-sa-4.0"; it is stored nowhere.
             The environment variable ``GOCTCONV_ACCEPT_LICENSES`` does the same.

@@ -284,7 +284,7 @@ def released_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
 
 def create_released(url: str, **kwargs: Any) -> torch.nn.Module:
-    return goctconv.create_model("csnet_x1_l", pretrained=True, pretrained_cfg_overlay={"url": url}, **kwargs)
+    return goctconv.create_model("csnet_x1_l.duts", pretrained=True, pretrained_cfg_overlay={"url": url}, **kwargs)
 
 
 def test_released_weights_need_consent(released_here: Callable[..., str]) -> None:
@@ -302,7 +302,7 @@ def test_consent_by_argument_or_environment_and_stored_nowhere(
     url = released_here()
     model = create_released(url, accept_license="CC-BY-NC-SA-4.0")
     through_timm = timm.create_model(
-        "csnet_x1_l", pretrained=True, pretrained_cfg_overlay={"url": url}, accept_license="cc-by-nc-sa-4.0"
+        "csnet_x1_l.duts", pretrained=True, pretrained_cfg_overlay={"url": url}, accept_license="cc-by-nc-sa-4.0"
     )
     monkeypatch.setenv("GOCTCONV_ACCEPT_LICENSES", "mit, cc-by-nc-sa-4.0")
     by_environment = create_released(url)
@@ -342,10 +342,10 @@ def test_unreachable_address(
 def test_published_digests() -> None:
     digests = {Path(url).name: digest[:8] for url, digest in _registry.RELEASED_SHA256.items()}
     assert digests == {"csnet-L-x1.pth.tar": "581f02da", "csnet-L-x2.pth.tar": "8d72d13a"}
-    configured = {timm.get_pretrained_cfg(name).url for name in ("csnet_x1_l", "csnet_x2_l")}
+    configured = {timm.get_pretrained_cfg(name).url for name in ("csnet_x1_l.duts", "csnet_x2_l")}
     assert configured == set(_registry.RELEASED_SHA256)
 
 
 def test_released_digest_is_that_of_the_file(shared: Path) -> None:
     digest = hashlib.sha256((shared / "weights" / "csnet-L-x1.pth.tar").read_bytes()).hexdigest()
-    assert digest == _registry.RELEASED_SHA256[timm.get_pretrained_cfg("csnet_x1_l").url]
+    assert digest == _registry.RELEASED_SHA256[timm.get_pretrained_cfg("csnet_x1_l.duts").url]

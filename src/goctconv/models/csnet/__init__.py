@@ -46,6 +46,8 @@ def _create_csnet(variant: str, *, pretrained: bool, arguments: dict[str, Any], 
         problem = f"would have no effect in {variant} beside {{channels}}, which set every width"
         cure = "leave it out, or start from a network whose widths follow the published rules, such as csnet_x1"
         raise ArgumentError(ignored[0], arguments[ignored[0]], problem=problem, cure=cure)
+    if not pretrained and variant == "csnet_x1_l" and arguments.get("pretrained_cfg") is None:
+        arguments = {**arguments, "pretrained_cfg": "duts"}  # 224 x 224: the size of our weights is theirs alone
     return build_model(CSNet, variant, pretrained=pretrained, arguments=arguments, **defaults)
 
 

@@ -27,7 +27,9 @@ from ._registry import PUBLISHED_LICENSE as PUBLISHED_LICENSE
 from ._registry import build_model as build_model
 from ._registry import drop_weights_in_cfg as drop_weights_in_cfg
 from ._registry import map_cfgs as map_cfgs
+from ._registry import packaged_cfg as packaged_cfg
 from ._registry import register_variants as register_variants
+from ._registry import size_of_weights as size_of_weights
 from ._registry import without_values as without_values
 from ._saved_folders import check_saved as check_saved
 from ._saved_folders import naming_damage as naming_damage

@@ -1,4 +1,4 @@
-"""Weights that come with the package: a state dict in two long tensors, since a header of names is as long as they are."""
+"""Weights that come with the package: a state dict in two long tensors, as a header of all names is long too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def pack(state: StateDict, file: Path, halved: Iterable[str]) -> None:
-    """Write a state dict: in float16 what is named, in float32 all other floating-point tensors, integers not at all."""
+    """Write a state dict: in float16 what is named, in float32 all other numbers, integers not at all."""
     own = set(halved)
     parts: dict[str, list[Tensor]] = {kind: [] for kind in _TYPES}
     layout: dict[str, list[tuple[str, list[int]]]] = {kind: [] for kind in _TYPES}

@@ -16,6 +16,8 @@ import torch
 from timm.models import (
     build_model_with_cfg,
     generate_default_cfgs,
+    get_pretrained_cfg,
+    is_model,
     register_model,
     register_notrace_module,
     resolve_pretrained_cfg,
@@ -143,6 +145,21 @@ def _released_or_local(cfg: dict[str, Any], name: str, accepted: str | None, cac
         return None
     require_license(cfg.get("license") or PUBLISHED_LICENSE, name, cfg["origin_url"], accepted)
     return read_checkpoint(download(url, RELEASED_SHA256[url], cache))
+
+
+def packaged_cfg(name: str) -> dict[str, Any] | None:
+    """Return the configuration of the default weights of a model's name, if they come with the package."""
+    cfg = get_pretrained_cfg(name) if is_model(name.partition(".")[0]) else None
+    return asdict(cfg) if cfg is not None and str(cfg.url).startswith(PACKAGED) else None
+
+
+def size_of_weights(model: nn.Module) -> tuple[int, int] | None:
+    """Return the input size of weights that come with the package, None of a model with others."""
+    cfg = getattr(model, "pretrained_cfg", None)
+    if not isinstance(cfg, Mapping) or not str(cfg.get("url")).startswith(PACKAGED):
+        return None
+    height, width = cfg["input_size"][1:]
+    return height, width
 
 
 def require_license(license_name: str, weights: str, source: str, accepted: str | None) -> None:

@@ -1,5 +1,7 @@
 """Saliency maps of photographs, in PyTorch, ONNX Runtime or OpenVINO."""
 
+from __future__ import annotations
+
 import copy
 import os
 import shutil
@@ -8,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -23,12 +25,14 @@ from ..data import MAX_PIXELS, ImageLike, default_workers
 from ._network import Map, check_model, each_probability, maps_of
 from ._pipeline import Outcome, Prepared, prepare, run_pipeline
 
+DEFAULT_MODEL = "csnet_x1_l"
+
 
 def predict(
-    model: nn.Module,
+    model: nn.Module | None,
     images: Iterable[ImageLike],
     *,
-    size: Size = 224,
+    size: Size | None = None,
     batch_size: int = 8,
     device: str | torch.device = "auto",
 ) -> list[Map]:
@@ -38,11 +42,13 @@ def predict(
     network runs. The model is in eval mode during the call and gets its flags back.
 
     Args:
-        model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W).
+        model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W); None: csnet_x1_l
+            with the weights that come with the package.
         images: Paths, the bytes of image files, PIL images, or uint8 arrays of shape (H, W, 3) or (H, W). EXIF
             orientation is applied.
         size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
-            that they have, and those of different sizes go through the network one by one.
+            that they have, and those of different sizes go through the network one by one. By default 224, or the size
+            of weights that come with the package.
         batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
         device: "auto" is where the model is. On another device a copy of the model runs; yours stays where it is.
 
@@ -61,12 +67,32 @@ def predict(
         >>> [saliency.shape for saliency in predict(model, [np.zeros((30, 40, 3), np.uint8)])]
         [(30, 40)]
     """
+    if model is None:
+        model = default_model()
     check_model(model)
     _refuse_single(images)
-    network_size = check_size_or_own(size)
+    network_size = check_size_or_own(_size_for(model, size))
     batch_size = check_integer("batch_size", batch_size, least=1)
     with evaluating(model, device) as network:
         return _predict_all(images, lambda pixels: each_probability(network, pixels), network_size, batch_size)
+
+
+def default_model() -> nn.Module:
+    """Return the network whose weights come with the package."""
+    from ...models import create_model  # noqa: PLC0415  (timm loads slowly, and networks of one's own need it not)
+
+    return create_model(DEFAULT_MODEL, pretrained=True).eval()
+
+
+def _size_for(model: Any, size: Size | None) -> Size:
+    """Return the input size that is asked for, else that of the weights."""
+    if size is not None:
+        return size
+    if not hasattr(model, "pretrained_cfg"):
+        return 224
+    from ...models.hub import size_of_weights  # noqa: PLC0415  (as above)
+
+    return size_of_weights(model) or 224
 
 
 def _predict_all(
@@ -122,11 +148,12 @@ class Predictor:
 
     Args:
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W); it is left as it
-            is. Or the path of one that was exported, ``.onnx`` or ``.xml``.
+            is. Or the path of one that was exported, ``.onnx`` or ``.xml``. By default csnet_x1_l with the weights that
+            come with the package.
         backend: "torch", "onnx" (ONNX Runtime) or "openvino"; by default what the model is made for.
         size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
             that they have, and those of different sizes go through the network one by one. A network is exported for
-            this size alone.
+            this size alone. By default 224, or the size of weights that come with the package.
         batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
         device: Of "torch": "auto" is where the model is.
         threads: Of "onnx" and "openvino"; by default one for each processor. Those of "torch" are set by
@@ -152,16 +179,18 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module | str | os.PathLike[str],
+        model: nn.Module | str | os.PathLike[str] | None = None,
         *,
         backend: Backend | None = None,
-        size: Size = 224,
+        size: Size | None = None,
         batch_size: int = 8,
         device: str | torch.device = "auto",
         threads: int | None = None,
     ) -> None:
+        if model is None:
+            model = default_model()
         self.backend: Backend = _backend_for(model, backend)
-        self.size = check_size_or_own(size)
+        self.size = check_size_or_own(_size_for(model, size))
         self.batch_size = check_integer("batch_size", batch_size, least=1)
         _check_place(self.backend, device, threads)
         self._network: nn.Module | Engine

@@ -9,7 +9,9 @@ import runpy
 from markdown_blocks import ROOT, blocks
 
 README = ROOT / "README.md"
-RUN = "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/goctconv demo"
+INSTALL = "python3 -m venv .venv && .venv/bin/pip install -e ."
+RUN = f"{INSTALL} && .venv/bin/goctconv remove-background examples/photographs -o cutouts"
+DEMO = ".venv/bin/goctconv demo"
 TEST = 'python3 -m venv .venv && .venv/bin/pip install -e ".[dev]" && .venv/bin/pytest'
 
 
@@ -21,7 +23,7 @@ def test_the_table_is_what_the_script_prints() -> None:
 
 def test_both_commands_are_single_lines_of_their_own_blocks() -> None:
     commands = [block.text for block in blocks(README, "sh")]
-    assert commands[:2] == [f"{RUN}\n", f"{TEST}\n"]
+    assert commands[:3] == [f"{RUN}\n", f"{DEMO}\n", f"{TEST}\n"]
 
 
 def test_the_checks_find_exactly_one_set_up_command() -> None:

@@ -1,8 +1,8 @@
 """Every figure of the model card: maps of the shipped weights on photographs that they were not trained on.
 
-ECSSD is a folder with photographs and masks, or several. DATA is what `train.py` takes: of its photographs, the 400 that
-are held out are compared with the maps of the teacher, by group. Where the teacher sees nothing (no pixel at one half or
-above), it is counted how often the network sees something.
+ECSSD is a folder with photographs and masks, or several. DATA is what `train.py` takes: of its photographs, the 400
+that are held out are compared with the maps of the teacher, by group. Where the teacher sees nothing (no pixel at one
+half or above), it is counted how often the network sees something.
 
     python benchmarks/own_weights/results.py DATA ECSSD --json benchmarks/own_weights/results.json
 """

@@ -6,15 +6,12 @@ from PIL import Image
 from torch import nn
 
 from ..._checks import ArgumentError, check_flags, check_instance
-from ...models import create_model
 from ..data import ImageLike
 from ..matting import Background, decoded, find_background, refine_cutout
 from ..matting._cutout import Refinement
 from ._network import Map
 from ._pipeline import prepare
 from ._predict import Predictor
-
-DEFAULT_MODEL = "csnet_x1_l"  # whose default weights are loaded where no network is named
 
 
 def remove_background(
@@ -35,7 +32,7 @@ def remove_background(
     Args:
         image: A path, the bytes of an image file, a PIL image, or a uint8 array of shape (H, W, 3) or (H, W).
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W); by default
-            `goctconv.create_model` makes one with its default weights.
+            csnet_x1_l with the weights that come with the package.
         predictor: In place of ``model``, a `Predictor`, which may run in another engine or at another size.
         background: A colour (a name, ``"#ffcc00"`` or red, green and blue), a picture, which is cut to cover the
             photograph, or ``"blur"``: the old background, blurred. A text is a path where it names no colour.
@@ -50,7 +47,6 @@ def remove_background(
     Raises:
         ImageError: An image cannot be read.
         ArgumentError: Both ``model`` and ``predictor`` are given, or another argument is out of range.
-        LicenseError: No network is given, and the licence of the default weights has not been accepted.
         ImportError: "closed-form" without pymatting.
 
     Example:
@@ -65,7 +61,7 @@ def remove_background(
     check_flags(crop=crop)
     place = find_background(background)  # before the work
     if predictor is None:
-        predictor = Predictor(create_model(DEFAULT_MODEL, pretrained=True) if model is None else model)
+        predictor = Predictor(model)
     check_instance("predictor", predictor, Predictor, "a goctconv.saliency.Predictor")
     photograph = decoded(image)
     cutout = refine_cutout(photograph, map_of(predictor, photograph), refine=refine, threshold=threshold)

@@ -138,6 +138,8 @@ NOT_PUBLIC_IN_CLI = {
     "goctconv._torch.is_out_of_memory": "torch and its backends have no exception of one type for it",
     "goctconv._torch.worker_was_killed": "nor for a worker process that was killed",
     "goctconv.deployment.Benchmark": "what `goctconv bench` measures",
+    "goctconv.models.hub.packaged_cfg": "where no weights are named, those that come with the package are",
+    "goctconv.models.hub.size_of_weights": "and their size is the default",
     "goctconv.saliency.data.header_sizes": "maps of other sizes than their masks are refused before hours of work",
     "goctconv.saliency.data.mask_of": "a page shows a mask as the data set's rule reads it",
     "goctconv.saliency.data.with_rules": "what masks are taken for is said before hours of work, in options' words",

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from goctconv.models import LicenseError
 from goctconv.saliency import Predictor, predict, refine_cutout, remove_background
+from markdown_blocks import ROOT
 from saliency.pictures import encode, gradient, save
 
 
@@ -46,10 +46,16 @@ def test_maps_of_predict_can_be_refined_too(photograph):
     np.testing.assert_allclose(refine_cutout(photograph, probability).box, (30, 15, 70, 45), atol=2)
 
 
-def test_the_default_network_has_its_licence(photograph, monkeypatch):
+def test_the_default_network_needs_no_consent(monkeypatch):
+    """Of a donkey on a meadow about the donkey is left, and its colours are those of the photograph."""
     monkeypatch.delenv("GOCTCONV_ACCEPT_LICENSES", raising=False)
-    with pytest.raises(LicenseError, match="csnet_x1_l"):
-        remove_background(photograph)
+    file = ROOT / "examples" / "photographs" / "donkey.jpg"
+    found = remove_background(file)
+    with Image.open(file) as photograph:
+        assert found.size == photograph.size
+    assert found.mode == "RGBA"
+    opaque = np.asarray(found)[..., 3] > 200
+    assert 0.1 < opaque.mean() < 0.7
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def main() -> None:
         callbacks=[JSONLog(options.out / "log.jsonl"), Clock(options.out, options.stop_after, options.first)],
         resume=True,
     )
-    goctconv.save_pruned(result.model, options.out / "model")
+    model: Any = result.model
+    model.save_pretrained(options.out / "model", license="apache-2.0")
 
 
 def configuration(name: str, **changes: object) -> DistillationConfig:

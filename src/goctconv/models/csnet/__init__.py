@@ -26,7 +26,7 @@ default_cfgs = map_cfgs(
         "csnet_x1_l.distilled": {
             "url": f"{PACKAGED}csnet_x1_l.distilled.safetensors",
             "license": "apache-2.0",
-            "input_size": (3, 160, 160),
+            "input_size": (3, 128, 128),
             "origin_url": None,
         },
         "csnet_x1_l.duts": {"url": f"{_RELEASED}/csnet-L-x1/csnet-L-x1.pth.tar", "license": PUBLISHED_LICENSE},

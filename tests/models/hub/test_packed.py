@@ -11,6 +11,7 @@ import timm
 import torch
 
 import goctconv
+from goctconv.cli import main
 from goctconv.models.hub import FOLDER, pack, size_of_weights
 from goctconv.models.hub._packed import unpack
 
@@ -61,3 +62,11 @@ def test_they_are_small_and_have_a_card() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= MOST_BYTES
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(name in card for name in PACKED)
+
+
+@pytest.mark.slow
+def test_scores_of_the_model_card(shared: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(shared / "data" / "ecssd_200"), "--json", str(tmp_path / "scores.json")]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())["data_sets"][0]["scores"]
+    assert scores["max_f"] == pytest.approx(0.872, abs=1e-3)
+    assert scores["mae"] == pytest.approx(0.080, abs=1e-3)

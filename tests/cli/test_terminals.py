@@ -71,6 +71,7 @@ def test_help_that_cannot_be_written_is_an_error(arguments, monkeypatch, capsys)
 
 PATHS = {
     "predict": ["-o", "--output", "--weights", "--model"],
+    "remove-background": ["-o", "--output", "--background", "--weights", "--model"],
     "evaluate": ["--predictions", "--images", "--masks", "--json", "--csv", "--plot", "--report", "--weights"],
     "learn": ["-o", "--config", "--val", "--cache", "--weights", "--backbone-weights"],
     "distill": ["-o", "--images", "--maps", "--teacher", "--teacher-weights", "--val", "--config"],

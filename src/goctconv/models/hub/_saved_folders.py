@@ -120,7 +120,8 @@ def naming_damage(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
     except (ArgumentError, CheckpointError, PermissionError):
         raise
     except _ERRORS as error:
-        if arguments or not name.startswith(LOCAL):
+        is_list = "\n" in str(error)  # of tensors that do not fit, which is shown in a few lines
+        if arguments or is_list or not name.startswith(LOCAL):
             raise
         problem = f"makes no network of its weights ({type(error).__name__}: {error})"
         raise CheckpointError(Path(name.removeprefix(LOCAL)) / CONFIG, problem, _CURE) from error

@@ -1,10 +1,12 @@
 """What pruning costs: processor time, beside Torch-Pruning's on networks that both prune, and memory.
 
 The seconds are the least of some rounds in turns, in float32, on one thread, of processor time, which other programs
-disturb less: of a forward pass in inference mode; of `prune_channels` as it is; of it without the comparisons on random
-input and at another size; and of Torch-Pruning's analysis and removal, which copies and compares nothing. The memory is
-that of ResNet-50 at 224 x 224: by how much the process grows at most while it is pruned, over what one forward pass and
-twice the weights take. Networks whose output Torch-Pruning changes are left out, by name.
+disturb less: of a forward pass in inference mode; of `prune_channels` as it is; of it without the comparisons on
+random input and at another size; of Torch-Pruning's analysis and removal, which copies and compares nothing; and of
+what exact pruning cannot do without, whatever else it does: one copy of the network, and a pass of each of the
+original, the masked and the slim one, taken for three of the first. The memory is that of ResNet-50 at 224 x 224: by
+how much the process grows at most while it is pruned, over what one forward pass and twice the weights take. Networks
+whose output Torch-Pruning changes are left out, by name.
 
     pip install "goctconv[bench]" && python benchmarks/pruning_cost.py
 """
@@ -38,7 +40,7 @@ from reference.masking import largest_difference, mask_, masked_channels, prepar
 from reference.networks import NETWORKS, images
 
 KIB = 1024
-FORWARD, VERIFIED, ALONE = "forward pass", "prune_channels", "verify=False"
+FORWARD, VERIFIED, ALONE, LEAST = "forward pass", "prune_channels", "verify=False", "copy and three passes"
 COMPARED = [
     *("timm/resnet18", "timm/resnet50", "timm/mobilenetv2_100", "timm/mobilenetv3_small_050", "timm/efficientnet_b0"),
     *("timm/efficientnet_lite0", "timm/densenet121", "timm/gernet_s", "timm/ese_vovnet19b_dw", "timm/hrnet_w18_small"),
@@ -58,10 +60,9 @@ def main() -> None:
     torch.set_num_threads(1)
     print(memory(), flush=True)
     found: dict[str, dict[str, float]] = {}
-    print(
-        "| network | forward pass | prune_channels | verify=False | Torch-Pruning | ratio | without | forward passes |"
-    )
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    sides = f"{FORWARD} | {VERIFIED} | {ALONE} | {PEER} | {LEAST}"
+    print(f"| network | {sides} | ratio | without | least | forward passes |")
+    print(f"| --- |{' ---: |' * 9}")
     for name in NETWORKS if options.all else options.networks:
         figures = guarded(name, options.rounds)
         if isinstance(figures, str):
@@ -74,20 +75,21 @@ def main() -> None:
     if found:
         ratios = [ratios_of(figures) for figures in found.values()]
         middle = [statistics.median(values) for values in zip(*ratios, strict=True)]
-        print(f"| median of {len(found)} | | | | | {middle[0]:.2f} | {middle[1]:.2f} | {middle[2]:.1f} |")
+        numbers = f"{middle[0]:.2f} | {middle[1]:.2f} | {middle[2]:.2f} | {middle[3]:.1f}"
+        print(f"| median of {len(found)} | | | | | | {numbers} |")
 
 
-def ratios_of(figures: dict[str, float]) -> tuple[float, float, float]:
-    """Return what both forms of pruning take of the peer's time, and the first of a forward pass's."""
-    verified = figures[VERIFIED]
-    return verified / figures[PEER], figures[ALONE] / figures[PEER], verified / figures[FORWARD]
+def ratios_of(figures: dict[str, float]) -> tuple[float, float, float, float]:
+    """Return what both forms of pruning and the least take of the peer's time, and the first of a forward pass's."""
+    verified, alone, least = (figures[side] / figures[PEER] for side in (VERIFIED, ALONE, LEAST))
+    return verified, alone, least, figures[VERIFIED] / figures[FORWARD]
 
 
 def row(name: str, figures: dict[str, float]) -> str:
     """Return a row of the table."""
-    seconds = [f"{1000 * figures[side]:.0f} ms" for side in (FORWARD, VERIFIED, ALONE, PEER)]
-    ratio, alone, passes = ratios_of(figures)
-    return f"| {name} | {' | '.join(seconds)} | {ratio:.2f} | {alone:.2f} | {passes:.1f} |"
+    seconds = [f"{1000 * figures[side]:.0f} ms" for side in (FORWARD, VERIFIED, ALONE, PEER, LEAST)]
+    ratio, alone, least, passes = ratios_of(figures)
+    return f"| {name} | {' | '.join(seconds)} | {ratio:.2f} | {alone:.2f} | {least:.2f} | {passes:.1f} |"
 
 
 def guarded(name: str, rounds: int) -> dict[str, float] | str:
@@ -126,10 +128,18 @@ def timed(masked: nn.Module, chosen: dict[str, Tensor], example: Tensor, rounds:
         VERIFIED: lambda: prune_channels(masked, example, **options),
         ALONE: lambda: prune_channels(masked, example, verify=False, **options),
         PEER: lambda: remove_by_peer(copies.pop(), chosen, example),
+        LEAST: lambda: least(masked, example),
     }
     forward(masked, example)
     timings = compare_timings(runs, rounds=rounds, warmup=0, clock=time.process_time)
     return {name: round(min(seconds), 4) for name, seconds in timings.seconds.items()}
+
+
+def least(model: nn.Module, example: Tensor) -> None:
+    """Copy a model, and run it three times."""
+    copy.deepcopy(model)
+    for _ in range(3):
+        forward(model, example)
 
 
 @torch.inference_mode()

@@ -133,7 +133,7 @@ def _create(
     if accept_license is not None and pretrained and family:
         kwargs = {**kwargs, "accept_license": accept_license}
     if checkpoint_path is None:
-        with naming_damage(name, kwargs):
+        with naming_damage(name, kwargs, RuntimeError):  # which lists the tensors that do not fit
             return timm.create_model(name, pretrained=pretrained or name.startswith(_SAVED), **kwargs)
     file = os.fspath(checkpoint_path)
     if family:

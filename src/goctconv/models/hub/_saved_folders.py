@@ -109,19 +109,21 @@ def check_saved(name: str, weights: str | os.PathLike[str] | None = None, /, **k
 
 
 @contextmanager
-def naming_damage(name: str, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Name the configuration of a saved network in whatever making it raises; arguments may be wrong themselves.
+def naming_damage(name: str, arguments: Mapping[str, Any], *own: type[Exception]) -> Iterator[None]:
+    """Name the configuration of a saved network in whatever making it raises, but for the caller's ``own`` errors.
+
+    Arguments may be wrong themselves: with some, all errors are left as they are.
 
     Raises:
         CheckpointError: It makes no network, or not that of its weights.
     """
+    left: tuple[type[Exception], ...] = (ArgumentError, CheckpointError, PermissionError, *own)
     try:
         yield
-    except (ArgumentError, CheckpointError, PermissionError):
+    except left:
         raise
     except _ERRORS as error:
-        is_list = "\n" in str(error)  # of tensors that do not fit, which is shown in a few lines
-        if arguments or is_list or not name.startswith(LOCAL):
+        if arguments or not name.startswith(LOCAL):
             raise
         problem = f"makes no network of its weights ({type(error).__name__}: {error})"
         raise CheckpointError(Path(name.removeprefix(LOCAL)) / CONFIG, problem, _CURE) from error

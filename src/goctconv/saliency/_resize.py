@@ -10,6 +10,8 @@ from PIL import Image
 
 from .._checks import ArgumentError, ArgumentTypeError
 
+_ROUNDING = 1e-6  # by which resizing may leave the range
+
 MIN_SIZE = 32  # CSNet accepts 16: one pixel at its coarsest scale, from which BatchNorm cannot be calibrated
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of ImageNet's red, green and blue
 OWN: Literal["own"] = "own"
@@ -142,3 +144,17 @@ def check_size_or_own(size: Size) -> tuple[int, int] | None:
     if isinstance(size, str) and size != OWN:
         raise ArgumentTypeError("size", size, f"{_SIZES}, or {OWN!r}")
     return None if isinstance(size, str) else check_size(size)
+
+
+def check_probability(probability: Any) -> NDArray[Any]:
+    """Return a map (H, W) of probabilities, without what rounding puts beyond 0 and 1; refuse anything else."""
+    if not isinstance(probability, np.ndarray):
+        raise ArgumentTypeError("probability", probability, "a NumPy array", "pass numpy.asarray(map.detach().cpu())")
+    if probability.ndim != 2 or not probability.size:
+        raise ArgumentError("probability", probability, "(height, width)", "pass one map at a time")
+    low, high = float(probability.min()), float(probability.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
+        cure = "apply a sigmoid to logits, and divide a grey map by 255"
+        problem = f"has values from {low:g} to {high:g}"
+        raise ArgumentError("probability", probability, "probabilities from 0 to 1", cure, problem=problem)
+    return np.clip(probability, 0, 1)

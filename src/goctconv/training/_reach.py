@@ -102,7 +102,7 @@ def _simulated(
     """Return the lowest value that a γ keeps for some steps; None if the run is long, or the optimizer another kind."""
     gamma = nn.Parameter(torch.tensor([start], dtype=torch.float64))
     make: Any = type(decay.optimizer)
-    if make is LBFGS:
+    if make is LBFGS or course[0].get("maximize"):
         return None
     try:
         optimizer = make([{**course[0], _PARAMS: [gamma]}])

@@ -49,6 +49,7 @@ def test_needs_no_network_and_no_consent(name: str, monkeypatch: pytest.MonkeyPa
     assert config["pretrained_cfg"]["license"] == "apache-2.0"
     again = goctconv.create_model(f"local-dir:{tmp_path / 'saved'}")
     assert all(map(torch.equal, again.state_dict().values(), by_default.state_dict().values()))
+    assert size_of_weights(again) == size_of_weights(by_default)
 
 
 def test_other_weights_keep_the_published_size() -> None:

@@ -154,9 +154,11 @@ def packaged_cfg(name: str) -> dict[str, Any] | None:
 
 
 def size_of_weights(model: nn.Module) -> tuple[int, int] | None:
-    """Return the input size of weights that come with the package, None of a model with others."""
+    """Return the input size of weights that come with the package, saved copies too; None of a model with others."""
     cfg = getattr(model, "pretrained_cfg", None)
-    if not isinstance(cfg, Mapping) or not str(cfg.get("url")).startswith(PACKAGED):
+    if not isinstance(cfg, Mapping):
+        return None
+    if not (FOLDER / f"{cfg.get('architecture')}.{cfg.get('tag')}.safetensors").is_file():
         return None
     height, width = cfg["input_size"][1:]
     return height, width

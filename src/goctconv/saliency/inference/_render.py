@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..._checks import ArgumentError, ArgumentTypeError, check_share
-from .._resize import resized_blocks
+from .._resize import check_probability, resized_blocks
 from ..data import image_size, shown_parts
 
 OVERLAY_COLOR = (255, 45, 85)
-_ROUNDING = 1e-6  # by which resizing may leave the range
 
 
 def grey_map(
@@ -38,18 +37,10 @@ def grey_map(
     """
     if threshold is not None:
         check_share("threshold", threshold)
-    if not isinstance(probability, np.ndarray):
-        raise ArgumentTypeError("probability", probability, "a NumPy array", "pass numpy.asarray(map.detach().cpu())")
-    if probability.ndim != 2 or not probability.size:
-        raise ArgumentError("probability", probability, "(height, width)", "pass one map at a time")
-    low, high = float(probability.min()), float(probability.max())
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
-        cure = "apply a sigmoid to logits, and divide a grey map by 255"
-        problem = f"has values from {low:g} to {high:g}"
-        raise ArgumentError("probability", probability, "probabilities from 0 to 1", cure, problem=problem)
+    probability = check_probability(probability)
     shape = (probability.shape[0], probability.shape[1]) if size is None else size
     result = np.empty(shape, dtype=np.uint8)
-    for rows, block in resized_blocks(np.clip(probability, 0, 1), shape, dtype=np.float32):
+    for rows, block in resized_blocks(probability, shape, dtype=np.float32):
         result[rows] = np.multiply(block, 255, out=block) if threshold is None else 255 * (block > threshold)
     return result
 

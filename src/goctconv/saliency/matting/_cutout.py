@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_share
+from ..._checks import check_choice, check_share
+from .._resize import check_probability
 from ..data._color import Shown
 from ..data._images import MAX_PIXELS, ImageLike, damaged_data, load, open_path, open_stream, read_image, shown_parts
 from ._background import Background, composed, find_background
@@ -24,7 +25,6 @@ from ._refine import fitted, guide_size, refined, snapped
 
 Refinement = Literal["guided", "closed-form"]
 REFINEMENTS: tuple[Refinement | None, ...] = (*get_args(Refinement), None)
-_ROUNDING = 1e-6  # by which resizing may leave the range
 _CLOSED_FORM_PIXELS = 300_000  # at which closed-form matting takes some ten seconds
 _CERTAIN = 0.02  # alpha up to this far from 0 and 1 is known to closed-form matting
 
@@ -161,16 +161,7 @@ def _white(shown: Shown) -> Image.Image:
 
 
 def _checked(probability: NDArray[Any]) -> Plane:
-    if not isinstance(probability, np.ndarray):
-        raise ArgumentTypeError("probability", probability, "a NumPy array", "pass numpy.asarray(map.detach().cpu())")
-    if probability.ndim != 2 or not probability.size:
-        raise ArgumentError("probability", probability, "(height, width)", "pass one map at a time")
-    low, high = float(probability.min()), float(probability.max())
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
-        cure = "apply a sigmoid to logits, and divide a grey map by 255"
-        problem = f"has values from {low:g} to {high:g}"
-        raise ArgumentError("probability", probability, "probabilities from 0 to 1", cure, problem=problem)
-    return np.clip(np.asarray(probability, dtype=np.float32), 0, 1)
+    return np.asarray(check_probability(probability), dtype=np.float32)
 
 
 def _flat(probability: Plane) -> tuple[Plane, Linear]:

@@ -7,9 +7,10 @@ given again:
 
     python benchmarks/own_weights/train.py control DATA -o RUN
 
-``control_finish --start RUN`` goes on with the network of a run of ``control`` that has ended. ``--stop-after`` ends a
-run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more, whose losses must be those
-of the committed log.
+``control_finish --start RUN`` goes on with the network of a run of ``control`` that has ended, and
+``decay_finish --start RUN --parameters 150000`` with that of ``decay``, pruned so that no more stay. ``--stop-after``
+ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more, whose losses must be
+those of the committed log.
 """
 
 from __future__ import annotations
@@ -19,20 +20,24 @@ import json
 import os
 import signal
 import time
+from bisect import bisect_left
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import goctconv
+from goctconv import prune_channels
 from goctconv.options import options_of, read_toml
+from goctconv.pruning import PruningResult
 from goctconv.saliency import DistillationConfig, distill, split_pairs
 from goctconv.saliency.data import find_taught
 from goctconv.training import Callback, JSONLog, TrainingRun
 
 HERE = Path(__file__).parent
-MODELS = {"control": "csnet_x1_l", "control_finish": "csnet_x1_l"}
+MODELS = {"control": "csnet_x1_l", "control_finish": "csnet_x1_l", "decay": "csnet_x1", "decay_finish": "csnet_x1"}
 HELD_OUT = 400  # photographs, drawn with SEED
 SEED = 0
 
@@ -44,6 +49,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, metavar="RUN", help="that begins with the network of another run")
+    parser.add_argument("--parameters", type=int, metavar="N", help="prune the network of --start to no more than N")
     parser.add_argument("--cache", type=Path, help="folder for decoded copies of the photographs")
     parser.add_argument("--stop-after", type=float, metavar="MINUTES")
     parser.add_argument("--first", type=int, metavar="STEPS")
@@ -57,8 +63,9 @@ def main() -> None:
     photographs = find_taught(options.data / "images", options.data / "teacher")
     options.out.mkdir(parents=True, exist_ok=True)
     start = None if options.start is None else options.start / "model" / "model.safetensors"
+    network = goctconv.create_model(MODELS[options.name], checkpoint_path=start)
     result = distill(
-        goctconv.create_model(MODELS[options.name], checkpoint_path=start),
+        network if options.parameters is None else smaller(network, options.parameters),
         options.data / "teacher",
         replace(photographs, pairs=train),
         replace(photographs, pairs=validation),
@@ -68,6 +75,20 @@ def main() -> None:
     )
     model: Any = result.model
     model.save_pretrained(options.out / "model", license="apache-2.0")
+
+
+def smaller(network: nn.Module, most: int) -> nn.Module:
+    """Return the network without the channels of the smallest γ, so many that no more than ``most`` parameters stay."""
+    example = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(SEED))
+    ratios = [thousandths / 1000 for thousandths in range(1, 1000)]
+
+    def pruned(ratio: float) -> PruningResult:
+        return prune_channels(network.eval(), example, ratio=ratio, criterion="gamma_first")
+
+    chosen = bisect_left(ratios, True, key=lambda ratio: pruned(ratio).report.parameters[1] <= most)
+    result = pruned(ratios[chosen])
+    print(result.report)
+    return result.model
 
 
 def configuration(name: str, **changes: object) -> DistillationConfig:

@@ -9,8 +9,8 @@ given again:
 
 ``control_finish --start RUN`` goes on with the network of a run of ``control`` that has ended, and
 ``decay_finish --start RUN --parameters 150000`` with that of ``decay``, pruned so that no more stay. ``--stop-after``
-ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more, whose losses must be
-those of the committed log.
+ends a run in the middle, as an interruption does; ``--first 200`` trains so many steps and no more, whose losses must
+be those of the committed log.
 """
 
 from __future__ import annotations

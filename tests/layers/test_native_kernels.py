@@ -382,3 +382,17 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArgumentError, match=r"native=True needs a C compiler: .* pip install ziglang$"):
         native_kernels()
     library.cache_clear()
+
+
+def test_checkpointed_models_recompute_with_the_kernels_of_the_forward_pass() -> None:
+    gradients = []
+    for is_saving in (False, True):
+        torch.manual_seed(3)
+        model = goctconv.create_model("test_csnet").train()
+        model.set_grad_checkpointing(is_saving)
+        with native_kernels():
+            loss = model(torch.rand(2, 3, 32, 32)).square().mean()
+        loss.backward()
+        gradients.append([*(parameter.grad for parameter in model.parameters()), *model.buffers()])
+    for expected, actual in zip(*gradients, strict=True):
+        assert torch.equal(actual, expected)

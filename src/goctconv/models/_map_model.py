@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from .._checks import ArgumentError, check_integer
 from .._features import Size, spatial_size
 from .._torch import BatchNorm
+from ..layers.kernels import kernels_now
 from .hub import HubModel
 
 
@@ -106,9 +107,8 @@ class MapModel(HubModel):
         """Run a module; in training with `set_grad_checkpointing`, the backward pass recomputes its activations."""
         if not (self.grad_checkpointing and self.training):
             return module(features)
-        return checkpoint(
-            module, features, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(module))
-        )
+        again = _recomputing(module, kernels_now())
+        return checkpoint(module, features, use_reentrant=False, context_fn=lambda: (nullcontext(), again))
 
     def forward_head(self, x: Tensor, size: Size | None = None, pre_logits: bool = False) -> Tensor:
         """Predict from the fused map, and upsample the logits.
@@ -169,7 +169,7 @@ class MapModel(HubModel):
 
 
 @contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+def _recomputing(module: nn.Module, kernels: AbstractContextManager[object]) -> Iterator[None]:
     """Leave running statistics alone, which PyTorch's checkpointing updates again in the recomputation."""
     norms = [norm for norm in module.modules() if isinstance(norm, BatchNorm) and norm.track_running_stats]
     before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
@@ -177,7 +177,8 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
         norm.momentum = 0.0  # the same kernel runs and saves the same tensors, and adds nothing
         norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
-        yield
+        with kernels:
+            yield
     finally:
         for norm, momentum, counter in before:
             norm.momentum, norm.num_batches_tracked = momentum, counter

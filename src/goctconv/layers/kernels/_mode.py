@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
+from typing_extensions import Self
 
 from ..._checks import ArgumentError
 from .._per_scale import activated_scales
@@ -23,7 +25,19 @@ _KERNELS: dict[Callable[..., Any], Callable[..., Any]] = {
 }
 
 
+_entered = threading.local()  # as modes of PyTorch are
+
+
 class _NativeKernels(TorchFunctionMode):
+    def __enter__(self) -> Self:
+        super().__enter__()
+        _entered.times = getattr(_entered, "times", 0) + 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _entered.times -= 1
+        super().__exit__(*error)
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -42,7 +56,7 @@ def native_kernels() -> AbstractContextManager[object]:
     eval mode, other devices and types, compiled and traced code, is PyTorch's own.
 
     Only the forward pass has to run in the context. `torch.utils.checkpoint` runs a part of it again: pass it
-    ``context_fn=lambda: (native_kernels(), native_kernels())``.
+    ``context_fn=lambda: (native_kernels(), native_kernels())``. ``set_grad_checkpointing`` of our models needs nothing.
 
     Raises:
         ArgumentError: There is no C compiler: ``$CC``, ``cc``, ``gcc``, ``clang`` or the package ziglang.
@@ -59,6 +73,11 @@ def native_kernels() -> AbstractContextManager[object]:
         cure = "install a C compiler, or pip install ziglang"
         raise ArgumentError("native", True, problem=f"needs a C compiler: {problem}", cure=cure)
     return _NativeKernels()
+
+
+def kernels_now() -> AbstractContextManager[object]:
+    """Return a context in which the kernels are those of now, for a part of the forward pass that runs again."""
+    return _NativeKernels() if getattr(_entered, "times", 0) else nullcontext()
 
 
 def native_problem() -> str:

@@ -115,6 +115,19 @@ def test_the_page_shows_the_teachers_maps_where_there_are_no_masks(photographs, 
     assert "nesterov: False" in state["config"]["optimizer"]
 
 
+def test_a_teacher_can_be_a_folder_of_its_maps(photographs, tmp_path, capsys):
+    maps, run = tmp_path / "maps", tmp_path / "run"
+    maps.mkdir()
+    for index, (_, mask) in enumerate(synthetic_images(6, sides=(36, 48))):
+        mask.convert("L").point(lambda level: 200 if level else 20).save(maps / f"{index}.png")
+    images = ["--images", str(photographs), "--teacher", str(maps), "--epochs", "1", "--threshold", "0.9999"]
+    assert main(["distill", *TINY, *images, "-o", str(run)]) == 0
+    assert f"test_csnet learned from {maps} on 4 photographs" in capsys.readouterr().out
+    assert "teacher's map" in (run / "report.html").read_text().replace("&#x27;", "'")
+    assert "--teacher-size" in error_of(capsys, *TINY, *images, "--teacher-size", "64", "-o", str(tmp_path / "other"))
+    assert main(["distill", "--resume", "--finetune-epochs", "1", "--quiet", "-o", str(run)]) == 0
+
+
 def test_the_published_way_with_the_loss_of_distillation(photographs, teacher, tmp_path):
     parser = argparse.ArgumentParser()
     DISTILL.add_arguments(parser)
@@ -130,6 +143,7 @@ def test_what_is_missing_is_named(photographs, teacher, tmp_path, capsys):
     images, output = ["--images", str(photographs)], ["-o", str(tmp_path / "run")]
     assert "goctconv distill STUDENT --teacher" in error_of(capsys, *teacher, *images, *output)
     assert "--teacher MODEL" in error_of(capsys, "test_csnet", *images, *output)
+    assert "--teacher DIR of maps" in error_of(capsys, "test_csnet", "--teacher", "none", *images, *output)
     assert "--images DIR" in error_of(capsys, "test_csnet", *teacher, *output)
     assert "say where the run" in error_of(capsys, "test_csnet", *teacher, *images)
     untrained = ["test_csnet", "--teacher", "csnet_x1", *images, *output]

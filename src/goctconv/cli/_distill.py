@@ -29,13 +29,15 @@ masks. With --weight-decay 3 the student's channels fade while it learns, those 
 --finetune-epochs of distillation follow.
 
 DIR of --images is a folder of photographs, or a data set, whose masks are not looked at. With --maps the teacher's maps
-are kept, and it runs once; without, it sees each batch as the student does. The run is written to the folder of -o, as
+are kept, and it runs once; without, it sees each batch as the student does. DIR of --teacher holds maps that any network
+made, grey pictures with the names of the photographs. The run is written to the folder of -o, as
 that of goctconv learn, whose other options these are; it goes on with --resume, also with more --epochs, and runs in
 several processes: torchrun --nproc-per-node 2 -m goctconv distill ..."""
 
 _EXAMPLES = """\
 examples:
   goctconv distill csnet_x1 --teacher local-dir:big --images photos -o run
+  goctconv distill csnet_x1 --teacher maps --images photos -o run
   goctconv distill csnet_x1 --images photos --maps maps -o run \\
     --teacher csnet_x2_l --teacher-weights csnet-L-x2.pth.tar
   goctconv distill csnet_x1 --teacher local-dir:big --images photos -o slim \\
@@ -46,6 +48,8 @@ examples:
 
 exit status: 0 learned, 2 wrong arguments or data, a loss that is not finite, or a full disk, 130 interrupted,
 143 terminated"""
+
+_CAPTION = "teacher's map"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +62,8 @@ class DistillConfig(DistillationConfig, RunOptions):
     images: tuple[Path, ...] = option((), "folders of photographs, or data sets", paths("DIR"), group="data")
     teacher: str = option(
         "",
-        "name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights",
-        replace(TEXT, metavar="MODEL"),
+        "name, or local-dir:DIR or hf-hub:OWNER/NAME with its weights; or a folder of maps that it made",
+        replace(TEXT, metavar="MODEL|DIR"),
         group="teacher",
     )
     teacher_weights: Path | None = option(None, "its checkpoint", path().optional(), group="teacher")
@@ -94,7 +98,7 @@ def make_task(config: DistillConfig, device: torch.device) -> tuple[Task, Target
     """Return what is learned from, photographs and what the teacher makes of them, and what maps are shown beside."""
     from ._training_page import TRUE_MASK  # noqa: PLC0415  (timm and torch load slowly, and --help needs neither)
 
-    teacher = _teacher(config).to(device)
+    teacher = _teacher(config, device)
     photographs = find_images(*config.images)
     masks, held_out = None, None
     if isinstance(config.val, Path):
@@ -105,18 +109,23 @@ def make_task(config: DistillConfig, device: torch.device) -> tuple[Task, Target
             replace(photographs, pairs=part) for part in split_pairs(photographs, config.val, seed=config.seed)
         )
     task = config.distillation_task(teacher, photographs, masks, held_out=held_out, pin_memory=device.type == "cuda")
-    return task, TRUE_MASK if masks else _teachers_map(teacher, config)
+    if masks:
+        return task, TRUE_MASK
+    return task, TRUE_MASK._replace(caption=_CAPTION) if isinstance(teacher, Path) else _teachers_map(teacher, config)
 
 
-def _teacher(config: DistillConfig) -> nn.Module:
+def _teacher(config: DistillConfig, device: torch.device) -> nn.Module | Path:
     from ._model import SAVED, create_model  # noqa: PLC0415  (timm loads slowly, and --help does not need it)
 
+    if config.teacher_weights is None and (folder := Path(config.teacher)).is_dir():
+        return folder
     if config.teacher_weights is None and not config.teacher.startswith(SAVED):
         raise CommandError(
             f"an untrained {config.teacher} teaches nothing: say where its weights are: --teacher-weights FILE, or "
-            "--teacher local-dir:DIR of a network that was saved"
+            "--teacher local-dir:DIR of a network that was saved, or --teacher DIR of maps"
         )
-    return create_model(config.teacher, weights=config.teacher_weights, option="--teacher-weights").eval()
+    teacher = create_model(config.teacher, weights=config.teacher_weights, option="--teacher-weights")
+    return teacher.to(device).eval()
 
 
 def _teachers_map(teacher: nn.Module, config: DistillConfig) -> Target:
@@ -128,7 +137,7 @@ def _teachers_map(teacher: nn.Module, config: DistillConfig) -> Target:
         size = config.teacher_size or config.sizes[0]
         return Image.fromarray(grey_map(predict(teacher, [photograph], size=size)[0]))
 
-    return Target("teacher's map", picture)
+    return Target(_CAPTION, picture)
 
 
 DISTILL = Command(

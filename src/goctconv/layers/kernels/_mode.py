@@ -30,13 +30,15 @@ _entered = threading.local()  # as modes of PyTorch are
 
 class _NativeKernels(TorchFunctionMode):
     def __enter__(self) -> Self:
-        super().__enter__()
+        base: Any = super()
+        base.__enter__()
         _entered.times = getattr(_entered, "times", 0) + 1
         return self
 
     def __exit__(self, *error: object) -> None:
         _entered.times -= 1
-        super().__exit__(*error)
+        base: Any = super()
+        base.__exit__(*error)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from markdown_blocks import ROOT
 
@@ -88,7 +89,21 @@ def check_distil(folder: Path) -> None:
     assert int(after.replace(",", "")) < int(before.replace(",", ""))
 
 
+def check_cut_out(folder: Path) -> None:
+    file = folder / "cut-outs.png"
+    printed = run(
+        "cut_out.py", str(ROOT / "examples" / "photographs"), "-o", str(file), "--width", "100", folder=folder
+    )
+    shares = {
+        name: int(share) for name, share in re.findall(r"^(\w+)\.jpg: (\d+)% of the picture", printed, re.MULTILINE)
+    }
+    assert shares.keys() == {"bowl", "donkey"}
+    assert all(20 < share < 50 for share in shares.values())
+    assert Image.open(file).width == 300
+
+
 CHECKS = {
+    "cut_out.py": check_cut_out,
     "csf_backbone.py": check_csf_backbone,
     "distil.py": check_distil,
     "fading_channels.py": check_fading_channels,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from goctconv.saliency import Predictor, grey_map, remove_background
+from goctconv.saliency import Predictor, grey_map, read_image, remove_background
 
 SQUARE = 12  # pixels of the board behind a cut-out, which shows what is transparent
 
@@ -33,7 +33,7 @@ def main() -> None:
     predictor = Predictor()  # the network that comes with the package
     rows = []
     for file in sorted(options.photographs.glob("*.jpg")):
-        photograph = Image.open(file).convert("RGB")
+        photograph = read_image(file)
         [probabilities] = predictor([photograph])
         cutout = remove_background(photograph, predictor=predictor)
         print(f"{file.name}: {np.asarray(cutout.getchannel('A')).mean() / 255:.0%} of the picture is the object")

@@ -29,10 +29,10 @@ masks. With --weight-decay 3 the student's channels fade while it learns, those 
 --finetune-epochs of distillation follow.
 
 DIR of --images is a folder of photographs, or a data set, whose masks are not looked at. With --maps the teacher's maps
-are kept, and it runs once; without, it sees each batch as the student does. DIR of --teacher holds maps that any network
-made, grey pictures with the names of the photographs. The run is written to the folder of -o, as
-that of goctconv learn, whose other options these are; it goes on with --resume, also with more --epochs, and runs in
-several processes: torchrun --nproc-per-node 2 -m goctconv distill ..."""
+are kept, and it runs once; without, it sees each batch as the student does. DIR of --teacher holds maps that any
+network made, grey pictures with the names of the photographs. The run is written to the folder of -o, as that of
+goctconv learn, whose other options these are; it goes on with --resume, also with more --epochs, and runs in several
+processes: torchrun --nproc-per-node 2 -m goctconv distill ..."""
 
 _EXAMPLES = """\
 examples:

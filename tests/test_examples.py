@@ -90,16 +90,13 @@ def check_distil(folder: Path) -> None:
 
 
 def check_cut_out(folder: Path) -> None:
-    file = folder / "cut-outs.png"
-    printed = run(
-        "cut_out.py", str(ROOT / "examples" / "photographs"), "-o", str(file), "--width", "100", folder=folder
-    )
-    shares = {
-        name: int(share) for name, share in re.findall(r"^(\w+)\.jpg: (\d+)% of the picture", printed, re.MULTILINE)
-    }
-    assert shares.keys() == {"bowl", "donkey"}
-    assert all(20 < share < 50 for share in shares.values())
-    assert Image.open(file).width == 300
+    file, photographs = folder / "cut-outs.png", ROOT / "examples" / "photographs"
+    printed = run("cut_out.py", str(photographs), "-o", str(file), "--width", "100", folder=folder)
+    shares = re.findall(r"^(\w+)\.jpg: (\d+)% of the picture", printed, re.MULTILINE)
+    assert [name for name, _ in shares] == ["bowl", "donkey"]
+    assert all(20 < int(share) < 50 for _, share in shares)
+    with Image.open(file) as picture:
+        assert picture.width == 300
 
 
 CHECKS = {

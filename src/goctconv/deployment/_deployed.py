@@ -10,6 +10,7 @@ from torch import nn
 from typing_extensions import Self
 
 from .._torch import ObservedModule, is_placeholder, is_tracing, map_tensors, tensors_in
+from ._machine import freed_memory
 
 _ATTRIBUTES = frozenset({
     "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
@@ -127,6 +128,14 @@ class DeployedModel(ObservedModule):
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         return self.network(*args, **kwargs)
+
+    @staticmethod
+    def release_memory() -> None:
+        """Return the memory that the process keeps for the next large image to the system.
+
+        The next large image makes the process keep memory again.
+        """
+        freed_memory.release()
 
     def tensors_changed(self) -> None:
         """Follow ``.float()`` and the like, which mean the inputs too."""

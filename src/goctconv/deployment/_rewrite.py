@@ -25,10 +25,13 @@ from ..layers import (
     SimplifiedGOctConv,
 )
 from ._kernels import LAST, Kernel, ProcessorKernels, activation, convolution, is_prediction, suits
-from ._machine import keep_freed_memory
+from ._machine import freed_memory, keep_freed_memory
 from ._parts import Plain, is_producer
 
 Ends: TypeAlias = Sequence[Kernel | None]
+
+
+_LARGE = 2**24  # bytes of an input, from which on blocks of 32 MiB follow
 
 
 class _WithKernels(ObservedModule):
@@ -52,6 +55,8 @@ class _WithKernels(ObservedModule):
                 return False
             keep_freed_memory()
             self._made = self._make()
+        if x.nbytes >= _LARGE:
+            freed_memory.keep()
         return self._dtype == x.dtype
 
     def tensors_changed(self) -> None:

@@ -225,11 +225,12 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # files and 30,327 lines; 210 and 29,500 were aimed at): `layers/conversion` (12 files), operators, balance and masking
 # of `pruning` (11 files), colours and kinds of masks (3 files, 900 lines), terminals, formats, locks of runs,
 # completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
-# maps in a folder as the teacher (4 files, 500 lines), removal of backgrounds (10 files, 1,100 lines).
-FILES_AT_MOST = 265
-LINES_AT_MOST = 39_900
+# maps in a folder as the teacher (4 files, 500 lines), removal of backgrounds (10 files, 1,100 lines), networks as C
+# (9 files, 1,500 lines).
+FILES_AT_MOST = 275
+LINES_AT_MOST = 41_600
 IGNORES_AT_MOST = 10
-NAMES_AT_MOST = 115  # 110, `octave`, `native_kernels`, `remove_background`, `refine_cutout` and `Cutout`
+NAMES_AT_MOST = 117  # 110, `octave`, `native_kernels`, `remove_background`, `refine_cutout`, `Cutout` and of C files
 
 
 def test_the_source_is_small() -> None:

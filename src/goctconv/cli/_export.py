@@ -11,9 +11,9 @@ from ._command import Command, CommandError, spelling
 from ._output import say
 
 _DESCRIPTION = """\
-Write a trained network as one ONNX file or for OpenVINO. It takes any batch, height and width from 32, or one size, and
-has been compared with the original before it is written. BatchNorm is folded into the convolutions.
-Needs pip install 'goctconv[onnx]', for OpenVINO 'goctconv[openvino]'.
+Write a trained network as one ONNX file, for OpenVINO, or as one C file without dependencies. ONNX and OpenVINO take
+any batch, height and width from 32, or one size, and are compared with the original before they are written; they need
+pip install 'goctconv[onnx]' or 'goctconv[openvino]'. BatchNorm is folded into the convolutions.
 
 The input "image" is RGB / 255, less the ImageNet mean (0.485, 0.456, 0.406), over the standard deviation
 (0.229, 0.224, 0.225); the output "logits" becomes a probability by the logistic function."""
@@ -23,6 +23,7 @@ examples:
   goctconv export csnet_x1_l --weights csnet-L-x1.pth.tar --onnx csnet.onnx
   goctconv export local-dir:my-network --onnx my-network.onnx
   goctconv export local-dir:my-network --openvino my-network.xml --dtype float16
+  goctconv export local-dir:my-network --c my_network.c --main
   goctconv export local-dir:my-swin --size 352 --onnx my-swin.onnx"""
 
 
@@ -37,6 +38,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights(parser)
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
     parser.add_argument("--openvino", type=Path, metavar="FILE.xml", help="OpenVINO's, with its weights in FILE.bin")
+    parser.add_argument("--c", type=Path, metavar="FILE.c", help="C file to write, for any size; it needs no library")
+    parser.add_argument("--main", action="store_true", help="add a program to the C file: a PPM in, a map as PGM out")
     parser.add_argument(
         "--size",
         type=network_size,
@@ -58,11 +61,13 @@ def _run(args: argparse.Namespace) -> int:
     """Write the files, and return the exit status."""
     import torch  # noqa: PLC0415  (--help needs neither torch nor the networks)
 
-    from ..deployment import ExportError, export_onnx, export_openvino  # noqa: PLC0415
+    from ..deployment import ExportError, NotSupportedError, export_c, export_onnx, export_openvino  # noqa: PLC0415
     from ._model import load_trained_model  # noqa: PLC0415
 
-    if args.onnx is None and args.openvino is None:
-        raise CommandError("say what to write: --onnx FILE or --openvino FILE.xml")
+    if args.onnx is None and args.openvino is None and args.c is None:
+        raise CommandError("say what to write: --onnx FILE, --openvino FILE.xml or --c FILE.c")
+    if args.main and args.c is None:
+        raise CommandError("--main belongs to --c FILE.c")
     if args.onnx is not None and args.onnx.suffix == ".xml":
         raise CommandError(f"--onnx {args.onnx}: .xml is OpenVINO's: name it .onnx, or use --openvino")
     model = load_trained_model(args)
@@ -75,9 +80,12 @@ def _run(args: argparse.Namespace) -> int:
         if args.openvino is not None:
             export_openvino(model, args.openvino, size=args.size, dtype=dtype)
             _report(args, args.openvino, args.openvino.with_suffix(".bin"))
+        if args.c is not None:
+            export_c(model, args.c, dtype=args.dtype, main=args.main)
+            say(f"{args.c}: {args.c.stat().st_size / 1000:,.0f} KB of C, for any size that the network takes")
     except ExportError as error:
         raise CommandError(error.text(spelling(args))) from error
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, NotSupportedError) as error:
         raise CommandError(str(error)) from error
     return 0
 

@@ -43,8 +43,8 @@ def deploy(
     the network will get.
 
     After the first call of a block of this package, a process with glibc keeps up to 64 MiB of freed memory instead of
-    requesting it from the system at every call. After the first large image (about 1024×1024), it keeps what a call takes,
-    up to 2 GiB, until ``release_memory()``.
+    requesting it from the system at every call. After the first large image (about 1024×1024), it keeps what a call
+    takes, up to 2 GiB, until ``release_memory()``.
 
     Args:
         model: The network, in training mode or not; it is not changed.

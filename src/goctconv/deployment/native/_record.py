@@ -278,25 +278,25 @@ def _arithmetic(recorder: Recorder, operation: Operation) -> Node:
     is_first = nodes[0] is not None
     if name == "div" and not is_first:
         raise refuse(operation, "a quotient by a tensor that depends on the image")
-    one, zero = np.ones(channels), np.zeros(channels)
+    unit, zero = np.ones(channels), np.zeros(channels)
     factor, shift = {
-        "neg": (-one, zero),
+        "neg": (-unit, zero),
         "mul": (value, zero),
-        "div": (1 / value, zero) if name == "div" else (one, zero),
-        "add": (one, value * alpha) if is_first else (one * alpha, value),
-        "sub": (one, -value * alpha) if is_first else (-one * alpha, value),
-        "rsub": (-one * alpha, value) if is_first else (one, -value * alpha),
+        "div": (1 / value, zero) if name == "div" else (unit, zero),
+        "add": (unit, value * alpha) if is_first else (unit * alpha, value),
+        "sub": (unit, -value * alpha) if is_first else (-unit * alpha, value),
+        "rsub": (-unit * alpha, value) if is_first else (unit, -value * alpha),
     }[name]
     options = {"factor": factor, "shift": shift}
     return recorder.add(Node("affine", [_spread(recorder, operation, node)], channels, options))
 
 
 def _per_channel(operation: Operation, value: Any, channels: int) -> Any:
-    """Return a constant as one number for every channel."""
+    """Return a constant as unit number for every channel."""
     value, rank = np.asarray(value), operation.results[0].dim()
     shape = (1,) * (rank - value.ndim) + value.shape
     if len(shape) != rank or shape[0] != 1 or any(side != 1 for side in shape[2:]) or shape[1] not in {1, channels}:
-        raise refuse(operation, f"a constant of shape {value.shape}, expected one number for each channel")
+        raise refuse(operation, f"a constant of shape {value.shape}, expected unit number for each channel")
     return np.broadcast_to(value.reshape(-1), (channels,)).astype(np.float64)
 
 

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache, partial
 from operator import attrgetter
 from types import FrameType
@@ -369,6 +369,14 @@ def is_transformed() -> bool:
 def compiler_is_loaded() -> bool:
     """Whether `torch.compile` was used in this process."""
     return "torch._dynamo" in sys.modules
+
+
+def force_eager() -> AbstractContextManager[Any]:
+    """Return a context in which compiled parts of a model, which would hide their operations, run uncompiled.
+
+    It loads no compiler, which takes seconds, where none is loaded.
+    """
+    return torch.compiler.set_stance("force_eager") if compiler_is_loaded() else ExitStack()
 
 
 def is_eager_cpu(x: Tensor) -> bool:

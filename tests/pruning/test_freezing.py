@@ -209,3 +209,33 @@ def test_detectors() -> None:
     model.backbone(image[None].repeat(2, 1, 3, 3))
     result = prune_channels(model.eval(), ([image],), threshold=1e-20)
     assert result.report.removed > 100
+
+
+class PixelHead(nn.Module):
+    """A head that reads the pixels that another one chooses: none, if its threshold is high."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.body, self.threshold = network()[:3], threshold
+        width = self.body[2].norm.num_features
+        self.score, self.head = nn.Conv2d(width, 1, 1).double(), nn.Linear(width, 3).double()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.body(x)
+        scores = self.score(y)
+        return scores, self.head(y.permute(0, 2, 3, 1)[scores[:, 0] > self.threshold])
+
+
+def test_what_is_read_of_nothing_keeps_its_channels() -> None:
+    model = PixelHead(1e9).eval()
+    result = prune_channels(model, EXAMPLE, threshold=1e-20)
+    assert "body.0.norm" in result.plan.removed
+    assert "body.2.norm" not in result.plan.removed
+    assert {reason.kind for reason in result.report.layers["body.2.norm"].held.values()} == {"empty"}
+    assert not any("can be cut" in note for note in result.report.notes)
+    masked = result.plan.mask(copy.deepcopy(model))
+    for model in (masked, result.model):
+        model.threshold = -1e9  # all of them
+    with torch.no_grad():
+        for expected, actual in zip(masked(EXAMPLE), result.model(EXAMPLE), strict=True):
+            assert difference(expected, actual) <= 1e-12

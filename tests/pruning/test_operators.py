@@ -39,6 +39,7 @@ class Layer(nn.Module):
         self.lstm = nn.LSTM(WIDTH, WIDTH, batch_first=True)
         self.gru = nn.GRU(WIDTH, WIDTH // 2, 2, bidirectional=True, batch_first=True)
         self.rnn = nn.RNN(WIDTH, WIDTH, bias=False)
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
         self.cell = nn.LSTMCell(WIDTH, WIDTH)
         self.instance = (nn.InstanceNorm1d, nn.InstanceNorm2d)[dimensions - 1](WIDTH, affine=True)
         self.plain_instance = (nn.InstanceNorm1d, nn.InstanceNorm2d)[dimensions - 1](WIDTH)
@@ -98,6 +99,20 @@ def thresholded(x: Tensor) -> Tensor:
     return y
 
 
+def raised(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[y < 0.3] = 0.1
+    return y
+
+
+def shuffled(x: Tensor, *sizes: int) -> Tensor:
+    return x.view(len(x), *sizes, x.shape[2]).transpose(1, 2).reshape(x.shape)
+
+
+def attended(x: Tensor, attention: Callable[[Tensor], Tensor]) -> Tensor:
+    return attention(x.transpose(1, 2)).transpose(1, 2)
+
+
 def nearest(x: Tensor) -> Tensor:
     """Features of the nearest points, as in point clouds."""
     places = (-torch.cdist(x.transpose(1, 2), x.transpose(1, 2))).topk(3, 2)[1]
@@ -131,6 +146,7 @@ OF_ANY_CONSTANT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a scalar of a parameter": lambda self, x: x * self.scalars[0],
     "means of parameters": lambda self, x: x * self.matrix.mean() + self.scalars.sum(),
     "a softmax of a parameter": lambda self, x: x * torch.softmax(self.scalars, 0)[1],
+    "overwritten by a mask": lambda _, x: raised(x),
     "instance norm": lambda self, x: self.instance(x),
     "instance norm without weights": lambda self, x: self.plain_instance(x),
     "lstm": lambda self, x: self.lstm(x.transpose(1, 2))[0].transpose(1, 2),
@@ -312,13 +328,35 @@ FIXED: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a sum along channels": lambda _, x: x.cumsum(1),
     "sorted channels": lambda _, x: x.sort(1)[0],
     "group norm": lambda _, x: F.group_norm(x, 2),
+    "attention": lambda self, x: attended(x, lambda y: self.attention(y, y, y)[0]),
+    "scaled products": lambda _, x: attended(x, lambda y: F.scaled_dot_product_attention(y, y, y)),
 }
 
 
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize("name", FIXED)
 def test_what_needs_all_channels_keeps_its_own(name: str, positive: bool) -> None:
-    pruned(FIXED[name], positive=positive)
+    result = pruned(FIXED[name], positive=positive)
+    assert not any("can be cut" in note for note in result.report.notes)
+
+
+SHUFFLES: dict[str, Callable[[Tensor], Tensor]] = {
+    "view": lambda x: shuffled(x, 2, x.shape[1] // 2),
+    "view of what is left": lambda x: shuffled(x, 2, -1),
+    "back": lambda x: shuffled(x, -1, 2),
+    "unflatten": lambda x: x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2),
+    "there and back": lambda x: shuffled(shuffled(x, 2, -1), -1, 2),
+    "twice": lambda x: shuffled(shuffled(x, 2, -1), 2, -1),
+}
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("name", SHUFFLES)
+def test_channels_stay_so_that_a_shuffle_keeps_their_order(name: str, positive: bool) -> None:
+    result = pruned(lambda _, x: SHUFFLES[name](x), positive=positive)
+    assert result.report.removed >= (2 if name != "twice" else 0)
+    assert {reason.kind for reason in result.report.layers["norm"].held.values()} <= {"balance", "representative"}
+    assert not any("can be cut" in note for note in result.report.notes)
 
 
 def test_layers_in_front_of_what_is_not_understood_are_pruned() -> None:

@@ -20,7 +20,7 @@ from .._torch import (
     FakeTensorMode,
     buffers_of,
     called_while_compiling,
-    compiler_is_loaded,
+    force_eager,
     in_backward,
     is_running,
     is_transformed,
@@ -257,11 +257,6 @@ class _Pass(Tracer):
         while frame is not None and frame is not self._root:
             frame = frame.f_back
         return frame is None
-
-
-def force_eager() -> AbstractContextManager[Any]:
-    """Return a context in which compiled parts of a model, which would hide their operations, run uncompiled."""
-    return torch.compiler.set_stance("force_eager") if compiler_is_loaded() else ExitStack()
 
 
 @contextmanager

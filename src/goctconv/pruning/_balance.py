@@ -133,7 +133,7 @@ class _Packages:
         """Give the constraints; of components that have several units, one for each of those."""
         seen = set()
         matrices = [pieces for pieces, _ in equal_pieces(facts, found, lists_of(facts))]
-        slots = [found[side_by_side.numpy()][:, None] for rows in facts.slots for side_by_side in rows]
+        slots = [found[side_by_side.numpy()][:, None] for blocks in facts.slots for side_by_side in blocks.labels]
         for matrix in [*matrices, *_proportions(facts, found), *slots]:
             for rank in range(max((len(self.of[group]) for group in matrix.reshape(-1).tolist()), default=0)):
                 pieces = [self._units_at(row, rank, stuck) for row in matrix.tolist()]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .._checks import ArgumentError, ArgumentTypeError, Spelling, escaped, in_python, spelled
-from .._torch import BatchNorm, DropoutNd, children_of, map_tensors, parameters_of, split, tensors_in
+from .._torch import BatchNorm, DropoutNd, children_of, force_eager, map_tensors, parameters_of, split, tensors_in
 from ..graph import modules_by_path, modules_of, named_batch_norms, parameters_in, stored_tensors, undisturbed
 
 _DEEPEST = 8  # levels of containers and objects that an output may consist of
@@ -154,7 +154,7 @@ def quiet() -> Iterator[None]:
     is_collecting = gc.isenabled()
     gc.disable()
     try:
-        with undisturbed(), warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        with undisturbed(), warnings.catch_warnings(), force_eager():
             warnings.simplefilter("ignore")
             yield
     finally:

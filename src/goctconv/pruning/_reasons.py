@@ -22,6 +22,7 @@ TEXTS = {
     "no_bias": "its constant cannot be moved into {layer}",
     "representative": "it stands for the constants that {layer} reads",
     "not_understood": "{by} in {layer} is not understood",
+    "empty": "{by} in {layer} takes nothing of it on the example: pass one on which it does",
     "mixed": "{by} in {layer} mixes it with other channels",
     "joined": "{by} in {layer} joins it to something that must stay",
     "size": "{by} in {layer} has a size that is not known to follow",

@@ -137,6 +137,7 @@ class Propagation(Observer):
         self._bound: Tensor | None = None
         measured = nn.RNNBase | nn.RNNCellBase | InstanceNorm
         self._measured = {path for path, module in modules.items() if isinstance(module, measured)}
+        self._fixed = {path for path, module in modules.items() if isinstance(module, nn.MultiheadAttention)}
         self._plain = {path for path, module in modules.items() if isinstance(module, ConvNd | nn.Linear)}
 
     # Modules
@@ -191,6 +192,7 @@ class Propagation(Observer):
             for tensor in operation.results:
                 self.taints.forget(tensor)
                 self.stored.forget(tensor)
+        self._note_empty(operation)
         is_understood = self._apply(operation)
         if not is_understood:
             self._give_up(operation)
@@ -200,6 +202,19 @@ class Propagation(Observer):
             for shadow in self.shadows.disturb_others(result):
                 if not is_understood:
                     self.freeze(shadow.labels, self.reason("not_understood", operation))
+
+    def _note_empty(self, operation: Operation) -> None:
+        """Freeze channels of which nothing is taken, as by a mask that chooses no image: what reads it is not seen.
+
+        A part without channels is another thing.
+        """
+        if all(tensor.numel() for tensor in operation.results):
+            return
+        for tensor, shadow in zip(self._inputs, map(self.known.get, map(id, self._inputs)), strict=True):
+            if shadow is not None and tensor.numel() and shadow.changing:
+                sizes = {size for own in operation.results for size in own.shape}
+                if all(tensor.shape[d] in sizes for d in shadow.changing):
+                    self.freeze(shadow.labels, self.reason("empty", operation))
 
     def _follow_means(self, operation: Operation) -> None:
         """Follow means over channels; those that are not read by a layer alone must keep their channels."""
@@ -254,6 +269,8 @@ class Propagation(Observer):
 
     def _rule_of(self, operation: Operation) -> Rule | None:
         name = operation.name
+        if operation.path in self._fixed:  # its code checks that all its widths are one number, which it keeps
+            return None
         if name not in _RULES and is_pointwise(operation.func):
             name = _POINTWISE
         is_known = (

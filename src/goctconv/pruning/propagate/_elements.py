@@ -9,7 +9,18 @@ from torch import Tensor
 
 from ...graph import Operation
 from ._context import Propagation, rule
-from ._shadows import FIRST, FROZEN, NotUnderstood, Shadow, aligned, changes, rows_along, tidy, uniform
+from ._shadows import (
+    FIRST,
+    FROZEN,
+    NotUnderstood,
+    Shadow,
+    aligned,
+    changes,
+    compressed,
+    rows_along,
+    tidy,
+    uniform,
+)
 from ._values import agreeing, only_where
 
 
@@ -153,8 +164,12 @@ def index_writing(t: Propagation, op: Operation) -> Shadow:
     shadow = t.shadow_of(target)
     mask = indices[0]
     if mask is not None and mask.dtype == torch.bool and mask.shape == target.shape and values.numel() == 1:
-        t.facts.unite(*aligned(shadow.labels, t.shadow_of(mask).labels), t.reason("joined", op))
+        choice = t.shadow_of(mask)
+        t.facts.unite(*aligned(shadow.labels, choice.labels), t.reason("joined", op))
         t.freeze(t.shadow_of(values).labels, t.reason("mixed", op))
+        if not op.arguments.get("accumulate") and t.is_constant(values):  # as `masked_fill`
+            flags = tidy(compressed(shadow.constant) & compressed(choice.constant)).expand(target.shape)
+            return Shadow(shadow.labels, flags | _both_zero(t, shadow, target, values).constant)
         return _both_zero(t, only_where(target, shadow, 0), target, values)
     _fix(t, op, shadow, indices)
     places = _indexed(shadow.labels, indices)

@@ -122,7 +122,8 @@ class Facts:
         count: Labels that are in use.
         edges: Pairs of labels that live and die together.
         frozen: Labels that must stay.
-        slots: Labels that a shuffle puts side by side, a row for each place of the pieces that it mixes.
+        slots: Labels that a shuffle puts side by side, a row for each place of the pieces that it mixes; pieces stay in
+            turns only if what is left of them is.
         rows: Labels of stored tensors, by name and dimension.
         elements: Labels of stored tensors that are followed element by element.
         grouped: Consumers with groups, by weight.
@@ -140,7 +141,7 @@ class Facts:
     frozen: list[tuple[Tensor, Reason]] = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
     blocks: list[Blocks] = field(default_factory=list)
-    slots: list[Tensor] = field(default_factory=list)
+    slots: list[Blocks] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
     follows: list[Follow] = field(default_factory=list)

@@ -213,9 +213,9 @@ def attention(t: Propagation, op: Operation) -> Shadow:
     value = t.known.get(id(op.args[2]))
     if value is None or not isinstance(op.result, Tensor):
         raise NotUnderstood
-    for key, shadow in t.known.items():
-        if shadow is not None and key != id(op.args[2]):
-            t.freeze(shadow.labels, t.reason("counted", op))
+    others = [tensor for tensor in (*op.args[:2], op.arguments.get("attn_mask")) if isinstance(tensor, Tensor)]
+    for tensor in others:  # one tensor may be all of them
+        t.freeze(t.shadow_of(tensor).labels, t.reason("counted", op))
     if value.labels.dim() - 2 in changes(value.labels):
         raise NotUnderstood
     zero = tidy(only_where(op.args[2], value, 0).constant)

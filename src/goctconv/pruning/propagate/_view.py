@@ -50,7 +50,7 @@ def channel_shuffle(t: Propagation, op: Operation) -> list[Shadow]:
     pieces = rows_along(t.input(op).labels, 1).chunk(op.args[1], dim=1)
     t.facts.blocks.append(Blocks(list(torch.cat(pieces)), t.reason("balance", op)))
     if len(pieces[0]) == 1:
-        t.facts.slots.append(torch.cat(pieces).T)
+        t.facts.slots.append(Blocks(list(torch.cat(pieces).T), t.reason("balance", op)))
     return moved(t, op)
 
 
@@ -79,7 +79,7 @@ def view(t: Propagation, op: Operation) -> Shadow:
     after = Shadow(tidy(reshaped(before.labels, shape)), tidy(reshaped(before.constant, shape)))
     changing = changes(after.labels)
     if len(changing) < len(changes(before.labels)):
-        _note_slots(t, before.labels)
+        _note_slots(t, op, before.labels)
     sizes, sources = _sizes(t, op, len(shape))
     reason = t.reason("size", op, f" into {tuple(shape)}")
     for d, source in enumerate(sources):
@@ -93,16 +93,19 @@ def view(t: Propagation, op: Operation) -> Shadow:
         if len(changing) > len(changes(before.labels)):
             balance = Reason("balance", reason.layer, reason.by)
             t.note_rows(rows_along(after.labels, follows[0]), balance)
+            if follows[0] < changing[-1] and not changes(before.labels)[1:]:
+                slots = compressed(after.labels).movedim(follows[0], 0).flatten(1)
+                t.facts.slots.append(Blocks(list(slots), balance))
     return after
 
 
-def _note_slots(t: Propagation, labels: Tensor) -> None:
+def _note_slots(t: Propagation, op: Operation, labels: Tensor) -> None:
     """Note what stands side by side when a transposed tensor is flattened, as channel shuffles do."""
     slots = compressed(labels).squeeze()
     if slots.dim() == _OUTER_AND_INNER and any(
         len(blocks.labels) == slots.shape[1] and torch.equal(blocks.labels[0], slots[:, 0]) for blocks in t.facts.blocks
     ):
-        t.facts.slots.append(slots)
+        t.facts.slots.append(Blocks(list(slots), t.reason("balance", op)))
 
 
 def _note_sizes(

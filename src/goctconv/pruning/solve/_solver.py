@@ -118,6 +118,7 @@ class _Solver:
         self.of = [decision.of(consumer.inputs) for consumer in facts.consumers]
         self.significant = [_significant(consumer, weights[consumer.weight]) for consumer in facts.consumers]
         self.balanced = equal_pieces(facts, decision.groups, decision.lists)
+        self.turns = [(np.stack([decision.of(row) for row in blocks.labels]), blocks.reason) for blocks in facts.slots]
         self.layers = self._layers()
         self.elements = [
             (name, decision.of(labels).reshape(tuple(labels.shape))) for name, labels in facts.elements.items()
@@ -159,7 +160,7 @@ class _Solver:
                 self.stay(self.decision.of(consumer.mean), Reason("counted", consumer.module, "a mean"))
         changed = True
         while changed:
-            balanced = self._balance() | self._follow() | self._attributes() | self._elements()
+            balanced = self._balance() | self._take_turns() | self._follow() | self._attributes() | self._elements()
             self.decision.is_balanced |= balanced
             changed = self._represent() | balanced | self._widths()
 
@@ -198,6 +199,21 @@ class _Solver:
             for row in of:
                 missing = max(target - self._count(row), 0)
                 changed |= self.stay(self._first_to_go(row, missing), reason)
+        return changed
+
+    def _take_turns(self) -> bool:
+        """Keep channels until those that a shuffle mixes come from its pieces in turns, as without pruning."""
+        changed = False
+        for rows, reason in self.turns:
+            of, pieces = rows.reshape(-1), rows.shape[1]
+            while True:
+                kept = np.flatnonzero(~self.decision.goes[of])
+                wrong = np.flatnonzero(kept % pieces != np.arange(len(kept)) % pieces)
+                count = int(wrong[0]) if len(wrong) else len(kept)
+                if not len(wrong) and count % pieces == 0:
+                    break
+                place = int(kept[count - 1]) + 1 if count else 0  # it goes, and belongs to the piece whose turn it is
+                changed |= self.stay(of[place : place + 1], reason)
         return changed
 
     def _first_to_go(self, groups: Groups, count: int) -> Groups:

@@ -196,6 +196,33 @@ def test_wrappers_decay_as_what_they_hold(make: Callable[[nn.Module], Optimizer]
     assert (decayed[1].weight < trained(make, ordinary, weight_decay=0.0)[1].weight - 0.05).all()
 
 
+class SlowWeights(BareWrapper):
+    """The first Lookahead: slow weights in lists beside the groups, or in one list."""
+
+    def __init__(self, base: Optimizer, *, by_group: bool) -> None:
+        super().__init__(base)
+        groups = [[own.detach().clone() for own in group["params"]] for group in self.param_groups]
+        self.slow: list[Any] = groups if by_group else [own for group in groups for own in group]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        self.base.step(closure)
+        slow = [own for its in self.slow for own in (its if isinstance(its, list) else [its])]
+        fast = [own for group in self.param_groups for own in group["params"]]
+        for own, kept in zip(fast, slow, strict=True):
+            own.copy_(kept.lerp_(own, 0.5))
+
+
+@pytest.mark.parametrize("by_group", [False, True])
+def test_lists_beside_the_groups_follow_their_order(by_group: bool) -> None:
+    def make(model: nn.Module) -> SlowWeights:
+        return SlowWeights(SGD(model.parameters(), lr=0.1), by_group=by_group)
+
+    plain, half = trained(make, ordinary), trained(lambda model: SGD(model.parameters(), lr=0.05), ordinary)
+    for own, other in zip(plain.parameters(), half.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
+
+
 def test_state_of_a_wrapper_is_saved_and_loaded() -> None:
     model = network()
     optimizer = DynamicWeightDecay(timm.optim.create_optimizer_v2(model, opt="lookahead_adam", lr=0.1), model)

@@ -171,12 +171,21 @@ def test_models(make: Any, error: type[Exception], message: str) -> None:
 
 
 def test_a_model_that_cannot_be_copied() -> None:
-    class Stubborn(nn.Sequential):
+    class Unique:
         def __deepcopy__(self, memo: object) -> None:
             raise NotImplementedError("there is one of me")
 
+    class Stubborn(nn.Sequential):
+        unique: Unique | None = None
+
+        def __deepcopy__(self, memo: object) -> None:
+            raise NotImplementedError("there is one of me")
+
+    model = Stubborn(*network())
+    assert prune_channels(model, EXAMPLE, ratio=0.5).report.removed > 0  # copied as PyTorch does
+    model.unique = Unique()
     with pytest.raises(PruningError, match=r"Stubborn cannot be copied \(NotImplementedError: there is one of me\)"):
-        prune_channels(Stubborn(*network()), EXAMPLE, ratio=0.5)
+        prune_channels(model, EXAMPLE, ratio=0.5)
 
 
 def test_a_layer_that_would_vanish_keeps_min_channels() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from goctconv import prune_channels
 from goctconv.pruning import PruningError
+from reference.random_networks import difference, randomize
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -298,3 +299,61 @@ def test_a_copy_that_computes_with_weights_of_the_original_is_refused(name: str)
     with pytest.raises(PruningError, match=r"computes with weights of the original, such as .*weight"):
         prune_channels(model, torch.rand(2, 3, 12, 12), ratio=0.3)
     assert all(torch.equal(own, before[name]) for name, own in model.named_parameters())
+
+
+class CopiesItself(nn.Module):
+    """A network whose class says how it is copied, without regard to what was copied before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Unet("zeros")
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x)
+        return out
+
+
+class MadeAnew(CopiesItself):
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesItself:
+        made = type(self)().to(next(self.parameters()).dtype).train(self.training)
+        made.load_state_dict(self.state_dict())  # which fails for other widths
+        return made
+
+
+class OwnMemo(CopiesItself):
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesItself:
+        made = type(self)()
+        made.body = copy.deepcopy(self.body)
+        return made
+
+
+class SharesParts(CopiesItself):
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesItself:
+        made = type(self)()
+        made.body = self.body
+        return made
+
+
+class IsItself(CopiesItself):
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesItself:
+        return self
+
+
+@pytest.mark.parametrize("kind", [MadeAnew, OwnMemo, SharesParts, IsItself])
+@pytest.mark.parametrize("is_noted", [False, True])
+def test_classes_that_copy_themselves_in_other_ways(kind: type[CopiesItself], is_noted: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(kind()).double().eval()
+    randomize(model, share=0.4, seed=1)
+    if is_noted:
+        for parameter in model.parameters():
+            parameter.is_special = True  # type: ignore[attr-defined]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    x = torch.rand(1, 3, 32, 32, dtype=torch.float64)
+    result = prune_channels(model, x, threshold=1e-20)
+    assert result.report.removed > 0
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert {id(own) for own in model.parameters()}.isdisjoint(map(id, result.model.parameters()))
+    with torch.no_grad():
+        expected, slim = result.plan.mask(model)(x), result.model(x)
+        assert difference(expected, slim) <= 1e-12

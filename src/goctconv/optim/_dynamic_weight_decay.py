@@ -51,8 +51,11 @@ class DynamicWeightDecay(OptimizerWrapper):
     `torch.amp.GradScaler` skipped count for the next one. Where an M is not finite, its channel does not decay.
 
     Args:
-        optimizer: Any optimizer that holds the γ, one around others too, such as timm's Lookahead, SAM, whose two calls
-            decay as its ``step`` does, or ZeroRedundancyOptimizer. It must not be stepped by itself any more.
+        optimizer: Any optimizer that holds the γ, one around others too: Lookahead (timm's, and others that never call
+            ``Optimizer.__init__``), SAM, whose ``first_step`` and ``second_step`` decay as its ``step`` does, and
+            ZeroRedundancyOptimizer. Steps of optimizers inside that go around ``step`` decay too; if several inside
+            hold the same γ, their steps by the same images are one step, and the decay joins the first of them. It must
+            not be stepped by itself any more.
         model: The network; it may be wrapped in DistributedDataParallel or compiled already, if it has not run yet.
         weight_decay: λ; 3.0 is published. With Adam, AdamW and others that normalise gradients it hardly matters how
             large it is, unless ``decoupled``: the learning rate limits how fast γ can fade.

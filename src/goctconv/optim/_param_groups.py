@@ -21,6 +21,7 @@ def separate(optimizer: Optimizer, gammas: dict[nn.Parameter, str], coefficient:
 
     LBFGS knows one group only, and no weight decay; it keeps it.
     """
+    before = [list(group["params"]) for group in optimizer.param_groups]
     for group in list(optimizer.param_groups):
         chosen = [index for index, parameter in enumerate(group["params"]) if parameter in gammas]
         names = [gammas[group["params"][index]] for index in chosen]
@@ -36,6 +37,35 @@ def separate(optimizer: Optimizer, gammas: dict[nn.Parameter, str], coefficient:
             raise ArgumentError("optimizer", optimizer, problem=problem, cure=cure)
         else:
             _add(optimizer, _split(group, chosen, coefficient, names))
+    after = [list(group["params"]) for group in optimizer.param_groups]
+    if len(after) != len(before) and not is_sharded(optimizer):
+        for owner in (optimizer, *inner_optimizers(optimizer)):
+            _reorder(owner, before, after)
+
+
+def _reorder(owner: Optimizer, before: list[list[nn.Parameter]], after: list[list[nn.Parameter]]) -> None:
+    """Give lists that an optimizer keeps beside its groups the new order, such as slow weights of the first Lookahead.
+
+    They hold a list for each group, or one list for all of them, of tensors of the shapes of the parameters.
+    """
+    flat, flat_after = ([parameter for group in groups for parameter in group] for groups in (before, after))
+    for value in vars(owner).values():
+        if type(value) is not list:
+            continue
+        if _is_like(value, flat):
+            known = dict(zip(flat, value, strict=True))
+            value[:] = [known[parameter] for parameter in flat_after]
+        elif len(value) == len(before) and all(map(_is_like, value, before)):
+            known = dict(zip(flat, [tensor for its in value for tensor in its], strict=True))
+            value[:] = [[known[parameter] for parameter in group] for group in after]
+
+
+def _is_like(values: object, parameters: list[nn.Parameter]) -> bool:
+    """Whether something is a list of tensors with the shapes of parameters."""
+    if not isinstance(values, list) or len(values) != len(parameters):
+        return False
+    pairs = zip(values, parameters, strict=True)
+    return all(isinstance(value, Tensor) and value.shape == own.shape for value, own in pairs)
 
 
 def _add(optimizer: Optimizer, group: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def _copied(model: nn.Module, modules: list[nn.Module], memo: dict[int, Any]) ->
     for module in copies:
         forget_compiled(module)
     for parameter in parameters_in(modules):  # copies of parameters forget what users noted there
-        if vars(parameter):
+        if vars(parameter) and id(parameter) in memo:
             vars(memo[id(parameter)]).update(vars(parameter))
     return made
 
@@ -64,8 +64,12 @@ def _copied(model: nn.Module, modules: list[nn.Module], memo: dict[int, Any]) ->
 def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """Do what `copy.deepcopy` does, many times as fast for what modules mostly hold."""
     kind: Any = type(module)
-    if id(module) in memo or _defines_copying(kind):
+    if id(module) in memo:
         return copy.deepcopy(module, memo)
+    if _defines_copying(kind):
+        copied = _copied_by_itself(module, memo)
+        if copied is not None:
+            return copied
     made: nn.Module = kind.__new__(kind)
     memo[id(module)] = made
     attributes = vars(made)
@@ -86,6 +90,22 @@ def _copy_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         else:
             attributes[name] = _copy_value(value, memo)
     return made
+
+
+def _copied_by_itself(module: nn.Module, memo: dict[int, Any]) -> nn.Module | None:
+    """Return the copy that a module's class makes; None if that fails, or holds parts of the original.
+
+    It fails where it makes the module anew by widths that were pruned since.
+    """
+    originals = modules_of(module)
+    try:
+        made: nn.Module = copy.deepcopy(module, memo)
+    except Exception:  # noqa: BLE001  # of code of others; PyTorch's way follows
+        return None
+    copies = modules_of(made)
+    own = {id(parameter) for parameter in parameters_in(originals) if memo.get(id(parameter)) is not parameter}
+    is_apart = {id(each) for each in originals}.isdisjoint(map(id, copies))
+    return made if is_apart and own.isdisjoint(map(id, parameters_in(copies))) else None
 
 
 def _copy_tensor(tensor: Tensor | None, memo: dict[int, Any]) -> Tensor | None:

@@ -12,6 +12,8 @@ MAX_SETTINGS = 1 << 20
 """Bytes of a text that people write, such as a configuration."""
 MAX_INDEX = 8 << 20
 """Bytes of the list of contents of a file of tensors."""
+MAX_NETWORK = 2 << 30
+"""Bytes of an exported network, or of the weights beside it: no longer ones of ONNX can be read."""
 _MIB = 1 << 20
 # Records at the end of a zip file, and the bytes that they take; of a long file, two more stand before the last.
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
@@ -43,6 +45,12 @@ def read_json(path: Path, most: int = MAX_TEXT) -> Any:
         return json.loads(read_text(path, most))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def check_length(path: Path, most: int) -> None:
+    """Refuse a file of more than ``most`` bytes, with a `FileSizeError`, before it is opened."""
+    if (size := path.stat().st_size) > most:
+        raise FileSizeError(f"{path.name} has {size / _MIB:,.1f} MiB, of at most {most / _MIB:,.0f}")
 
 
 def check_safetensors(path: Path) -> None:

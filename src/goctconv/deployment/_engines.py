@@ -7,18 +7,21 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import ArgumentError
+from .._checks import ArgumentError, escaped
+from .._limits import MAX_NETWORK, MAX_TEXT, FileSizeError, check_length
 from ._machine import processors
 
 Precision: TypeAlias = Literal["f32", "bf16"]
 Images: TypeAlias = NDArray[np.float32]
 
+_DIMENSIONS = 4  # of a batch of images
 _PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
 
 
@@ -46,6 +49,8 @@ class Engine:
         size: tuple[int, int] | None = None,
     ) -> None:
         self.threads, self.split = threads or processors(), split
+        _check_lengths(Path(file))
+        self.channels: int | None = None  # None for any
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="goctconv-net") if split else None
         self._load(os.fspath(file), size)
 
@@ -81,8 +86,10 @@ class OnnxEngine(Engine):
         # are fewer or other numbers of them (1.32: a tenth of CSNet's time).
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         self._session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        image = self._session.get_inputs()[0]
-        _check_size(file, [side if isinstance(side, int) else None for side in image.shape[2:]], size)
+        image, *others = self._session.get_inputs() or [None]
+        is_read = image is not None and image.type == "tensor(float)" and not others
+        is_read = is_read and self._session.get_outputs()[0].type.startswith("tensor(")
+        self.channels = _check_input(file, image.shape if is_read else None, size)
         self._input = image.name
 
     def run(self, images: Images) -> Images:
@@ -102,10 +109,12 @@ class OpenVINOEngine(Engine):
         openvino = need("Running OpenVINO", "openvino", ("openvino",))
         core = openvino.Core()
         graph = core.read_model(file)
-        shape = list(graph.inputs[0].get_partial_shape())
-        _check_size(file, [side.get_length() if side.is_static else None for side in shape[2:]], size)
+        shape = graph.inputs[0].get_partial_shape() if len(graph.inputs) == 1 else None
+        is_read = shape is not None and shape.rank.is_static
+        sides = [side.get_length() if side.is_static else None for side in shape] if is_read else None
+        self.channels = _check_input(file, sides, size)
         if size is not None:
-            graph.reshape([1 if self.split else -1, shape[1].get_length(), *size])
+            graph.reshape([1 if self.split else -1, self.channels or -1, *size])
         properties = {
             **_PROPERTIES,
             "INFERENCE_NUM_THREADS": self.threads,
@@ -127,10 +136,30 @@ class OpenVINOEngine(Engine):
         return output
 
 
-def _check_size(file: str, sides: Sequence[int | None], size: tuple[int, int] | None) -> None:
-    """Refuse sizes that a file does not take; a side that is None may have any length."""
-    taken = size or (None, None)
+def _check_lengths(file: Path) -> None:
+    """Refuse files of which an engine would take more memory than a network may, before it opens them."""
+    is_text = file.suffix == ".xml"
+    try:
+        check_length(file, MAX_TEXT if is_text else MAX_NETWORK)
+        if is_text and (weights := file.with_suffix(".bin")).is_file():
+            check_length(weights, MAX_NETWORK)
+    except FileSizeError as error:
+        problem = f"is refused: {escaped(error)}"
+        raise ArgumentError("file", str(file), problem=problem, cure="export the network again") from error
+
+
+def _check_input(file: str, shape: Sequence[object] | None, size: tuple[int, int] | None) -> int | None:
+    """Refuse networks that take no images, or none of a size; return how many channels they have, None for any.
+
+    Lengths of ``shape`` that are no integers may be any; it is None where there is not one input of numbers.
+    """
+    known = [side if isinstance(side, int) else None for side in shape or ()]
+    if len(known) != _DIMENSIONS:
+        problem = "is no network that takes float32 images (B, C, H, W) alone"
+        raise ArgumentError("file", file, problem=problem, cure="export one that takes one batch of images")
+    sides, taken = known[2:], size or (None, None)
     if any(own is not None and own != asked for own, asked in zip(sides, taken, strict=True)):
         own, asked = "x".join(map(str, sides)), "any size" if size is None else "x".join(map(str, size))
         problem = f"takes images of {own} alone, not of {asked}"
         raise ArgumentError("file", file, problem=problem, cure="name this size with {size}, or export again")
+    return known[1]

@@ -1,6 +1,7 @@
 """The same maps from every engine."""
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -139,3 +140,42 @@ def test_a_damaged_file_is_named(tmp_path, name, package):
     file.write_text("no network", encoding="utf-8")
     with pytest.raises(ValueError, match=rf"(?s){name}' cannot be loaded by .*: export it again"):
         Predictor(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "message"),
+    [
+        ("net.onnx", 3 << 30, r"net\.onnx has 3,072\.0 MiB, of at most 2,048"),
+        ("net.xml", 33 << 20, r"net\.xml has 33\.0 MiB, of at most 32"),
+        ("net.bin", 3 << 30, r"net\.bin has 3,072\.0 MiB, of at most 2,048"),
+    ],
+)
+def test_files_are_refused_by_their_length_before_they_are_read(tmp_path, name, length, message):
+    (tmp_path / "net.xml").write_text("<net/>", encoding="utf-8")
+    (tmp_path / name).write_bytes(b"")
+    os.truncate(tmp_path / name, length)  # a file of zeros that takes no space on the disk
+    file = tmp_path / ("net.onnx" if name == "net.onnx" else "net.xml")
+    with pytest.raises(ValueError, match=rf"model='.*' is refused: {message}: export the network again"):
+        Predictor(file)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize(
+    ("shape", "others", "message"),
+    [
+        (("b", "c"), (), r"is no network that takes float32 images \(B, C, H, W\) alone"),
+        (("b", 3, "h", "w"), ("more",), r"is no network that takes float32 images \(B, C, H, W\) alone"),
+        (("b", 1, "h", "w"), (), "takes images of 1 channels, not of 3: export a network of photographs"),
+    ],
+)
+def test_networks_that_take_no_photographs_are_refused(tmp_path, backend, shape, others, message):
+    pytest.importorskip(PACKAGES[backend])
+    onnx = pytest.importorskip("onnx")
+    names = ["image", *others]
+    values = {name: onnx.helper.make_tensor_value_info(name, 1, shape) for name in (*names, "maps")}
+    node = onnx.helper.make_node("Max", names, ["maps"])
+    graph = onnx.helper.make_graph([node], "net", [values[name] for name in names], [values["maps"]])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    (tmp_path / "net.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ValueError, match=rf"net\.onnx' {message}"):
+        Predictor(tmp_path / "net.onnx", backend=backend, size=64)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer
+from ..._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer, escaped
 from ...deployment import DeployedModel, Engine, OnnxEngine, OpenVINOEngine, deploy, export_onnx, export_openvino
 from ...graph import evaluating
 from .._resize import Size, check_size_or_own, resize_bilinear
@@ -269,12 +269,18 @@ class Predictor:
     def _load(self, file: Path, threads: int | None) -> Engine:
         engine = OnnxEngine if self.backend == "onnx" else OpenVINOEngine
         try:
-            return engine(file, threads=threads, split=True, size=self.size)
-        except (ImportError, ValueError):
+            loaded = engine(file, threads=threads, split=True, size=self.size)
+        except ArgumentError as error:  # of the file, which is the model here
+            raise ArgumentError("model", str(file), problem=error.problem, cure=error.cure) from error
+        except ImportError:
             raise
         except Exception as error:  # each engine has errors of its own
-            problem = f"cannot be loaded by {self.backend} ({error})"
+            problem = f"cannot be loaded by {self.backend} ({escaped(' '.join(str(error).split()))})"
             raise ArgumentError("model", str(file), problem=problem, cure="export it again") from error
+        if loaded.channels not in {None, 3}:
+            problem = f"takes images of {loaded.channels} channels, not of 3"
+            raise ArgumentError("model", str(file), problem=problem, cure="export a network of photographs")
+        return loaded
 
     def _file_of(self, model: nn.Module | str | os.PathLike[str]) -> Path:
         if not isinstance(model, nn.Module):

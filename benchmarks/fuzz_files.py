@@ -1,6 +1,6 @@
-"""Damaged files of weights, plans and images: errors that have no name, hangs, crashes, and peak memory.
+"""Damaged files of weights, plans, checkpoints and images: errors that have no name, hangs, crashes, and peak memory.
 
-    python benchmarks/fuzz_files.py --weights 10000 --images 2000
+    python benchmarks/fuzz_files.py --weights 10000 --checkpoints 2000 --images 2000
 
 Each process reads the damaged files of one kind, with a limit of 60 seconds for each, and tells the most memory that
 it has held above what it had when the first was read.
@@ -79,6 +79,7 @@ def main() -> None:
     """Print a table of what became of the files of each kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=int, default=10_000, help="damaged files of weights, folders and plans")
+    parser.add_argument("--checkpoints", type=int, default=2_000, help="damaged checkpoints of training")
     parser.add_argument("--only", help="one kind of files")
     parser.add_argument("--images", type=int, default=2_000, help="damaged images")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -92,8 +93,9 @@ def main() -> None:
     print("| kind | files | read | refused by name | other errors | hangs | crashes | peak MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as place:
-        names = {group: list(getattr(mutants, group)(Path(place))) for group in ("weights_and_plans", "images")}
-    for group, total in (("weights_and_plans", args.weights), ("images", args.images)):
+        totals = {"weights_and_plans": args.weights, "checkpoints": args.checkpoints, "images": args.images}
+        names = {group: list(getattr(mutants, group)(Path(place))) for group in totals}
+    for group, total in totals.items():
         for name in (name for name in names[group] if total and args.only in {None, name}):
             found, peak = _run(group, name, -(-total // len(names[group])))
             hangs = sum(count for what, count in found.items() if what.startswith("TimeoutError"))

@@ -1,6 +1,9 @@
 import os
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -361,3 +364,29 @@ def test_a_photograph_that_changes_meanwhile(tmp_path, maps, model_options, monk
     monkeypatch.setattr(network, "probabilities", change)
     assert main(["predict", str(path), "-o", str(maps), *model_options, "--cutout"]) == 1
     assert "changed its size" in capsys.readouterr().err
+
+
+PEAKS = """
+import resource, sys
+from goctconv.cli import main
+
+for folder in sys.argv[1:3]:
+    assert main(["predict", folder, "-o", f"{folder}_maps", "--quiet", "--workers", "2", *sys.argv[3:]]) == 0
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory in KiB, as Linux does")
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path, model_options):
+    """Fifty photographs more, of 4.3 MiB each once decoded, take less than ten of them."""
+    first = save(tmp_path / "photograph.jpg", gradient(1000, 1500))
+    for name, count in (("few", 10), ("many", 60)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            shutil.copy(first, tmp_path / name / f"{number}.jpg")
+    folders = [str(tmp_path / name) for name in ("few", "many")]
+    command = [sys.executable, "-c", PEAKS, *folders, *model_options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    few, many = map(int, done.stdout.split())
+    assert len(list((tmp_path / "many_maps").iterdir())) == 60
+    assert many - few < 40 << 10

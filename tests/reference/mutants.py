@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -22,7 +23,10 @@ import goctconv
 from goctconv import ArgumentError, CheckpointError, load_plan, plan_pruning
 from goctconv.pruning import PruningError
 from goctconv.saliency import ImageError, read_image
-from goctconv.training import TrainingError
+from goctconv.training import Callback, TrainingError
+from goctconv.training._checkpoint_files import STATE, TENSORS, with_checksum
+from reference.training import EPOCHS, OPTIONS, learn, loader
+from reference.training import network as small_network
 
 NAMED = (CheckpointError, PruningError, ArgumentError, ImageError, TrainingError)
 MAX_PIXELS = 2_000_000
@@ -149,6 +153,39 @@ def weights_and_plans(folder: Path) -> dict[str, Kind]:
             lambda file: load_plan(file).apply(network()),
             "plan.json",
         ),
+    }
+
+
+def checkpoints(folder: Path) -> dict[str, Kind]:
+    """Return the kinds of files of a training checkpoint, within the epoch after pruning; a run goes on from it."""
+    path = folder / "run" / f"{EPOCHS:05d}-0000002"
+    options = {**OPTIONS, "finetune_epochs": 1}
+
+    class Stop(Callback):
+        def on_step_end(self, _run: Any, record: Any) -> None:
+            if record.epoch > EPOCHS and record.step == 3:
+                raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run = {"checkpoints": folder / "run", "checkpoint_steps": 2, "callbacks": [Stop()]}
+        learn(small_network(), loader(), nn.CrossEntropyLoss(), **run, **options)
+    given = {name: (path / name).read_bytes() for name in (STATE, TENSORS)}
+
+    def resume(file: Path) -> None:
+        for name, content in given.items():
+            (path / name).write_bytes(content)
+        content = file.read_bytes()
+        (path / file.name).write_bytes(content)
+        if content[-2] % 8:  # mostly, the checksum is right again
+            with contextlib.suppress(ValueError):
+                state = json.loads((path / STATE).read_bytes())
+                state = with_checksum(state, (path / TENSORS).read_bytes()) if isinstance(state, dict) else state
+                (path / STATE).write_text(json.dumps(state), encoding="utf-8")
+        learn(small_network(), loader(), nn.CrossEntropyLoss(), resume=path, **options)
+
+    return {
+        STATE: Kind(given[STATE], damaged_json, resume, STATE),
+        TENSORS: Kind(given[TENSORS], damaged, resume, TENSORS),
     }
 
 

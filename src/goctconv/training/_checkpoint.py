@@ -14,7 +14,7 @@ from .._checks import escaped
 from ..graph import random_states
 from ..options import FREE, UNTIL_PRUNED, Configuration, options_of
 from ..pruning import PruningPlan
-from ._checkpoint_files import Checkpoints, decode, encode, named, read, stored
+from ._checkpoint_files import Checkpoints, decode, encode, named, named_as_damaged, read, stored
 from ._epoch import Totals, Training
 from ._errors import TrainingError
 from ._history import TRAIN, TrainingHistory
@@ -157,6 +157,27 @@ class Saved:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.state, self.tensors = read(path)
+        with named_as_damaged(path):
+            self._check()
+
+    def _check(self) -> None:
+        """Refuse what a run cannot have written, before anything depends on it."""
+        state, progress = self.state, self.progress()
+        totals, epochs = progress.totals, len(progress.history.epochs)
+        counts = (state["done"], totals.steps, totals.images)
+        if any(type(count) is not int or count < 0 for count in counts) or state["done"] != epochs:
+            raise ValueError(f"{state['done']} epochs, {totals.steps} steps and {totals.images} images are done")
+        numbers = (totals.loss, totals.seconds, 0.0 if progress.threshold is None else progress.threshold)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError(f"{numbers} are no numbers")
+        texts = [name for kind in ("config", "shapes") for pair in state[kind].items() for name in pair]
+        names = [name for group in state["parameters"] for name in group]
+        if not all(isinstance(text, str) for text in texts + names):
+            raise TypeError("options, shapes or names of parameters are no text")
+        if self.is_pruned and epochs < self.epochs("epochs"):
+            raise ValueError(f"it is pruned after {epochs} epochs")
+        for kind in ("optimizer", "scheduler", "scaler", "random"):
+            decode(state[kind], self.tensors)
 
     @property
     def is_pruned(self) -> bool:
@@ -200,14 +221,42 @@ class Saved:
 
         Without ``schedule``, the scheduler and the options of the param groups stay as they are.
         """
+        with named_as_damaged(self.path):
+            self._load(training, schedule=schedule)
+
+    def _load(self, training: Training, *, schedule: bool) -> None:
         own = values_of(training.optimizer)
         training.network.model.load_state_dict(self._under("model."))
         if training.scheduler is not None and schedule:
-            training.scheduler.load_state_dict(decode(self.state["scheduler"], self.tensors))
-        training.scaler.load_state_dict(decode(self.state["scaler"], self.tensors))
-        training.optimizer.load_state_dict(decode(self.state["optimizer"], self.tensors))
+            training.scheduler.load_state_dict(self._like("scheduler", training.scheduler.state_dict()))
+        training.scaler.load_state_dict(self._like("scaler", training.scaler.state_dict()))
+        training.optimizer.load_state_dict(self._like("optimizer", training.optimizer.state_dict()))
         if not schedule:
             set_values(training.optimizer, own)
 
+    def _like(self, name: str, own: Any) -> Any:
+        """Return what was saved of an object, which must have the types of what it has now."""
+        found = decode(self.state[name], self.tensors)
+        _complete(found, own, name)
+        return found
+
     def _under(self, prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+
+
+def _complete(found: Any, own: Any, place: str) -> None:
+    """Check that data have the types of others, numbers for numbers; add what lacks in dicts of older versions.
+
+    None and tensors stand for what may come with the first step.
+    """
+    if own is None or isinstance(own, Tensor):
+        return
+    numbers = {int, float}
+    if type(found) not in (numbers if type(own) in numbers else {type(own)}):
+        raise TypeError(f"{place} is {found!r:.50}, not a {type(own).__name__}")
+    if isinstance(own, dict):
+        for name, value in own.items():
+            _complete(found.setdefault(name, value), value, f"{place}.{name}")
+    elif isinstance(own, list | tuple):
+        for index, (part, other) in enumerate(zip(found, own, strict=False)):
+            _complete(part, other, f"{place}.{index}")

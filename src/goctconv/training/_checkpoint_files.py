@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import uuid
+import zlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor
 from .._checks import ArgumentError, escaped
 from .._files import FolderInUseError, FolderLock
 from .._limits import check_safetensors, read_json
+from ..pruning import PruningError
 from ._errors import TrainingError
 
 FORMAT = "goctconv-training"
@@ -27,6 +30,8 @@ VERSION = 1
 STATE, TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"\d{5}(-\d{7})?")
 _PARTIAL = ".partial-"
+_CHECKSUM = "checksum"
+_SHOWN = 300  # characters of an error
 
 
 class Checkpoints:
@@ -82,8 +87,9 @@ class Checkpoints:
             if self._lock is not None:
                 self._lock.check()
             partial.mkdir(parents=self._lock is None)
-            _write(partial / TENSORS, safetensors.torch.save(tensors))
-            text = json.dumps({"format": FORMAT, "version": VERSION, **state})
+            content = safetensors.torch.save(tensors)
+            _write(partial / TENSORS, content)
+            text = json.dumps(with_checksum({"format": FORMAT, "version": VERSION, **state}, content))
             _write(partial / STATE, text.encode())
             _to_disk(partial)
             if path.exists():  # this run was resumed from an earlier one
@@ -113,12 +119,31 @@ def named(epochs: int, steps: int | None = None) -> str:
     return f"{epochs:05d}" if steps is None else f"{epochs:05d}-{steps:07d}"
 
 
+def with_checksum(state: Mapping[str, Any], tensors: bytes) -> dict[str, Any]:
+    """Return a state together with a number by which damage to it, or to the file of its tensors, is noticed."""
+    plain = {name: value for name, value in state.items() if name != _CHECKSUM}
+    return {**plain, _CHECKSUM: zlib.crc32(json.dumps(plain).encode(), zlib.crc32(tensors))}
+
+
+@contextmanager
+def named_as_damaged(path: Path) -> Iterator[None]:
+    """Say of whatever fails with data of a checkpoint that the checkpoint is damaged."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
+        if isinstance(error, TrainingError | PruningError):
+            raise
+        problem = escaped(f"{path} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:_SHOWN]})")
+        raise TrainingError(f"{problem}: resume from another one beside it, if there is one") from error
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the state and the tensors of a checkpoint."""
     try:
         state = read_json(path / STATE)
         check_safetensors(path / TENSORS)
-        tensors = safetensors.torch.load((path / TENSORS).read_bytes())
+        content = (path / TENSORS).read_bytes()
+        tensors = safetensors.torch.load(content)
     except (OSError, ValueError, SafetensorError) as error:
         problem = f"{path} is no checkpoint of learn_channels, or a damaged one ({type(error).__name__}: {error})"
         raise TrainingError(f"{escaped(problem)}: resume from another one beside it, if there is one") from error
@@ -126,6 +151,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise TrainingError(f"{path} is no checkpoint of learn_channels: pass the folder that checkpoints= named")
     if not isinstance(version := state.get("version"), int) or version > VERSION:
         raise TrainingError(f"{path} has version {version}, this goctconv reads up to {VERSION}: install a newer one")
+    if _CHECKSUM in state and state[_CHECKSUM] != with_checksum(state, content)[_CHECKSUM]:
+        problem = f"{path} is damaged: its checksum is not that of its files"
+        raise TrainingError(escaped(f"{problem}: resume from another one beside it, if there is one"))
     return state, tensors
 
 

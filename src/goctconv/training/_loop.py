@@ -22,7 +22,7 @@ from ..pruning import PruningPlan
 from ._batches import Step, length, moved
 from ._callbacks import Callback, TrainingRun
 from ._checkpoint import Progress, Saved, check_same_model, check_same_run, save, shapes_of
-from ._checkpoint_files import Checkpoints, stored
+from ._checkpoint_files import Checkpoints, named_as_damaged, stored
 from ._config import TrainingConfig
 from ._epoch import Totals, Training, begin_epoch, example_of_epoch, noting_sigterm
 from ._errors import ThresholdError, TrainingError
@@ -159,9 +159,10 @@ class Loop:
         if is_longer:  # a schedule may leave more behind than learning rates
             advance(self._schedule, decay, self.config.epochs, self.config.epochs)
         released(decay, self.config)
-        slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
-        placed(slim, self.config, self.device)
-        rebind(inner, slim, saved.state["parameters"])
+        with named_as_damaged(saved.path):
+            slim = PruningPlan.from_dict(saved.state["plan"]).apply(self.model)
+            placed(slim, self.config, self.device)
+            rebind(inner, slim, saved.state["parameters"])
         net = network(slim, self.device, self.config, self.frozen)
         self._set_training(net, inner, self.config.finetune_epochs)
 
@@ -175,7 +176,8 @@ class Loop:
         self.run_state.history = self.progress.history
         self.run_state.checkpoint, self.run_state.is_resumed = saved.path, True
         if self.progress.totals.steps:
-            self._begun = saved.random()
+            with named_as_damaged(saved.path):
+                self._begun = saved.random()
             # Of a checkpoint after the last step of an epoch the schedule comes next, which warns where none was taken.
             mark_stepped(self.training.optimizer)
 
@@ -315,7 +317,8 @@ class Loop:
     def _go_on(self) -> None:
         """Take over the random states that an interrupted epoch had, once its steps are skipped."""
         if self._begun is not None:
-            set_random_states(self._begun)
+            with named_as_damaged(self.run_state.checkpoint or Path()):
+                set_random_states(self._begun)
             self._begun = None
 
     @contextmanager

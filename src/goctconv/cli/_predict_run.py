@@ -6,12 +6,12 @@ import argparse
 import io
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ _MAP, _CUTOUT, _OVERLAY = "", "_cutout", "_overlay"  # as they end the file's na
 # Level 6, the default, takes twice as long, for files a tenth smaller.
 _COMPRESS_LEVEL = 3
 _EXPORTED = {".onnx", ".xml"}
+R = TypeVar("R")
 
 
 def run_predict(args: argparse.Namespace) -> int:
@@ -60,31 +61,58 @@ def run_predict(args: argparse.Namespace) -> int:
 def _write_maps(
     predictor: Predictor, outputs: dict[Path, dict[str, Path]], args: argparse.Namespace
 ) -> tuple[int, int]:
-    """Write the results of photographs, and return how many are complete and how many have failed."""
+    def write(path: Path, probability: NDArray[np.float32], size: tuple[int, int]) -> None:
+        for kind, picture in _make_pictures(path, probability, size, args, list(outputs[path])):
+            write_atomic(outputs[path][kind], partial(save_png, picture))
+
+    return write_results(predictor, outputs, write, args, "map")
+
+
+def write_results(
+    predictor: Predictor,
+    targets: Mapping[Path, object],
+    write: Callable[[Path, NDArray[np.float32], tuple[int, int]], R],
+    args: argparse.Namespace,
+    result: str,
+    report: Callable[[Path, R, Callable[[str], None]], None] | None = None,
+) -> tuple[int, int]:
+    """Write the results of photographs, and return how many are complete and how many have failed.
+
+    Args:
+        predictor: Predicts the maps.
+        targets: The photographs to read.
+        write: Gets a photograph, its map and its size, in any thread, and writes what is wanted.
+        args: Those of the command.
+        result: The word for a result, such as "map".
+        report: Gets a photograph, what ``write`` returned, and what prints a line, in the order of the photographs.
+    """
     lock = Lock()
     written = failed = 0
 
-    def write(path: Path, probability: NDArray[np.float32], size: tuple[int, int]) -> None:
+    def counted(path: Path, probability: NDArray[np.float32], size: tuple[int, int]) -> tuple[R]:
         nonlocal written
-        for kind, picture in _make_pictures(path, probability, size, args, list(outputs[path])):
-            write_atomic(outputs[path][kind], partial(save_png, picture))
-        with lock:  # in any thread
+        value = write(path, probability, size)
+        with lock:
             written += 1
+        return (value,)
 
-    with progress(len(outputs), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
+    with progress(len(targets), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
         try:
-            with closing(predictor.each(outputs, write, workers=args.workers, max_pixels=args.max_pixels)) as outcomes:
-                for outcome in outcomes:
+            with closing(predictor.each(targets, counted, workers=args.workers, max_pixels=args.max_pixels)) as found:
+                for outcome in found:
                     shown.step()
-                    if outcome.error is not None:
+                    if outcome.value is None:
                         failed += 1
-                        shown.line(f"goctconv: {describe(outcome.source, outcome.error)}")
+                        error = outcome.error or RuntimeError("no picture was drawn")
+                        shown.line(f"goctconv: {describe(outcome.source, error, result)}")
+                    elif report is not None:
+                        report(outcome.source, outcome.value[0], shown.line)
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f": {plural(written, 'map')} of {len(outputs)} written") from interrupt
+            raise KeyboardInterrupt(f": {plural(written, result)} of {len(targets)} written") from interrupt
     return written, failed
 
 
-def describe(path: Path, error: Exception, result: str = "map") -> str:
+def describe(path: Path, error: Exception, result: str) -> str:
     """Say why a photograph has no result."""
     if isinstance(error, ImageError):
         return str(error)
@@ -97,25 +125,39 @@ def describe(path: Path, error: Exception, result: str = "map") -> str:
 def _run_stream(args: argparse.Namespace) -> int:
     """Read an image from stdin and write the PNG of its map (or cutout, or overlay) to stdout."""
     kind = _check_stream(args)
+
+    def draw(data: bytes, probability: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+        return next(picture for _, picture in _make_pictures(data, probability, size, args, [kind]))
+
+    picture = predict_stdin(args, draw)
+    if picture is None:
+        return 1
+    png = io.BytesIO()
+    save_png(picture, png)
+    write_bytes(png.getvalue())
+    return 0
+
+
+def predict_stdin(
+    args: argparse.Namespace, finish: Callable[[bytes, NDArray[np.float32], tuple[int, int]], R]
+) -> R | None:
+    """Return what is made of an image on standard input and its map; None, and a line, where it is no image."""
     predictor = make_predictor(args)
     data = read_stdin(args.max_pixels)
     try:
         photograph = read_image(data, max_pixels=args.max_pixels, name="standard input")
     except ImageError as error:
         say(f"goctconv: {error}")
-        return 1
+        return None
 
-    def draw(_: object, probability: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
-        return next(picture for _, picture in _make_pictures(data, probability, size, args, [kind]))
+    def finished(_: object, probability: NDArray[np.float32], size: tuple[int, int]) -> R:
+        return finish(data, probability, size)
 
     with computing(args, choose_device(args.device)):
-        (outcome,) = predictor.each([np.asarray(photograph)], draw, max_pixels=args.max_pixels)
+        (outcome,) = predictor.each([np.asarray(photograph)], finished, max_pixels=args.max_pixels)
     if outcome.value is None:
         raise outcome.error or RuntimeError("no picture was drawn")
-    png = io.BytesIO()
-    save_png(outcome.value, png)
-    write_bytes(png.getvalue())
-    return 0
+    return outcome.value
 
 
 def read_stdin(max_pixels: int) -> bytes:

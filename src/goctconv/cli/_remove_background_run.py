@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,10 +22,9 @@ from .._files import write_atomic
 from ..saliency import Cutout, ImageError, Predictor, read_image, refine_cutout
 from ..saliency.matting import find_background
 from ._command import CommandError
-from ._model import choose_device, computing
-from ._output import plural, progress, say, tell, write_bytes
+from ._output import plural, say, tell, write_bytes
 from ._predict_files import find_photographs, plan_outputs
-from ._predict_run import describe, make_predictor, read_stdin, save_png
+from ._predict_run import make_predictor, predict_stdin, save_png, write_results
 
 _SUFFIXES = {".png": "png", ".webp": "webp", ".jpg": "jpg", ".jpeg": "jpg"}
 _DEFAULT_FOLDER = "cutouts"
@@ -131,6 +130,9 @@ def _only_target(photograph: Path, count: int, output: str) -> dict[Path, Path]:
 def _write_all(predictor: Predictor, targets: dict[Path, Path], args: argparse.Namespace, kind: str, place: Any) -> int:
     """Write the results of photographs, and return how many have failed."""
 
+    def report(path: Path, found: _Done, line: Callable[[str], None]) -> None:
+        _report(found, str(path), str(targets[path]), args, line)
+
     def write(path: Path, probability: NDArray[np.float32], size: tuple[int, int]) -> _Done:
         photograph = read_image(path, max_pixels=args.max_pixels, shown=True)
         if (photograph.height, photograph.width) != size:
@@ -143,22 +145,7 @@ def _write_all(predictor: Predictor, targets: dict[Path, Path], args: argparse.N
             write_atomic(targets[path], partial(_save, picture, kind))
         return found
 
-    written = failed = 0
-    with progress(len(targets), quiet=args.quiet) as shown, computing(args, choose_device(args.device)):
-        try:
-            with closing(predictor.each(targets, write, workers=args.workers, max_pixels=args.max_pixels)) as outcomes:
-                for outcome in outcomes:
-                    shown.step()
-                    if outcome.value is not None:
-                        written += 1
-                        _report(outcome.value, str(outcome.source), str(targets[outcome.source]), args, shown.line)
-                    else:
-                        failed += 1
-                        error = outcome.error or RuntimeError("no picture was drawn")
-                        shown.line(f"goctconv: {describe(outcome.source, error, 'cut-out')}")
-        except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f": {plural(written, 'cut-out')} of {len(targets)} written") from interrupt
-    return failed
+    return write_results(predictor, targets, write, args, "cut-out", report)[1]
 
 
 def _report(found: _Done, source: str, target: str, args: argparse.Namespace, line: Any) -> None:
@@ -178,22 +165,14 @@ def _run_stream(args: argparse.Namespace, kind: str, place: Any) -> int:
         raise CommandError(f'-o {output} is a folder, and the result of "-" has no name: give -o FILE.png')
     if output != "-" and args.skip_existing and Path(output).exists():
         return 0
-    predictor = make_predictor(args)
-    data = read_stdin(args.max_pixels)
-    try:
-        photograph = read_image(data, max_pixels=args.max_pixels, name="standard input")
-    except ImageError as error:
-        say(f"goctconv: {error}")
-        return 1
 
-    def cut(_: object, probability: NDArray[np.float32], __: object) -> _Done:
+    def cut(data: bytes, probability: NDArray[np.float32], _: object) -> _Done:
         return _cut(read_image(data, max_pixels=args.max_pixels, shown=True), probability, args)
 
-    with computing(args, choose_device(args.device)):
-        (outcome,) = predictor.each([np.asarray(photograph)], cut, max_pixels=args.max_pixels)
-    if outcome.value is None:
-        raise outcome.error or RuntimeError("no picture was drawn")
-    content = _encoded(_picture(outcome.value.cutout, args, place), kind)
+    found = predict_stdin(args, cut)
+    if found is None:
+        return 1
+    content = _encoded(_picture(found.cutout, args, place), kind)
     if output == "-":
         write_bytes(content)
     else:
@@ -201,7 +180,7 @@ def _run_stream(args: argparse.Namespace, kind: str, place: Any) -> int:
             write_atomic(Path(output), lambda stream: stream.write(content))
         except OSError as error:
             raise CommandError(f"-o {output}: cannot be written ({error.strerror or error})") from error
-    _report(outcome.value, "-", output, args, say)
+    _report(found, "-", output, args, say)
     return 0
 
 

@@ -111,7 +111,7 @@ class OpenVINOEngine(Engine):
         graph = core.read_model(file)
         shape = graph.inputs[0].get_partial_shape() if len(graph.inputs) == 1 else None
         is_read = shape is not None and shape.rank.is_static
-        sides = [side.get_length() if side.is_static else None for side in shape] if is_read else None
+        sides = [side.get_length() if side.is_static else None for side in shape or ()] if is_read else None
         self.channels = _check_input(file, sides, size)
         if size is not None:
             graph.reshape([1 if self.split else -1, self.channels or -1, *size])

@@ -241,7 +241,17 @@ class _Search:
             return replace(effect, layer=least)
         if not effect.is_collapse:
             return effect
-        return blamed(effect, before[0], self.masks.gammas, lambda name: outputs_of(self._copy([name]), calls[0]))
+        unmasked = self._copy([])
+
+        def masked_alone(layer: str) -> list[Tensor]:
+            surgery = Surgery(unmasked)
+            self.masks.of([layer]).apply(unmasked, surgery)
+            try:
+                return outputs_of(unmasked, calls[0])
+            finally:
+                surgery.roll_back()
+
+        return blamed(effect, before[0], self.masks.gammas, masked_alone)
 
     def found(self, thorough: bool) -> Found:
         """Decide, cut and compare; tried again with fewer liberties if the result does not hold."""

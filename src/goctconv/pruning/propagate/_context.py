@@ -47,6 +47,7 @@ _OF_ANY_INPUT: set[str] = set()
 _WEIGHTS: dict[str, Callable[[Operation], list[Any]]] = {}
 _KEEPING: set[str] = set()
 _POINTWISE = "pointwise"
+_CHOOSING = frozenset({"index", "index_select", "slice", "narrow", "split", "split_with_sizes", "masked_select"})
 _LIFTED = frozenset({"lift_fresh", "lift_fresh_copy"})  # what code writes numbers into, as torch.tensor does
 
 
@@ -208,11 +209,11 @@ class Propagation(Observer):
 
         A part without channels is another thing.
         """
-        if all(tensor.numel() for tensor in operation.results):
+        if operation.name not in _CHOOSING or all(tensor.numel() for tensor in operation.results):
             return
         for tensor, shadow in zip(self._inputs, map(self.known.get, map(id, self._inputs)), strict=True):
             if shadow is not None and tensor.numel() and shadow.changing:
-                sizes = {size for own in operation.results for size in own.shape}
+                sizes = {size for own in operation.results if not own.numel() for size in own.shape}
                 if all(tensor.shape[d] in sizes for d in shadow.changing):
                     self.freeze(shadow.labels, self.reason("empty", operation))
 

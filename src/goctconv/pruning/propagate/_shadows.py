@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -163,8 +164,8 @@ def along(tensor: Tensor, dimension: int) -> Tensor | None:
 def rows_along(tensor: Tensor, dimension: int) -> Tensor:
     """Return the values of a tidy tensor along one dimension, a row for each place in the others that it changes in."""
     dimension %= tensor.dim()
-    small = compressed(tensor).movedim(dimension, -1)
-    return small.expand(*small.shape[:-1], tensor.shape[dimension]).reshape(-1, tensor.shape[dimension])
+    small, length = compressed(tensor).movedim(dimension, -1), tensor.shape[dimension]
+    return small.expand(*small.shape[:-1], length).reshape(math.prod(small.shape[:-1]), length)
 
 
 def reshaped(tensor: Tensor, shape: Sequence[int]) -> Tensor:

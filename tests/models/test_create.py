@@ -52,7 +52,7 @@ def test_names() -> None:
     ],
 )
 def test_unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(UnknownModelError, match=f"name='{name}' is no known model; did you mean .*{nearest}"):
+    with pytest.raises(UnknownModelError, match=rf"name='{name}' is no known model \(did you mean .*{nearest}"):
         goctconv.create_model(name)
 
 

@@ -111,7 +111,9 @@ def create_model(
             raise CommandError(error.text(_spelling)) from error
         text = error.text(lambda argument, value: _OPTIONS.get(argument) or in_python(argument, value))
         if error.argument not in _OPTIONS:
-            text += f". There is no option for it here: name another network than {name}, or a saved one: local-dir:DIR"
+            whole = [other for other in models.list_models() if other.startswith(f"{name}_")]
+            others = f", such as {', '.join(whole[:3])}" if whole else f" than {name}"
+            text += f". There is no option for it here: name another network{others}, or a saved one: local-dir:DIR"
         raise CommandError(text) from error
     except _MODEL_ERRORS as error:
         first, *rest = str(error).splitlines() or [type(error).__name__]

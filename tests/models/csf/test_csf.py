@@ -284,7 +284,7 @@ def test_padding_repeats_the_border_and_is_cropped() -> None:
         (
             {"backbone": "resnet5"},
             UnknownModelError,
-            r"backbone='resnet5' is no network of timm; did you mean .*resnet",
+            r"backbone='resnet5' is no network of timm \(did you mean .*resnet",
         ),
         ({"backbone": 3}, TypeError, r"backbone=3 must be the name"),
         (

@@ -349,3 +349,11 @@ def test_published_digests() -> None:
 def test_released_digest_is_that_of_the_file(shared: Path) -> None:
     digest = hashlib.sha256((shared / "weights" / "csnet-L-x1.pth.tar").read_bytes()).hexdigest()
     assert digest == _registry.RELEASED_SHA256[timm.get_pretrained_cfg("csnet_x1_l.duts").url]
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    state = goctconv.create_model("test_csnet").state_dict()
+    name = next(iter(state))
+    torch.save({**state, name: state[name].to(torch.complex64)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=f"nothing was loaded; tensors: 1 of complex numbers: {name}"):
+        goctconv.create_model("test_csnet", checkpoint_path=tmp_path / "a.pth")

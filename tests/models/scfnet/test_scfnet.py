@@ -415,7 +415,7 @@ def test_onnx_of_any_size(name: str, tmp_path: Path) -> None:
         (
             {"backbone": "resnet5"},
             UnknownModelError,
-            r"backbone='resnet5' is no network of timm; did you mean .*resnet",
+            r"backbone='resnet5' is no network of timm \(did you mean .*resnet",
         ),
         ({**TINY, "width": 0}, ValueError, r"width=0 must be an integer of at least 1"),
         ({**TINY, "width": 2.5}, TypeError, r"width=2.5"),

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, PngImagePlugin
 
 from goctconv._checks import FileNote
 from goctconv.saliency import ImageError, read_image
@@ -164,3 +164,18 @@ def test_drawings_never_start_the_program_that_draws_them(tmp_path, monkeypatch,
     PICTURE.save(tmp_path / name, format="EPS")
     with pytest.raises(ImageError, match=r"not an image that Pillow can read: convert it to JPEG or PNG"):
         read_image(tmp_path / name)
+
+
+def test_gamma_and_primaries_of_png_are_ignored(tmp_path):
+    """A PNG without a profile is sRGB, whatever its chunks gAMA and cHRM say."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", (100_000).to_bytes(4, "big"))  # linear light
+    chunks.add(
+        b"cHRM", b"".join(value.to_bytes(4, "big") for value in (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000))
+    )
+    pixels = np.random.default_rng(3).integers(256, size=(5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", pnginfo=chunks)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["gamma"] == 1
+    for shown in (False, True):
+        np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.png", shown=shown)), pixels)

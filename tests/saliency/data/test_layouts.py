@@ -50,6 +50,15 @@ def test_side_by_side(tmp_path, prefix):
     assert data.name == "SOD"
 
 
+def test_side_by_side_counts_what_is_not_read(tmp_path):
+    touch(tmp_path / "SOD", "Imgs/1.jpg", "Imgs/1.png", "Imgs/2.heic", "Imgs/3.svg", "Imgs/4.dng")
+    with pytest.warns(UserWarning, match="Imgs: ") as caught:
+        assert len(find_pairs(tmp_path / "SOD").pairs) == 1
+    told = " ".join(str(found.message) for found in caught)
+    assert len(caught) == 3
+    assert all(suffix in told for suffix in (".heic", ".svg", ".dng"))
+
+
 def test_duts(tmp_path):
     folder = touch(tmp_path / "DUTS-TE", "DUTS-TE-Image/a.jpg", "DUTS-TE-Mask/a.png", "DUTS-TE-Mask/b.png")
     data = find_pairs(folder)

@@ -104,7 +104,7 @@ def counters(model: nn.Module) -> StateDict:
 def check_fit(
     state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], source: str = "the checkpoint"
 ) -> None:
-    """Compare names and shapes."""
+    """Compare names, shapes, and whether numbers are complex, as those of no network here are."""
     missing = [name for name in expected if name not in state and not _is_counter(name)]
     extra = [name for name in state if name not in expected]
     misshapen = [
@@ -112,7 +112,8 @@ def check_fit(
         for name, shape in expected.items()
         if name in state and tuple(state[name].shape) != shape
     ]
-    kinds = {"missing": missing, "unexpected": extra, "of the wrong shape": misshapen}
+    imaginary = [name for name, tensor in state.items() if tensor.is_complex()]
+    kinds = {"missing": missing, "unexpected": extra, "of the wrong shape": misshapen, "of complex numbers": imaginary}
     if problems := {kind: names for kind, names in kinds.items() if names}:
         listed = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems.items())
         cure = (

@@ -22,7 +22,7 @@ class UnknownModelError(ArgumentError):
     @classmethod
     def of(cls, argument: str, name: str, kind: str, nearest: Sequence[str], cure: str) -> UnknownModelError:
         """Return the error of an unknown name, which says what the nearest known ones are."""
-        hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+        hint = f" (did you mean {' or '.join(nearest)}?)" if nearest else ""
         error = cls(argument, name, cure=cure, problem=f"is no {kind}{hint}")
         error.nearest = tuple(nearest)
         return error

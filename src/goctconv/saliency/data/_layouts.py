@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
+from ._formats import is_read
 from ._masks import MaskRule
 from ._pairs import (
     DataSet,
@@ -20,6 +21,7 @@ from ._pairs import (
     name_files,
     pair_folders,
     read_list,
+    warn_of_unread,
 )
 
 _IMAGE_FOLDERS = ("images", "image", "imgs")
@@ -132,6 +134,7 @@ def _find_side_by_side(path: Path) -> DataSet | None:
     masks = [file for file in files if file.suffix.lower() == ".png"]
     if not {file.stem for file in photographs} & {file.stem for file in masks}:
         return None
+    warn_of_unread(folder, [file.name for file in files if not is_read(file.suffix)])
     return match(data_set_name(path), name_files(folder, photographs), name_files(folder, masks))
 
 

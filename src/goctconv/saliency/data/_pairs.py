@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -91,9 +91,14 @@ def files_below(folder: Path) -> list[Path]:
         paths = [Path(here, name) for name in sorted(names) if not name.startswith(".")]
         found += [path for path in paths if is_read(path.suffix)]
         others += [path.name for path in paths if not is_read(path.suffix)]
-    for text in describe_unread(others).values():
-        warnings.warn(f"{folder}: {text}", stacklevel=2)
+    warn_of_unread(folder, others)
     return [path for path in found if path.is_file() or not path.exists()]  # broken links are named on reading
+
+
+def warn_of_unread(folder: Path, names: Iterable[str]) -> None:
+    """Warn of pictures that are not read, once for each kind, with their number and a cure."""
+    for text in describe_unread(names).values():
+        warnings.warn(f"{folder}: {text}", stacklevel=3)
 
 
 def name_files(folder: Path, paths: Sequence[Path]) -> dict[str, Path]:

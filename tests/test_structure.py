@@ -226,10 +226,9 @@ def test_no_docstring_begins_with_let(module: str) -> None:
 # of `pruning` (11 files), colours and kinds of masks (3 files, 900 lines), terminals, formats, locks of runs,
 # completion (5 files, 1,000 lines), checks of files of others (2 files, 600 lines), native kernels for training and
 # maps in a folder as the teacher (4 files, 500 lines), removal of backgrounds (10 files, 1,100 lines), networks as C
-# (9 files, 1,500 lines),
-# checks of checkpoints and exported networks (150 lines).
+# (9 files, 1,500 lines), checks of checkpoints and exported networks (200 lines).
 FILES_AT_MOST = 275
-LINES_AT_MOST = 41_720
+LINES_AT_MOST = 41_760
 IGNORES_AT_MOST = 10
 NAMES_AT_MOST = 117  # 110, `octave`, `native_kernels`, `remove_background`, `refine_cutout`, `Cutout` and of C files
 

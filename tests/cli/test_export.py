@@ -50,6 +50,17 @@ def test_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "takes images of 48x64 alone, not of any size" in capsys.readouterr().err
 
 
+def test_c(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    goctconv.create_model("test_csnet").save_pretrained(tmp_path / "net")
+    network = f"local-dir:{tmp_path / 'net'}"
+    assert main(["export", network, "--c", str(tmp_path / "net.c"), "--main"]) == 0
+    assert "KB of C" in capsys.readouterr().err
+    assert "int main(" in (tmp_path / "net.c").read_text(encoding="utf-8")
+    assert main(["export", network, "--onnx", str(tmp_path / "net.onnx"), "--main"]) == 2
+    assert "--main belongs to --c FILE.c" in capsys.readouterr().err
+
+
 def test_say_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "csnet_x1"]) == 2
     assert "--openvino FILE.xml" in capsys.readouterr().err

@@ -51,9 +51,9 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     speed = parser.add_argument_group("speed and limits")
     speed.add_argument(
         "--backend",
-        choices=("torch", "onnx", "openvino"),
-        help="what runs the net: PyTorch, ONNX Runtime or OpenVINO; for the latter two, networks that are not exported "
-        "are, which takes a minute (default: what the model is made for)",
+        choices=("torch", "native", "onnx", "openvino"),
+        help="what runs the net: PyTorch, C that is compiled for this processor, ONNX Runtime or OpenVINO; for the "
+        "last two, networks that are not exported are, which takes a minute (default: what the model is made for)",
     )
     add_device(speed)
     speed.add_argument("--batch-size", type=integer_from(1), default=8, metavar="N", help="default: %(default)s")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .._files import write_atomic
-from ..deployment import ExportError
+from ..deployment import ExportError, NotSupportedError
 from ..saliency import ImageError, Predictor, cutout, grey_map, overlay, read_image
 from ._command import CommandError
 from ._model import choose_device, computing, input_size_or_own, load_trained_model, settle_size
@@ -198,14 +198,14 @@ def make_predictor(args: argparse.Namespace) -> Predictor:
         raise CommandError(f"--model {args.model}: this file has its weights in it: leave out --weights and the like")
     model = Path(args.model) if exported else load_trained_model(args)
     settle_size(args, None if isinstance(model, Path) else model)
-    on_processor = exported or args.backend in {"onnx", "openvino"}
+    on_processor = exported or args.backend in {"native", "onnx", "openvino"}
     device = choose_device("cpu" if args.device == "auto" and on_processor else args.device)
     try:
         size = input_size_or_own(args.size)
-        if on_processor and not exported:
+        if args.backend in {"onnx", "openvino"} and not exported:
             say("exporting the network first; goctconv export does it once for all")
         return Predictor(model, backend=args.backend, size=size, batch_size=args.batch_size, device=device)
-    except (ExportError, ImportError, OSError) as error:
+    except (ExportError, ImportError, NotSupportedError, OSError) as error:
         raise CommandError(str(error)) from error
 
 

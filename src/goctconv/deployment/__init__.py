@@ -9,7 +9,7 @@ from ._engines import Engine as Engine
 from ._engines import OnnxEngine as OnnxEngine
 from ._engines import OpenVINOEngine as OpenVINOEngine
 from .export import ExportError as ExportError
+from .export import export_c as export_c
 from .export import export_onnx as export_onnx
 from .export import export_openvino as export_openvino
 from .native import NotSupportedError as NotSupportedError
-from .native import export_c as export_c

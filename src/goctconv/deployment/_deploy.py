@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from .._checks import ArgumentError, ArgumentTypeError, check_choice
+from .._checks import ArgumentError, ArgumentTypeError, check_choice, check_integer, warn_caller
 from .._torch import BatchNorm, is_compiled, map_tensors, tensors_in
 from ..graph import drop_copied_hooks, unwrapped
 from ._deployed import DeployedModel, DeploymentReport
 from ._fold import Folded, drop_zero_paths, flush, fold_blocks, fold_factors, fold_into, is_fixed, pairs_of
 from ._parts import Plain
 from ._rewrite import rewrite
+from .native import NativeNetwork, verified
 
-Backend: TypeAlias = Literal["eager", "compile"]
+Backend: TypeAlias = Literal["eager", "compile", "native"]
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
@@ -29,6 +30,7 @@ def deploy(
     backend: Backend = "eager",
     dtype: torch.dtype | None = None,
     example_inputs: Tensor | tuple[Any, ...] | None = None,
+    threads: int | None = None,
 ) -> DeployedModel:
     """Return a faster, numerically equivalent inference model.
 
@@ -48,12 +50,18 @@ def deploy(
 
     Args:
         model: The network, in training mode or not; it is not changed.
-        backend: "eager", or "compile" for `torch.compile`, whose first call for a size takes minutes.
+        backend: "eager"; "compile" for `torch.compile`, whose first call for a size takes minutes; or "native", for
+            networks of one tensor (B, C, H, W) to one: written as C (see `goctconv.deployment.export_c`), compiled with
+            ``$CC``, ziglang, clang or gcc, kept in the user's cache folder, and compared with the network. It runs for
+            float32 images on the processor where no gradient is needed, and the eager form otherwise, or after
+            ``load_state_dict``. Without a compiler, there is a warning and the eager form.
         dtype: Type of the computation: torch.float32, float64, bfloat16 or float16. Inputs are converted to it, and
             outputs back to the type of the input. None: that of the parameters, which inputs must have too. On
             processors, float16 is many times slower than float32.
         example_inputs: A tensor or a tuple of arguments of the network; by default an image of 64×64 pixels. Used only
             for networks with BatchNorm outside of this package's blocks.
+        threads: Of the native form, which splits batches into images, and single images into bands of rows; by default
+            as many as the process may use. PyTorch's own are set by `torch.set_num_threads`.
 
     Returns:
         A module that is called like ``model`` and stays in eval mode; ``train()`` is an error. Weights that are changed
@@ -64,7 +72,9 @@ def deploy(
     Raises:
         ArgumentTypeError: ``model`` is no module, or one that is compiled, scripted or deployed already; a ``dtype``
             that is none of those; ``example_inputs`` that are neither a tensor nor a tuple.
-        ArgumentError: Another ``backend``; weights without values; ``example_inputs`` that the network does not take.
+        NotSupportedError: The native form has not all operations of the network; names one and its module.
+        ArgumentError: Another ``backend``; ``threads`` with another one; weights without values;
+            ``example_inputs`` that the network does not take.
 
     Example:
         >>> import torch
@@ -75,6 +85,7 @@ def deploy(
         torch.Size([1, 1, 67, 83])
     """
     _check(model, backend, dtype, example_inputs)
+    _check_threads(threads, backend, dtype)
     network = copy.deepcopy(unwrapped(model)).eval().requires_grad_(requires_grad=False)
     drop_copied_hooks(network.modules())
     folded, notes = Folded(), list[str]()
@@ -86,19 +97,20 @@ def deploy(
         network = network.to(dtype)
     flushed, dropped = flush(network), drop_zero_paths(network)
     network, rewritten = rewrite(network)
+    native, note = _native(network, threads) if backend == "native" else (None, "")
     report = DeploymentReport(
         network=type(unwrapped(model)).__name__,
-        backend=backend,
+        backend="eager" if note else backend,
         dtype=str(_dtype_of(network)).removeprefix("torch."),
         folded=tuple(folded.norms),
         scaled=tuple(folded.factors),
         dropped=tuple(dropped),
         flushed=flushed,
         rewritten=tuple(rewritten),
-        notes=(*notes, *_left(network)),
+        notes=(*notes, *_left(network), *filter(None, [note])),
     )
     _put_channels_last(network)
-    return DeployedModel(network, report, dtype)
+    return DeployedModel(network, report, dtype, native)
 
 
 def _check(model: object, backend: str, dtype: object, example_inputs: object) -> None:
@@ -121,6 +133,35 @@ def _check(model: object, backend: str, dtype: object, example_inputs: object) -
         if is_lazy(parameter) or parameter.is_meta:
             cure = "load weights first, or run the model once if it is lazy"
             raise ArgumentError("model", model, problem=f"has no values in {name}", cure=cure)
+
+
+def _check_threads(threads: int | None, backend: str, dtype: torch.dtype | None) -> None:
+    if backend == "native" and dtype not in {None, torch.float32}:
+        raise ArgumentError("dtype", dtype, "torch.float32, the only one of {backend='native'}")
+    if threads is None:
+        return
+    check_integer("threads", threads, 1)
+    if backend != "native":
+        raise ArgumentError(
+            "threads", threads, problem="belongs to {backend='native'}", cure="use torch.set_num_threads"
+        )
+
+
+def _native(network: nn.Module, threads: int | None) -> tuple[NativeNetwork | None, str]:
+    """Return the network as compiled C, or a note, which is a warning too."""
+    if _dtype_of(network) != torch.float32 or any(weight.device.type != "cpu" for weight in network.parameters()):
+        raise ArgumentError(
+            "model", network, "in float32 on the processor for {backend='native'}", "pass model.cpu().float()"
+        )
+    native, note = verified(network, _channels_of(network), threads)
+    if note:
+        warn_caller(note)
+    return native, note
+
+
+def _channels_of(network: nn.Module) -> int:
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    return int(getattr(network, "in_chans", 3 if first is None else first.in_channels))
 
 
 @torch.no_grad()
@@ -171,8 +212,7 @@ def _fold_elsewhere(
 def _example(network: nn.Module, given: Tensor | tuple[Any, ...] | None) -> tuple[Any, ...]:
     if given is not None:
         return given if isinstance(given, tuple) else (given,)
-    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = getattr(network, "in_chans", 3 if first is None else first.in_channels)
+    channels = _channels_of(network)
     like = next(tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point())
     generator = torch.Generator().manual_seed(0)
     return (torch.randn(1, channels, _SIDE, _SIDE, generator=generator).to(like.device, like.dtype),)

@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from .._torch import ObservedModule, is_placeholder, is_tracing, map_tensors, tensors_in
 from ._machine import freed_memory
+from .native import NativeNetwork
 
 _ATTRIBUTES = frozenset({
     "channels", "default_cfg", "feature_info", "fuse_stages", "head_hidden_size", "image_sizes", "in_chans",
@@ -25,7 +26,7 @@ class DeploymentReport:
 
     Attributes:
         network: Class of the network.
-        backend: "eager" or "compile".
+        backend: "eager", "compile" or "native".
         dtype: Type of the computation, such as "float32".
         folded: Names of the normalisation layers that are part of convolutions now.
         scaled: Names of the convolutions whose constant factor is part of their weight now.
@@ -78,12 +79,19 @@ def _counted(number: int, what: str) -> str:
 class DeployedModel(ObservedModule):
     """The inference model that `deploy` returns: called like the original network, faster, and not trainable."""
 
-    def __init__(self, network: nn.Module, deployment: DeploymentReport, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        deployment: DeploymentReport,
+        dtype: torch.dtype | None = None,
+        native: NativeNetwork | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.deployment = deployment
         self.dtype = dtype
         self._compiled: Any = None
+        self._native = native
         super().train(mode=False)
 
     def __getattr__(self, name: str) -> Any:
@@ -117,6 +125,8 @@ class DeployedModel(ObservedModule):
             raise ValueError(
                 "a deployed network cannot be traced by torch.fx: trace the one it was made from, or use torch.export"
             )
+        if self._native is not None and not (args or kwargs) and self._native.takes(x):
+            return self._native(x)
         if x is not None or args:
             args = (x, *args)
         run: Any = self.network
@@ -138,7 +148,8 @@ class DeployedModel(ObservedModule):
         freed_memory.release()
 
     def tensors_changed(self) -> None:
-        """Follow ``.float()`` and the like, which mean the inputs too."""
+        """Follow ``.float()`` and the like, which mean the inputs too; compiled weights are the old ones."""
+        self._native = None
         if self.dtype is not None:
             self.dtype = self._dtype_of_weights()
 

@@ -366,6 +366,48 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
+def test_deploy(tmp_path: Path) -> None:
+    model = settle(goctconv.create_model("test_csnet"))
+    deployed = goctconv.deploy(model, backend="native", threads=2)
+    assert deployed.deployment.backend == "native"
+    x = image(67, 83)
+    with torch.no_grad():
+        expected = model(x)
+        found = deployed(x)
+        assert torch.equal(found, deployed._native(x))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(copy.deepcopy(deployed)(x), found)
+        torch.save(deployed, tmp_path / "deployed.pt")
+        assert torch.equal(torch.load(tmp_path / "deployed.pt", weights_only=False)(x), found)
+    with_gradient = deployed(x.requires_grad_())
+    with_gradient.sum().backward()
+    assert x.grad is not None
+    deployed.load_state_dict({name: weight * 0 for name, weight in deployed.state_dict().items()})
+    assert not deployed(image(67, 83)).any()
+
+
+def test_deploy_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    model = settle(goctconv.create_model("test_csnet"))
+    with pytest.warns(UserWarning, match="no-such-compiler"):
+        deployed = goctconv.deploy(model, backend="native")
+    assert deployed.deployment.backend == "eager"
+    assert "no-such-compiler" in deployed.deployment.notes[-1]
+    with torch.no_grad():
+        torch.testing.assert_close(deployed(image(64, 64)), model(image(64, 64)), rtol=1e-4, atol=1e-5)
+
+
+def test_arguments_of_deploy() -> None:
+    model = settle(goctconv.create_model("test_csnet"))
+    with pytest.raises(goctconv.ArgumentError, match="threads"):
+        goctconv.deploy(model, threads=2)
+    with pytest.raises(goctconv.ArgumentError, match="dtype"):
+        goctconv.deploy(model, backend="native", dtype=torch.float64)
+    with pytest.raises(NotSupportedError, match="second"):
+        goctconv.deploy(Named(nn.GELU()), backend="native")
+
+
+@needs_compiler
 def test_the_cache_is_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))

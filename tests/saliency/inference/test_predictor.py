@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
 
-PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+PACKAGES = {"torch": "torch", "native": "ziglang", "onnx": "onnxruntime", "openvino": "openvino"}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Files for other engines."""
 
+from ._c import export_c as export_c
 from ._check import ExportError as ExportError
 from ._onnx import Exported as Exported
 from ._onnx import export_onnx as export_onnx

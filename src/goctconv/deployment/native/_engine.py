@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from ..._checks import ArgumentError
+from ..._torch import is_eager_cpu
 from .._machine import processors
-from ._compile import compiled
+from ._compile import CompilerError, compiled
 from ._lower import Program
 from ._nodes import Network
 from ._record import record
 from ._write import c_source
 
 _NAME = "network"
+_TOLERANCE = 1e-4
 _SIZES_KEPT = 4  # of images whose workspaces stay
 
 
@@ -35,12 +37,22 @@ class NativeNetwork:
         recorded = record(network, channels)
         program = Program(recorded)
         self.channels, self.threads = channels, threads or processors()
+        self.images = recorded.images
         self._is_flat = recorded.is_flat
         self._weights = program.weights
         self._source = c_source(program, _NAME, "outside")
+        self._opened = False
+        self._guard = threading.Lock()
         self._open()
 
     def _open(self) -> None:
+        """Load the library, of a copy at its first use."""
+        with self._guard:
+            if not self._opened:
+                self._load()
+                self._opened = True
+
+    def _load(self) -> None:
         self._library = compiled(self._source)
         self._workspace = getattr(self._library, f"{_NAME}_workspace_for")
         self._workspace.restype = ctypes.c_size_t
@@ -53,20 +65,29 @@ class NativeNetwork:
         self._bands = threading.Lock()  # one image at a time is shared by all threads
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("channels", "threads", "_is_flat", "_weights", "_source")
+        kept = ("channels", "threads", "images", "_is_flat", "_weights", "_source")
         return {name: self.__dict__[name] for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._open()
+        self._opened, self._guard = False, threading.Lock()
 
     def output_shape(self, height: int, width: int) -> tuple[int, int, int] | None:
         """Return channels, height and width of the output; None for a size that the network does not take."""
+        self._open()
         sides = [ctypes.c_int() for _ in range(3)]
         size = getattr(self._library, f"{_NAME}_output_size")
         if not size(height, width, *map(ctypes.byref, sides)):
             return None
         return sides[0].value, sides[1].value, sides[2].value
+
+    def takes(self, images: object) -> bool:
+        """Whether these are images that the compiled network takes, with nothing but the output needed."""
+        if not (isinstance(images, Tensor) and images.dim() == 4 and is_eager_cpu(images)):
+            return False
+        is_plain = images.dtype == torch.float32 and images.shape[1] == self.channels and images.numel() > 0
+        is_plain = is_plain and not torch.is_autocast_enabled("cpu")
+        return is_plain and self.output_shape(images.shape[2], images.shape[3]) is not None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the output of the network.
@@ -134,6 +155,28 @@ class NativeNetwork:
             self._free.move_to_end(key)
             while len(self._free) > _SIZES_KEPT:
                 self._free.popitem(last=False)
+
+
+def verified(network: nn.Module, channels: int, threads: int | None) -> tuple[NativeNetwork | None, str]:
+    """Return a network as compiled C, or None and the reason: no compiler, or an output that differs.
+
+    Raises:
+        NotSupportedError: An operation that the engine does not have.
+    """
+    try:
+        native = NativeNetwork(network, channels, threads=threads)
+    except CompilerError as error:
+        return None, f"the network was not compiled, and runs in eager form: {error}"
+    generator = torch.Generator().manual_seed(0)
+    for size in native.images:
+        image = torch.randn(1, channels, *size, generator=generator)
+        with torch.no_grad():
+            expected, found = network(image), native(image)
+        allowed = _TOLERANCE * float(expected.abs().max())
+        if found.shape != expected.shape or not float((found - expected).abs().max()) <= allowed:
+            problem = f"differs by more than {_TOLERANCE:.0e} of the largest output for an image of {size}"
+            return None, f"the compiled network {problem}, and the eager form runs"
+    return native, ""
 
 
 def lowered(network: nn.Module, channels: int) -> tuple[Network, Program]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -83,6 +84,7 @@ class Operation:
     bias2: int = -1
     act2: Activation = _PLAIN
     window: tuple[int, int, int, int, int, int] = (1, 1, 1, 1, 0, 0)
+    joins: bool = False
 
     def reads(self) -> set[int]:
         """Return the tensors that it reads."""
@@ -129,7 +131,24 @@ class Program:
                 self._values[node] = _LOWER[node.kind](self, node)
         result = self._values[self._network.output]
         terms = [Term(*segment) for segment in result]
+        self._join()
         self.operations.append(Operation("RESULT", -1, count=sum(segment.channels for segment in result), terms=terms))
+
+    def _join(self) -> None:
+        """Mark sums whose output the next operation alone reads, row by row."""
+        readers = Counter(tensor for operation in self.operations for tensor in operation.reads())
+        result = {segment.tensor for segment in self._values[self._network.output]}
+        is_joined = False
+        for operation, after in pairwise(self.operations):
+            is_joined = (
+                not is_joined
+                and operation.kind == after.kind == "SUM"
+                and readers[operation.out] == 1
+                and operation.out not in result | {after.out}
+                and operation.count == self.channels[operation.out]
+                and _reads_by_row(after, operation.out)
+            )
+            operation.joins = is_joined
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -412,9 +431,10 @@ def _pushed(network: Network) -> Network:
     for node in reversed(network.nodes):
         if node in needed:
             needed.update(node.inputs)
-    nodes = [node for node in network.nodes if node in needed]
-    uses = _uses_of(Network(nodes, network.output, network.is_flat, network.images))
     replaced: dict[Node, Node] = {}
+    nodes = _halved([node for node in network.nodes if node in needed], replaced)
+    output = replaced.get(network.output, network.output)
+    uses = _uses_of(Network(nodes, output, network.is_flat, network.images))
     found: list[Node] = []
     for node in nodes:
         node.inputs = [replaced.get(source, source) for source in node.inputs]
@@ -428,7 +448,49 @@ def _pushed(network: Network) -> Network:
             replaced[node] = source
         else:
             found.append(node)
-    return Network(found, replaced.get(network.output, network.output), network.is_flat, network.images)
+    return Network(found, replaced.get(output, output), network.is_flat, network.images)
+
+
+def _reads_by_row(operation: Operation, tensor: int) -> bool:
+    """Whether a sum reads a tensor, and of it the row alone that it makes."""
+    terms = [term[3:] for term in operation.terms if term.tensor == tensor]
+    kinds = [addend.kind for addend in operation.addends if addend.tensor == tensor]
+    is_by_row = set(terms) <= {Term(0, 0, 0)[3:]} and set(kinds) <= {"SAME"}
+    return is_by_row and bool(terms or kinds)
+
+
+def _halved(nodes: list[Node], replaced: dict[Node, Node]) -> list[Node]:
+    """Return the nodes with max pools of 4, 8 … pixels as pools of 2, one behind the other, and note the new ones."""
+    found: list[Node] = []
+    made: dict[Node, Node] = {}
+    for node in nodes:
+        node.inputs = [replaced.get(source, source) for source in node.inputs]
+        side = node.options["kernel"][0] if _is_square_pool(node) else 0
+        if side < 2 or side & (side - 1):
+            found.append(node)
+            continue
+        source = node.inputs[0]
+        for _ in range(side.bit_length() - 1):
+            if source not in made:
+                options = {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": False}
+                sizes = [(height // 2, width // 2) for height, width in source.sizes]
+                made[source] = Node("max_pool", [source], node.channels, options, node.path, node.operator, sizes)
+                found.append(made[source])
+            source = made[source]
+        replaced[node] = source
+    return found
+
+
+def _is_square_pool(node: Node) -> bool:
+    """Whether a node takes the maximum of squares side by side."""
+    options = node.options
+    is_square = node.kind == "max_pool" and options["kernel"] == options["stride"]
+    return (
+        is_square
+        and options["kernel"][0] == options["kernel"][1]
+        and options["padding"] == (0, 0)
+        and not options["ceil"]
+    )
 
 
 def _split_activation(node: Node, concatenated: Node) -> list[Node]:
@@ -482,6 +544,6 @@ def lifetimes(operations: Sequence[Operation], tensors: int) -> tuple[list[int],
         if operation.out >= 0:
             born[operation.out] = place if born[operation.out] < 0 else born[operation.out]
             dies[operation.out] = place
-        for tensor in operation.reads():
-            dies[tensor] = place
+        for tensor in operation.reads():  # rows of two joined operations take turns
+            dies[tensor] = place + operation.joins
     return born, dies

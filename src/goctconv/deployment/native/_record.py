@@ -292,11 +292,11 @@ def _arithmetic(recorder: Recorder, operation: Operation) -> Node:
 
 
 def _per_channel(operation: Operation, value: Any, channels: int) -> Any:
-    """Return a constant as unit number for every channel."""
+    """Return a constant as one number for every channel."""
     value, rank = np.asarray(value), operation.results[0].dim()
     shape = (1,) * (rank - value.ndim) + value.shape
     if len(shape) != rank or shape[0] != 1 or any(side != 1 for side in shape[2:]) or shape[1] not in {1, channels}:
-        raise refuse(operation, f"a constant of shape {value.shape}, expected unit number for each channel")
+        raise refuse(operation, f"a constant of shape {value.shape}, expected one number for each channel")
     return np.broadcast_to(value.reshape(-1), (channels,)).astype(np.float64)
 
 

@@ -102,7 +102,7 @@ def _row(operation: Operation, term: int, addend: int) -> str:
     return _braced((
         operation.kind, operation.out, operation.first, operation.count, operation.groups, term, len(operation.terms),
         addend, len(operation.addends), operation.taps, operation.weight, operation.bias, _act(operation.act),
-        operation.weight2, operation.bias2, _act(operation.act2), *operation.window,
+        operation.weight2, operation.bias2, _act(operation.act2), *operation.window, int(operation.joins),
     ))  # fmt: skip
 
 

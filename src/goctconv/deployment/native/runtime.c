@@ -109,7 +109,7 @@ INLINE V vexp(V x) {
 /* ---- Tensors and operations ------------------------------------------------------------------------------------- */
 
 typedef struct { /* planes of H rows of S numbers, W of them in use and zeros behind them and before the first row */
-  int H, W, S;
+  int H, W, S, step; /* rows are step numbers apart: S, or 0 where one row is all that is ever needed */
   size_t at, plane; /* where the first row of the first plane lies, and how far planes are apart, in numbers */
 } Tensor;
 
@@ -133,6 +133,7 @@ typedef struct {
   int weight2, bias2; /* of the second of two depthwise convolutions, or -1 */
   Activation act2;
   int kh, kw, sy, sx, py, px; /* of a pool */
+  int joins; /* the next operation, which alone reads this one's output, takes every row when it is made */
 } Operation;
 
 typedef struct { int base; int is_narrow; const int32_t *index; const float *weight; } Columns;
@@ -178,7 +179,9 @@ static int make_plan(Plan *plan, int height, int width, int parts) {
     Tensor *x = &plan->tensor[t];
     x->H = H[t], x->W = W[t], x->S = ALIGNED(W[t] + MARGIN);
     widest = largest(widest, x->S);
-    size_t lines = (MARGIN_OF_ROW + (size_t)H[t] * (size_t)x->S) / 16;
+    int is_row = parts == 1 && OPERATION[q].joins; /* read row by row, as it is made */
+    x->step = is_row ? 0 : x->S;
+    size_t lines = (MARGIN_OF_ROW + (size_t)(is_row ? 1 : H[t]) * (size_t)x->S) / 16;
     if (lines < 64) lines |= 1; /* planes begin in different sets of the cache */
     else while (lines % 64 != 13) lines++;
     x->plane = lines * 16;
@@ -476,30 +479,32 @@ static void resize_row(const float *row, const float *table, int to, int is_near
 
 static int fill_taps(const Run *run, const Term *m, int group, int groups, int r, const float **tap) {
   const Tensor *x = &run->plan->tensor[m->tensor];
-  int n = 0, count = m->count / groups;
-  for (int c = group * count; c < (group + 1) * count; c++) {
+  int n = 0, count = m->count / groups, top = r * m->sy - m->py;
+  const float *plane = plane_of(run, m->tensor, (m->first + group * count) * m->sx), *zeros = zeros_of(run);
+  for (int c = 0; c < count; c++, plane += x->plane * (size_t)m->sx) {
     for (int ky = 0; ky < m->kh; ky++) {
-      int y = r * m->sy + ky * m->dy - m->py;
-      for (int kx = 0; kx < m->kw; kx++) {
-        int dx = kx * m->dx - m->px, shift = floor_div(dx, m->sx), phase = dx - shift * m->sx;
-        const float *row = y < 0 || y >= x->H
-                               ? zeros_of(run)
-                               : plane_of(run, m->tensor, (m->first + c) * m->sx + phase) + (size_t)y * (size_t)x->S;
-        tap[n++] = row + shift;
-      }
+      int y = top + ky * m->dy, is_zero = y < 0 || y >= x->H;
+      const float *row = is_zero ? zeros : plane + (size_t)y * (size_t)x->step;
+      if (m->sx == 1) {
+        row -= m->px;
+        for (int kx = 0; kx < m->kw; kx++, row += m->dx) tap[n++] = row;
+      } else
+        for (int kx = 0; kx < m->kw; kx++) {
+          int dx = kx * m->dx - m->px, shift = floor_div(dx, m->sx), phase = dx - shift * m->sx;
+          tap[n++] = row + shift + (is_zero ? 0 : x->plane * (size_t)phase);
+        }
     }
   }
   return n;
 }
 
-static void sum(const Run *run, const Operation *o, int begin, int end) {
+static void sum(const Run *run, const Operation *o, int begin, int end, int *held) {
   const Tensor *out = &run->plan->tensor[o->out];
   float *scratch = scratch_of(run), *ring = scratch + run->plan->rings;
   const float **tap = (const float **)(void *)scratch, **add = (const float **)(void *)(scratch + run->plan->slots);
   const float **outs = add + 2 * o->addends * o->count;
-  int W = out->W, channels = o->count / o->groups, held[2 * (ROWS_ADDED + 1)];
+  int W = out->W, channels = o->count / o->groups;
   size_t wide = (size_t)ALIGNED(W), ring_size = 2 * (size_t)o->count * wide;
-  for (int i = 0; i < 2 * (ROWS_ADDED + 1); i++) held[i] = -1;
   Rows k;
   memset(&k, 0, sizeof k);
   k.taps = o->taps, k.tap = tap, k.bias = weights_of(run) + o->bias, k.slope = weights_of(run) + o->act.slope;
@@ -507,14 +512,14 @@ static void sum(const Run *run, const Operation *o, int begin, int end) {
   k.add = add, k.add_stride = o->count;
   k.out = (float *const *)(void *)outs;
   for (int r = begin; r < end; r++) {
-    for (int c = 0; c < o->count; c++) outs[c] = plane_of(run, o->out, o->first + c) + (size_t)r * (size_t)out->S;
+    for (int c = 0; c < o->count; c++) outs[c] = plane_of(run, o->out, o->first + c) + (size_t)r * (size_t)out->step;
     k.adds = 0;
     for (int j = 0; j < o->addends; j++) {
       const Addend *a = &ADDEND[o->addend + j];
       const Tensor *x = &run->plan->tensor[a->tensor];
       if (a->kind == SAME) {
         for (int c = 0; c < o->count; c++)
-          add[k.adds * o->count + c] = plane_of(run, a->tensor, a->first + c) + (size_t)r * (size_t)x->S;
+          add[k.adds * o->count + c] = plane_of(run, a->tensor, a->first + c) + (size_t)r * (size_t)x->step;
         k.factor[k.adds++] = 1;
         continue;
       }
@@ -548,6 +553,19 @@ static void sum(const Run *run, const Operation *o, int begin, int end) {
       if (o->act.kind > CLAMP) activate_row(&o->act, (float *)(size_t)outs[c], W);
       end_row((float *)(size_t)outs[c], W, out->S, r == 0);
     }
+  }
+}
+
+static void sums(const Run *run, const Operation *o, int begin, int end) {
+  int held[2][2 * (ROWS_ADDED + 1)];
+  for (int i = 0; i < 2 * (ROWS_ADDED + 1); i++) held[0][i] = held[1][i] = -1;
+  if (!o->joins) {
+    sum(run, o, begin, end, held[0]);
+    return;
+  }
+  for (int r = begin; r < end; r++) {
+    sum(run, o, r, r + 1, held[0]);
+    sum(run, o + 1, r, r + 1, held[1]);
   }
 }
 
@@ -801,7 +819,7 @@ static void operate(const Run *run, const Operation *o) {
     if (o->kind != MEAN && begin == end) return;
   }
   switch (o->kind) {
-    case SUM: sum(run, o, begin, end); break;
+    case SUM: sums(run, o, begin, end); break;
     case DEPTHWISE: depthwise(run, o, begin, end); break;
     case MAX_POOL:
     case AVG_POOL: pool(run, o, begin, end); break;
@@ -856,6 +874,7 @@ void NET_run_part(void *workspace, const float *image, float *output, int part) 
   Run run = {plan, arena_in(workspace), part, plan->parts, image, output};
   for (int q = 0; q < OPERATIONS; q++) {
     operate(&run, &OPERATION[q]);
+    q += OPERATION[q].joins;
     meet(plan, plan->parts);
   }
 }

@@ -130,7 +130,7 @@ def _refuse_single(images: object) -> None:
         raise ArgumentTypeError("images", images, "a list of uint8 arrays (H, W, 3)", cure)
 
 
-Backend: TypeAlias = Literal["torch", "onnx", "openvino"]
+Backend: TypeAlias = Literal["torch", "native", "onnx", "openvino"]
 I = TypeVar("I", bound=ImageLike)  # noqa: E741
 R = TypeVar("R")
 
@@ -140,7 +140,7 @@ FILES: dict[str, tuple[Backend, ...]] = {".onnx": ("onnx", "openvino"), ".xml": 
 
 
 class Predictor:
-    """Predicts saliency maps, in PyTorch, ONNX Runtime or OpenVINO.
+    """Predicts saliency maps, in PyTorch, as compiled C, in ONNX Runtime or OpenVINO.
 
     The network is made fast once: `goctconv.deploy` folds it, and where another engine is to run it, it is exported to
     it, which takes seconds to a minute; a file that has been exported already is only loaded. ONNX Runtime and OpenVINO
@@ -150,13 +150,14 @@ class Predictor:
         model: A network that takes normalised images (B, 3, H, W) and returns logits (B, 1, H, W); it is left as it
             is. Or the path of one that was exported, ``.onnx`` or ``.xml``. By default csnet_x1_l with the weights that
             come with the package.
-        backend: "torch", "onnx" (ONNX Runtime) or "openvino"; by default what the model is made for.
+        backend: "torch", "native" (compiled C, see `goctconv.deploy`), "onnx" (ONNX Runtime) or "openvino"; by default
+            what the model is made for.
         size: The network's input size: one integer or (height, width), at least 32; or ``"own"``: images keep the size
             that they have, and those of different sizes go through the network one by one. A network is exported for
             this size alone. By default 224, or the size of weights that come with the package.
         batch_size: Images per forward pass. It changes speed and memory, not the maps (beyond rounding).
         device: Of "torch": "auto" is where the model is.
-        threads: Of "onnx" and "openvino"; by default one for each processor. Those of "torch" are set by
+        threads: Of "native", "onnx" and "openvino"; by default one for each processor. Those of "torch" are set by
             `torch.set_num_threads`, for the whole process.
 
     Attributes:
@@ -165,6 +166,7 @@ class Predictor:
     Raises:
         ImportError: The engine, or what the export needs, is not installed.
         ExportError: The network cannot be exported.
+        NotSupportedError: The network has an operation that "native" does not have.
         ArgumentError: ``model`` is neither a network nor a path of an intact file, ``size`` or ``batch_size`` is no
             integer, too small, or another one than the file takes, or the engine does not go with the model, the device
             or the number of threads.
@@ -200,6 +202,8 @@ class Predictor:
             if device not in {None, "auto"} and places != {torch.device(device)}:
                 network = (copy.deepcopy(network) if network is model else network).to(device)
             self._network = network
+        elif isinstance(model, nn.Module) and self.backend == "native":
+            self._network = deploy(model, backend="native", threads=threads)
         else:
             self._network = self._load(self._file_of(model), threads)
 

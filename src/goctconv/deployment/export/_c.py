@@ -15,9 +15,7 @@ from ..._checks import ArgumentError, check_choice, check_flags
 from ..._files import write_atomic
 from .._deploy import deploy
 from .._deployed import DeployedModel
-from ._engine import lowered
-from ._nodes import Network
-from ._write import c_source, version_line
+from ..native import Network, c_source, lowered, version_line
 
 Precision: TypeAlias = Literal["float32", "float16"]
 

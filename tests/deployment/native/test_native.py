@@ -6,6 +6,7 @@ import copy
 import ctypes
 import os
 import pickle
+import platform
 import random
 import re
 import subprocess
@@ -127,6 +128,19 @@ class Everything(nn.Module):
 def test_networks_of_supported_operations(kind: type[nn.Module]) -> None:
     torch.manual_seed(1)
     network = settle(kind())
+    native = NativeNetwork(network, 3, threads=1)
+    for size in SIZES:
+        assert_equal(network, native, *size)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine().lower() not in _compile._X86, reason="flags of other processors")
+@pytest.mark.parametrize("flag", ["-march=x86-64", "-mavx"])
+def test_narrower_vectors(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compile, "_native", lambda _: [flag])
+    torch.manual_seed(2)
+    network = settle(Everything())
     native = NativeNetwork(network, 3, threads=1)
     for size in SIZES:
         assert_equal(network, native, *size)
@@ -340,6 +354,7 @@ int main(void) {
       float *image = malloc(3 * (size_t)h * (size_t)w * sizeof(float));
       float *output = malloc((size_t)c * (size_t)y * (size_t)x * sizeof(float));
       for (int i = 0; i < 3 * h * w; i++) image[i] = (float)(i % 17) - 8.f;
+      if (h % 2) image[w / 2] = __builtin_nanf(""), image[h * w] = -__builtin_inff(), image[2 * h * w] = 1e-42f;
       if (!NET_init(workspace, h, w) || !NET_run(workspace, image, output)) return 1;
       free(workspace), free(image), free(output);
     }

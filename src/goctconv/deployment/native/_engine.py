@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,8 @@ from ._write import c_source
 
 _NAME = "network"
 _TOLERANCE = 1e-4
-_SIZES_KEPT = 4  # of images whose workspaces stay
+_SIZES_KEPT = 4  # of images whose workspaces stay,
+_BYTES_KEPT = 2**28  # if they are not larger
 
 
 class NativeNetwork:
@@ -62,6 +64,7 @@ class NativeNetwork:
         self._free: OrderedDict[tuple[int, int, int], list[Tensor]] = OrderedDict()
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._bands = threading.Lock()  # one image at a time is shared by all threads
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,7 +118,8 @@ class NativeNetwork:
         return output.flatten(1) if self._is_flat else output
 
     def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
+        if self._pool is None or self._process != os.getpid():  # a forked process has no threads
+            self._process, self._bands = os.getpid(), threading.Lock()
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="goctconv-native")
         return self._pool
 
@@ -125,11 +129,11 @@ class NativeNetwork:
         self._give_back((height, width, 1), workspace)
 
     def _in_bands(self, height: int, width: int, image: int, output: int) -> None:
+        pool = self._threads()
         with self._bands:
             workspace = self._take(height, width, self.threads)
             pointers = self._pointers(workspace, image, output)
-            run, pool = self._run_part, self._threads()
-            parts = [pool.submit(partial(run, *pointers, part)) for part in range(1, self.threads)]
+            parts = [pool.submit(partial(self._run_part, *pointers, part)) for part in range(1, self.threads)]
             self._run_part(*pointers, 0)
             for part in parts:
                 part.result()
@@ -153,8 +157,11 @@ class NativeNetwork:
         with self._lock:
             self._free.setdefault(key, []).append(workspace)
             self._free.move_to_end(key)
-            while len(self._free) > _SIZES_KEPT:
+            while len(self._free) > 1 and (len(self._free) > _SIZES_KEPT or self._kept() > _BYTES_KEPT):
                 self._free.popitem(last=False)
+
+    def _kept(self) -> int:
+        return sum(workspace.numel() for free in self._free.values() for workspace in free)
 
 
 def verified(network: nn.Module, channels: int, threads: int | None) -> tuple[NativeNetwork | None, str]:

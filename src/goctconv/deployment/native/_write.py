@@ -57,7 +57,7 @@ def c_source(program: Program, name: str, weights: Weights, header: str = "") ->
     text = runtime.replace("NET_TABLES", "\n".join([*_tables(program), *_numbers(program, weights)]), 1)
     text = text.replace("NET_SHAPES", "\n".join(_shapes(program)), 1)
     text = text.replace("NET_PLAIN_FUNCTIONS", _PLAIN if is_inside else "", 1)
-    text = f"{header}\n#include <stddef.h>\n#include <stdint.h>\n#include <string.h>\n{declarations}\n{text}"
+    text = f"{header}\n#include <stddef.h>\n#include <stdint.h>\n{declarations}\n{text}"
     text = text.replace("NET_WEIGHTS_TYPE", "const float *weight" if not is_inside else "const void *unused")
     number = {"float32": "WEIGHT[{}]", "float16": "of_half(WEIGHT[{}])", "outside": "weight[{}]"}[weights]
     for index in ("i", "from + t * channels + c0 + c"):

@@ -168,7 +168,7 @@ NET_SHAPES
 static int make_plan(Plan *plan, int height, int width, int parts) {
   int H[TENSORS], W[TENSORS], live[TENSORS], lives = 0, widest = 0;
   if (height < 1 || width < 1 || height > 1 << 15 || width > 1 << 15 || parts < 1 || parts > 1024) return 0;
-  memset(plan, 0, sizeof *plan);
+  __builtin_memset(plan, 0, sizeof *plan);
   plan->height = height, plan->width = width, plan->parts = parts;
   if (!shapes(height, width, H, W)) return 0;
   size_t top = 0;
@@ -506,7 +506,7 @@ static void sum(const Run *run, const Operation *o, int begin, int end, int *hel
   int W = out->W, channels = o->count / o->groups;
   size_t wide = (size_t)ALIGNED(W), ring_size = 2 * (size_t)o->count * wide;
   Rows k;
-  memset(&k, 0, sizeof k);
+  __builtin_memset(&k, 0, sizeof k);
   k.taps = o->taps, k.tap = tap, k.bias = weights_of(run) + o->bias, k.slope = weights_of(run) + o->act.slope;
   k.act = o->act.kind <= CLAMP ? o->act.kind : NONE, k.lo = o->act.lo, k.hi = o->act.hi;
   k.add = add, k.add_stride = o->count;
@@ -780,7 +780,7 @@ static void load_image(const Run *run, const Operation *o, int begin, int end) {
   for (int c = 0; c < o->count; c++)
     for (int r = begin; r < end; r++) {
       float *to = plane_of(run, o->out, c) + (size_t)r * (size_t)y->S;
-      memcpy(to, run->image + ((size_t)c * (size_t)y->H + (size_t)r) * (size_t)y->W, (size_t)y->W * sizeof *to);
+      __builtin_memcpy(to, run->image + ((size_t)c * (size_t)y->H + (size_t)r) * (size_t)y->W, (size_t)y->W * sizeof *to);
       end_row(to, y->W, y->S, r == 0);
     }
 }
@@ -793,7 +793,7 @@ static void store_result(const Run *run, const Operation *o) {
     int begin = (int)((int64_t)x->H * run->part / run->parts), end = (int)((int64_t)x->H * (run->part + 1) / run->parts);
     for (int c = 0; c < t->count; c++, to += (size_t)x->H * (size_t)x->W)
       for (int r = begin; r < end; r++)
-        memcpy(to + (size_t)r * (size_t)x->W, plane_of(run, t->tensor, t->first + c) + (size_t)r * (size_t)x->S,
+        __builtin_memcpy(to + (size_t)r * (size_t)x->W, plane_of(run, t->tensor, t->first + c) + (size_t)r * (size_t)x->S,
                (size_t)x->W * sizeof *to);
   }
 }
@@ -857,7 +857,7 @@ int NET_init_for(void *workspace, int height, int width, int threads NET_INIT_AR
   Plan *plan = plan_in(workspace);
   float *arena = arena_in(workspace);
   if (!make_plan(plan, height, width, threads)) return 0;
-  memset(arena, 0, plan->total * sizeof(float));
+  __builtin_memset(arena, 0, plan->total * sizeof(float));
   pack(plan, arena + plan->weights NET_PASS_WEIGHTS);
   for (int q = 0; q < OPERATIONS; q++)
     for (int j = 0; j < OPERATION[q].addends; j++) {

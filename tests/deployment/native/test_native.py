@@ -147,8 +147,9 @@ def test_narrower_vectors(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
-def test_csnet() -> None:
-    model = settle(goctconv.create_model("test_csnet"))
+@pytest.mark.parametrize("name", ["test_csnet", "test_scfnet"])
+def test_networks_of_the_package(name: str) -> None:
+    model = settle(goctconv.create_model(name))
     native = NativeNetwork(goctconv.deploy(model).network, 3, threads=1)
     for size in SIZES:
         assert_equal(model, native, *size)

@@ -9,7 +9,9 @@ Memory is the peak of PyTorch's own allocations in a forward pass, counted by it
 training_speed.py's matter.
 
     python benchmarks/deploy_speed.py --weights csnet_x1_l=csnet-L-x1.pth.tar --threads 1 2
-    python benchmarks/deploy_speed.py --models csnet_x1_l --threads 1 2 --compile
+    python benchmarks/deploy_speed.py --models csnet_x1_l --threads 1 2 --compile --native
+
+With ``GLIBC_TUNABLES=`` in front, a deployed network does not make glibc keep blocks of more than 32 MiB.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="measure the compiled form too, which takes minutes")
+    parser.add_argument("--native", action="store_true", help="measure the form that is compiled from C too")
     parser.add_argument(
         "--dtypes", nargs="+", choices=HALF, default=[], help="measure networks deployed in these types too"
     )
@@ -69,6 +72,8 @@ def main() -> None:
         model = prepared(name, weights.get(name))
         image = torch.randn(1, 3, options.size, options.size, generator=torch.Generator().manual_seed(1))
         sides = sides_of(model, options.dtypes, with_compiled=options.compile)
+        if options.native:
+            sides["deployed, native"] = in_threads(model, options.threads)
         with torch.inference_mode():
             check(sides, image, name)
             if len(options.threads) > 1:
@@ -122,6 +127,16 @@ def sides_of(model: nn.Module, dtypes: list[str], *, with_compiled: bool) -> dic
         sides["deployed, compiled"] = goctconv.deploy(model, backend="compile")
     sides |= {f"deployed, {dtype}": goctconv.deploy(model, dtype=getattr(torch, dtype)) for dtype in dtypes}
     return sides
+
+
+def in_threads(model: nn.Module, threads: list[int]) -> Callable[[Tensor], Tensor]:
+    """Return the native form, which has as many threads as PyTorch has when it is called."""
+    forms = {count: goctconv.deploy(model, backend="native", threads=count) for count in {1, *threads}}
+
+    def run(image: Tensor) -> Tensor:
+        return cast("Tensor", forms.get(torch.get_num_threads(), forms[1])(image))
+
+    return run
 
 
 def check(sides: dict[str, Callable[[Tensor], Tensor]], image: Tensor, name: str) -> None:

@@ -48,7 +48,7 @@ from reference.masking import largest_difference, mask_, masked_channels
 
 COMBINATIONS = [f"{masks}-{bn_bias}" for masks in ("independent", "groups") for bn_bias in ("keep", "zero")]
 LIMIT = 60
-"""Seconds that Torch-Pruning may take for a network."""
+"""Seconds of the processor that Torch-Pruning may take for a network."""
 SECONDS, GIB = 300, 16
 """What a process may take, of the processor and of memory."""
 PEER = "Torch-Pruning"
@@ -218,18 +218,18 @@ def guarded(compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError after some seconds."""
+    """Raise TimeoutError after some seconds of the processor."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"it took more than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def cell(figures: dict[str, Any], forward: float) -> str:

@@ -25,6 +25,7 @@ def name_of(page: Path) -> str:
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("examples").symlink_to(ROOT / "examples")
     monkeypatch.delenv("GOCTCONV_ACCEPT_LICENSES", raising=False)  # consent would start a download
     namespace: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(page, "python"):

@@ -5,6 +5,8 @@ that are held out are compared with the maps of the teacher, by group. Where the
 half or above), it is counted how often the network sees something.
 
     python benchmarks/own_weights/results.py DATA ECSSD --json benchmarks/own_weights/results.json
+
+``--file csnet_x1_l.duts=FILE`` adds the weights of a file, on ECSSD alone.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("sets", type=Path, nargs="*")
+    parser.add_argument("--file", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -62,6 +65,9 @@ def main() -> None:
             mine[folder.name] = scores(predictor, pairs) | {"images": len(pairs)}
             mine[f"{folder.name}, the same map for all"] = baseline(pairs)
         found[name] = mine
+    for name, _, file in (given.partition("=") for given in options.file):
+        model = goctconv.create_model(name.partition(".")[0], checkpoint_path=file).eval()
+        found[name] = {folder.name: scores(Predictor(model), list(find_pairs(folder))) for folder in options.sets}
     text = json.dumps(found, indent=1) + "\n"
     print(text)
     if options.json:

@@ -36,7 +36,7 @@ def scripts():
         (["pr"], ["predict", "prune"]),
         (["--v"], ["--version"]),
         (["predict", "--keep"], ["--keep-suffix"]),
-        (["predict", "--backend", ""], ["torch", "onnx", "openvino"]),
+        (["predict", "--backend", ""], ["torch", "native", "onnx", "openvino"]),
         (["predict", "--output", ""], []),  # files
         (["predict", "photos", "-o", "maps", "--cut"], ["--cutout"]),
         (["predict", "pho"], []),

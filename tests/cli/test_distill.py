@@ -156,7 +156,7 @@ def test_what_is_missing_is_named(photographs, teacher, tmp_path, capsys):
 
 def test_networks_are_refused_before_the_teacher_makes_maps(photographs, teacher, tmp_path, capsys):
     more = ["--images", str(photographs), "--maps", str(tmp_path / "maps"), "-o", str(tmp_path / "run")]
-    assert "test_csnett is no known model; did you mean test_csnet" in error_of(
+    assert "test_csnett is no known model (did you mean test_csnet" in error_of(
         capsys, "test_csnett", *TINY[1:], *teacher, *more
     )
     missing = ["--teacher", "test_scfnet", "--teacher-weights", str(tmp_path / "none.pth")]

@@ -127,7 +127,7 @@ def test_what_a_network_lacks_is_named_as_an_option(capsys):
     assert main(["bench", "csf"]) == 2  # which has no --model-args
     error = capsys.readouterr().err
     assert "--model-args" not in error
-    assert "name another network than csf" in error
+    assert "name another network, such as csf_res2net101" in error
 
 
 def test_warnings_of_others_do_not_show(capsys):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import subprocess
+import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -352,8 +354,25 @@ def test_classes_that_copy_themselves_in_other_ways(kind: type[CopiesItself], is
     x = torch.rand(1, 3, 32, 32, dtype=torch.float64)
     result = prune_channels(model, x, threshold=1e-20)
     assert result.report.removed > 0
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert {id(own) for own in model.parameters()}.isdisjoint(map(id, result.model.parameters()))
+    for slim in (result.model, result.plan.apply(model)):
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+        assert {id(own) for own in model.parameters()}.isdisjoint(map(id, slim.parameters()))
     with torch.no_grad():
         expected, slim = result.plan.mask(model)(x), result.model(x)
         assert difference(expected, slim) <= 1e-12
+
+
+FIRST_IMPORT_ON_ANOTHER_DEVICE = """
+import torch
+from torch import nn
+with torch.device("meta"):
+    import goctconv.pruning
+model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 2, 3)).eval()
+nn.init.zeros_(model[1].weight[:2])
+print(goctconv.prune_channels(model, torch.rand(1, 3, 9, 9), threshold=1e-9).report.removed)
+"""
+
+
+def test_the_default_device_of_the_first_import_does_not_matter() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FIRST_IMPORT_ON_ANOTHER_DEVICE]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "2\n"

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import random
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -204,6 +205,15 @@ def images(_: Path) -> dict[str, Kind]:
         content = stream.getvalue()
         found[form] = Kind(content, damaged, lambda file: read_image(file, max_pixels=MAX_PIXELS), f"a.{form.lower()}")
     return found
+
+
+def assert_read_or_refused(kind: Kind, folder: Path, seeds: int = 25) -> None:
+    """Damage a file several times: it must be read, or refused by name, which it must be at least once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {outcome(kind, folder, f"{kind.name} {seed}") for seed in range(seeds)}
+    assert found <= {"read", "refused"}
+    assert "refused" in found
 
 
 def outcome(kind: Kind, folder: Path, seed: str) -> str:

@@ -24,6 +24,11 @@ _HOOKS = {
 }
 
 
+def whole_copy(model: nn.Module) -> nn.Module:
+    """Return a copy that shares nothing with the model."""
+    return _copied(model, modules_of(model), {})
+
+
 def sharing_copy(model: nn.Module, own: Collection[nn.Parameter] = ()) -> nn.Module:
     """Return a copy that holds the same parameters, and copies of everything else.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import warnings
@@ -19,6 +18,7 @@ from .._checks import escaped
 from .._limits import read_json
 from .._torch import parameters_of
 from ..graph import modules_by_path, named_batch_norms, stored_tensors, unwrapped
+from ._copies import whole_copy
 from ._inputs import PruningError, is_of
 from ._report import PrunedLayer, PruningReport
 from .surgery import Moves, Shapes, Surgery, cut_like, natural
@@ -128,7 +128,7 @@ class PruningPlan:
         """
         model = unwrapped(model)
         self._check(model)
-        slim = model if inplace else copy.deepcopy(model)
+        slim = model if inplace else whole_copy(model)
         surgery = Surgery(slim)
         try:
             self.masks.apply(slim, surgery)

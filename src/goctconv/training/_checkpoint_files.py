@@ -131,7 +131,7 @@ def named_as_damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
-        if isinstance(error, TrainingError | PruningError):
+        if isinstance(error, TrainingError | PruningError | torch.OutOfMemoryError):
             raise
         problem = escaped(f"{path} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:_SHOWN]})")
         raise TrainingError(f"{problem}: resume from another one beside it, if there is one") from error

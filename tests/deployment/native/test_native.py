@@ -30,7 +30,10 @@ needs_compiler = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def _compile_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def _compile_fast(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Optimize less, except where a test is of what users get."""
+    if request.node.get_closest_marker("slow") or "weights_of_the_package" in request.node.name:
+        return
     flags = tuple("-O1" if flag == "-O3" else flag for flag in _compile._STANDARD)
     monkeypatch.setattr(_compile, "_STANDARD", flags)
 
@@ -55,18 +58,25 @@ def settle(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 @torch.no_grad()
-def assert_equal(network: nn.Module, native: NativeNetwork, height: int, width: int) -> None:
-    """Compare with the network in float32 and float64, if it takes the size."""
+def assert_equal(network: nn.Module, native: NativeNetwork, height: int, width: int) -> bool:
+    """Compare with the network in float32 and float64, and return True; False if it does not take the size."""
     x = image(height, width, native.channels)
     try:
         expected = network(x)
     except (RuntimeError, ValueError):
-        return  # some refuse a size for the sake of scales without channels, which the engine does not have
+        return False  # some refuse a size for the sake of scales without channels, which the engine does not have
     found, largest = native(x), float(expected.abs().max())
     assert found.shape == expected.shape
-    assert float((found - expected).abs().max()) <= 1e-5 * max(largest, 1e-3)
     exact = copy.deepcopy(network).double()(x.double())
-    assert float((found - exact).abs().max()) <= 2e-5 * max(largest, 1e-3)
+    for other in (expected, exact):  # PyTorch in float32 is 1e-5 off itself (test_scfnet)
+        assert float((found - other).abs().max()) <= 2e-5 * max(largest, 1e-3)
+    return True
+
+
+def assert_equal_at(network: nn.Module, native: NativeNetwork, sizes: list[tuple[int, int]]) -> None:
+    """Compare at all sizes that the network takes; it must take the largest."""
+    compared = [size for size in sizes if assert_equal(network, native, *size)]
+    assert max(sizes, key=min) in compared
 
 
 SIZES = [(1, 1), (2, 3), (7, 5), (16, 16), (17, 33), (33, 64), (64, 31), (67, 83), (96, 130), (1, 70), (199, 8)]
@@ -129,8 +139,7 @@ def test_networks_of_supported_operations(kind: type[nn.Module]) -> None:
     torch.manual_seed(1)
     network = settle(kind())
     native = NativeNetwork(network, 3, threads=1)
-    for size in SIZES:
-        assert_equal(network, native, *size)
+    assert_equal_at(network, native, SIZES)
 
 
 @needs_compiler
@@ -142,17 +151,16 @@ def test_narrower_vectors(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(2)
     network = settle(Everything())
     native = NativeNetwork(network, 3, threads=1)
-    for size in SIZES:
-        assert_equal(network, native, *size)
+    assert_equal_at(network, native, SIZES)
 
 
 @needs_compiler
 @pytest.mark.parametrize("name", ["test_csnet", "test_scfnet"])
 def test_networks_of_the_package(name: str) -> None:
+    torch.manual_seed(3)
     model = settle(goctconv.create_model(name))
     native = NativeNetwork(goctconv.deploy(model).network, 3, threads=1)
-    for size in SIZES:
-        assert_equal(model, native, *size)
+    assert_equal_at(model, native, SIZES)
     batch = image(40, 41, batch=3)
     with torch.no_grad():
         torch.testing.assert_close(native(batch), model(batch), rtol=1e-4, atol=1e-5)
@@ -162,6 +170,7 @@ def test_networks_of_the_package(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in goctconv.list_models() if name.startswith("csnet")])
 def test_registered_csnets(name: str) -> None:
+    torch.manual_seed(4)
     model = settle(goctconv.create_model(name))
     native = NativeNetwork(goctconv.deploy(model).network, 3, threads=1)
     for size in [(64, 64), (67, 83), (33, 130)]:
@@ -181,6 +190,7 @@ def test_weights_of_the_package() -> None:
 
 @needs_compiler
 def test_threads_and_copies() -> None:
+    torch.manual_seed(5)
     model = settle(goctconv.create_model("test_csnet"))
     network = goctconv.deploy(model).network
     native = NativeNetwork(network, 3, threads=1)
@@ -234,7 +244,10 @@ class Random(nn.Module):
             y, z = found[source], found[other]
             if kind in {"cat", "add"}:
                 z = F.interpolate(z, y.shape[2:], mode="bilinear")
-                y = torch.cat([y, z], 1) if kind == "cat" else y + y
+                if kind == "cat":
+                    y = torch.cat([y, z], 1)
+                else:
+                    y = y + (z[:, : y.shape[1]] if z.shape[1] >= y.shape[1] else y)
             elif kind == "resize":
                 y = F.interpolate(y, z.shape[2:], mode="bilinear")
             found.append(layer(y) if kind != "cat" else y)
@@ -248,8 +261,7 @@ def test_random_networks(seed: int, sizes: list[tuple[int, int]]) -> None:
     torch.manual_seed(seed)
     network = settle(Random(seed), seed)
     native = NativeNetwork(network, 3, threads=1)
-    for size in [(19, 37), *sizes]:
-        assert_equal(network, native, *size)
+    assert_equal_at(network, native, [(200, 200), (19, 37), *sizes])
 
 
 class Named(nn.Module):
@@ -308,6 +320,7 @@ def built(file: Path, *options: str) -> Path:
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_program_makes_a_map_of_a_photograph(dtype: str, tmp_path: Path) -> None:
+    torch.manual_seed(6)
     model = settle(goctconv.create_model("test_csnet"))
     with torch.no_grad():
         model.classifier.weight /= 10
@@ -383,6 +396,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_compiler
 def test_deploy(tmp_path: Path) -> None:
+    torch.manual_seed(7)
     model = settle(goctconv.create_model("test_csnet"))
     deployed = goctconv.deploy(model, backend="native", threads=2)
     assert deployed.deployment.backend == "native"
@@ -403,6 +417,7 @@ def test_deploy(tmp_path: Path) -> None:
 
 
 def test_deploy_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(8)
     monkeypatch.setenv("CC", "no-such-compiler")
     model = settle(goctconv.create_model("test_csnet"))
     with pytest.warns(UserWarning, match="no-such-compiler"):

@@ -17,9 +17,9 @@ NONE = 0
 FROZEN = 1
 """Label of what comes out of an operation that is not understood, and of the model's inputs and outputs."""
 FIRST = 2
-NO = torch.tensor(False)
-YES = torch.tensor(True)
-NO_LABELS = torch.zeros(0, dtype=torch.int32)
+NO = torch.tensor(False, device="cpu")  # whatever device is the default one at the first import
+YES = torch.tensor(True, device="cpu")
+NO_LABELS = torch.zeros(0, dtype=torch.int32, device="cpu")
 
 
 class NotUnderstood(Exception):  # noqa: N818  # no error: what it costs is that channels stay
